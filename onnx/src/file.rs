@@ -1,0 +1,77 @@
+//! `.onnx` files on disk.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+
+use crate::proto::ModelProto;
+
+/// Why an `.onnx` file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum OnnxFileError {
+    /// The file could not be read.
+    #[error("cannot read the ONNX file {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The bytes are not an ONNX model.
+    #[error("{path} is not an ONNX model ({reason}): it may be truncated; fetch or export it again")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What the parser met.
+        reason: String,
+    },
+    /// The file could not be written.
+    #[error("cannot write the ONNX file {path}: {source}; check the folder's permissions and free space")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// Reads a model.
+///
+/// # Errors
+/// When the file can't be read or isn't an ONNX model with a graph.
+pub fn read(path: &Path) -> Result<ModelProto, OnnxFileError> {
+    let bytes = fs::read(path).map_err(|source| OnnxFileError::Read { path: path.into(), source })?;
+    let parse_error = |reason: String| OnnxFileError::Parse { path: path.into(), reason };
+    let model = ModelProto::decode(bytes.as_slice()).map_err(|error| parse_error(error.to_string()))?;
+    if model.graph.is_none() {
+        return Err(parse_error("it holds no graph".to_owned()));
+    }
+    Ok(model)
+}
+
+/// Writes a model: whole or not at all, by a temporary neighbour and a rename.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn write(model: &ModelProto, path: &Path) -> Result<(), OnnxFileError> {
+    let write_error = |source| OnnxFileError::Write { path: path.into(), source };
+    let temporary = path.with_extension("onnx.partial");
+    let written = fs::File::create(&temporary)
+        .and_then(|mut file| {
+            file.write_all(&model.encode_to_vec())?;
+            file.sync_all()
+        })
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // Best effort: the error that matters is the one above.
+        let _ = fs::remove_file(&temporary);
+    }
+    written.map_err(write_error)
+}
+
+/// The value of a metadata key, if the model has it.
+pub fn metadata<'a>(model: &'a ModelProto, key: &str) -> Option<&'a str> {
+    model.metadata_props.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str())
+}
