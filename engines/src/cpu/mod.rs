@@ -1,0 +1,57 @@
+//! The CPU engine: a student run by ONNX Runtime.
+//!
+//! In flows one letterboxed frame, out flow its [`Regions`]. The one surprising thing: worker
+//! threads are told to stop spinning the moment a run ends (see [`session`]), because on a small
+//! machine the cores that they would spin on are the ones that prepare the next frame.
+
+pub mod library;
+pub mod session;
+
+use std::path::Path;
+
+use crate::cpu::session::{Input, OnnxSession, TensorView};
+use crate::{Engine, EngineError, Regions, StudentFacts};
+
+/// A student on ONNX Runtime's CPU kernels.
+pub struct CpuEngine {
+    session: OnnxSession,
+    facts: StudentFacts,
+    image_shape: [usize; 4],
+}
+
+impl CpuEngine {
+    /// Opens a student file. `threads`: how many run one frame together; 0 = all cores.
+    ///
+    /// # Errors
+    /// When ONNX Runtime is missing, or the file is missing, no ONNX model, or no student.
+    pub fn open(student: &Path, threads: usize) -> Result<Self, EngineError> {
+        let session = OnnxSession::open(student, threads)?;
+        let facts = StudentFacts::read(&session)?;
+        let image_shape = [1, 3, facts.input_height, facts.input_width];
+        Ok(Self { session, facts, image_shape })
+    }
+}
+
+impl Engine for CpuEngine {
+    fn name(&self) -> &str {
+        "onnxruntime-cpu"
+    }
+
+    fn facts(&self) -> &StudentFacts {
+        &self.facts
+    }
+
+    fn infer(&mut self, image: &[u8], regions: &mut Regions) -> Result<(), EngineError> {
+        let input =
+            Input { name: StudentFacts::INPUT, shape: &self.image_shape, data: TensorView::U8(image) };
+        regions.clear();
+        self.session.run_each(&[input], |index, _, values| {
+            regions.take_output(index, values);
+        })
+    }
+}
+
+/// A message on one line: ONNX Runtime's span several, and an error here is one sentence.
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,253 @@
+//! Any ONNX file, run by ONNX Runtime on the CPU.
+//!
+//! In flow named tensors as plain slices, out flow 32-bit float tensors in the graph's order.
+//! Three settings are ours and not ONNX Runtime's own:
+//! - the number of threads is always given as a number: asked for "all", ONNX Runtime pins its
+//!   threads to cores, and a pinned thread waits while another core is free;
+//! - workers spin while a run lasts, and stop at its end (`session.force_spinning_stop`): spinning
+//!   between runs takes the cores that decode and score the neighbouring frames;
+//! - its warnings are quiet unless asked for (`RUST_LOG=onnxruntime=info`).
+
+use std::path::Path;
+
+use ort::session::{Session, SessionInputValue};
+use ort::value::{Outlet, TensorElementType, TensorRef};
+
+use super::{library, one_line};
+use crate::EngineError;
+
+/// The data of one input tensor, row-major; its element type is the variant's.
+#[derive(Debug, Clone, Copy)]
+pub enum TensorView<'a> {
+    /// 32-bit floats.
+    F32(&'a [f32]),
+    /// Bytes.
+    U8(&'a [u8]),
+    /// 64-bit integers.
+    I64(&'a [i64]),
+}
+
+impl TensorView<'_> {
+    /// How many elements the data has.
+    fn elements(&self) -> usize {
+        match self {
+            Self::F32(data) => data.len(),
+            Self::U8(data) => data.len(),
+            Self::I64(data) => data.len(),
+        }
+    }
+}
+
+/// One named input of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// The graph input's name.
+    pub name: &'a str,
+    /// Its shape in this run.
+    pub shape: &'a [usize],
+    /// Its elements, row-major.
+    pub data: TensorView<'a>,
+}
+
+/// One output of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// Its shape in this run.
+    pub shape: Vec<usize>,
+    /// Its elements, row-major.
+    pub data: Vec<f32>,
+}
+
+/// What a graph input or output holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ElementType {
+    /// 32-bit floats.
+    F32,
+    /// Bytes.
+    U8,
+    /// 64-bit integers.
+    I64,
+    /// Something that this crate neither feeds nor reads, by ONNX Runtime's name for it.
+    Other(String),
+}
+
+/// One input or output of a graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortSpec {
+    /// Its name.
+    pub name: String,
+    /// Its shape; -1 where the graph leaves a dimension open.
+    pub shape: Vec<i64>,
+    /// What it holds.
+    pub element_type: ElementType,
+}
+
+impl PortSpec {
+    fn of(outlet: &Outlet) -> Self {
+        let dtype = outlet.dtype();
+        Self {
+            name: outlet.name().to_owned(),
+            shape: dtype.tensor_shape().map(|shape| shape.to_vec()).unwrap_or_default(),
+            element_type: match dtype.tensor_type() {
+                Some(TensorElementType::Float32) => ElementType::F32,
+                Some(TensorElementType::Uint8) => ElementType::U8,
+                Some(TensorElementType::Int64) => ElementType::I64,
+                _ => ElementType::Other(dtype.to_string()),
+            },
+        }
+    }
+}
+
+/// An ONNX model that is loaded and ready to run.
+pub struct OnnxSession {
+    session: Session,
+    name: String,
+    inputs: Vec<PortSpec>,
+    outputs: Vec<PortSpec>,
+}
+
+impl OnnxSession {
+    /// Opens a model file. `threads`: how many work on one operator together; 0 = all cores.
+    ///
+    /// # Errors
+    /// When ONNX Runtime is missing, the file cannot be read, or it is no ONNX model.
+    pub fn open(path: &Path, threads: usize) -> Result<Self, EngineError> {
+        let unreadable = |source| EngineError::Unreadable { path: path.to_path_buf(), source };
+        // Asked here, because ONNX Runtime's own words for a missing file name no file.
+        let file = std::fs::File::open(path).map_err(unreadable)?;
+        if file.metadata().map_err(unreadable)?.is_dir() {
+            return Err(unreadable(std::io::ErrorKind::IsADirectory.into()));
+        }
+        Self::commit(&path.display().to_string(), threads, |builder| builder.commit_from_file(path))
+    }
+
+    /// Opens a model from its bytes; `name` stands for it in errors. `threads` as in
+    /// [`OnnxSession::open`].
+    ///
+    /// # Errors
+    /// When ONNX Runtime is missing or the bytes are no ONNX model.
+    pub fn from_bytes(model: &[u8], name: &str, threads: usize) -> Result<Self, EngineError> {
+        Self::commit(name, threads, |builder| builder.commit_from_memory(model))
+    }
+
+    fn commit(
+        name: &str,
+        threads: usize,
+        commit: impl FnOnce(&mut ort::session::builder::SessionBuilder) -> ort::Result<Session>,
+    ) -> Result<Self, EngineError> {
+        let environment = library::environment()?;
+        let session = (|| {
+            let mut builder = Session::builder(environment)?
+                .with_intra_threads(thread_count(threads))?
+                .with_config_entry("session.force_spinning_stop", "1")?;
+            commit(&mut builder)
+        })()
+        .map_err(|error: ort::Error| EngineError::NotAModel {
+            model: name.to_owned(),
+            reason: one_line(&error.to_string()),
+        })?;
+        Ok(Self {
+            name: name.to_owned(),
+            inputs: session.inputs().iter().map(PortSpec::of).collect(),
+            outputs: session.outputs().iter().map(PortSpec::of).collect(),
+            session,
+        })
+    }
+
+    /// The file, or the name given to the bytes, as it stands in errors.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The graph's inputs, in its order.
+    pub fn inputs(&self) -> &[PortSpec] {
+        &self.inputs
+    }
+
+    /// The graph's outputs, in its order.
+    pub fn outputs(&self) -> &[PortSpec] {
+        &self.outputs
+    }
+
+    /// The value of one of the model's `metadata_props`, if it has it.
+    pub fn metadata(&self, key: &str) -> Option<String> {
+        self.session.metadata().ok()?.custom(key)
+    }
+
+    /// Runs the model once; returns all outputs, in the graph's order.
+    ///
+    /// # Errors
+    /// When an input's data does not fill its shape, the model refuses an input, an output is not
+    /// 32-bit float, or ONNX Runtime fails.
+    pub fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<Tensor>, EngineError> {
+        let mut tensors = Vec::with_capacity(self.outputs.len());
+        self.run_each(inputs, |_, shape, data| {
+            tensors.push(Tensor {
+                // A tensor that exists has no negative dimension.
+                shape: shape.iter().map(|&size| size as usize).collect(),
+                data: data.to_vec(),
+            });
+        })?;
+        Ok(tensors)
+    }
+
+    /// Runs the model once and shows each output (its place in the graph's order, shape, elements)
+    /// where it lies, for a caller who has a buffer of his own.
+    ///
+    /// # Errors
+    /// As [`OnnxSession::run`].
+    pub fn run_each(
+        &mut self,
+        inputs: &[Input<'_>],
+        mut each: impl FnMut(usize, &[i64], &[f32]),
+    ) -> Result<(), EngineError> {
+        let values = inputs
+            .iter()
+            .map(|input| Ok((input.name, value_of(input, &self.name)?)))
+            .collect::<Result<Vec<_>, EngineError>>()?;
+        let outputs = self.session.run(values).map_err(|error| EngineError::Failed {
+            model: self.name.clone(),
+            reason: one_line(&error.to_string()),
+        })?;
+        for (index, value) in outputs.values().enumerate() {
+            let (shape, data) = value.try_extract_tensor::<f32>().map_err(|_| EngineError::BadOutput {
+                model: self.name.clone(),
+                output: self.outputs[index].name.clone(),
+                found: value.dtype().to_string(),
+            })?;
+            each(index, shape, data);
+        }
+        Ok(())
+    }
+}
+
+/// The number for ONNX Runtime: itself, or for 0 the cores that this process may use.
+fn thread_count(threads: usize) -> usize {
+    match threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        given => given,
+    }
+}
+
+/// A view of an input's data as ONNX Runtime wants it, without a copy.
+fn value_of<'a>(input: &Input<'a>, model: &str) -> Result<SessionInputValue<'a>, EngineError> {
+    let bad_input = |reason: String| EngineError::BadInput {
+        model: model.to_owned(),
+        input: input.name.to_owned(),
+        reason,
+    };
+    let expected: usize = input.shape.iter().product();
+    if expected != input.data.elements() {
+        return Err(bad_input(format!(
+            "the shape {:?} has {expected} elements, and {} were given",
+            input.shape,
+            input.data.elements()
+        )));
+    }
+    let value = match input.data {
+        TensorView::F32(data) => TensorRef::from_array_view((input.shape, data)).map(SessionInputValue::from),
+        TensorView::U8(data) => TensorRef::from_array_view((input.shape, data)).map(SessionInputValue::from),
+        TensorView::I64(data) => TensorRef::from_array_view((input.shape, data)).map(SessionInputValue::from),
+    };
+    value.map_err(|error| bad_input(one_line(&error.to_string())))
+}

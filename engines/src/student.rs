@@ -1,0 +1,236 @@
+//! What a student says of itself, and what it finds in a frame.
+//!
+//! A student is one ONNX file with all its facts inside: its sizes are those of its graph's ports,
+//! and the rest stands in `metadata_props` under `wordsight.*`. Reading checks everything once,
+//! so that nothing downstream meets a NaN temperature or a background of the wrong length.
+//!
+//! The one surprising thing: outputs are taken by their place, not by their name, at run time;
+//! [`StudentFacts::read`] refuses a file whose outputs stand in another order.
+
+use serde_json::Value;
+
+use crate::EngineError;
+use crate::cpu::session::{ElementType, OnnxSession, PortSpec};
+
+/// Everything about a student that is not its weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StudentFacts {
+    /// Which teacher's embedding space it speaks; a vocabulary must name the same.
+    pub teacher: String,
+    /// Width of its input, pixels.
+    pub input_width: usize,
+    /// Height of its input, pixels.
+    pub input_height: usize,
+    /// Regions a frame (K).
+    pub proposals: usize,
+    /// Length of an embedding (D).
+    pub embedding_size: usize,
+    /// Cosines are divided by this before a softmax.
+    pub temperature: f32,
+    /// The text head's embedding of "nothing nameable", [D], of length 1.
+    pub background: Vec<f32>,
+    /// Weight of the text head in the geometric mean for words that were not trained on (ViLD,
+    /// arXiv 2104.13921, section 3.4); words that were trained on use 1 minus this.
+    pub ensemble_lambda: f32,
+    /// Weight of the objectness in the geometric mean that is the score, 0 to 1.
+    pub objectness_weight: f32,
+    /// How it was trained; free form, for people.
+    pub training: Value,
+}
+
+impl StudentFacts {
+    /// The name of the graph's one input.
+    pub const INPUT: &str = "image";
+    /// The names of the graph's outputs, in their order.
+    pub const OUTPUTS: [&str; 4] = ["boxes", "objectness", "text_embeddings", "image_embeddings"];
+    /// The version of the file's layout that this code reads.
+    pub const FORMAT: &str = "1";
+
+    /// Reads and checks the facts of an opened model.
+    ///
+    /// # Errors
+    /// [`EngineError::NotAStudent`], with the first thing that is missing or wrong.
+    pub fn read(session: &OnnxSession) -> Result<Self, EngineError> {
+        let refused = |reason| EngineError::NotAStudent { model: session.name().to_owned(), reason };
+        let sizes = Sizes::read(session).map_err(refused)?;
+        let metadata = Metadata(session);
+        metadata.facts(sizes).map_err(refused)
+    }
+}
+
+/// The sizes that a student's ports declare.
+struct Sizes {
+    input_width: usize,
+    input_height: usize,
+    proposals: usize,
+    embedding_size: usize,
+}
+
+impl Sizes {
+    fn read(session: &OnnxSession) -> Result<Self, String> {
+        let names =
+            |ports: &[PortSpec]| -> Vec<String> { ports.iter().map(|port| port.name.clone()).collect() };
+        let [image] = session.inputs() else {
+            return Err(wrong_ports("inputs", &names(session.inputs()), &[StudentFacts::INPUT]));
+        };
+        if image.name != StudentFacts::INPUT {
+            return Err(wrong_ports("inputs", &names(session.inputs()), &[StudentFacts::INPUT]));
+        }
+        let found = names(session.outputs());
+        let [boxes, objectness, text, image_side] = session.outputs() else {
+            return Err(wrong_ports("outputs", &found, &StudentFacts::OUTPUTS));
+        };
+        if found != StudentFacts::OUTPUTS {
+            return Err(wrong_ports("outputs", &found, &StudentFacts::OUTPUTS));
+        }
+
+        let [batch, channels, input_height, input_width] =
+            static_shape(image, ElementType::U8, "[1, 3, H, W]")?;
+        let [proposals, corners] = static_shape(boxes, ElementType::F32, "[K, 4]")?;
+        let objectness: [usize; 1] = static_shape(objectness, ElementType::F32, "[K]")?;
+        let text: [usize; 2] = static_shape(text, ElementType::F32, "[K, D]")?;
+        let image_side: [usize; 2] = static_shape(image_side, ElementType::F32, "[K, D]")?;
+        let agree = objectness == [proposals] && text[0] == proposals && image_side == text;
+        if [batch, channels, corners] != [1, 3, 4] || !agree {
+            return Err(format!(
+                "its shapes do not fit together: image {:?}, boxes {:?}, objectness {objectness:?}, \
+                 text_embeddings {text:?}, image_embeddings {image_side:?}",
+                image.shape, boxes.shape
+            ));
+        }
+        Ok(Self { input_width, input_height, proposals, embedding_size: text[1] })
+    }
+}
+
+fn wrong_ports(kind: &str, found: &[String], wanted: &[&str]) -> String {
+    format!("its {kind} are {found:?}, and a student's are {wanted:?}")
+}
+
+/// A port's shape, if every dimension is fixed and it holds what it should; `meaning` is for the
+/// error.
+fn static_shape<const RANK: usize>(
+    port: &PortSpec,
+    element_type: ElementType,
+    meaning: &str,
+) -> Result<[usize; RANK], String> {
+    let fixed: Option<Vec<usize>> =
+        port.shape.iter().map(|&size| usize::try_from(size).ok().filter(|&size| size > 0)).collect();
+    fixed.filter(|_| port.element_type == element_type).and_then(|sizes| sizes.try_into().ok()).ok_or_else(
+        || {
+            format!(
+                "`{}` is {:?} {:?}, and must be {element_type:?} {meaning} with every size fixed",
+                port.name, port.element_type, port.shape
+            )
+        },
+    )
+}
+
+/// The `wordsight.*` entries of a model's metadata.
+struct Metadata<'a>(&'a OnnxSession);
+
+impl Metadata<'_> {
+    fn facts(&self, sizes: Sizes) -> Result<StudentFacts, String> {
+        let format = self.text("wordsight.format")?;
+        if format != StudentFacts::FORMAT {
+            return Err(format!(
+                "its format is {format:?}, and this version reads {:?}",
+                StudentFacts::FORMAT
+            ));
+        }
+        let temperature = self.number("wordsight.temperature")?;
+        if temperature <= 0.0 {
+            return Err(format!("`wordsight.temperature` is {temperature}, and must be above 0"));
+        }
+        Ok(StudentFacts {
+            teacher: self.text("wordsight.teacher")?,
+            temperature,
+            background: self.background(sizes.embedding_size)?,
+            ensemble_lambda: self.weight("wordsight.ensemble_lambda")?,
+            objectness_weight: self.weight("wordsight.objectness_weight")?,
+            training: self.json("wordsight.training")?,
+            input_width: sizes.input_width,
+            input_height: sizes.input_height,
+            proposals: sizes.proposals,
+            embedding_size: sizes.embedding_size,
+        })
+    }
+
+    fn text(&self, key: &str) -> Result<String, String> {
+        self.0
+            .metadata(key)
+            .filter(|value| !value.is_empty())
+            .ok_or_else(|| format!("its metadata has no `{key}`"))
+    }
+
+    fn number(&self, key: &str) -> Result<f32, String> {
+        let text = self.text(key)?;
+        text.parse()
+            .ok()
+            .filter(|number: &f32| number.is_finite())
+            .ok_or_else(|| format!("`{key}` is {text:?}, not a number"))
+    }
+
+    fn weight(&self, key: &str) -> Result<f32, String> {
+        let weight = self.number(key)?;
+        if (0.0..=1.0).contains(&weight) {
+            Ok(weight)
+        } else {
+            Err(format!("`{key}` is {weight}, and must be between 0 and 1"))
+        }
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<T, String> {
+        serde_json::from_str(&self.text(key)?).map_err(|error| format!("`{key}`: {error}"))
+    }
+
+    fn background(&self, embedding_size: usize) -> Result<Vec<f32>, String> {
+        let key = "wordsight.background";
+        let background: Vec<f32> = self.json(key)?;
+        if background.len() != embedding_size {
+            return Err(format!(
+                "`{key}` has {} numbers, and its embeddings have {embedding_size}",
+                background.len()
+            ));
+        }
+        let length = background.iter().map(|x| x * x).sum::<f32>().sqrt();
+        if (length - 1.0).abs() > 1e-3 {
+            return Err(format!("`{key}` has the length {length}, and must have 1"));
+        }
+        Ok(background)
+    }
+}
+
+/// What a student finds in one frame: K regions, in descending order of objectness.
+///
+/// Meant to be kept and passed again for the next frame, so that its buffers are reused.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Regions {
+    /// K boxes as left, top, right, bottom, in pixels of the student's input.
+    pub boxes_in_input: Vec<[f32; 4]>,
+    /// K numbers, 0 to 1: how much a region looks like a thing, whichever.
+    pub objectness: Vec<f32>,
+    /// [K, D] row-major, rows of length 1: the text head.
+    pub text_embeddings: Vec<f32>,
+    /// [K, D] row-major, rows of length 1: the image head.
+    pub image_embeddings: Vec<f32>,
+}
+
+impl Regions {
+    /// Forgets the regions and keeps the buffers.
+    pub fn clear(&mut self) {
+        self.boxes_in_input.clear();
+        self.objectness.clear();
+        self.text_embeddings.clear();
+        self.image_embeddings.clear();
+    }
+
+    /// Copies one of a student's outputs, by its place in [`StudentFacts::OUTPUTS`].
+    pub(crate) fn take_output(&mut self, index: usize, values: &[f32]) {
+        match index {
+            0 => self.boxes_in_input.extend_from_slice(values.as_chunks::<4>().0),
+            1 => self.objectness.extend_from_slice(values),
+            2 => self.text_embeddings.extend_from_slice(values),
+            _ => self.image_embeddings.extend_from_slice(values),
+        }
+    }
+}
