@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use prost::Message as _;
 use wordsight_engines::{CpuEngine, Engine, EngineError, Input, OnnxSession, PortSpec, Regions, TensorView};
 use wordsight_onnx::proto::{ElementType, ModelProto};
 use wordsight_onnx::{Graph, Storage};
@@ -162,7 +163,7 @@ fn a_session_takes_a_dynamic_batch_and_tells_its_ports() {
     let x = graph.input("x", ElementType::Float, &[-1, 2]);
     let doubled = graph.add(&x, &x);
     graph.output(&doubled, "doubled", ElementType::Float, &[-1, 2]);
-    let bytes = wordsight_onnx::to_bytes(&graph.into_model(&[("note", "hello".to_owned())]));
+    let bytes = graph.into_model(&[("note", "hello".to_owned())]).encode_to_vec();
     let mut session = OnnxSession::from_bytes(&bytes, "double", 0).unwrap();
     let expected =
         PortSpec { name: "x".into(), shape: vec![-1, 2], element_type: wordsight_engines::ElementType::F32 };
@@ -184,7 +185,7 @@ fn an_output_that_is_not_float_is_refused_by_name() {
     let x = graph.input("x", ElementType::Float, &[1]);
     let rounded = graph.cast(&x, ElementType::Int64);
     graph.output(&rounded, "rounded", ElementType::Int64, &[1]);
-    let bytes = wordsight_onnx::to_bytes(&graph.into_model(&[]));
+    let bytes = graph.into_model(&[]).encode_to_vec();
     let mut session = OnnxSession::from_bytes(&bytes, "integers", 1).unwrap();
     let input = Input { name: "x", shape: &[1], data: TensorView::F32(&[1.0]) };
     let error = session.run(&[input]).unwrap_err().to_string();
