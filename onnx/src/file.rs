@@ -51,6 +51,11 @@ pub fn read(path: &Path) -> Result<ModelProto, OnnxFileError> {
     Ok(model)
 }
 
+/// The bytes of a model, for a runtime that takes them from memory.
+pub fn encode(model: &ModelProto) -> Vec<u8> {
+    model.encode_to_vec()
+}
+
 /// Writes a model: whole or not at all, by a temporary neighbour and a rename.
 ///
 /// # Errors
@@ -60,7 +65,7 @@ pub fn write(model: &ModelProto, path: &Path) -> Result<(), OnnxFileError> {
     let temporary = path.with_extension("onnx.partial");
     let written = fs::File::create(&temporary)
         .and_then(|mut file| {
-            file.write_all(&model.encode_to_vec())?;
+            file.write_all(&encode(model))?;
             file.sync_all()
         })
         .and_then(|()| fs::rename(&temporary, path));
