@@ -1,0 +1,134 @@
+//! Where a frame lies in a student's input, and the way back for boxes.
+//!
+//! In flow the two sizes, out flows the placing: the frame keeps its aspect, fills one side of the
+//! input and is centred along the other.
+//!
+//! The one surprising thing: the resized frame has a whole number of pixels, so its true scale
+//! differs a little between the axes. Boxes are mapped by the true scales, or a box at the far edge
+//! of a large frame would come back a few pixels off.
+
+/// The placing of one frame in one input.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Letterbox {
+    frame_size: [usize; 2],
+    resized_size: [usize; 2],
+    pad: [usize; 2],
+}
+
+impl Letterbox {
+    /// The placing of a frame of `frame_size` in an input of `input_size`, both (width, height) in
+    /// pixels. A side of 0 is taken as 1.
+    pub fn new(frame_size: (usize, usize), input_size: (usize, usize)) -> Self {
+        let frame_size = [frame_size.0.max(1), frame_size.1.max(1)];
+        let input_size = [input_size.0.max(1), input_size.1.max(1)];
+        let scale = ratio(input_size[0], frame_size[0]).min(ratio(input_size[1], frame_size[1]));
+        let resized_size = [0, 1].map(|axis| {
+            let exact = frame_size[axis] as f64 * scale;
+            (exact.round() as usize).clamp(1, input_size[axis])
+        });
+        let pad = [0, 1].map(|axis| (input_size[axis] - resized_size[axis]) / 2);
+        Self { frame_size, resized_size, pad }
+    }
+
+    /// The frame's (width, height), pixels.
+    pub fn frame_size(&self) -> (usize, usize) {
+        self.frame_size.into()
+    }
+
+    /// The (width, height) that the frame has in the input, pixels.
+    pub fn resized_size(&self) -> (usize, usize) {
+        self.resized_size.into()
+    }
+
+    /// The columns left of the frame and the rows above it, pixels of the input. When the padding
+    /// is odd, the right or the lower side has the one more.
+    pub fn pad(&self) -> (usize, usize) {
+        self.pad.into()
+    }
+
+    /// Pixels of the input for one pixel of the frame, along x and along y.
+    pub fn scale(&self) -> [f32; 2] {
+        [0, 1].map(|axis| ratio(self.resized_size[axis], self.frame_size[axis]) as f32)
+    }
+
+    /// A box (left, top, right, bottom) of the input in pixels of the frame, clipped to the frame.
+    pub fn box_in_frame_from_input(&self, box_in_input: [f32; 4]) -> [f32; 4] {
+        let scale = self.scale();
+        std::array::from_fn(|side| {
+            let axis = side % 2;
+            let in_frame = (box_in_input[side] - self.pad[axis] as f32) / scale[axis];
+            in_frame.clamp(0.0, self.frame_size[axis] as f32)
+        })
+    }
+
+    /// A box (left, top, right, bottom) of the frame in pixels of the input.
+    pub fn box_in_input_from_frame(&self, box_in_frame: [f32; 4]) -> [f32; 4] {
+        let scale = self.scale();
+        std::array::from_fn(|side| {
+            let axis = side % 2;
+            box_in_frame[side] * scale[axis] + self.pad[axis] as f32
+        })
+    }
+}
+
+fn ratio(numerator: usize, denominator: usize) -> f64 {
+    numerator as f64 / denominator as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wide_frame_gets_bars_above_and_below() {
+        let letterbox = Letterbox::new((1280, 720), (320, 320));
+        assert_eq!(letterbox.resized_size(), (320, 180));
+        assert_eq!(letterbox.pad(), (0, 70));
+        assert_eq!(letterbox.box_in_input_from_frame([0.0, 0.0, 1280.0, 720.0]), [0.0, 70.0, 320.0, 250.0]);
+        assert_eq!(
+            letterbox.box_in_frame_from_input([80.0, 115.0, 160.0, 160.0]),
+            [320.0, 180.0, 640.0, 360.0]
+        );
+    }
+
+    #[test]
+    fn a_tall_frame_gets_bars_left_and_right_with_the_odd_column_on_the_right() {
+        let letterbox = Letterbox::new((100, 199), (320, 320));
+        assert_eq!(letterbox.resized_size(), (161, 320));
+        assert_eq!(letterbox.pad(), (79, 0));
+    }
+
+    #[test]
+    fn a_small_frame_is_enlarged() {
+        assert_eq!(Letterbox::new((16, 8), (320, 320)).resized_size(), (320, 160));
+    }
+
+    #[test]
+    fn a_box_survives_the_way_there_and_back_in_frames_of_all_shapes() {
+        for frame_size in [(1, 1), (3, 1000), (640, 480), (1921, 1079), (320, 320), (4000, 7)] {
+            let letterbox = Letterbox::new(frame_size, (320, 192));
+            let (width, height) = (frame_size.0 as f32, frame_size.1 as f32);
+            let box_in_frame = [width * 0.125, height * 0.25, width, height];
+            let back = letterbox.box_in_frame_from_input(letterbox.box_in_input_from_frame(box_in_frame));
+            for (side, (expected, found)) in box_in_frame.into_iter().zip(back).enumerate() {
+                let tolerance = 1e-3 * width.max(height).max(1.0);
+                assert!(
+                    (expected - found).abs() < tolerance,
+                    "{frame_size:?} side {side}: {expected} {found}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_box_in_the_padding_is_clipped_to_the_frame() {
+        let letterbox = Letterbox::new((1280, 720), (320, 320));
+        assert_eq!(letterbox.box_in_frame_from_input([-5.0, 0.0, 400.0, 320.0]), [0.0, 0.0, 1280.0, 720.0]);
+    }
+
+    #[test]
+    fn a_frame_without_pixels_divides_nothing_by_zero() {
+        let letterbox = Letterbox::new((0, 0), (320, 320));
+        assert!(letterbox.box_in_frame_from_input([1.0; 4]).iter().all(|side| side.is_finite()));
+    }
+}

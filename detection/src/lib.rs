@@ -1,0 +1,20 @@
+//! The arithmetic around the engine: letterbox, vocabulary, scoring, non-maximum suppression.
+//!
+//! In flow frames, a vocabulary file and an engine's regions; out flow the engine's input and named
+//! [`Detection`]s. The device program and the evaluation both use this crate and nothing else for
+//! it, so that what is measured is what runs.
+//!
+//! The one surprising thing: the words come last. An engine's regions carry embeddings and no
+//! class, and a [`Scorer`] made from another [`Vocabulary`] finds other things in the same regions.
+
+mod letterbox;
+mod preprocess;
+mod scoring;
+mod suppression;
+mod vocabulary;
+
+pub use letterbox::Letterbox;
+pub use preprocess::{PADDING, Preprocessor};
+pub use scoring::{Detection, DetectionSettings, Scorer};
+pub use suppression::iou;
+pub use vocabulary::{Vocabulary, VocabularyError, Word};

@@ -1,0 +1,412 @@
+//! The words to look for, as embeddings: a `.safetensors` file.
+//!
+//! In flows a file that `wordsight-distill vocabulary` made from a `words.toml`; out flows a
+//! [`Vocabulary`] in which everything has been checked. The file holds one tensor, `embeddings`
+//! [words, D] in 32-bit float with rows of length 1, and in its metadata `format`, `teacher`,
+//! `words` (a JSON array, one object a row) and `prompts` (a JSON array of templates).
+//!
+//! The one surprising thing: the same words always make the same bytes. The header is written here
+//! and not by the safetensors crate, whose metadata come out in the random order of a hash map.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// What `format` must say.
+const FORMAT: &str = "wordsight-vocabulary-1";
+/// The name of the one tensor.
+const TENSOR: &str = "embeddings";
+/// How far a row's length may be from 1: what a conversion through 16-bit float does, and more.
+const LENGTH_TOLERANCE: f32 = 1e-2;
+
+/// One thing to look for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Word {
+    /// What the user calls it, and what a detection is called.
+    pub word: String,
+    /// Other names for it that went into its embedding.
+    #[serde(default)]
+    pub synonyms: Vec<String>,
+    /// The least score, 0 to 1, at which it is told; `None`: the common threshold.
+    #[serde(default)]
+    pub threshold: Option<f32>,
+    /// Whether the student saw it by name in training; its two heads are weighed accordingly.
+    #[serde(default)]
+    pub trained_on: bool,
+}
+
+/// Words and their embeddings in one teacher's space.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vocabulary {
+    /// The teacher whose text tower embedded the words.
+    pub teacher: String,
+    /// The words, in the order of the rows.
+    pub words: Vec<Word>,
+    /// The prompt templates that were averaged into each embedding, `{}` standing for the word.
+    pub prompts: Vec<String>,
+    /// [words, D] row-major, rows of length 1.
+    pub embeddings: Vec<f32>,
+    /// D.
+    pub embedding_size: usize,
+}
+
+/// Why a vocabulary cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum VocabularyError {
+    /// The file cannot be read.
+    #[error("cannot read the vocabulary {}: {source}", path.display())]
+    Unreadable {
+        /// The file that was asked for.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file cannot be written.
+    #[error("cannot write the vocabulary {}: {source}", path.display())]
+    Unwritable {
+        /// The file that was to be made.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not a vocabulary.
+    #[error("{} is not a usable vocabulary: {problem}; make it again with `wordsight-distill vocabulary`", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// The first thing that is wrong.
+        problem: VocabularyProblem,
+    },
+    /// The words were embedded by another teacher than the student's.
+    #[error(
+        "the vocabulary is in the space of the teacher `{found}`, and the student speaks `{expected}`: make the vocabulary again with `wordsight-distill vocabulary --teacher` and the student's teacher"
+    )]
+    OtherTeacher {
+        /// The student's teacher.
+        expected: String,
+        /// The vocabulary's.
+        found: String,
+    },
+    /// The embeddings have another length than the student's.
+    #[error(
+        "the vocabulary's embeddings have {found} numbers, and the student's have {expected}: they come from different teachers, so make the vocabulary again with `wordsight-distill vocabulary`"
+    )]
+    OtherSize {
+        /// The student's embedding size.
+        expected: usize,
+        /// The vocabulary's.
+        found: usize,
+    },
+}
+
+/// What is wrong with the contents of a vocabulary.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct VocabularyProblem(String);
+
+impl Vocabulary {
+    /// Reads and checks a vocabulary file.
+    ///
+    /// # Errors
+    /// When it cannot be read, is no safetensors file, or anything in it is not as the module says.
+    pub fn load(path: &Path) -> Result<Self, VocabularyError> {
+        let bytes = std::fs::read(path)
+            .map_err(|source| VocabularyError::Unreadable { path: path.to_path_buf(), source })?;
+        let unusable = |problem| VocabularyError::Unusable { path: path.to_path_buf(), problem };
+        let vocabulary = Self::from_bytes(&bytes).map_err(unusable)?;
+        vocabulary.validate().map_err(unusable)?;
+        Ok(vocabulary)
+    }
+
+    /// Checks the vocabulary and writes it, whole or not at all.
+    ///
+    /// # Errors
+    /// When it would not load again, or cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), VocabularyError> {
+        self.validate().map_err(|problem| VocabularyError::Unusable { path: path.to_path_buf(), problem })?;
+        let unwritable = |source| VocabularyError::Unwritable { path: path.to_path_buf(), source };
+        let unfinished = path.with_extension("safetensors.partial");
+        let mut file = std::fs::File::create(&unfinished).map_err(unwritable)?;
+        file.write_all(&self.to_bytes()).and_then(|()| file.sync_all()).map_err(unwritable)?;
+        std::fs::rename(&unfinished, path).map_err(unwritable)
+    }
+
+    /// Whether the words can meet a student's regions: same teacher, same embedding size.
+    ///
+    /// # Errors
+    /// [`VocabularyError::OtherTeacher`] or [`VocabularyError::OtherSize`].
+    pub fn check_against(&self, teacher: &str, embedding_size: usize) -> Result<(), VocabularyError> {
+        if self.teacher != teacher {
+            return Err(VocabularyError::OtherTeacher {
+                expected: teacher.into(),
+                found: self.teacher.clone(),
+            });
+        }
+        if self.embedding_size != embedding_size {
+            return Err(VocabularyError::OtherSize { expected: embedding_size, found: self.embedding_size });
+        }
+        Ok(())
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, VocabularyProblem> {
+        let (_, header) = SafeTensors::read_metadata(bytes)
+            .map_err(|error| VocabularyProblem(format!("it is not a safetensors file ({error})")))?;
+        let tensors = SafeTensors::deserialize(bytes)
+            .map_err(|error| VocabularyProblem(format!("it is not a safetensors file ({error})")))?;
+        let entry = |key: &str| {
+            let found = header.metadata().as_ref().and_then(|entries| entries.get(key));
+            found.ok_or_else(|| VocabularyProblem(format!("its metadata has no `{key}`")))
+        };
+        let format = entry("format")?;
+        if format != FORMAT {
+            return Err(VocabularyProblem(format!(
+                "its format is `{format}`, and this version reads `{FORMAT}`"
+            )));
+        }
+        let tensor =
+            tensors.tensor(TENSOR).map_err(|_| VocabularyProblem(format!("it has no tensor `{TENSOR}`")))?;
+        let (Dtype::F32, &[rows, embedding_size]) = (tensor.dtype(), tensor.shape()) else {
+            return Err(VocabularyProblem(format!(
+                "`{TENSOR}` is {:?} {:?}, and must be F32 [words, D]",
+                tensor.dtype(),
+                tensor.shape()
+            )));
+        };
+        let words: Vec<Word> = json_entry("words", entry("words")?)?;
+        if rows != words.len() {
+            return Err(VocabularyProblem(format!("it has {rows} embeddings for {} words", words.len())));
+        }
+        Ok(Self {
+            teacher: entry("teacher")?.clone(),
+            words,
+            prompts: json_entry("prompts", entry("prompts")?)?,
+            embeddings: tensor.data().as_chunks().0.iter().copied().map(f32::from_le_bytes).collect(),
+            embedding_size,
+        })
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let data: Vec<u8> = self.embeddings.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let header = json!({
+            "__metadata__": {
+                "format": FORMAT,
+                "prompts": json!(self.prompts).to_string(),
+                "teacher": self.teacher,
+                "words": json!(self.words).to_string(),
+            },
+            TENSOR: {
+                "dtype": "F32",
+                "shape": [self.words.len(), self.embedding_size],
+                "data_offsets": [0, data.len()],
+            },
+        });
+        let mut header = header.to_string().into_bytes();
+        // The format wants the data at a multiple of 8, and allows spaces.
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header);
+        bytes.extend(data);
+        bytes
+    }
+
+    fn validate(&self) -> Result<(), VocabularyProblem> {
+        let problem = |text: String| Err(VocabularyProblem(text));
+        if self.words.is_empty() || self.embedding_size == 0 {
+            return problem("it has no words".into());
+        }
+        if self.embeddings.len() != self.words.len() * self.embedding_size {
+            return problem(format!(
+                "{} numbers are not {} embeddings of {}",
+                self.embeddings.len(),
+                self.words.len(),
+                self.embedding_size
+            ));
+        }
+        let mut seen = HashSet::new();
+        for (word, embedding) in self.words.iter().zip(self.embeddings.chunks_exact(self.embedding_size)) {
+            let name = &word.word;
+            if name.trim().is_empty() {
+                return problem("one of its words is empty".into());
+            }
+            if !seen.insert(name) {
+                return problem(format!("the word `{name}` stands in it twice"));
+            }
+            if let Some(threshold) = word.threshold.filter(|threshold| !(0.0..=1.0).contains(threshold)) {
+                return problem(format!(
+                    "the threshold of `{name}` is {threshold}, and must be between 0 and 1"
+                ));
+            }
+            let length = embedding.iter().map(|value| value * value).sum::<f32>().sqrt();
+            if !length.is_finite() {
+                return problem(format!("the embedding of `{name}` is not finite"));
+            }
+            if (length - 1.0).abs() > LENGTH_TOLERANCE {
+                return problem(format!(
+                    "the embedding of `{name}` has the length {length}, and must have 1"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn json_entry<T: serde::de::DeserializeOwned>(key: &str, text: &str) -> Result<T, VocabularyProblem> {
+    serde_json::from_str(text).map_err(|error| VocabularyProblem(format!("`{key}` in its metadata: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn two_words() -> Vocabulary {
+        let word = |word: &str, threshold, trained_on| Word {
+            word: word.into(),
+            synonyms: vec![format!("{word}s")],
+            threshold,
+            trained_on,
+        };
+        Vocabulary {
+            teacher: "test".into(),
+            words: vec![word("cat", None, true), word("cup of \"tea\" ☕", Some(0.4), false)],
+            prompts: vec!["a photo of a {}.".into()],
+            embeddings: vec![1.0, 0.0, 0.0, 0.0, 0.6, 0.8],
+            embedding_size: 3,
+        }
+    }
+
+    fn load_bytes(bytes: &[u8]) -> Result<Vocabulary, VocabularyError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("words.safetensors");
+        std::fs::write(&path, bytes).unwrap();
+        Vocabulary::load(&path)
+    }
+
+    /// The file of [`two_words`] with a part of its header replaced by another of the same length.
+    fn two_words_with(from: &str, to: &str) -> Vec<u8> {
+        assert_eq!(from.len(), to.len(), "the length of the header stands before it");
+        let mut bytes = two_words().to_bytes();
+        let place = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+        bytes[place..place + to.len()].copy_from_slice(to.as_bytes());
+        bytes
+    }
+
+    fn problem_of(vocabulary: &Vocabulary) -> String {
+        load_bytes(&vocabulary.to_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_vocabulary_survives_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("words.safetensors");
+        two_words().save(&path).unwrap();
+        assert_eq!(Vocabulary::load(&path).unwrap(), two_words());
+        let files = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(files, 1, "no half-written file is left behind");
+    }
+
+    #[test]
+    fn the_same_words_make_the_same_bytes_and_the_data_is_aligned() {
+        let bytes = two_words().to_bytes();
+        assert_eq!(bytes, two_words().to_bytes());
+        assert_eq!((bytes.len() - two_words().embeddings.len() * 4) % 8, 0);
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Vocabulary::load(Path::new("/nowhere/words.safetensors")).unwrap_err();
+        assert!(matches!(error, VocabularyError::Unreadable { .. }));
+        assert!(error.to_string().contains("/nowhere/words.safetensors"), "{error}");
+    }
+
+    #[test]
+    fn bytes_that_are_no_safetensors_file_are_refused() {
+        let whole = two_words().to_bytes();
+        for bytes in [&b""[..], b"words", &whole[..whole.len() - 1], &whole[..40], &[0xff; 64]] {
+            let error = load_bytes(bytes).unwrap_err().to_string();
+            assert!(
+                error.contains("safetensors file") && error.contains("wordsight-distill vocabulary"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_tensor_of_another_type_or_shape_is_refused() {
+        for (from, to) in [
+            ("\"F32\"", "\"I32\""),
+            ("[2,3]", "[6,1]"),
+            ("[2,3]", "[3,2]"),
+            ("\"embeddings\"", "\"embeddingz\""),
+        ] {
+            let error = load_bytes(&two_words_with(from, to)).unwrap_err().to_string();
+            assert!(error.contains("embeddings"), "{from} to {to}: {error}");
+        }
+    }
+
+    #[test]
+    fn metadata_that_are_missing_or_wrong_are_named() {
+        for (from, to) in [
+            ("wordsight-vocabulary-1", "wordsight-vocabulary-2"),
+            ("\"format\"", "\"farmat\""),
+            ("\"prompts\"", "\"pramots\""),
+            ("\"teacher\"", "\"taecher\""),
+            ("\"words\"", "\"wards\""),
+        ] {
+            let error = load_bytes(&two_words_with(from, to)).unwrap_err().to_string();
+            assert!(error.contains("is not a usable vocabulary"), "{from} to {to}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_of_a_word_is_refused() {
+        let error = json_entry::<Vec<Word>>("words", r#"[{"word": "cat", "treshold": 0.3}]"#).unwrap_err();
+        assert!(error.to_string().contains("treshold"), "{error}");
+    }
+
+    #[test]
+    fn words_that_make_no_sense_are_refused_by_name() {
+        type Spoil<'a> = &'a dyn Fn(&mut Vocabulary);
+        let spoiled = |spoil: Spoil<'_>| {
+            let mut vocabulary = two_words();
+            spoil(&mut vocabulary);
+            problem_of(&vocabulary)
+        };
+        let cases: [(Spoil<'_>, &str); 6] = [
+            (&|v| v.words[1].word = "cat".into(), "`cat` stands in it twice"),
+            (&|v| v.words[0].word = " ".into(), "is empty"),
+            (&|v| v.words[0].threshold = Some(1.5), "threshold of `cat` is 1.5"),
+            (&|v| v.embeddings[0] = 1.1, "embedding of `cat` has the length 1.1"),
+            (&|v| v.embeddings[0] = f32::NAN, "embedding of `cat` is not finite"),
+            (&|v| (v.words.clear(), v.embeddings.clear()).0, "no words"),
+        ];
+        for (spoil, expected) in cases {
+            let error = spoiled(spoil);
+            assert!(error.contains(expected), "expected {expected}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_vocabulary_that_would_not_load_is_not_saved() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut vocabulary = two_words();
+        vocabulary.embeddings[0] = 3.0;
+        assert!(vocabulary.save(&folder.path().join("words.safetensors")).is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn another_teacher_and_another_size_are_told_apart() {
+        let vocabulary = two_words();
+        assert!(vocabulary.check_against("test", 3).is_ok());
+        let other_teacher = vocabulary.check_against("clip", 3).unwrap_err().to_string();
+        assert!(other_teacher.contains("`test`") && other_teacher.contains("`clip`"), "{other_teacher}");
+        let other_size = vocabulary.check_against("test", 512).unwrap_err().to_string();
+        assert!(other_size.contains('3') && other_size.contains("512"), "{other_size}");
+    }
+}
