@@ -1,0 +1,139 @@
+//! The labelled photographs that students are trained and tested on: one object, one class each.
+//!
+//! Flows in: a folder with `imagenet.json`, photographs and cutouts. Flows out: who may be used for
+//! what. The rule of the split lives here and nowhere else: photographs of novel classes are for
+//! testing only, and a fixed part of the base photographs is held out of training, *with its words*
+//! (one photograph a class: to hold out a photograph is to hold out its class).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+/// Every n-th trusted base photograph is held out.
+const HELD_OUT_EVERY: usize = 4;
+
+/// Whether a class may be trained on.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// Training may see it.
+    Base,
+    /// Only tests may see it.
+    Novel,
+}
+
+/// One photograph.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Photograph {
+    /// Its file, relative to the collection's folder.
+    pub file: String,
+    /// The class's name: the word for the main object.
+    pub name: String,
+    /// Base or novel.
+    pub split: Split,
+    /// The main object's `[x, y, width, height]` in pixels, if somebody marked it.
+    pub bbox: Option<[f32; 4]>,
+    /// The main object alone, as RGBA, relative to the collection's folder.
+    pub cutout: Option<String>,
+    /// The box is clean and the object alone.
+    pub box_trusted: Option<bool>,
+}
+
+impl Photograph {
+    /// The main object's `[x1, y1, x2, y2]` in pixels, where it can be trusted.
+    pub fn trusted_box(&self) -> Option<[f32; 4]> {
+        let [x, y, w, h] = self.bbox.filter(|_| self.box_trusted == Some(true))?;
+        Some([x, y, x + w, y + h])
+    }
+}
+
+/// A collection of photographs.
+#[derive(Clone, Debug)]
+pub struct Collection {
+    /// Its folder.
+    pub folder: PathBuf,
+    photographs: Vec<Photograph>,
+}
+
+impl Collection {
+    /// Reads `imagenet.json` in `folder`.
+    pub fn load(folder: &Path) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct File {
+            photos: Vec<Photograph>,
+        }
+        let path = folder.join("imagenet.json");
+        let text = fs::read_to_string(&path)
+            .with_context(|| format!("cannot read the list of photographs {}", path.display()))?;
+        let file: File = serde_json::from_str(&text)
+            .with_context(|| format!("{} is not a list of photographs", path.display()))?;
+        Ok(Self { folder: folder.into(), photographs: file.photos })
+    }
+
+    /// All words, base and novel, in the file's order.
+    pub fn words(&self) -> Vec<String> {
+        self.photographs.iter().map(|photograph| photograph.name.clone()).collect()
+    }
+
+    /// What training may see: base photographs that are not held out.
+    pub fn training(&self) -> Vec<&Photograph> {
+        let held_out: Vec<&str> = self.held_out().iter().map(|p| p.file.as_str()).collect();
+        self.photographs
+            .iter()
+            .filter(|p| p.split == Split::Base && !held_out.contains(&p.file.as_str()))
+            .collect()
+    }
+
+    /// Base photographs with a trusted box that training never sees.
+    pub fn held_out(&self) -> Vec<&Photograph> {
+        self.trusted(Split::Base).step_by(HELD_OUT_EVERY).collect()
+    }
+
+    /// Novel photographs with a trusted box.
+    pub fn novel(&self) -> Vec<&Photograph> {
+        self.trusted(Split::Novel).collect()
+    }
+
+    fn trusted(&self, split: Split) -> impl Iterator<Item = &Photograph> {
+        self.photographs.iter().filter(move |p| p.split == split && p.trusted_box().is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    fn collection(splits: &[Split]) -> Collection {
+        let photographs = splits
+            .iter()
+            .enumerate()
+            .map(|(i, &split)| Photograph {
+                file: format!("{i}.jpg"),
+                name: format!("word {i}"),
+                split,
+                bbox: Some([1.0, 2.0, 3.0, 4.0]),
+                cutout: None,
+                box_trusted: Some(i % 5 != 1),
+            })
+            .collect();
+        Collection { folder: PathBuf::new(), photographs }
+    }
+
+    #[test]
+    fn training_never_sees_novel_or_held_out_photographs() {
+        let splits: Vec<Split> =
+            (0..60).map(|i| if i % 3 == 0 { Split::Novel } else { Split::Base }).collect();
+        let collection = collection(&splits);
+        let training: Vec<&str> = collection.training().iter().map(|p| p.name.as_str()).collect();
+        for tested in collection.held_out().iter().chain(&collection.novel()) {
+            assert!(!training.contains(&tested.name.as_str()), "{} is trained on and tested on", tested.name);
+        }
+        assert!(collection.training().iter().all(|p| p.split == Split::Base));
+        assert_eq!(collection.held_out().len(), 8, "every fourth of the 32 trusted base photographs");
+        assert_eq!(training.len(), 40 - 8);
+    }
+}

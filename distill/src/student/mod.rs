@@ -1,0 +1,428 @@
+//! The student: a small detector that answers with embeddings instead of classes.
+//!
+//! Flows in: an EfficientNet-Lite0's feature maps at strides 8, 16 and 32 (the backbone is frozen and
+//! runs in ONNX Runtime, see [`crate::features`]; here is what training changes). Flows out: an
+//! objectness and a box for every cell, and for every region asked for a text and an image embedding.
+//!
+//! 1. A light feature pyramid (Lin et al., 2017).
+//! 2. A class-agnostic, anchor-free proposal head: distances to the four sides (FCOS, Tian et al.,
+//!    2019) and an objectness that is trained to be the box's IoU (VarifocalNet, Zhang et al., 2021).
+//! 3. RoI pooling by matrix products ([`roi`]).
+//! 4. A region head of two embeddings (ViLD-ensemble, arXiv 2104.13921, section 3.4).
+//!
+//! The surprising thing is the region head: it knows before it trains. The backbone's own ImageNet
+//! head, applied to the cells of the stride-32 map and averaged under the box, classifies a region;
+//! the class probabilities mix the text embeddings of the class names (ConSE: Norouzi et al., 2014).
+//! Training adds a correction to each embedding, which starts at zero. The 1x1 head convolution runs
+//! once on the map instead of once on 49 cells of every region: the same classifier at a hundredth of
+//! the cost.
+
+pub mod roi;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use burn::module::{Initializer, Module, Param};
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
+use burn::store::{ModuleSnapshot, SafetensorsStore};
+use burn::tensor::activation::{relu, softmax};
+use burn::tensor::module::{interpolate, max_pool2d};
+use burn::tensor::ops::{InterpolateMode, InterpolateOptions, MaxPoolOptions};
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+use wordsight_teacher::efficientnet::{Classifier, FoldedConvolution};
+
+/// Input pixels a cell, level by level.
+pub const STRIDES: [usize; 3] = [8, 16, 32];
+/// Channels of the backbone's maps, level by level.
+pub const BACKBONE_CHANNELS: [usize; 3] = [40, 112, 320];
+/// Bounds of the logarithm of a distance in strides: e^-4 to e^4.
+pub const LOG_DISTANCE_BOUNDS: (f32, f32) = (-4.0, 4.0);
+/// Guards the division by an embedding's length.
+pub const NORM_EPSILON: f32 = 1e-12;
+/// An objectness of 1% before training, or the many cells without an object drown the few with one.
+const INITIAL_OBJECTNESS_LOGIT: f32 = -4.6;
+
+/// A student's sizes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StudentConfig {
+    /// Side of the square input in pixels; a multiple of 32.
+    pub input_size: usize,
+    /// Channels of the pyramid.
+    pub pyramid_channels: usize,
+    /// Width of the region head's hidden layers.
+    pub region_width: usize,
+    /// Size of an embedding: the teacher's.
+    pub embedding_size: usize,
+    /// Proposals that an exported student returns.
+    pub proposals: usize,
+}
+
+impl StudentConfig {
+    /// The shipped sizes, for a teacher whose embeddings have `embedding_size` numbers.
+    pub fn new(embedding_size: usize) -> Self {
+        Self { input_size: 320, pyramid_channels: 96, region_width: 256, embedding_size, proposals: 100 }
+    }
+
+    /// Cells a side, level by level.
+    pub fn grids(&self) -> [usize; 3] {
+        STRIDES.map(|stride| self.input_size / stride)
+    }
+
+    /// Centres of all cells in input pixels, level by level, row by row.
+    pub fn centres_in_input(&self) -> Vec<[f32; 2]> {
+        STRIDES
+            .iter()
+            .zip(self.grids())
+            .flat_map(|(&stride, grid)| {
+                let at = move |cell: usize| (cell as f32 + 0.5) * stride as f32;
+                (0..grid * grid).map(move |cell| [at(cell % grid), at(cell / grid)])
+            })
+            .collect()
+    }
+
+    /// Strides of all cells, in the order of [`Self::centres_in_input`].
+    pub fn strides_of_cells(&self) -> Vec<f32> {
+        STRIDES
+            .iter()
+            .zip(self.grids())
+            .flat_map(|(&stride, grid)| std::iter::repeat_n(stride as f32, grid * grid))
+            .collect()
+    }
+}
+
+/// Everything that training changes, and the classifier that the region head starts from.
+#[derive(Module, Debug)]
+pub struct Student {
+    /// Feature pyramid.
+    pub pyramid: Pyramid,
+    /// Objectness and boxes.
+    pub proposals: ProposalHead,
+    /// Embeddings.
+    pub regions: RegionHead,
+}
+
+/// A feature pyramid over three levels.
+#[derive(Module, Debug)]
+pub struct Pyramid {
+    /// 1x1 convolutions from the backbone's channels to the pyramid's.
+    pub lateral: Vec<Conv2d>,
+    /// 3x3 convolutions after the sums.
+    pub smooth: Vec<Conv2d>,
+}
+
+/// Objectness and box of every cell; one set of weights for all levels.
+#[derive(Module, Debug)]
+pub struct ProposalHead {
+    /// 3x3 convolution before both answers.
+    pub tower: Conv2d,
+    /// To one objectness logit.
+    pub objectness: Conv2d,
+    /// To the logarithms of four distances in strides: left, top, right, bottom.
+    pub distances: Conv2d,
+    /// A factor a level on those logarithms.
+    pub scales: Param<Tensor<1>>,
+}
+
+/// Two embeddings of every region.
+#[derive(Module, Debug)]
+pub struct RegionHead {
+    /// The backbone's 1x1 head convolution as a matrix over cells; frozen.
+    pub cells: Linear,
+    /// The backbone's classifier; frozen.
+    pub classifier: Linear,
+    /// Text embeddings of the class names, [classes, D]; frozen.
+    pub class_embeddings: Param<Tensor<2>>,
+    /// From the pooled pyramid to a hidden layer.
+    pub hidden: Linear,
+    /// A second hidden layer.
+    pub hidden2: Linear,
+    /// Correction of the text embedding; zero before training.
+    pub text: Linear,
+    /// Correction of the image embedding; zero before training.
+    pub image: Linear,
+    /// The text head's embedding of the background, [D]; not normalised.
+    pub background: Param<Tensor<1>>,
+}
+
+/// What the proposal head says of every cell.
+#[derive(Clone, Debug)]
+pub struct DenseProposals {
+    /// Objectness logits, [N, cells].
+    pub logits: Tensor<2>,
+    /// `x1, y1, x2, y2` in input pixels, not clipped, [N, cells, 4].
+    pub boxes_in_input: Tensor<3>,
+}
+
+/// L2-normalised embeddings of regions, each [N, regions, D].
+#[derive(Clone, Debug)]
+pub struct Embeddings {
+    /// Of the text head.
+    pub text: Tensor<3>,
+    /// Of the image head.
+    pub image: Tensor<3>,
+}
+
+impl Student {
+    /// A student whose heads are untrained but for the backbone's classifier.
+    ///
+    /// `class_embeddings`: text embeddings of the classifier's class names, in its order.
+    pub fn new(
+        config: &StudentConfig,
+        head: &FoldedConvolution,
+        classifier: &Classifier,
+        class_embeddings: &[Vec<f32>],
+        device: &Device,
+    ) -> Result<Self> {
+        ensure!(
+            class_embeddings.len() == classifier.classes
+                && class_embeddings.iter().all(|row| row.len() == config.embedding_size),
+            "the classifier has {} classes and embeddings of size {}; got {} embeddings",
+            classifier.classes,
+            config.embedding_size,
+            class_embeddings.len()
+        );
+        Ok(Self {
+            pyramid: Pyramid::new(config, device),
+            proposals: ProposalHead::new(config, device),
+            regions: RegionHead::new(config, head, classifier, class_embeddings, device),
+        })
+    }
+
+    /// The pyramid's maps and what the proposal head says of every cell.
+    pub fn propose(
+        &self,
+        config: &StudentConfig,
+        features: &[Tensor<4>; 3],
+    ) -> ([Tensor<4>; 3], DenseProposals) {
+        let maps = self.pyramid.forward(config, features);
+        let proposals = self.proposals.forward(config, &maps);
+        (maps, proposals)
+    }
+
+    /// Rounds every weight to the nearest FP16 number: what the exported file stores.
+    pub fn rounded_to_f16(self) -> Self {
+        struct Round;
+        impl burn::module::ModuleMapper for Round {
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                param.map(|tensor| {
+                    let device = tensor.device();
+                    let data = tensor.into_data();
+                    let shape = data.shape().clone();
+                    let rounded: Vec<f32> =
+                        data.iter::<f32>().map(|x| half::f16::from_f32(x).to_f32()).collect();
+                    Tensor::from_data(TensorData::new(rounded, shape), &device)
+                })
+            }
+        }
+        self.map(&mut Round)
+    }
+
+    /// Writes the weights as `.safetensors`.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut store = SafetensorsStore::from_file(path).overwrite(true);
+        self.save_into(&mut store)
+            .map_err(|error| anyhow!("cannot write the weights {}: {error}", path.display()))
+    }
+
+    /// Replaces the weights by those in a file that [`Self::save`] wrote.
+    pub fn load(mut self, path: &Path) -> Result<Self> {
+        ensure!(path.is_file(), "there are no weights at {}; train first", path.display());
+        let mut store = SafetensorsStore::from_file(path);
+        self.load_from(&mut store)
+            .map_err(|error| anyhow!("{error}"))
+            .with_context(|| format!("{} does not hold this student's weights", path.display()))?;
+        Ok(self)
+    }
+}
+
+impl Pyramid {
+    fn new(config: &StudentConfig, device: &Device) -> Self {
+        let channels = config.pyramid_channels;
+        Self {
+            lateral: BACKBONE_CHANNELS.iter().map(|&from| convolution(from, channels, 1, device)).collect(),
+            smooth: STRIDES.iter().map(|_| convolution(channels, channels, 3, device)).collect(),
+        }
+    }
+
+    fn forward(&self, config: &StudentConfig, features: &[Tensor<4>; 3]) -> [Tensor<4>; 3] {
+        let grids = config.grids();
+        let enlarge = |map: Tensor<4>, grid: usize| {
+            interpolate(map, InterpolateOptions::new(InterpolateMode::Nearest).with_output_size([grid, grid]))
+        };
+        let [fine, middle, coarse] = features.clone();
+        let coarse = self.lateral[2].forward(coarse);
+        let middle = self.lateral[1].forward(middle) + enlarge(coarse.clone(), grids[1]);
+        let fine = self.lateral[0].forward(fine) + enlarge(middle.clone(), grids[0]);
+        [
+            relu(self.smooth[0].forward(fine)),
+            relu(self.smooth[1].forward(middle)),
+            relu(self.smooth[2].forward(coarse)),
+        ]
+    }
+}
+
+impl ProposalHead {
+    fn new(config: &StudentConfig, device: &Device) -> Self {
+        let channels = config.pyramid_channels;
+        let mut objectness = convolution(channels, 1, 1, device);
+        objectness.bias = Some(Param::from_tensor(Tensor::from_data([INITIAL_OBJECTNESS_LOGIT], device)));
+        Self {
+            tower: convolution(channels, channels, 3, device),
+            objectness,
+            distances: convolution(channels, 4, 1, device),
+            scales: Param::from_tensor(Tensor::ones([STRIDES.len()], device)),
+        }
+    }
+
+    fn forward(&self, config: &StudentConfig, maps: &[Tensor<4>; 3]) -> DenseProposals {
+        let (mut logits, mut logarithms) = (Vec::new(), Vec::new());
+        for (level, map) in maps.iter().enumerate() {
+            let hidden = relu(self.tower.forward(map.clone()));
+            let [images, _, rows, columns] = hidden.dims();
+            logits.push(self.objectness.forward(hidden.clone()).reshape([images, rows * columns]));
+            let scale = self.scales.val().slice([level..level + 1]).reshape([1, 1, 1, 1]);
+            let raw = self.distances.forward(hidden) * scale;
+            logarithms.push(raw.reshape([images, 4, rows * columns]).swap_dims(1, 2));
+        }
+        let logarithms = Tensor::cat(logarithms, 1).clamp(LOG_DISTANCE_BOUNDS.0, LOG_DISTANCE_BOUNDS.1);
+        let device = logarithms.device();
+        let cells = config.strides_of_cells();
+        let strides = Tensor::<1>::from_data(cells.as_slice(), &device).reshape([1, -1, 1]);
+        // Distances point outwards: left and top are subtracted from the centre, right and bottom added.
+        let signs = Tensor::<1>::from_data([-1.0, -1.0, 1.0, 1.0], &device).reshape([1, 1, 4]);
+        let centres: Vec<f32> =
+            config.centres_in_input().into_iter().flat_map(|[x, y]| [x, y, x, y]).collect();
+        let centres = Tensor::<1>::from_data(centres.as_slice(), &device).reshape([1, -1, 4]);
+        let boxes_in_input = logarithms.exp() * strides * signs + centres;
+        DenseProposals { logits: Tensor::cat(logits, 1), boxes_in_input }
+    }
+}
+
+impl DenseProposals {
+    /// The best `count` proposals of every image: objectness [N, count], descending, and boxes
+    /// clipped to the input, [N, count, 4].
+    ///
+    /// Only cells that are the best of their 3x3 neighbourhood keep their objectness (CenterNet's
+    /// stand-in for suppression, Zhou et al., 2019): without it the first hundred would all lie on
+    /// one object. The others follow behind with an objectness of 0.
+    pub fn best(&self, config: &StudentConfig) -> (Tensor<2>, Tensor<3>) {
+        let objectness = burn::tensor::activation::sigmoid(self.logits.clone());
+        let [images, _] = objectness.dims();
+        let mut start = 0;
+        let peaks = config.grids().map(|grid| {
+            let level = objectness.clone().slice([0..images, start..start + grid * grid]);
+            start += grid * grid;
+            let map = level.clone().reshape([images, 1, grid, grid]);
+            let options = MaxPoolOptions::new([3, 3]).with_stride([1, 1]).with_padding([1, 1]);
+            let highest = max_pool2d(map, options).reshape([images, grid * grid]);
+            level.clone().mask_fill(level.lower(highest), 0.0)
+        });
+        let (objectness, order) = Tensor::cat(peaks.to_vec(), 1).topk_with_indices(config.proposals, 1);
+        let order = order.reshape([images, config.proposals, 1]).repeat_dim(2, 4);
+        let boxes = self.boxes_in_input.clone().gather(1, order).clamp(0.0, config.input_size as f32);
+        (objectness, boxes)
+    }
+}
+
+impl RegionHead {
+    fn new(
+        config: &StudentConfig,
+        head: &FoldedConvolution,
+        classifier: &Classifier,
+        class_embeddings: &[Vec<f32>],
+        device: &Device,
+    ) -> Self {
+        let [outputs, inputs, _, _] = head.shape;
+        let size = config.embedding_size;
+        let pooled = config.pyramid_channels * roi::BINS * roi::BINS;
+        let zero = |device: &Device| {
+            LinearConfig::new(config.region_width, size).with_initializer(Initializer::Zeros).init(device)
+        };
+        let mean: Vec<f32> = (0..size)
+            .map(|d| class_embeddings.iter().map(|row| row[d]).sum::<f32>() / class_embeddings.len() as f32)
+            .collect();
+        let table: Vec<f32> = class_embeddings.iter().flatten().copied().collect();
+        Self {
+            cells: frozen_linear(&head.weight, outputs, inputs, &head.bias, device),
+            classifier: frozen_linear(
+                &classifier.weight,
+                classifier.classes,
+                classifier.features,
+                &classifier.bias,
+                device,
+            ),
+            class_embeddings: Param::from_tensor(Tensor::from_data(
+                TensorData::new(table, [classifier.classes, size]),
+                device,
+            ))
+            .set_require_grad(false),
+            hidden: LinearConfig::new(pooled, config.region_width).init(device),
+            hidden2: LinearConfig::new(config.region_width, config.region_width).init(device),
+            text: zero(device),
+            image: zero(device),
+            // A region of which the classifier is unsure mixes many names: close to their mean.
+            background: Param::from_tensor(Tensor::from_data(mean.as_slice(), device)),
+        }
+    }
+
+    /// Embeddings of regions.
+    ///
+    /// `coarse`: the backbone's stride-32 map [N,320,h,w]; `fine`: the pyramid's stride-8 map;
+    /// `pooling`: which cells each region covers.
+    pub fn forward(&self, coarse: &Tensor<4>, fine: &Tensor<4>, pooling: &roi::Pooling) -> Embeddings {
+        let known = self.class_mixture(coarse, pooling);
+        let pooled = pooling.pool(fine);
+        let [images, regions, _] = pooled.dims();
+        let hidden = relu(self.hidden2.forward(relu(self.hidden.forward(pooled))));
+        let embed = |correction: &Linear| {
+            let size = known.dims()[2];
+            normalise(known.clone() + correction.forward(hidden.clone()).reshape([images, regions, size]))
+        };
+        Embeddings { text: embed(&self.text), image: embed(&self.image) }
+    }
+
+    /// The background's embedding, L2-normalised, [D].
+    pub fn background(&self) -> Tensor<1> {
+        let row = self.background.val().unsqueeze::<3>();
+        normalise(row).flatten(0, 2)
+    }
+
+    /// The pretrained classifier's opinion of every region, as a mixture of class embeddings.
+    fn class_mixture(&self, coarse: &Tensor<4>, pooling: &roi::Pooling) -> Tensor<3> {
+        let [images, channels, rows, columns] = coarse.dims();
+        let cells = coarse.clone().reshape([images, channels, rows * columns]).swap_dims(1, 2);
+        let cells = self.cells.forward(cells).clamp(0.0, 6.0);
+        let features = pooling.coarse.clone().matmul(cells);
+        let classes = softmax(self.classifier.forward(features), 2);
+        classes.matmul(self.class_embeddings.val().unsqueeze())
+    }
+}
+
+/// Rows to unit length.
+fn normalise(rows: Tensor<3>) -> Tensor<3> {
+    let length = rows.clone().powi_scalar(2).sum_dim(2).add_scalar(NORM_EPSILON).sqrt();
+    rows / length
+}
+
+fn convolution(from: usize, to: usize, kernel: usize, device: &Device) -> Conv2d {
+    let pad = kernel / 2;
+    Conv2dConfig::new([from, to], [kernel, kernel])
+        .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
+        .with_initializer(Initializer::KaimingNormal {
+            gain: if kernel == 3 { 1.41 } else { 1.0 },
+            fan_out_only: false,
+        })
+        .init(device)
+}
+
+/// A linear layer that never trains, from `weight` [outputs, inputs].
+fn frozen_linear(weight: &[f32], outputs: usize, inputs: usize, bias: &[f32], device: &Device) -> Linear {
+    let weight = Tensor::<2>::from_data(TensorData::new(weight.to_vec(), [outputs, inputs]), device);
+    Linear {
+        weight: Param::from_tensor(weight.transpose()),
+        bias: Some(Param::from_tensor(Tensor::from_data(bias, device))),
+    }
+    .no_grad()
+}
