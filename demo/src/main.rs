@@ -1,0 +1,126 @@
+//! Makes the demo's clip from photographs, and checks what the device program found in it.
+//!
+//! `clip`: a recipe (`clip.toml`: camera paths), boxes marked by hand (`boxes.json`) and a folder of
+//! photographs flow in; a Motion-JPEG file and its truth (where every marked object stands in every
+//! frame) flow out. `check`: the truth and the device program's JSON lines flow in; a table flows
+//! out, and exit code 1 where less than half of a shot's frames were right.
+//!
+//! The one surprising thing: the boxes are marked once, in the photographs, and never in the frames.
+//! The camera path that cuts a frame out of a photograph also carries its boxes into the frame, so a
+//! path can change without anyone marking a box again.
+
+mod boxes;
+mod camera;
+mod check;
+mod clip;
+mod recipe;
+mod truth;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use crate::boxes::{MarkedPhotos, Vocabulary};
+use crate::check::Report;
+use crate::recipe::Recipe;
+use crate::truth::Truth;
+
+/// Makes the demo's clip from photographs, and checks what was found in it.
+#[derive(Parser)]
+#[command(name = "wordsight-demo", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Pan and zoom over photographs into a Motion-JPEG clip, and write its truth beside it
+    ///
+    /// The truth's name is the clip's with the ending `.truth.json`. The same photographs, recipe and
+    /// boxes give the same bytes.
+    Clip {
+        /// Camera paths, one a shot
+        #[arg(long, value_name = "FILE", default_value = "demo/clip.toml")]
+        recipe: PathBuf,
+        /// Boxes marked by hand, in the photographs' pixels
+        #[arg(long, value_name = "FILE", default_value = "demo/boxes.json")]
+        boxes: PathBuf,
+        /// Folder with the photographs (scripts/fetch-demo-photos makes it)
+        #[arg(long, value_name = "DIR", default_value = ".deps/demo-photos")]
+        photos: PathBuf,
+        /// The clip to write
+        #[arg(short, long, value_name = "FILE", default_value = "demo/clip.mjpeg")]
+        output: PathBuf,
+    },
+    /// Compare the device program's JSON lines with the clip's truth
+    ///
+    /// A table with one line for each shot and word, and exit code 1 if any word is right in less than
+    /// half of its frames. A frame without a line counts as wrong. Right means, with IoU 0.5 or more
+    /// between boxes: for the main vocabulary, that the frame's best-scored detection is the object and
+    /// bears its word (column `first`); for the other vocabulary, whose things are small and beside the
+    /// main object, that any detection of the frame is the object and bears its word (column `found`).
+    Check {
+        /// The clip's truth
+        #[arg(long, value_name = "FILE", default_value = "demo/clip.truth.json")]
+        truth: PathBuf,
+        /// What `wordsight run` printed for the clip: one JSON object a line
+        #[arg(long, value_name = "FILE")]
+        detections: PathBuf,
+        /// Which words the detections were made with
+        #[arg(long, value_enum, default_value = "main")]
+        vocabulary: Vocabulary,
+        /// Also write the table as JSON
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("wordsight-demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Clip { recipe, boxes, photos, output } => {
+            let recipe = Recipe::load(&recipe)?;
+            let marked = MarkedPhotos::load(&boxes)?;
+            let truth = Truth::of(&recipe, &marked)?;
+            let clip = clip::render(&recipe, &marked, &photos)?;
+            write(&output, &clip)?;
+            write(&output.with_extension("truth.json"), truth.to_json()?.as_bytes())?;
+            let frames = truth.frames.len();
+            let seconds = frames as f64 / f64::from(recipe.frames_per_second);
+            println!(
+                "{}: {frames} frames, {seconds:.1} s, {:.2} MB",
+                output.display(),
+                clip.len() as f64 / 1e6
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Check { truth, detections, vocabulary, json } => {
+            let truth = Truth::load(&truth)?;
+            let seen = check::load_detections(&detections, truth.frames.len())?;
+            let report = Report::of(&truth, &seen, vocabulary)?;
+            io::stdout().write_all(report.to_table().as_bytes())?;
+            if let Some(json) = json {
+                write(&json, serde_json::to_string_pretty(&report)?.as_bytes())?;
+            }
+            Ok(if report.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+    }
+}
+
+fn write(path: &std::path::Path, content: &[u8]) -> Result<()> {
+    fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
+}
