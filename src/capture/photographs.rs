@@ -1,0 +1,83 @@
+//! Photographs: files and folders of them.
+//!
+//! In flow paths, out flows one frame a photograph, a folder's in the order of their names. The one
+//! surprising thing: the list is made at the start, and what is wrong with a path (missing, an
+//! empty folder) waits in the list for its turn, so that errors come where the photograph would.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::decode::decode;
+use super::{CaptureError, Captured, Frame, Source, has_extension};
+
+/// A list of photographs.
+pub struct Photographs {
+    paths: Vec<PathBuf>,
+    next: usize,
+    folders: Vec<PathBuf>,
+}
+
+/// Whether a file's name says that it is a photograph.
+pub fn is_photograph(path: &Path) -> bool {
+    has_extension(path, &["jpg", "jpeg", "png", "webp"])
+}
+
+impl Photographs {
+    /// The photographs at `paths`: files as they are, folders for what lies directly in them.
+    pub fn open(paths: &[PathBuf]) -> Self {
+        let mut list = Self { paths: Vec::new(), next: 0, folders: Vec::new() };
+        for path in paths {
+            match photographs_in(path) {
+                Some(inside) if !inside.is_empty() => list.paths.extend(inside),
+                Some(_) => {
+                    list.folders.push(path.clone());
+                    list.paths.push(path.clone());
+                }
+                None => list.paths.push(path.clone()),
+            }
+        }
+        list
+    }
+}
+
+impl Photographs {
+    /// The characters of the longest path.
+    pub fn longest_name(&self) -> usize {
+        self.paths.iter().map(|path| path.display().to_string().chars().count()).max().unwrap_or(0)
+    }
+}
+
+/// The photographs directly in a folder, by name; `None` if it is no folder that can be read.
+fn photographs_in(folder: &Path) -> Option<Vec<PathBuf>> {
+    let mut inside: Vec<PathBuf> = std::fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| is_photograph(path) && !path.is_dir())
+        .collect();
+    inside.sort();
+    Some(inside)
+}
+
+impl Source for Photographs {
+    fn capture(&mut self, frame: &mut Frame) -> Result<Captured, CaptureError> {
+        let Some(path) = self.paths.get(self.next) else {
+            return Ok(Captured::End);
+        };
+        self.next += 1;
+        if self.folders.contains(path) {
+            return Err(CaptureError::EmptyFolder(path.clone()));
+        }
+        let bytes =
+            std::fs::read(path).map_err(|reason| CaptureError::Unreadable { path: path.clone(), reason })?;
+        let name = path.display().to_string();
+        frame.stamp(&Arc::from(name.as_str()));
+        decode(&bytes, frame).map_err(|reason| CaptureError::BadPicture { name, reason })?;
+        Ok(Captured::Frame)
+    }
+
+    fn rewind(&mut self) -> Result<(), CaptureError> {
+        self.next = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,325 @@
+//! The configuration file, and the one that is built in.
+//!
+//! In flow TOML, out flow settings. The defaults are not in this code: they are `demo/wordsight.toml`,
+//! which is compiled in and documents every key, so that what is documented is what holds.
+//!
+//! The one surprising thing: a path is relative to the file it stands in. For the built-in file
+//! that is the `demo` folder of a checkout, looked for under the current directory and above the
+//! executable.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::capture::Pacing;
+
+/// The configuration that holds where the user's says nothing.
+const BUILT_IN: &str = include_str!("../../demo/wordsight.toml");
+
+/// Why there is no usable configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file named by `--config` can't be read.
+    #[error("cannot read the configuration {}: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// The file is not as it should be; the message shows the line.
+    #[error("the configuration {} is wrong: {reason}", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// What toml says, with line and column.
+        reason: Box<toml::de::Error>,
+    },
+    /// The built-in configuration names a file of a checkout, and there is no checkout.
+    #[error(
+        "demo/{} was not found under the current directory or above the executable: run wordsight in its \
+         checkout (and `make demo` once), or name your own with `--{flag}` or in a configuration file", name.display()
+    )]
+    NoDemoFile {
+        /// The file's name.
+        name: PathBuf,
+        /// The flag that names another.
+        flag: &'static str,
+    },
+    /// A key has no value anywhere; a test keeps the built-in configuration from such a gap.
+    #[error("the built-in configuration has a gap; this is a bug in wordsight")]
+    NoValue,
+    /// A stream where photographs are wanted.
+    #[error("{} is a stream and not a photograph: use `wordsight run --source`", .0.display())]
+    NotAPhotograph(PathBuf),
+    /// A source of no known kind.
+    #[error(transparent)]
+    UnknownSource(crate::capture::CaptureError),
+}
+
+impl ConfigError {
+    /// Whether the user wrote something wrong, as against a file that isn't there.
+    pub fn is_a_mistake_of_usage(&self) -> bool {
+        !matches!(self, Self::NoDemoFile { .. })
+    }
+}
+
+/// A number from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Fraction(pub f32);
+
+impl TryFrom<f64> for Fraction {
+    type Error = String;
+    fn try_from(value: f64) -> Result<Self, String> {
+        if (0.0..=1.0).contains(&value) {
+            Ok(Self(value as f32))
+        } else {
+            Err(format!("{value} is not between 0 and 1"))
+        }
+    }
+}
+
+impl FromStr for Fraction {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse::<f64>().map_err(|error| error.to_string())?.try_into()
+    }
+}
+
+/// Frames per second, above 0.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct FramesPerSecond(f64);
+
+impl TryFrom<f64> for FramesPerSecond {
+    type Error = String;
+    fn try_from(value: f64) -> Result<Self, String> {
+        // Below one frame in a day a period would overflow long before it made sense.
+        if (1e-5..=1e6).contains(&value) {
+            Ok(Self(value))
+        } else {
+            Err(format!("{value} is no number of frames per second (0.00001 to 1000000)"))
+        }
+    }
+}
+
+impl FromStr for FramesPerSecond {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse::<f64>().map_err(|error| error.to_string())?.try_into()
+    }
+}
+
+impl FramesPerSecond {
+    fn period(self) -> Duration {
+        Duration::from_secs_f64(self.0.recip())
+    }
+}
+
+/// `source.pacing`, in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum PacingName {
+    /// Every frame is processed, as fast as the engine can.
+    Lossless,
+    /// Frames come as from a camera, and the newest wins.
+    Camera,
+}
+
+impl PacingName {
+    /// The pacing itself.
+    pub fn at(self, fps: FramesPerSecond) -> Pacing {
+        match self {
+            Self::Lossless => Pacing::Lossless,
+            Self::Camera => Pacing::Camera { period: fps.period() },
+        }
+    }
+}
+
+/// What stands in one file: every key may be absent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keys {
+    pub student: Option<PathBuf>,
+    pub vocabulary: Option<PathBuf>,
+    pub source: SourceKeys,
+    pub detection: DetectionKeys,
+    pub engine: EngineKeys,
+    pub publish: PublishKeys,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceKeys {
+    pub uri: Option<PathBuf>,
+    pub pacing: Option<PacingName>,
+    pub fps: Option<FramesPerSecond>,
+    #[serde(rename = "loop")]
+    pub repeat: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DetectionKeys {
+    pub score_threshold: Option<Fraction>,
+    pub nms_iou: Option<Fraction>,
+    pub max_detections: Option<NonZeroUsize>,
+    pub words_per_region: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EngineKeys {
+    pub threads: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PublishKeys {
+    pub json: Option<PathBuf>,
+    pub save: Option<PathBuf>,
+    pub save_every: Option<NonZeroUsize>,
+}
+
+/// The user's configuration over the built-in one.
+#[derive(Debug)]
+pub struct Config {
+    own: Option<(PathBuf, Keys)>,
+    built_in: Keys,
+}
+
+impl Config {
+    /// Reads the configuration: the built-in one alone, or a file's over it.
+    ///
+    /// # Errors
+    /// When the file can't be read or has anything in it that it shouldn't.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let own = path.map(|path| {
+            let text = std::fs::read_to_string(path)
+                .map_err(|reason| ConfigError::Unreadable { path: path.to_path_buf(), reason })?;
+            let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+            Ok((folder, parse(&text, path)?))
+        });
+        Ok(Self { own: own.transpose()?, built_in: parse(BUILT_IN, Path::new("demo/wordsight.toml"))? })
+    }
+
+    /// The flag's value, or else the key's: the user's, or else the built-in one.
+    ///
+    /// # Errors
+    /// When not even the built-in configuration has one.
+    pub fn or<T>(&self, flag: Option<T>, key: impl Fn(&Keys) -> Option<T>) -> Result<T, ConfigError> {
+        let own = || self.own.as_ref().and_then(|(_, keys)| key(keys));
+        flag.or_else(own).or_else(|| key(&self.built_in)).ok_or(ConfigError::NoValue)
+    }
+
+    /// The path that a key names, ready to be opened; `flag` is the flag that could name another.
+    ///
+    /// # Errors
+    /// When only the built-in configuration names one and there is no checkout around.
+    pub fn path(
+        &self,
+        flag: &'static str,
+        of: impl Fn(&Keys) -> Option<PathBuf>,
+    ) -> Result<PathBuf, ConfigError> {
+        if let Some(own) = self.own_path(&of) {
+            return Ok(own);
+        }
+        let name = of(&self.built_in).ok_or(ConfigError::NoValue)?;
+        demo_file(&name).ok_or(ConfigError::NoDemoFile { name, flag })
+    }
+
+    /// The path that the user's own file gives a key, if it does.
+    pub fn own_path(&self, of: impl Fn(&Keys) -> Option<PathBuf>) -> Option<PathBuf> {
+        let (folder, keys) = self.own.as_ref()?;
+        Some(folder.join(of(keys)?))
+    }
+}
+
+fn parse(text: &str, path: &Path) -> Result<Keys, ConfigError> {
+    toml::from_str(text)
+        .map_err(|reason| ConfigError::Wrong { path: path.to_path_buf(), reason: Box::new(reason) })
+}
+
+/// A file of the `demo` folder of a checkout.
+fn demo_file(name: &Path) -> Option<PathBuf> {
+    let executable = std::env::current_exe().unwrap_or_default();
+    let folders = [Path::new("")].into_iter().chain(executable.ancestors().skip(1));
+    folders.map(|folder| folder.join("demo").join(name)).find(|path| path.exists())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn with(text: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wordsight.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(Some(&path))
+    }
+
+    #[test]
+    fn the_built_in_configuration_has_a_value_for_every_key_but_the_folder_for_pictures() {
+        let Keys { student, vocabulary, source, detection, engine, publish } =
+            Config::load(None).unwrap().built_in;
+        assert!(student.is_some() && vocabulary.is_some() && engine.threads.is_some());
+        assert!(
+            source.uri.is_some()
+                && source.pacing.is_some()
+                && source.fps.is_some()
+                && source.repeat.is_some()
+        );
+        assert!(detection.score_threshold.is_some() && detection.nms_iou.is_some());
+        assert!(detection.max_detections.is_some() && detection.words_per_region.is_some());
+        assert!(publish.json.is_some() && publish.save_every.is_some());
+        assert!(BUILT_IN.contains("# save = "), "and the folder is documented");
+    }
+
+    #[test]
+    fn a_key_of_the_users_goes_before_the_built_in_one_and_the_others_stay() {
+        let config = with("[detection]\nscore_threshold = 0.7\n").unwrap();
+        assert_eq!(config.or(None, |keys| keys.detection.score_threshold).unwrap(), Fraction(0.7));
+        let iou = config.or(None, |keys| keys.detection.nms_iou).unwrap();
+        assert_eq!(Some(iou), config.built_in.detection.nms_iou);
+    }
+
+    #[test]
+    fn a_path_is_relative_to_the_file_it_stands_in() {
+        let config = Config {
+            own: Some((
+                "/etc/wordsight".into(),
+                toml::from_str("student = \"s.onnx\"\nvocabulary = \"/v\"").unwrap(),
+            )),
+            built_in: Keys::default(),
+        };
+        assert_eq!(
+            config.path("student", |keys| keys.student.clone()).unwrap(),
+            Path::new("/etc/wordsight/s.onnx")
+        );
+        assert_eq!(config.path("vocabulary", |keys| keys.vocabulary.clone()).unwrap(), Path::new("/v"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_shown_with_its_line() {
+        let cases = [
+            ("studend = \"x\"", "line 1", "studend"),
+            ("\n[source]\nuri = \"x\"\nspeed = 3", "line 4", "speed"),
+            ("[detection]\nscore_threshold = 1.5", "line 2", "1.5 is not between 0 and 1"),
+            ("[detection]\nmax_detections = 0", "line 2", "nonzero"),
+            ("[source]\nfps = 0", "line 2", "frames per second"),
+            ("[source]\npacing = \"fast\"", "line 2", "lossless"),
+            ("[source", "line 1", "]"),
+        ];
+        for (text, line, reason) in cases {
+            let error = with(text).unwrap_err();
+            assert!(error.is_a_mistake_of_usage());
+            let error = error.to_string();
+            assert!(error.contains(line) && error.contains(reason), "{text}: {error}");
+        }
+    }
+}

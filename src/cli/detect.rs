@@ -1,0 +1,66 @@
+//! `wordsight detect`: photographs in, annotated photographs, a table and JSON out.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::CommonArgs;
+use super::config::ConfigError;
+use super::parts::{is_standard_output, open_output};
+use crate::capture::{Pacing, Photographs, is_motion_jpeg};
+use crate::pipeline::{Pipeline, Stop};
+use crate::publish::{Outputs, PictureNames, SaveSettings, Table};
+
+/// Names the things in photographs.
+#[derive(Debug, Args)]
+pub struct DetectArgs {
+    /// Photographs (.jpg, .jpeg, .png, .webp) and folders of them
+    #[arg(required = true, value_name = "FILE|DIR")]
+    photographs: Vec<PathBuf>,
+    /// A folder for annotated copies of the photographs
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
+    /// Write JSON lines, one a photograph, to a file, or to the standard output (-) instead of the table
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+impl DetectArgs {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        if let Some(stream) = self.photographs.iter().find(|path| is_motion_jpeg(path)) {
+            return Err(ConfigError::NotAPhotograph(stream.clone()).into());
+        }
+        let config = self.common.load_config()?;
+        let engine = self.common.open_engine(&config)?;
+        let scoring = self.common.open_scoring(&config, &*engine)?;
+        let photographs = Photographs::open(&self.photographs);
+        let json_on_stdout = self.json.as_deref().is_some_and(is_standard_output);
+        let table = (!json_on_stdout).then(|| {
+            Table::new(Box::new(std::io::stdout()), photographs.longest_name(), scoring.words().longest())
+        });
+        let save = self.save.map(|folder| SaveSettings {
+            folder,
+            every: NonZeroUsize::MIN,
+            names: PictureNames::Photographs,
+        });
+        let outputs =
+            Outputs { json: self.json.as_deref().map(open_output).transpose()?, table, save, frames: None };
+        let pipeline = Pipeline {
+            source: Box::new(photographs),
+            pacing: Pacing::Lossless,
+            repeat: false,
+            engine,
+            scoring,
+            outputs,
+            inputs_to_keep: 0,
+        };
+        let report = pipeline.run(&Stop::on_signals()?)?;
+        let (photographs, things) = (report.summary.frames(), report.summary.things());
+        eprintln!("{things} things in {photographs} photographs, {} not readable", report.unreadable);
+        Ok(if report.unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}

@@ -1,0 +1,87 @@
+//! The command line.
+//!
+//! In flow arguments, out flow settings for the stages. A flag goes before the configuration file,
+//! and the file before the built-in configuration. Every flag's help stands beside its field.
+
+mod config;
+mod detect;
+mod parts;
+mod run;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use wordsight_detection::VocabularyError;
+
+use config::{ConfigError, Fraction};
+
+/// Finds in pictures what you can name.
+#[derive(Debug, Parser)]
+#[command(version, after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or configuration.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Names the things in photographs
+    Detect(detect::DetectArgs),
+    /// Names the things in a stream, one JSON line a frame
+    Run(run::RunArgs),
+}
+
+impl Cli {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// Whatever keeps the command from being done; [`exit_code_of`] says how it ends.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Detect(args) => args.run(),
+            Command::Run(args) => args.run(),
+        }
+    }
+}
+
+/// What both commands understand.
+#[derive(Debug, Args)]
+struct CommonArgs {
+    /// The configuration file (TOML); without it the built-in one holds
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The student: an .onnx file from `wordsight-distill`
+    #[arg(long, value_name = "FILE")]
+    student: Option<PathBuf>,
+    /// What to look for: a .safetensors file from `wordsight-distill vocabulary`
+    #[arg(long, value_name = "FILE")]
+    vocabulary: Option<PathBuf>,
+    /// The least score of a detection, 0 to 1
+    #[arg(long, value_name = "X")]
+    score_threshold: Option<Fraction>,
+    /// Overlap (intersection over union, 0 to 1) above which two detections are one thing
+    #[arg(long, value_name = "X")]
+    nms_iou: Option<Fraction>,
+    /// The most detections a frame
+    #[arg(long, value_name = "N")]
+    max_detections: Option<NonZeroUsize>,
+    /// Words that one region may carry; above 1, only equal words compete
+    #[arg(long, value_name = "N")]
+    words_per_region: Option<NonZeroUsize>,
+    /// CPU threads that run one frame together; 0 = all cores
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+/// How the program ends for an error: 2 for what the user configured, 1 for everything else.
+pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
+    let configured = error.chain().any(|cause| {
+        matches!(
+            cause.downcast_ref(),
+            Some(VocabularyError::OtherTeacher { .. } | VocabularyError::OtherSize { .. })
+        ) || cause.downcast_ref::<ConfigError>().is_some_and(ConfigError::is_a_mistake_of_usage)
+    });
+    ExitCode::from(if configured { 2 } else { 1 })
+}

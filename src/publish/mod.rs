@@ -1,0 +1,137 @@
+//! Where results go: JSON lines, a table, annotated pictures, and a summary at the end.
+//!
+//! In flow finished jobs, out flow lines and files. The one surprising thing: pictures are drawn
+//! and compressed on a thread of their own, in the very buffer that the frame was captured into,
+//! so that saving costs the stream no copy and no wait beyond the processor's time.
+
+mod annotate;
+mod histogram;
+mod json;
+mod save;
+mod summary;
+mod table;
+
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+pub use save::{PictureNames, SaveSettings};
+pub use summary::Summary;
+pub use table::Table;
+
+use crate::pipeline::Lease;
+use crate::scoring::Words;
+use save::Saver;
+
+/// Where the JSON lines or the table are written.
+pub type Output = Box<dyn Write + Send>;
+
+/// What to do with results.
+#[derive(Default)]
+pub struct Outputs {
+    /// Where JSON lines go.
+    pub json: Option<Output>,
+    /// A table for people.
+    pub table: Option<Table>,
+    /// Annotated pictures.
+    pub save: Option<SaveSettings>,
+    /// After how many published frames it is enough.
+    pub frames: Option<u64>,
+}
+
+/// Whether to go on.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// More, please.
+    Continue,
+    /// As many frames as were wanted, or nobody reads any more.
+    Enough,
+}
+
+/// Why results could not be told.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The lines can't be written.
+    #[error("cannot write the results: {0}")]
+    Unwritable(io::Error),
+    /// A folder for pictures can't be made.
+    #[error("cannot make the folder {} for annotated pictures: {reason}", path.display())]
+    NoFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// A picture can't be written.
+    #[error("cannot write the annotated picture {}: {reason}", path.display())]
+    UnwritablePicture {
+        /// The picture.
+        path: PathBuf,
+        /// What was wrong.
+        reason: String,
+    },
+}
+
+/// The last stage's state.
+pub struct Publisher {
+    json: Option<Output>,
+    table: Option<Table>,
+    saver: Option<Saver>,
+    frames: Option<u64>,
+    words: Words,
+    summary: Summary,
+}
+
+impl Publisher {
+    /// Opens what is to be written; `ring` is the size of the ring to the saving thread.
+    ///
+    /// # Errors
+    /// When the folder for pictures can't be made.
+    pub fn start(outputs: Outputs, words: Words, ring: NonZeroUsize) -> Result<Self, PublishError> {
+        let saver = outputs.save.map(|settings| Saver::start(settings, words.clone(), ring)).transpose()?;
+        let summary = Summary::new(words.clone());
+        Ok(Self { json: outputs.json, table: outputs.table, saver, frames: outputs.frames, words, summary })
+    }
+
+    /// Tells about one frame.
+    ///
+    /// # Errors
+    /// When an output fails. A reader who has gone away is no error, but enough.
+    pub fn publish(&mut self, job: Lease) -> anyhow::Result<Verdict> {
+        let age = job.frame.captured_at.elapsed();
+        match self.write(&job, age) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Verdict::Enough),
+            written => written.map_err(PublishError::Unwritable)?,
+        }
+        self.summary.add(&job, age);
+        if let Some(saver) = &mut self.saver
+            && !saver.offer(job)
+        {
+            // Its thread has ended, and `finish` says why.
+            return Ok(Verdict::Enough);
+        }
+        let enough = self.frames.is_some_and(|frames| self.summary.frames() >= frames);
+        Ok(if enough { Verdict::Enough } else { Verdict::Continue })
+    }
+
+    fn write(&mut self, job: &Lease, age: std::time::Duration) -> io::Result<()> {
+        if let Some(output) = &mut self.json {
+            json::write_line(output, job, age, &self.words)?;
+        }
+        if let Some(table) = &mut self.table {
+            table.write_rows(job, &self.words)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the last picture and returns what was published.
+    ///
+    /// # Errors
+    /// When a picture could not be written.
+    pub fn finish(mut self) -> anyhow::Result<Summary> {
+        if let Some(saver) = self.saver.take() {
+            self.summary.set_saved(saver.finish()?);
+        }
+        Ok(self.summary)
+    }
+}

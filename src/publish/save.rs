@@ -1,0 +1,173 @@
+//! Annotated pictures, drawn and compressed beside the stream.
+//!
+//! In flow finished jobs through a ring, out flow JPEG files. For a camera the ring drops pictures
+//! that the disk or the processor can't keep up with; for a file it drops none, and the stream
+//! waits.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use jpeg_encoder::{ColorType, Encoder};
+use ring_channel::{RingReceiver, RingSender, ring_channel};
+
+use super::{PublishError, annotate};
+use crate::pipeline::{Job, Lease};
+use crate::scoring::Words;
+
+/// JPEG quality, 1 to 100: no visible blocks around text.
+const QUALITY: u8 = 90;
+
+/// What to save, and where.
+#[derive(Debug, Clone)]
+pub struct SaveSettings {
+    /// The folder; it is made if it isn't there.
+    pub folder: PathBuf,
+    /// Of how many frames one is saved.
+    pub every: NonZeroUsize,
+    /// How pictures are named.
+    pub names: PictureNames,
+}
+
+/// How pictures are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PictureNames {
+    /// By the frame's number: `000042.jpg`.
+    Numbers,
+    /// As the photograph: `cat.jpg`, and `cat-2.jpg` for the next `cat`.
+    Photographs,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Saved {
+    folder: PathBuf,
+    pictures: u64,
+    dropped: u64,
+}
+
+impl fmt::Display for Saved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} pictures in {}", self.pictures, self.folder.display())?;
+        if self.dropped > 0 {
+            write!(f, " ({} more dropped to keep up)", self.dropped)?;
+        }
+        Ok(())
+    }
+}
+
+/// The stream's end of the saving thread.
+pub(super) struct Saver {
+    settings: SaveSettings,
+    to_thread: RingSender<Lease>,
+    thread: JoinHandle<Result<u64, PublishError>>,
+    dropped: u64,
+}
+
+impl Saver {
+    pub(super) fn start(
+        settings: SaveSettings,
+        words: Words,
+        ring: NonZeroUsize,
+    ) -> Result<Self, PublishError> {
+        let folder = &settings.folder;
+        std::fs::create_dir_all(folder)
+            .map_err(|reason| PublishError::NoFolder { path: folder.clone(), reason })?;
+        let (to_thread, jobs) = ring_channel(ring);
+        let names = Names { folder: folder.clone(), style: settings.names, given: HashSet::new() };
+        let thread = std::thread::spawn(move || save_all(&jobs, names, &words));
+        Ok(Self { settings, to_thread, thread, dropped: 0 })
+    }
+
+    /// Takes a job if it is one to be saved; `false` when the thread has ended.
+    pub(super) fn offer(&mut self, job: Lease) -> bool {
+        if !job.number.is_multiple_of(self.settings.every.get() as u64) {
+            return true;
+        }
+        match self.to_thread.send(job) {
+            Ok(pushed_out) => {
+                self.dropped += u64::from(pushed_out.is_some());
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Waits for the last picture.
+    pub(super) fn finish(self) -> Result<Saved, PublishError> {
+        let Self { settings, to_thread, thread, dropped } = self;
+        drop(to_thread);
+        let pictures = thread.join().unwrap_or_else(|_| {
+            Err(PublishError::UnwritablePicture {
+                path: settings.folder.clone(),
+                reason: "the saving thread panicked; this is a bug in wordsight".into(),
+            })
+        })?;
+        Ok(Saved { folder: settings.folder, pictures, dropped })
+    }
+}
+
+fn save_all(jobs: &RingReceiver<Lease>, mut names: Names, words: &Words) -> Result<u64, PublishError> {
+    let mut pictures = 0;
+    while let Ok(mut lease) = jobs.recv() {
+        let job = &mut *lease;
+        annotate::draw(&mut job.frame, &job.found, words);
+        let path = names.next(job);
+        write_jpeg(job, &path).map_err(|reason| PublishError::UnwritablePicture { path, reason })?;
+        pictures += 1;
+    }
+    Ok(pictures)
+}
+
+fn write_jpeg(job: &Job, path: &Path) -> Result<(), String> {
+    let frame = &job.frame;
+    let side = |pixels: usize| {
+        u16::try_from(pixels).map_err(|_| "JPEG has no more than 65535 pixels a side".to_owned())
+    };
+    let encoder = Encoder::new_file(path, QUALITY).map_err(|error| error.to_string())?;
+    encoder
+        .encode(&frame.rgb, side(frame.width)?, side(frame.height)?, ColorType::Rgb)
+        .map_err(|error| error.to_string())
+}
+
+/// Gives each picture a path of its own.
+struct Names {
+    folder: PathBuf,
+    style: PictureNames,
+    given: HashSet<PathBuf>,
+}
+
+impl Names {
+    fn next(&mut self, job: &Job) -> PathBuf {
+        match self.style {
+            PictureNames::Numbers => self.folder.join(format!("{:06}.jpg", job.number)),
+            PictureNames::Photographs => self.photograph(Path::new(&*job.frame.source)),
+        }
+    }
+
+    fn photograph(&mut self, photograph: &Path) -> PathBuf {
+        let stem = photograph.file_stem().unwrap_or_default().to_string_lossy();
+        let mut path = self.folder.join(format!("{stem}.jpg"));
+        let mut copy = 2;
+        while !self.given.insert(path.clone()) {
+            path = self.folder.join(format!("{stem}-{copy}.jpg"));
+            copy += 1;
+        }
+        path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn photographs_of_one_name_get_pictures_of_their_own() {
+        let mut names =
+            Names { folder: "out".into(), style: PictureNames::Photographs, given: HashSet::new() };
+        let found = ["a/cat.jpg", "b/cat.png", "dog.jpg"].map(|path| names.photograph(Path::new(path)));
+        assert_eq!(found, ["out/cat.jpg", "out/cat-2.jpg", "out/dog.jpg"].map(PathBuf::from));
+    }
+}

@@ -1,0 +1,106 @@
+//! What a whole stream came to.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::histogram::Histogram;
+use super::save::Saved;
+use crate::pipeline::Job;
+use crate::scoring::Words;
+
+/// Counts and durations of everything published; shown as a few lines for people.
+pub struct Summary {
+    words: Words,
+    /// In how many frames each word was found.
+    frames_with_word: Vec<u64>,
+    frames: u64,
+    things: u64,
+    latency: Histogram,
+    age: Histogram,
+    first_captured: Option<Instant>,
+    last_published: Option<Instant>,
+    saved: Option<Saved>,
+}
+
+impl Summary {
+    pub(super) fn new(words: Words) -> Self {
+        Self {
+            frames_with_word: vec![0; words.len()],
+            words,
+            frames: 0,
+            things: 0,
+            latency: Histogram::new(),
+            age: Histogram::new(),
+            first_captured: None,
+            last_published: None,
+            saved: None,
+        }
+    }
+
+    pub(super) fn add(&mut self, job: &Job, age: Duration) {
+        self.frames += 1;
+        self.things += job.found.len() as u64;
+        self.latency.add(job.latency);
+        self.age.add(age);
+        self.first_captured.get_or_insert(job.frame.captured_at);
+        self.last_published = Some(Instant::now());
+        for (place, found) in job.found.iter().enumerate() {
+            let first_of_its_word = job.found[..place].iter().all(|before| before.word != found.word);
+            self.frames_with_word[found.word] += u64::from(first_of_its_word);
+        }
+    }
+
+    pub(super) fn set_saved(&mut self, saved: Saved) {
+        self.saved = Some(saved);
+    }
+
+    /// Frames published.
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// Things found in them.
+    pub fn things(&self) -> u64 {
+        self.things
+    }
+
+    /// From the first frame's capture to the last one's publishing.
+    fn duration(&self) -> Duration {
+        let both = self.first_captured.zip(self.last_published);
+        both.map_or(Duration::ZERO, |(first, last)| last.saturating_duration_since(first))
+    }
+
+    /// Frames published a second, from the first frame's capture to the last one's publishing.
+    pub fn frames_per_second(&self) -> f64 {
+        let seconds = self.duration().as_secs_f64();
+        if seconds > 0.0 { self.frames as f64 / seconds } else { 0.0 }
+    }
+
+    fn write_words(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut found: Vec<(u64, usize)> =
+            self.frames_with_word.iter().copied().zip(0..).filter(|(frames, _)| *frames > 0).collect();
+        found.sort_by_key(|&(frames, place)| (std::cmp::Reverse(frames), place));
+        if found.is_empty() {
+            return writeln!(f, "found     nothing of the {} words", self.words.len());
+        }
+        let counts: Vec<String> =
+            found.iter().map(|(frames, place)| format!("{} {frames}", self.words.get(*place))).collect();
+        writeln!(f, "found     (frames with) {}", counts.join(", "))
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, rate) = (self.duration().as_secs_f64(), self.frames_per_second());
+        writeln!(f, "frames    {} in {seconds:.1} s, {rate:.1} frames/s", self.frames)?;
+        for (name, histogram) in [("latency", &self.latency), ("age", &self.age)] {
+            let [p50, p90, p99] = [50.0, 90.0, 99.0].map(|percent| histogram.percentile_ms(percent));
+            writeln!(f, "{name:<9} p50 {p50:.1} ms, p90 {p90:.1} ms, p99 {p99:.1} ms")?;
+        }
+        self.write_words(f)?;
+        if let Some(saved) = &self.saved {
+            writeln!(f, "saved     {saved}")?;
+        }
+        Ok(())
+    }
+}

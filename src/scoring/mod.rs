@@ -1,0 +1,107 @@
+//! Where the words come in: from regions to named things in the frame.
+//!
+//! In flow the engine's regions, out flow [`Found`] things with boxes in pixels of the frame. The
+//! stage holds the vocabulary; the arithmetic is `wordsight-detection`'s.
+
+use std::sync::Arc;
+
+use wordsight_detection::{Detection, DetectionSettings, Scorer, Vocabulary, VocabularyError};
+use wordsight_engines::StudentFacts;
+
+use crate::pipeline::Job;
+
+/// One thing found in a frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The word's place in the vocabulary.
+    pub word: usize,
+    /// How sure, 0 to 1.
+    pub score: f32,
+    /// How much it looks like a thing at all, 0 to 1.
+    pub objectness: f32,
+    /// Left, top, right, bottom in pixels of the frame.
+    pub box_in_frame: [f32; 4],
+}
+
+/// The words of a vocabulary, by their place in it.
+#[derive(Debug, Clone)]
+pub struct Words(Arc<[String]>);
+
+impl FromIterator<String> for Words {
+    fn from_iter<I: IntoIterator<Item = String>>(words: I) -> Self {
+        Self(words.into_iter().collect())
+    }
+}
+
+impl Words {
+    /// The word at a place.
+    pub fn get(&self, place: usize) -> &str {
+        self.0.get(place).map_or("?", String::as_str)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The characters of the longest.
+    pub fn longest(&self) -> usize {
+        self.0.iter().map(|word| word.chars().count()).max().unwrap_or(0)
+    }
+}
+
+/// The stage's state.
+pub struct Scoring {
+    scorer: Scorer,
+    settings: DetectionSettings,
+    words: Words,
+    detections: Vec<Detection>,
+}
+
+impl Scoring {
+    /// A stage for a vocabulary and the student that it is to be used with.
+    ///
+    /// # Errors
+    /// When they come from different teachers.
+    pub fn new(
+        vocabulary: &Vocabulary,
+        student: &StudentFacts,
+        settings: DetectionSettings,
+    ) -> Result<Self, VocabularyError> {
+        vocabulary.check_against(&student.teacher, student.embedding_size)?;
+        let scorer = Scorer::new(
+            vocabulary,
+            student.temperature,
+            &student.background,
+            student.ensemble_lambda,
+            student.objectness_weight,
+        )?;
+        let words = vocabulary.words.iter().map(|word| word.word.clone()).collect();
+        Ok(Self { scorer, settings, words, detections: Vec::new() })
+    }
+
+    /// The words that `Found::word` counts.
+    pub fn words(&self) -> Words {
+        self.words.clone()
+    }
+
+    /// Fills the job's `found` from its `regions`, best first.
+    pub fn run(&mut self, job: &mut Job) {
+        let regions = &job.regions;
+        self.scorer.detect(
+            &regions.boxes_in_input,
+            &regions.objectness,
+            &regions.text_embeddings,
+            &regions.image_embeddings,
+            &self.settings,
+            &mut self.detections,
+        );
+        job.found.clear();
+        job.found.extend(self.detections.iter().map(|detection| Found {
+            word: detection.word,
+            score: detection.score,
+            objectness: detection.objectness,
+            box_in_frame: job.letterbox.box_in_frame_from_input(detection.box_in_input),
+        }));
+    }
+}
