@@ -173,7 +173,8 @@ fn judge(
         let best_in_frame = detections.iter().map(best_of).fold(0.0, f64::max);
         best_iou = best_iou.max(best_in_frame);
         found += usize::from(best_in_frame >= LEAST_IOU);
-        let top = detections.iter().max_by(|a, b| a.score.total_cmp(&b.score));
+        // Of equal scores the first: the lines are in the device program's own order.
+        let top = detections.iter().reduce(|best, next| if next.score > best.score { next } else { best });
         first += usize::from(top.is_some_and(|top| best_of(top) >= LEAST_IOU));
     }
     let share = |count: usize| count as f64 / frames.max(1) as f64;
