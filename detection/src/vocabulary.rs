@@ -59,20 +59,20 @@ pub struct Vocabulary {
 #[derive(Debug, thiserror::Error)]
 pub enum VocabularyError {
     /// The file cannot be read.
-    #[error("cannot read the vocabulary {}: {source}", path.display())]
+    #[error("cannot read the vocabulary {}: {reason}", path.display())]
     Unreadable {
         /// The file that was asked for.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The file cannot be written.
-    #[error("cannot write the vocabulary {}: {source}", path.display())]
+    #[error("cannot write the vocabulary {}: {reason}", path.display())]
     Unwritable {
         /// The file that was to be made.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The file is not a vocabulary.
     #[error("{} is not a usable vocabulary: {problem}; make it again with `wordsight-distill vocabulary`", path.display())]
@@ -116,7 +116,7 @@ impl Vocabulary {
     /// When it cannot be read, is no safetensors file, or anything in it is not as the module says.
     pub fn load(path: &Path) -> Result<Self, VocabularyError> {
         let bytes = std::fs::read(path)
-            .map_err(|source| VocabularyError::Unreadable { path: path.to_path_buf(), source })?;
+            .map_err(|reason| VocabularyError::Unreadable { path: path.to_path_buf(), reason })?;
         let unusable = |problem| VocabularyError::Unusable { path: path.to_path_buf(), problem };
         let vocabulary = Self::from_bytes(&bytes).map_err(unusable)?;
         vocabulary.validate().map_err(unusable)?;
@@ -129,7 +129,7 @@ impl Vocabulary {
     /// When it would not load again, or cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), VocabularyError> {
         self.validate().map_err(|problem| VocabularyError::Unusable { path: path.to_path_buf(), problem })?;
-        let unwritable = |source| VocabularyError::Unwritable { path: path.to_path_buf(), source };
+        let unwritable = |reason| VocabularyError::Unwritable { path: path.to_path_buf(), reason };
         let unfinished = path.with_extension("safetensors.partial");
         let mut file = std::fs::File::create(&unfinished).map_err(unwritable)?;
         file.write_all(&self.to_bytes()).and_then(|()| file.sync_all()).map_err(unwritable)?;

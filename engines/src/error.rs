@@ -10,12 +10,12 @@ pub enum EngineError {
     Library(#[from] LibraryError),
 
     /// A model file cannot be read at all.
-    #[error("cannot read the model {}: {source}", path.display())]
+    #[error("cannot read the model {}: {reason}", path.display())]
     Unreadable {
         /// The file that was asked for.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
 
     /// The bytes are not a model that ONNX Runtime can run.

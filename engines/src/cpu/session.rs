@@ -112,7 +112,7 @@ impl OnnxSession {
     /// # Errors
     /// When ONNX Runtime is missing, the file cannot be read, or it is no ONNX model.
     pub fn open(path: &Path, threads: usize) -> Result<Self, EngineError> {
-        let unreadable = |source| EngineError::Unreadable { path: path.to_path_buf(), source };
+        let unreadable = |reason| EngineError::Unreadable { path: path.to_path_buf(), reason };
         // Asked here, because ONNX Runtime's own words for a missing file name no file.
         let file = std::fs::File::open(path).map_err(unreadable)?;
         if file.metadata().map_err(unreadable)?.is_dir() {
