@@ -132,20 +132,26 @@ impl EfficientNetLite {
         height: usize,
         width: usize,
     ) -> Result<Vec<Stage>, EfficientNetError> {
-        let image = Stage { value: normalised_image.clone(), channels: 3, stride: 1, height, width };
-        let stem = self.folded(weights, "_conv_stem", "_bn0")?;
-        let mut stage = convolve_relu6(graph, &image, &stem, 2);
         let mut stages = Vec::with_capacity(STAGE_STRIDES.len());
-        let mut block = 0;
-        for (&depth, &stage_stride) in self.depths.iter().zip(&STAGE_STRIDES) {
-            for depth_in_stage in 0..depth {
-                let stride = if depth_in_stage == 0 { stage_stride } else { 1 };
-                stage = self.add_block(graph, weights, block, stride, &stage)?;
-                block += 1;
-            }
-            stages.push(stage.clone());
-        }
+        self.walk(graph, weights, normalised_image, (height, width), |stage| stages.push(stage.clone()))?;
         Ok(stages)
+    }
+
+    /// Adds the whole classifier: a normalised image [N,3,height,width] to logits [N,1000].
+    ///
+    /// # Errors
+    /// When the weights belong to another network.
+    pub fn add_network(
+        &self,
+        graph: &mut Graph,
+        weights: &Weights,
+        normalised_image: &Value,
+        height: usize,
+        width: usize,
+    ) -> Result<Value, EfficientNetError> {
+        let last_stage = self.walk(graph, weights, normalised_image, (height, width), |_| ())?;
+        let features = self.add_head(graph, weights, &last_stage)?;
+        self.add_classifier(graph, weights, &features)
     }
 
     /// Adds the head: 1x1 convolution, ReLU6, mean over the cells; the last stage [N,C,h,w] to features [N,1280].
@@ -244,6 +250,30 @@ impl EfficientNetLite {
             .flat_map(|(kernel, scale)| kernel.iter().map(move |w| w * scale))
             .collect();
         Ok(FoldedConvolution { shape: [outputs, inputs, rows, columns], weight, bias })
+    }
+
+    /// Adds the stem and the stages, shows each stage and returns the last.
+    fn walk(
+        &self,
+        graph: &mut Graph,
+        weights: &Weights,
+        normalised_image: &Value,
+        (height, width): (usize, usize),
+        mut each_stage: impl FnMut(&Stage),
+    ) -> Result<Stage, EfficientNetError> {
+        let image = Stage { value: normalised_image.clone(), channels: 3, stride: 1, height, width };
+        let stem = self.folded(weights, "_conv_stem", "_bn0")?;
+        let mut stage = convolve_relu6(graph, &image, &stem, 2);
+        let mut block = 0;
+        for (&depth, &stage_stride) in self.depths.iter().zip(&STAGE_STRIDES) {
+            for depth_in_stage in 0..depth {
+                let stride = if depth_in_stage == 0 { stage_stride } else { 1 };
+                stage = self.add_block(graph, weights, block, stride, &stage)?;
+                block += 1;
+            }
+            each_stage(&stage);
+        }
+        Ok(stage)
     }
 
     /// An inverted residual: expand (but in the first stage), depthwise, project, and the shortcut where it fits.

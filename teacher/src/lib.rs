@@ -1,4 +1,214 @@
-//! The teacher: pictures and words into one embedding space.
+//! The teacher: photographs and words into one embedding space.
+//!
+//! Flows in: a directory as Hugging Face's ONNX exports of CLIP are laid out (`onnx/vision_model.onnx`,
+//! `onnx/text_model.onnx`, `tokenizer.json`, `preprocessor_config.json`, `config.json`), then captions and crops of
+//! photographs. Flows out: embeddings of length 1, for training ([`Teacher::embed_crops`]) and for vocabularies
+//! ([`words`]). [`standin`] assembles such a directory from packages with open licences.
+//!
+//! The surprising thing: a teacher is named by its content. [`Teacher::id`] ends in a hash, students and vocabularies
+//! carry it, and two files that were made by different teachers refuse each other, however alike their names are.
 
 pub mod efficientnet;
+mod error;
+mod minilm;
+pub mod prompts;
 pub mod pth;
+pub mod standin;
+mod text;
+mod vision;
+pub mod words;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use image::RgbImage;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+pub use crate::error::TeacherError;
+use crate::error::read_json;
+use crate::prompts::caption;
+use crate::text::{TextConfig, TextTower, mean_direction};
+use crate::vision::VisionTower;
+
+/// The files that make a directory a teacher.
+const LAYOUT: [&str; 5] = [
+    "config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "onnx/text_model.onnx",
+    "onnx/vision_model.onnx",
+];
+/// Of these, the ones that the identity is computed from.
+const IDENTITY: [&str; 3] = ["onnx/vision_model.onnx", "onnx/text_model.onnx", "tokenizer.json"];
+/// Hexadecimal digits of the hash in an id.
+const ID_DIGITS: usize = 12;
+
+/// A vision-language model that is ready to embed.
+pub struct Teacher {
+    id: String,
+    embedding_size: usize,
+    text: TextTower,
+    vision: VisionTower,
+}
+
+/// The part of `config.json` that is read.
+#[derive(Deserialize)]
+struct Config {
+    #[serde(rename = "_name_or_path")]
+    name_or_path: Option<String>,
+    model_type: Option<String>,
+    projection_dim: Option<usize>,
+    #[serde(default)]
+    text_config: TextConfig,
+    /// Only a stand-in's: see [`standin`].
+    sources_sha256: Option<String>,
+}
+
+impl Teacher {
+    /// Opens a teacher's directory; both models run on all cores.
+    ///
+    /// # Errors
+    /// When a file of the layout is missing or not what it should be, or ONNX Runtime is missing.
+    pub fn open(directory: &Path) -> Result<Self, TeacherError> {
+        Self::open_with_threads(directory, 0)
+    }
+
+    /// As [`Self::open`], with the number of threads that work on one batch; 0 is all cores.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with_threads(directory: &Path, threads: usize) -> Result<Self, TeacherError> {
+        if let Some(file) = LAYOUT.into_iter().find(|file| !directory.join(file).is_file()) {
+            return Err(TeacherError::Missing { directory: directory.into(), file });
+        }
+        let config_path = directory.join("config.json");
+        let config: Config = read_json(&config_path)?;
+        let text = TextTower::open(directory, config.text_config, threads)?;
+        let vision = VisionTower::open(directory, threads)?;
+        let sizes = (text.stated_size(), vision.stated_size());
+        if let (Some(text), Some(image)) = sizes
+            && text != image
+        {
+            let problem =
+                format!("the text model's embeddings have {text} numbers and the vision model's {image}");
+            return Err(TeacherError::unusable(directory, problem));
+        }
+        let embedding_size = sizes.0.or(sizes.1).or(config.projection_dim).ok_or_else(|| {
+            TeacherError::unusable(
+                &config_path,
+                "neither it nor the models say the embeddings' size".to_owned(),
+            )
+        })?;
+        Ok(Self { id: identity(directory, &config)?, embedding_size, text, vision })
+    }
+
+    /// Which teacher this is: a short name and the first 12 hexadecimal digits of a SHA-256. Two teachers with one
+    /// id have one embedding space.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The length of every embedding.
+    pub fn embedding_size(&self) -> usize {
+        self.embedding_size
+    }
+
+    /// Captions to embeddings of length 1, one each.
+    ///
+    /// # Errors
+    /// When the tokenizer or the model fails.
+    pub fn embed_texts(&mut self, texts: &[String]) -> Result<Vec<Vec<f32>>, TeacherError> {
+        self.text.embed(texts)
+    }
+
+    /// A word and its synonyms to one embedding of length 1: the mean over the prompts for each name, then over the
+    /// names, each step normalised (ViLD, arXiv 2104.13921, appendix on prompts).
+    ///
+    /// # Errors
+    /// When a prompt has no place for the word, or the model fails.
+    pub fn embed_word(
+        &mut self,
+        prompts: &[String],
+        word: &str,
+        synonyms: &[String],
+    ) -> Result<Vec<f32>, TeacherError> {
+        let embeddings = self.embed_words(prompts, &[(word, synonyms)])?;
+        Ok(embeddings.concat())
+    }
+
+    /// As [`Self::embed_word`] for many words with their synonyms, in batches.
+    ///
+    /// # Errors
+    /// As [`Self::embed_word`].
+    pub fn embed_words(
+        &mut self,
+        prompts: &[String],
+        words: &[(&str, &[String])],
+    ) -> Result<Vec<Vec<f32>>, TeacherError> {
+        let mut captions = Vec::new();
+        for (word, synonyms) in words {
+            for name in std::iter::once(*word).chain(synonyms.iter().map(String::as_str)) {
+                for prompt in prompts {
+                    captions.push(caption(prompt, name)?);
+                }
+            }
+        }
+        let embeddings = self.embed_texts(&captions)?;
+        let names: Vec<Vec<f32>> =
+            embeddings.chunks_exact(prompts.len().max(1)).map(mean_direction).collect();
+        let mut rest = names.as_slice();
+        let mut of_words = Vec::with_capacity(words.len());
+        for (_, synonyms) in words {
+            let (own, others) = rest.split_at_checked(1 + synonyms.len()).unwrap_or((rest, &[]));
+            of_words.push(mean_direction(own));
+            rest = others;
+        }
+        Ok(of_words)
+    }
+
+    /// Boxes [x1, y1, x2, y2] in pixels of a photograph to embeddings of length 1, one each: the direction of the sum
+    /// of two crops, the box and the box at one and a half times its size. Crops are padded to a square with the mean
+    /// colour and never cut.
+    ///
+    /// # Errors
+    /// When a box has no area inside the image, or the model fails.
+    pub fn embed_crops(
+        &mut self,
+        image: &RgbImage,
+        boxes_in_image: &[[f32; 4]],
+    ) -> Result<Vec<Vec<f32>>, TeacherError> {
+        self.vision.embed(image, boxes_in_image)
+    }
+}
+
+/// The id: the last part of the name and the hash, computed from the files or, for a stand-in, stated.
+fn identity(directory: &Path, config: &Config) -> Result<String, TeacherError> {
+    let stated =
+        config.sources_sha256.as_ref().filter(|_| config.model_type.as_deref() == Some(standin::MODEL_TYPE));
+    let digest = match stated {
+        Some(sources) => sources.clone(),
+        None => digest_of_files(directory)?,
+    };
+    let name = [&config.name_or_path, &config.model_type].into_iter().flatten().find_map(|name| {
+        let last = name.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        (!last.is_empty()).then(|| last.to_lowercase())
+    });
+    let digits = digest.get(..ID_DIGITS).unwrap_or(&digest);
+    Ok(format!("{}-{digits}", name.as_deref().unwrap_or("teacher")))
+}
+
+fn digest_of_files(directory: &Path) -> Result<String, TeacherError> {
+    let mut digest = Sha256::new();
+    for file in IDENTITY {
+        let path = directory.join(file);
+        let copied = fs::File::open(&path).and_then(|mut file| io::copy(&mut file, &mut digest));
+        copied.map_err(|source| TeacherError::unreadable(&path, source))?;
+    }
+    Ok(hex_digest(digest))
+}
+
+pub(crate) fn hex_digest(digest: Sha256) -> String {
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,124 @@
+//! What can go wrong with a teacher, in sentences for the person who can put it right.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use wordsight_detection::VocabularyError;
+use wordsight_engines::EngineError;
+use wordsight_onnx::OnnxFileError;
+
+use crate::efficientnet::EfficientNetError;
+use crate::pth::PthError;
+use crate::words::WordsError;
+
+/// Why a teacher could not be opened, assembled or asked.
+#[derive(Debug, thiserror::Error)]
+pub enum TeacherError {
+    /// The directory lacks a file of the layout.
+    #[error(
+        "{} is not a teacher: it has no {file}; a teacher is a directory as Hugging Face's ONNX exports of CLIP are, \
+         and `wordsight-distill teacher standin` assembles one",
+        directory.display()
+    )]
+    Missing {
+        /// The directory that was asked for.
+        directory: PathBuf,
+        /// The first file that is missing.
+        file: &'static str,
+    },
+    /// A file is there and can't be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file was read and isn't what it should be.
+    #[error("{} is not usable as part of a teacher: {problem}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The teacher's directory could not be written.
+    #[error("cannot write the teacher {}: {source}", path.display())]
+    Unwritable {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something else stands where the teacher should go.
+    #[error("{} exists and is not a stand-in teacher: it was left alone; name another directory", path.display())]
+    Occupied {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A text tokenized to something the tokenizer can't handle.
+    #[error("the teacher's tokenizer failed on \"{text}\": {problem}")]
+    Tokenizer {
+        /// The first text of the batch.
+        text: String,
+        /// What it said.
+        problem: String,
+    },
+    /// A box without area inside its image.
+    #[error(
+        "the box {box_in_image:?} (x1, y1, x2, y2) has no area inside its image of {width}x{height} pixels"
+    )]
+    EmptyBox {
+        /// The box.
+        box_in_image: [f32; 4],
+        /// The image's width.
+        width: usize,
+        /// The image's height.
+        height: usize,
+    },
+    /// A crop could not be resized.
+    #[error("a crop could not be resized for the teacher: {problem}")]
+    Resize {
+        /// What the resizer said.
+        problem: String,
+    },
+    /// A prompt template doesn't say where the word goes.
+    #[error("the prompt \"{0}\" must contain {{}} once, where the word goes")]
+    Prompt(String),
+    /// The words file is wrong.
+    #[error(transparent)]
+    Words(#[from] WordsError),
+    /// The vocabulary can't be made.
+    #[error(transparent)]
+    Vocabulary(#[from] VocabularyError),
+    /// A model can't be opened or run.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A model can't be written.
+    #[error(transparent)]
+    Onnx(#[from] OnnxFileError),
+    /// The classifier's weights can't be read.
+    #[error(transparent)]
+    Pth(#[from] PthError),
+    /// The classifier's weights belong to another network.
+    #[error(transparent)]
+    EfficientNet(#[from] EfficientNetError),
+}
+
+impl TeacherError {
+    pub(crate) fn unreadable(path: &Path, source: io::Error) -> Self {
+        Self::Unreadable { path: path.into(), source }
+    }
+
+    pub(crate) fn unusable(path: &Path, problem: String) -> Self {
+        Self::Unusable { path: path.into(), problem }
+    }
+}
+
+/// A JSON file of a known form.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, TeacherError> {
+    let text = fs::read_to_string(path).map_err(|source| TeacherError::unreadable(path, source))?;
+    serde_json::from_str(&text).map_err(|error| TeacherError::unusable(path, error.to_string()))
+}

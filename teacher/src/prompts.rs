@@ -1,0 +1,66 @@
+//! From a word to the captions that are embedded for it.
+//!
+//! Flows in: a name as users and datasets write it (`traffic_light`) and templates (`a photo of a {}.`). Flows out:
+//! captions. Names are cleaned as ViLD does it (arXiv 2104.13921; its published code, `build_text_embedding`): `_`
+//! becomes a space, `/` becomes "or", lower case; "a" before a vowel's letter becomes "an".
+
+use crate::error::TeacherError;
+
+/// The templates for words that come without their own: the bare name and one caption. On the stand-in teacher the
+/// bare name serves large objects better and the caption everything else; the two together come close to either.
+pub const DEFAULT_PROMPTS: [&str; 2] = ["{}", "a photo of a {}."];
+
+/// The caption that a template makes of a name.
+///
+/// # Errors
+/// When the template doesn't contain `{}` exactly once.
+pub fn caption(prompt: &str, name: &str) -> Result<String, TeacherError> {
+    let name = clean(name);
+    let mut parts = prompt.split("{}");
+    let (Some(before), Some(after), None) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(TeacherError::Prompt(prompt.to_owned()));
+    };
+    let article = match before.strip_suffix("a ") {
+        Some(start)
+            if name.starts_with(['a', 'e', 'i', 'o', 'u']) && !start.ends_with(char::is_alphanumeric) =>
+        {
+            "n "
+        }
+        _ => "",
+    };
+    let before = if article.is_empty() { before } else { before.trim_end() };
+    Ok(format!("{before}{article}{name}{after}"))
+}
+
+/// A name as captions spell it.
+pub fn clean(name: &str) -> String {
+    let spaced = name.replace('_', " ").replace('/', " or ");
+    spaced.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_name_from_a_dataset_becomes_plain_english() {
+        assert_eq!(caption("a photo of a {}.", "Traffic_Light").unwrap(), "a photo of a traffic light.");
+        assert_eq!(caption("{}", "mug/cup").unwrap(), "mug or cup");
+    }
+
+    #[test]
+    fn the_article_fits_the_name_and_nothing_else_is_changed() {
+        assert_eq!(caption("a photo of a {}.", "apple").unwrap(), "a photo of an apple.");
+        assert_eq!(caption("the pizza {}", "oven").unwrap(), "the pizza oven");
+        assert_eq!(caption("a {} in the scene", "egg").unwrap(), "an egg in the scene");
+    }
+
+    #[test]
+    fn a_template_without_a_place_for_the_word_is_refused() {
+        for prompt in ["a photo", "{} and {}"] {
+            let error = caption(prompt, "cat").unwrap_err().to_string();
+            assert!(error.contains(prompt) && error.contains("{} once"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The text tower: captions to embeddings of length 1.
+//!
+//! Flows in: captions. Flows out: the rows of the model's text output, L2-normalised whether or not the export does
+//! it. The surprising thing is the padding: with an attention mask, a batch is padded to its longest caption; without
+//! one (SigLIP), padding is part of what the model was trained on, and every caption is padded to the model's length.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use tokenizers::{Tokenizer, TruncationParams};
+use wordsight_engines::{Input, OnnxSession, TensorView};
+
+use crate::error::{TeacherError, read_json};
+
+/// Captions a batch: keeps the memory small and the processor busy.
+const BATCH: usize = 32;
+/// Tokens that a caption may have where the export doesn't say.
+const USUAL_LENGTH: usize = 77;
+
+/// Names that exports give the output, best first.
+const OUTPUTS: [&str; 2] = ["text_embeds", "pooler_output"];
+
+/// A tokenizer and the model behind it.
+pub(crate) struct TextTower {
+    session: OnnxSession,
+    tokenizer: Tokenizer,
+    padding_id: i64,
+    padded_length: Option<usize>,
+    output: usize,
+    has_mask: bool,
+    has_segments: bool,
+}
+
+/// What the tower needs to know that the model and the tokenizer don't say.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(crate) struct TextConfig {
+    /// The longest caption, in tokens, begin and end included.
+    pub(crate) max_position_embeddings: Option<usize>,
+}
+
+/// The part of `tokenizer_config.json` that is read, where there is one.
+#[derive(Default, Deserialize)]
+struct TokenizerConfig {
+    pad_token: Option<TokenText>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TokenText {
+    Plain(String),
+    Described { content: String },
+}
+
+impl TextTower {
+    pub(crate) fn open(directory: &Path, config: TextConfig, threads: usize) -> Result<Self, TeacherError> {
+        let model = directory.join("onnx/text_model.onnx");
+        let session = OnnxSession::open(&model, threads)?;
+        for port in session.inputs() {
+            if !["input_ids", "attention_mask", "token_type_ids"].contains(&port.name.as_str()) {
+                return Err(TeacherError::unusable(&model, format!("its input `{}` is unknown", port.name)));
+            }
+        }
+        let output = output_named(&session, &OUTPUTS, &model)?;
+        let has = |name: &str| session.inputs().iter().any(|port| port.name == name);
+        let (has_mask, has_segments) = (has("attention_mask"), has("token_type_ids"));
+        let longest = config.max_position_embeddings.unwrap_or(USUAL_LENGTH);
+        let (tokenizer, padding_id) = open_tokenizer(directory, longest)?;
+        let fixed = session.inputs().first().and_then(|port| usize::try_from(*port.shape.get(1)?).ok());
+        let padded_length = fixed.or((!has_mask).then_some(longest));
+        Ok(Self { session, tokenizer, padding_id, padded_length, output, has_mask, has_segments })
+    }
+
+    /// The embeddings' length, where the model states it.
+    pub(crate) fn stated_size(&self) -> Option<usize> {
+        stated_size(&self.session, self.output)
+    }
+
+    /// One embedding of length 1 a text.
+    pub(crate) fn embed(&mut self, texts: &[String]) -> Result<Vec<Vec<f32>>, TeacherError> {
+        let mut embeddings = Vec::with_capacity(texts.len());
+        for batch in texts.chunks(BATCH) {
+            self.embed_batch(batch, &mut embeddings)?;
+        }
+        Ok(embeddings)
+    }
+
+    fn embed_batch(&mut self, texts: &[String], embeddings: &mut Vec<Vec<f32>>) -> Result<(), TeacherError> {
+        let encodings =
+            self.tokenizer.encode_batch(texts.to_vec(), true).map_err(|error| TeacherError::Tokenizer {
+                text: texts.first().cloned().unwrap_or_default(),
+                problem: error.to_string(),
+            })?;
+        let longest = encodings.iter().map(|encoding| encoding.get_ids().len()).max().unwrap_or(0);
+        let length = self.padded_length.unwrap_or(longest);
+        let mut ids = vec![self.padding_id; texts.len() * length];
+        let mut mask = vec![0; texts.len() * length];
+        let rows = ids.chunks_exact_mut(length.max(1)).zip(mask.chunks_exact_mut(length.max(1)));
+        for (encoding, (ids, mask)) in encodings.iter().zip(rows) {
+            for ((id, mask), &token) in ids.iter_mut().zip(mask).zip(encoding.get_ids()) {
+                *id = i64::from(token);
+                *mask = 1;
+            }
+        }
+        let shape = [texts.len(), length];
+        let segments = vec![0; ids.len()];
+        let mut inputs = vec![Input { name: "input_ids", shape: &shape, data: TensorView::I64(&ids) }];
+        if self.has_mask {
+            inputs.push(Input { name: "attention_mask", shape: &shape, data: TensorView::I64(&mask) });
+        }
+        if self.has_segments {
+            inputs.push(Input { name: "token_type_ids", shape: &shape, data: TensorView::I64(&segments) });
+        }
+        run_rows(&mut self.session, &inputs, self.output, texts.len(), embeddings)
+    }
+}
+
+/// The tokenizer, its own padding off and captions cut at `longest` tokens; and the padding's token.
+fn open_tokenizer(directory: &Path, longest: usize) -> Result<(Tokenizer, i64), TeacherError> {
+    let path = directory.join("tokenizer.json");
+    let bytes = std::fs::read(&path).map_err(|source| TeacherError::unreadable(&path, source))?;
+    let problem = |error: tokenizers::Error| TeacherError::unusable(&path, error.to_string());
+    let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(problem)?;
+    let config_path = directory.join("tokenizer_config.json");
+    let config: TokenizerConfig =
+        if config_path.exists() { read_json(&config_path)? } else { TokenizerConfig::default() };
+    let named = config.pad_token.and_then(|token| match token {
+        TokenText::Plain(text) | TokenText::Described { content: text } => tokenizer.token_to_id(&text),
+    });
+    let padding_id = tokenizer.get_padding().map(|padding| padding.pad_id).or(named).unwrap_or(0);
+    let truncation = TruncationParams { max_length: longest, ..TruncationParams::default() };
+    tokenizer.with_truncation(Some(truncation)).map_err(problem)?;
+    tokenizer.with_padding(None);
+    Ok((tokenizer, i64::from(padding_id)))
+}
+
+/// The place of the first of `names` among a model's outputs.
+pub(crate) fn output_named(
+    session: &OnnxSession,
+    names: &[&str],
+    model: &Path,
+) -> Result<usize, TeacherError> {
+    let place = |name: &&str| session.outputs().iter().position(|port| port.name == *name);
+    names.iter().find_map(place).ok_or_else(|| {
+        let found: Vec<&str> = session.outputs().iter().map(|port| port.name.as_str()).collect();
+        TeacherError::unusable(model, format!("its outputs are {found:?}, and none is called {names:?}"))
+    })
+}
+
+/// The length of an output's rows, where the model fixes it.
+pub(crate) fn stated_size(session: &OnnxSession, output: usize) -> Option<usize> {
+    session.outputs().get(output)?.shape.last().and_then(|&size| usize::try_from(size).ok())
+}
+
+/// Runs a model whose output is [rows, D] and appends its rows, made to length 1.
+pub(crate) fn run_rows(
+    session: &mut OnnxSession,
+    inputs: &[Input],
+    output: usize,
+    rows: usize,
+    embeddings: &mut Vec<Vec<f32>>,
+) -> Result<(), TeacherError> {
+    session.run_each(inputs, |index, _, data| {
+        if index == output {
+            let size = data.len() / rows.max(1);
+            embeddings.extend(data.chunks_exact(size.max(1)).map(|row| normalised(row.to_vec())));
+        }
+    })?;
+    Ok(())
+}
+
+/// The vector at length 1; a zero vector stays one.
+pub(crate) fn normalised(mut vector: Vec<f32>) -> Vec<f32> {
+    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+    for x in &mut vector {
+        *x /= length;
+    }
+    vector
+}
+
+/// The mean direction of some vectors of one length.
+pub(crate) fn mean_direction(vectors: &[Vec<f32>]) -> Vec<f32> {
+    let mut sum = vec![0.0; vectors.first().map_or(0, Vec::len)];
+    for vector in vectors {
+        for (total, x) in sum.iter_mut().zip(vector) {
+            *total += x;
+        }
+    }
+    normalised(sum)
+}

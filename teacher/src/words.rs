@@ -1,0 +1,255 @@
+//! From `words.toml`, which people write, to a vocabulary, which the device loads.
+//!
+//! ```toml
+//! prompts = ["{}", "a photo of a {}."]   # optional
+//! words = [
+//!     "cat",
+//!     { word = "cup", synonyms = ["mug"], threshold = 0.4, trained_on = true },
+//! ]
+//! ```
+//!
+//! Flows in: that file and a teacher. Flows out: a [`Vocabulary`]. The surprising thing: an unknown key is an error,
+//! because a misspelt `treshold` that is quietly ignored costs a user an evening.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use toml::Spanned;
+use wordsight_detection::{Vocabulary, Word};
+
+use crate::Teacher;
+use crate::error::TeacherError;
+use crate::prompts::{DEFAULT_PROMPTS, caption, clean};
+
+/// Why a words file can't be used. Each says file, line and column.
+#[derive(Debug, thiserror::Error)]
+pub enum WordsError {
+    /// The file can't be read.
+    #[error("cannot read the words {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file isn't TOML of the right form.
+    #[error("{}:{line}:{column}: {problem}", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column in characters, from 1.
+        column: usize,
+        /// What is wrong there and what would be right.
+        problem: String,
+    },
+}
+
+/// What a words file says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WordList {
+    /// Templates, `{}` standing for the word.
+    pub prompts: Vec<String>,
+    /// What to look for.
+    pub words: Vec<Word>,
+}
+
+/// The file's form.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WordsFile {
+    #[serde(default)]
+    prompts: Option<Vec<Spanned<String>>>,
+    words: Vec<Spanned<Entry>>,
+}
+
+/// A word alone, or a table with more about it.
+struct Entry(Word);
+
+/// The templates for words that come without their own.
+pub fn default_prompts() -> Vec<String> {
+    DEFAULT_PROMPTS.map(str::to_owned).to_vec()
+}
+
+/// Reads and checks a words file.
+///
+/// # Errors
+/// When it can't be read, has an unknown key or a wrong value, or names a word twice.
+pub fn read(path: &Path) -> Result<WordList, WordsError> {
+    let text =
+        fs::read_to_string(path).map_err(|source| WordsError::Unreadable { path: path.into(), source })?;
+    parse(&text, path)
+}
+
+/// Embeds the words of a file.
+///
+/// # Errors
+/// As [`read`], and when the teacher fails.
+pub fn make_vocabulary(path: &Path, teacher: &mut Teacher) -> Result<Vocabulary, TeacherError> {
+    let WordList { prompts, words } = read(path)?;
+    embed(words, prompts, teacher)
+}
+
+/// Embeds words that come from elsewhere, a dataset's categories for example.
+///
+/// # Errors
+/// When a prompt has no place for the word or the teacher fails.
+pub fn embed(
+    words: Vec<Word>,
+    prompts: Vec<String>,
+    teacher: &mut Teacher,
+) -> Result<Vocabulary, TeacherError> {
+    let named: Vec<(&str, &[String])> =
+        words.iter().map(|word| (word.word.as_str(), word.synonyms.as_slice())).collect();
+    let embeddings = teacher.embed_words(&prompts, &named)?.concat();
+    Ok(Vocabulary {
+        teacher: teacher.id().to_owned(),
+        embedding_size: teacher.embedding_size(),
+        words,
+        prompts,
+        embeddings,
+    })
+}
+
+fn parse(text: &str, path: &Path) -> Result<WordList, WordsError> {
+    let wrong = |offset: usize, problem: String| {
+        let (line, column) = position(text, offset);
+        WordsError::Wrong { path: path.into(), line, column, problem }
+    };
+    let file: WordsFile = toml::from_str(text)
+        .map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message().to_owned()))?;
+    let mut prompts = Vec::new();
+    for prompt in file.prompts.unwrap_or_default() {
+        caption(prompt.get_ref(), "word").map_err(|error| wrong(prompt.span().start, error.to_string()))?;
+        prompts.push(prompt.into_inner());
+    }
+    if prompts.is_empty() {
+        prompts = default_prompts();
+    }
+    let mut seen = HashMap::new();
+    let mut words = Vec::new();
+    for entry in file.words {
+        let start = entry.span().start;
+        let word = entry.into_inner().0;
+        check(&word).map_err(|problem| wrong(start, problem))?;
+        if let Some(first) = seen.insert(clean(&word.word), start) {
+            let (line, _) = position(text, first);
+            return Err(wrong(start, format!("the word \"{}\" stands on line {line} already", word.word)));
+        }
+        words.push(word);
+    }
+    if words.is_empty() {
+        return Err(wrong(0, "there are no words: write words = [\"cat\", \"cup\"]".to_owned()));
+    }
+    Ok(WordList { prompts, words })
+}
+
+fn check(word: &Word) -> Result<(), String> {
+    if std::iter::once(&word.word).chain(&word.synonyms).any(|name| clean(name).is_empty()) {
+        return Err("a word or a synonym is empty".to_owned());
+    }
+    match word.threshold {
+        Some(threshold) if !(0.0..=1.0).contains(&threshold) => {
+            Err(format!("the threshold of \"{}\" is {threshold}, and must be between 0 and 1", word.word))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Line and column of a byte, both from 1.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+// By hand and not as an untagged enum, whose errors would lose which key is unknown and where it stands.
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntryVisitor;
+
+        impl<'de> Visitor<'de> for EntryVisitor {
+            type Value = Entry;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter
+                    .write_str("a word (\"cat\") or a table ({ word = \"cat\", synonyms = [\"kitten\"] })")
+            }
+
+            fn visit_str<E>(self, word: &str) -> Result<Entry, E> {
+                let word = word.to_owned();
+                Ok(Entry(Word { word, synonyms: Vec::new(), threshold: None, trained_on: false }))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Entry, A::Error> {
+                Word::deserialize(MapAccessDeserializer::new(table)).map(Entry)
+            }
+        }
+
+        deserializer.deserialize_any(EntryVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn problem(text: &str) -> String {
+        parse(text, Path::new("words.toml")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn words_are_plain_or_tables_and_prompts_have_a_default() {
+        let list = parse(
+            "words = [\n  \"cat\",\n  { word = \"cup\", synonyms = [\"mug\"], threshold = 0.4, trained_on = true },\n]",
+            Path::new("words.toml"),
+        )
+        .unwrap();
+        assert_eq!(list.prompts, default_prompts());
+        let [cat, cup] = list.words.as_slice() else { panic!("{list:?}") };
+        assert_eq!((cat.word.as_str(), cat.trained_on), ("cat", false));
+        assert_eq!(
+            (cup.synonyms.as_slice(), cup.threshold, cup.trained_on),
+            (&["mug".to_owned()][..], Some(0.4), true)
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_says_where() {
+        let text = problem("words = [\n  { word = \"cup\", treshold = 0.4 },\n]");
+        assert!(text.starts_with("words.toml:2:") && text.contains("treshold"), "{text}");
+        let text = problem("word = [\"cat\"]");
+        assert!(text.starts_with("words.toml:1:1:") && text.contains("`word`"), "{text}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_an_error_that_says_where() {
+        let text = problem("words = [\n  \"cat\",\n  7,\n]");
+        assert!(text.starts_with("words.toml:3:3:") && text.contains("a word"), "{text}");
+        let text = problem("words = [{ word = \"cup\", threshold = 4.0 }]");
+        assert!(text.starts_with("words.toml:1:10:") && text.contains("between 0 and 1"), "{text}");
+        let text = problem("words = [\"cat\"");
+        assert!(text.starts_with("words.toml:1:"), "{text}");
+    }
+
+    #[test]
+    fn a_word_that_stands_twice_is_refused_however_it_is_spelt() {
+        let text = problem("words = [\n  \"traffic light\",\n  \"Traffic_Light\",\n]");
+        assert_eq!(text, "words.toml:3:3: the word \"Traffic_Light\" stands on line 2 already");
+    }
+
+    #[test]
+    fn a_prompt_without_a_place_for_the_word_and_an_empty_list_are_refused() {
+        let text = problem("prompts = [\"a photo\"]\nwords = [\"cat\"]");
+        assert!(text.starts_with("words.toml:1:12:"), "{text}");
+        assert!(problem("words = []").contains("no words"));
+    }
+}
