@@ -101,15 +101,15 @@ impl Pipeline {
 
         thread::scope(|scope| {
             let pool = &pool;
-            let capture = scope.spawn(move || capture.run(pool, &captured, stop));
-            let preprocess = scope.spawn(move || {
+            let capture = named("capture").spawn_scoped(scope, move || capture.run(pool, &captured, stop))?;
+            let preprocess = named("preprocess").spawn_scoped(scope, move || {
                 let _closer = pool.closer();
                 run_preprocess(preprocess, &to_preprocess, &preprocessed);
-            });
-            let engine = scope.spawn(move || {
+            })?;
+            let engine = named("engine").spawn_scoped(scope, move || {
                 let _closer = pool.closer();
                 engine.run(&to_engine, &inferred)
-            });
+            })?;
             let summary = {
                 let _closer = pool.closer();
                 run_publish(self.scoring, publisher, to_scoring)
@@ -127,6 +127,11 @@ impl Pipeline {
             })
         })
     }
+}
+
+/// A thread with a name, for `top -H` and a debugger.
+fn named(stage: &str) -> thread::Builder {
+    thread::Builder::new().name(stage.to_owned())
 }
 
 fn panicked(stage: &str) -> anyhow::Error {

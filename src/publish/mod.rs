@@ -62,6 +62,9 @@ pub enum PublishError {
         /// What the system said.
         reason: io::Error,
     },
+    /// The thread that saves pictures can't be started.
+    #[error("cannot start a thread for annotated pictures: {0}")]
+    NoThread(io::Error),
     /// A picture can't be written.
     #[error("cannot write the annotated picture {}: {reason}", path.display())]
     UnwritablePicture {

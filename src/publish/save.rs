@@ -77,7 +77,10 @@ impl Saver {
             .map_err(|reason| PublishError::NoFolder { path: folder.clone(), reason })?;
         let (to_thread, jobs) = ring_channel(ring);
         let names = Names { folder: folder.clone(), style: settings.names, given: HashSet::new() };
-        let thread = std::thread::spawn(move || save_all(&jobs, names, &words));
+        let thread = std::thread::Builder::new()
+            .name("save".into())
+            .spawn(move || save_all(&jobs, names, &words))
+            .map_err(PublishError::NoThread)?;
         Ok(Self { settings, to_thread, thread, dropped: 0 })
     }
 

@@ -1,8 +1,8 @@
 //! The CPU engine: a student run by ONNX Runtime.
 //!
-//! In flows one letterboxed frame, out flow its [`Regions`]. The one surprising thing: worker
-//! threads are told to stop spinning the moment a run ends (see [`session`]), because on a small
-//! machine the cores that they would spin on are the ones that prepare the next frame.
+//! In flows one letterboxed frame, out flow its [`Regions`]. The one surprising thing: ONNX Runtime's
+//! threads are told to sleep while they wait (see [`session`]), because on a small machine the cores
+//! that they would spin on are the ones that prepare the next frame.
 
 pub mod library;
 pub mod session;
