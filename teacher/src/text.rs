@@ -151,7 +151,7 @@ pub(crate) fn stated_size(session: &OnnxSession, output: usize) -> Option<usize>
     session.outputs().get(output)?.shape.last().and_then(|&size| usize::try_from(size).ok())
 }
 
-/// Runs a model whose output is [rows, D] and appends its rows, made to length 1.
+/// Runs a model whose output is `[rows, D]` and appends its rows, made to length 1.
 pub(crate) fn run_rows(
     session: &mut OnnxSession,
     inputs: &[Input],

@@ -106,7 +106,7 @@ impl VisionTower {
         stated_size(&self.session, self.output)
     }
 
-    /// One embedding of length 1 a box [x1, y1, x2, y2].
+    /// One embedding of length 1 a box `[x1, y1, x2, y2]`.
     pub(crate) fn embed(
         &mut self,
         image: &RgbImage,
