@@ -35,10 +35,12 @@ pub(super) fn draw(frame: &mut Frame, found: &[Found], words: &Words) {
 /// A colour for a word: its hue from its letters, bright enough for black text or dark enough for
 /// white.
 fn colour_of(word: &str) -> Colour {
-    // FNV-1a: any hash that spreads short words will do, and must never change.
+    // FNV-1a, and a last step that spreads what the last letter changed over all bits. Any hash of
+    // short words will do, and must never change.
     let hash = word.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
+    let hash = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let hue = (hash >> 32) as f32 / u32::MAX as f32 * 6.0;
     // HSV with saturation 0.8 and value 1.
     let channel = |shift: f32| {
@@ -214,9 +216,12 @@ mod tests {
     }
 
     #[test]
-    fn a_words_colour_never_changes() {
-        assert_eq!(colour_of("cat"), colour_of("cat"));
-        assert_ne!(colour_of("cat"), colour_of("cup"));
+    fn words_that_differ_in_a_letter_differ_in_colour() {
+        for (a, b) in [("cat", "car"), ("cat", "bat"), ("cup", "cap"), ("w10", "w11")] {
+            let (one, other) = (colour_of(a), colour_of(b));
+            let distance: u32 = one.iter().zip(other).map(|(x, y)| u32::from(x.abs_diff(y))).sum();
+            assert!(distance > 60, "{a} {one:?}, {b} {other:?}");
+        }
     }
 
     #[test]

@@ -12,9 +12,12 @@
 //!
 //! The one surprising thing: the library is opened here first and asked for its version before the
 //! `ort` crate hears of it, because `ort` panics on a library that it cannot use, and a missing
-//! library must be a sentence.
+//! library must be a sentence. Before even that, a file is checked for being whole: the system's
+//! loader maps what a truncated download lacks, and the process dies of a bus error.
 
 use std::ffi::CStr;
+use std::fs::File;
+use std::io::Read;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -111,6 +114,9 @@ fn load(path: &Path) -> Result<Environment, LibraryError> {
 fn probe(path: &Path) -> Result<String, LibraryError> {
     let unloadable =
         |reason: &str| LibraryError::Unloadable { path: path.to_path_buf(), reason: super::one_line(reason) };
+    if path != Path::new(SYSTEM_NAME) && is_cut_off(path) {
+        return Err(unloadable("the file is cut off"));
+    }
     // SAFETY: loading a library runs its initialisers; this is the ONNX Runtime that the user or
     // the installation named, and it is trusted as the rest of the installation is. It is never
     // unloaded, because its threads and thread-locals would outlive its code.
@@ -119,10 +125,10 @@ fn probe(path: &Path) -> Result<String, LibraryError> {
         Err(error) if path == Path::new(SYSTEM_NAME) => {
             return Err(LibraryError::Missing {
                 minimum_minor: ort::MINOR_VERSION,
-                loader_said: super::one_line(&error.to_string()),
+                loader_said: said_by_loader(&error),
             });
         }
-        Err(error) => return Err(unloadable(&error.to_string())),
+        Err(error) => return Err(unloadable(&said_by_loader(&error))),
     };
     type GetApiBase = unsafe extern "C" fn() -> *const ort::sys::OrtApiBase;
     // SAFETY: the symbol's type is fixed by ONNX Runtime's C header since its first release.
@@ -143,6 +149,29 @@ fn probe(path: &Path) -> Result<String, LibraryError> {
         });
     }
     Ok(version)
+}
+
+/// The loader's own words, which libloading keeps one level down.
+fn said_by_loader(error: &libloading::Error) -> String {
+    super::one_line(&std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string))
+}
+
+/// Whether a file is a 64-bit ELF library that ends before its section table, which stands last.
+/// What is no such file is the loader's to judge.
+fn is_cut_off(path: &Path) -> bool {
+    let mut header = [0; 64];
+    let Ok(length) = File::open(path).and_then(|mut file| {
+        file.read_exact(&mut header)?;
+        Ok(file.metadata()?.len())
+    }) else {
+        return false;
+    };
+    let number = |place: usize, bytes: usize| {
+        header[place..place + bytes].iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
+    };
+    // Magic, 64 bits, little-endian; then e_shoff, e_shentsize and e_shnum of the ELF header.
+    let end = number(0x28, 8).saturating_add(number(0x3A, 2) * number(0x3C, 2));
+    header.starts_with(b"\x7FELF\x02\x01") && end > length
 }
 
 /// The 32 of 1.32.0.
@@ -209,6 +238,19 @@ mod tests {
         let error = probe(&path).unwrap_err().to_string();
         assert!(error.contains(&path.display().to_string()), "{error}");
         assert!(error.contains("make deps"), "{error}");
+    }
+
+    #[test]
+    fn a_library_that_is_cut_off_is_a_sentence_and_no_bus_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(SYSTEM_NAME);
+        // Any library will do, and this test's own executable is one as far as its header goes.
+        let whole = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        std::fs::write(&path, &whole).unwrap();
+        assert!(!is_cut_off(&path));
+        std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let error = probe(&path).unwrap_err().to_string();
+        assert!(error.contains("cut off"), "{error}");
     }
 
     #[test]
