@@ -97,6 +97,11 @@ impl FeatureExtractor {
         let maps = maps.try_into().map_err(|_| anyhow::anyhow!("the backbone did not return three maps"))?;
         Ok((maps, letterbox))
     }
+
+    /// The student's input that the last picture became, uint8 [1,3,S,S].
+    pub fn input(&self) -> &[u8] {
+        &self.image
+    }
 }
 
 /// What a cache is of; an earlier run's rows are only kept if all of it is the same.
@@ -129,12 +134,17 @@ impl Cache {
     /// Opens a finished cache.
     pub fn open(folder: &Path) -> Result<Self> {
         let manifest = read_manifest(folder)?.with_context(|| {
-            format!("{} is not a feature cache; make one with `wordsight-distill precompute`", folder.display())
+            format!(
+                "{} is not a feature cache; make one with `wordsight-distill precompute`",
+                folder.display()
+            )
         })?;
-        let config = StudentConfig { input_size: manifest.input_size, ..StudentConfig::new(manifest.embedding_size) };
+        let config =
+            StudentConfig { input_size: manifest.input_size, ..StudentConfig::new(manifest.embedding_size) };
         let dataset = Dataset::load(&folder.join("annotations.json"))?;
         let features = map_file(&folder.join("features.f16"), manifest.images * feature_row(&config) * 2)?;
-        let teacher = map_file(&folder.join("teacher.f16"), manifest.annotations * manifest.embedding_size * 2)?;
+        let teacher =
+            map_file(&folder.join("teacher.f16"), manifest.annotations * manifest.embedding_size * 2)?;
         Ok(Self { manifest, dataset, config, features, teacher })
     }
 
@@ -178,13 +188,15 @@ pub fn precompute(
     let images = scenes.join("images");
     let open = |file_name: &str| -> Result<RgbImage> {
         let path = images.join(file_name);
-        let picture = image::open(&path).with_context(|| format!("cannot read the scene {}", path.display()))?;
+        let picture =
+            image::open(&path).with_context(|| format!("cannot read the scene {}", path.display()))?;
         Ok(picture.to_rgb8())
     };
 
     let mut extractors: Vec<FeatureExtractor> =
         teachers.iter().map(|_| FeatureExtractor::new(weights, config)).collect::<Result<_>>()?;
-    let rows = Rows { path: output.join("features.f16"), length: feature_row(config), count: manifest.images };
+    let rows =
+        Rows { path: output.join("features.f16"), length: feature_row(config), count: manifest.images };
     rows.append_missing("features", &mut extractors, |extractor, index| {
         let (maps, _) = extractor.extract(&open(&dataset.images[index].file_name)?)?;
         Ok(maps.concat())
@@ -274,7 +286,12 @@ impl Rows {
                 })
                 .collect::<Result<_>>()?;
             for row in parts.iter().flatten() {
-                ensure!(row.len() == self.length, "a row of {} numbers where {} belong", row.len(), self.length);
+                ensure!(
+                    row.len() == self.length,
+                    "a row of {} numbers where {} belong",
+                    row.len(),
+                    self.length
+                );
                 let bytes: Vec<u8> = row.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
                 file.write_all(&bytes).with_context(context)?;
             }

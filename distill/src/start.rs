@@ -1,0 +1,29 @@
+//! Where every student starts: the backbone's own classifier, told the names of its classes.
+
+use anyhow::{Result, ensure};
+use burn::tensor::Device;
+use wordsight_teacher::efficientnet::{EfficientNetLite, Weights};
+use wordsight_teacher::{Teacher, standin, words};
+
+use crate::student::{Student, StudentConfig};
+
+/// A student as it is before training. Its region head mixes the teacher's text embeddings of the
+/// 1,000 ImageNet class names, so it speaks the language of whichever teacher embeds them.
+pub fn untrained(backbone: &Weights, teacher: &mut Teacher) -> Result<(Student, StudentConfig)> {
+    let network = EfficientNetLite::LITE0;
+    let classifier = network.classifier(backbone)?;
+    let names = standin::class_names();
+    ensure!(
+        names.len() == classifier.classes,
+        "the backbone knows {} classes, the list names {}",
+        classifier.classes,
+        names.len()
+    );
+    let prompts = words::default_prompts();
+    let embeddings: Vec<Vec<f32>> =
+        names.iter().map(|name| teacher.embed_word(&prompts, name, &[])).collect::<Result<_, _>>()?;
+    let config = StudentConfig::new(teacher.embedding_size());
+    let head = network.head_convolution(backbone)?;
+    let student = Student::new(&config, &head, &classifier, &embeddings, &Device::flex().autodiff())?;
+    Ok((student, config))
+}

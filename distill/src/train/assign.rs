@@ -1,0 +1,218 @@
+//! Which cells answer for which objects, and which regions the embeddings learn from.
+//!
+//! All on plain numbers: what is decided here takes no gradient.
+
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use wordsight_detection::iou;
+
+/// Cells that learn one object's box.
+const CELLS_AN_OBJECT: usize = 10;
+/// Exponent of the IoU in the alignment of a cell with an object (TOOD, Feng et al., 2021, beta).
+const IOU_EXPONENT: i32 = 6;
+/// A region this close to an object is it; one farther than the second from all is background.
+const OBJECT_IOU: f32 = 0.5;
+const BACKGROUND_IOU: f32 = 0.3;
+/// The teacher saw the object's own box, so only regions this close learn its embedding.
+const TEACHER_IOU: f32 = 0.6;
+
+/// A cell that learns an object.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Positive {
+    /// The cell.
+    pub cell: usize,
+    /// The object, by its place among the image's.
+    pub object: usize,
+    /// The objectness that the cell should have, 0 to 1.
+    pub target: f32,
+}
+
+/// Assigns cells to objects by task alignment (TOOD, section 3.2): inside every object the ten cells of
+/// highest `objectness x IoU^6`; a cell that two objects want goes to the one it overlaps more. A cell's
+/// target is its alignment, scaled so that the object's best cell has the object's best IoU.
+pub fn assign(
+    centres: &[[f32; 2]],
+    objectness: &[f32],
+    boxes_in_input: &[[f32; 4]],
+    objects_in_input: &[[f32; 4]],
+) -> Vec<Positive> {
+    let mut owners: std::collections::BTreeMap<usize, (usize, f32, f32)> = std::collections::BTreeMap::new();
+    for (object, &bounds) in objects_in_input.iter().enumerate() {
+        let mut inside: Vec<(usize, f32, f32)> = cells_inside(centres, bounds)
+            .map(|cell| {
+                let overlap = iou(boxes_in_input[cell], bounds);
+                (cell, overlap, objectness[cell] * overlap.powi(IOU_EXPONENT))
+            })
+            .collect();
+        inside.sort_by(|a, b| b.2.total_cmp(&a.2));
+        inside.truncate(CELLS_AN_OBJECT);
+        for (cell, overlap, alignment) in inside {
+            let owner = owners.entry(cell).or_insert((object, overlap, alignment));
+            if overlap > owner.1 {
+                *owner = (object, overlap, alignment);
+            }
+        }
+    }
+    let mut best = vec![(0.0_f32, 0.0_f32); objects_in_input.len()];
+    for &(object, overlap, alignment) in owners.values() {
+        let (best_overlap, best_alignment) = &mut best[object];
+        *best_overlap = best_overlap.max(overlap);
+        *best_alignment = best_alignment.max(alignment);
+    }
+    owners
+        .into_iter()
+        .map(|(cell, (object, _, alignment))| {
+            let (best_overlap, best_alignment) = best[object];
+            let target = if best_alignment > 0.0 { alignment / best_alignment * best_overlap } else { 0.0 };
+            Positive { cell, object, target }
+        })
+        .collect()
+}
+
+/// Cells whose centre lies in the box; the nearest one where the box is too small to hold any.
+fn cells_inside(centres: &[[f32; 2]], [x1, y1, x2, y2]: [f32; 4]) -> impl Iterator<Item = usize> {
+    let inside = move |[x, y]: [f32; 2]| x > x1 && x < x2 && y > y1 && y < y2;
+    let mut cells: Vec<usize> = (0..centres.len()).filter(|&cell| inside(centres[cell])).collect();
+    if cells.is_empty() {
+        let (cx, cy) = ((x1 + x2) / 2.0, (y1 + y2) / 2.0);
+        let distance = |cell: &usize| {
+            let [x, y] = centres[*cell];
+            (x - cx).powi(2) + (y - cy).powi(2)
+        };
+        cells.extend((0..centres.len()).min_by(|a, b| distance(a).total_cmp(&distance(b))));
+    }
+    cells.into_iter()
+}
+
+/// A region that the embeddings learn from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Region {
+    /// Where.
+    pub box_in_input: [f32; 4],
+    /// What the text head should say.
+    pub label: Label,
+    /// The object whose teacher embedding the image head should match.
+    pub teacher_object: Option<usize>,
+}
+
+/// What is in a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Label {
+    /// An object, by its place among the image's.
+    Object(usize),
+    /// None.
+    Background,
+    /// Too close to an object to be background, too far to be it.
+    Unclear,
+}
+
+/// `count` regions of an image: every object's box a little moved, what the proposal head likes most
+/// now, and random boxes.
+pub fn sample_regions(
+    count: usize,
+    input_size: f32,
+    proposals_in_input: &[[f32; 4]],
+    objects_in_input: &[[f32; 4]],
+    rng: &mut ChaCha8Rng,
+) -> Vec<Region> {
+    let mut boxes: Vec<[f32; 4]> =
+        objects_in_input.iter().map(|&object| moved(object, input_size, rng)).take(count / 2).collect();
+    let liked = count.saturating_sub(boxes.len()) * 3 / 4;
+    if !proposals_in_input.is_empty() {
+        boxes.extend((0..liked).map(|_| proposals_in_input[rng.random_range(0..proposals_in_input.len())]));
+    }
+    while boxes.len() < count {
+        boxes.push(random_box(input_size, rng));
+    }
+    boxes.into_iter().map(|box_in_input| label(box_in_input, objects_in_input)).collect()
+}
+
+fn label(box_in_input: [f32; 4], objects_in_input: &[[f32; 4]]) -> Region {
+    let closest = objects_in_input
+        .iter()
+        .map(|&object| iou(box_in_input, object))
+        .enumerate()
+        .max_by(|a, b| a.1.total_cmp(&b.1));
+    let label = match closest {
+        Some((object, overlap)) if overlap >= OBJECT_IOU => Label::Object(object),
+        Some((_, overlap)) if overlap >= BACKGROUND_IOU => Label::Unclear,
+        _ => Label::Background,
+    };
+    let teacher_object = closest.filter(|(_, overlap)| *overlap >= TEACHER_IOU).map(|(object, _)| object);
+    Region { box_in_input, label, teacher_object }
+}
+
+/// A box with each side moved by up to a tenth of its length.
+fn moved([x1, y1, x2, y2]: [f32; 4], input_size: f32, rng: &mut ChaCha8Rng) -> [f32; 4] {
+    let (w, h) = (x2 - x1, y2 - y1);
+    let mut shift = |at: f32, length: f32| (at + length * rng.random_range(-0.1..0.1)).clamp(0.0, input_size);
+    [shift(x1, w), shift(y1, h), shift(x2, w), shift(y2, h)]
+}
+
+fn random_box(input_size: f32, rng: &mut ChaCha8Rng) -> [f32; 4] {
+    let mut side = || {
+        let length = input_size * rng.random_range(0.08..0.8_f32);
+        let from = rng.random_range(0.0..input_size - length);
+        (from, from + length)
+    };
+    let ((x1, x2), (y1, y2)) = (side(), side());
+    [x1, y1, x2, y2]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+    use rand::SeedableRng;
+
+    #[test]
+    fn the_best_aligned_cell_is_taught_the_best_overlap() {
+        let centres = [[10.0, 10.0], [20.0, 20.0], [90.0, 90.0]];
+        let object = [0.0, 0.0, 40.0, 40.0];
+        let boxes = [[0.0, 0.0, 40.0, 32.0], [0.0, 0.0, 40.0, 20.0], object];
+        let positives = assign(&centres, &[0.5, 0.5, 0.9], &boxes, &[object]);
+        let cells: Vec<usize> = positives.iter().map(|positive| positive.cell).collect();
+        assert_eq!(cells, [0, 1], "a cell outside the object never answers for it");
+        assert!((positives[0].target - 0.8).abs() < 1e-6);
+        assert!(positives[1].target < 0.05);
+    }
+
+    #[test]
+    fn a_cell_that_two_objects_want_goes_to_the_one_it_overlaps_more() {
+        let boxes = [[0.0, 0.0, 20.0, 20.0]];
+        let objects = [[0.0, 0.0, 40.0, 40.0], [0.0, 0.0, 22.0, 22.0]];
+        let positives = assign(&[[10.0, 10.0]], &[0.5], &boxes, &objects);
+        assert_eq!(positives.len(), 1);
+        assert_eq!(positives[0].object, 1);
+    }
+
+    #[test]
+    fn an_object_smaller_than_a_cell_is_still_learnt() {
+        let positives = assign(
+            &[[4.0, 4.0], [12.0, 4.0]],
+            &[0.5; 2],
+            &[[8.0, 0.0, 12.0, 4.0]; 2],
+            &[[8.5, 1.0, 10.0, 3.0]],
+        );
+        assert_eq!(positives.iter().map(|p| p.cell).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn regions_are_labelled_by_their_overlap() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let objects = [[20.0, 20.0, 120.0, 120.0], [200.0, 200.0, 300.0, 300.0]];
+        let regions = sample_regions(64, 320.0, &[[150.0, 20.0, 180.0, 60.0]], &objects, &mut rng);
+        assert_eq!(regions.len(), 64);
+        for region in &regions {
+            let overlaps = objects.map(|object| iou(region.box_in_input, object));
+            match region.label {
+                Label::Object(object) => assert!(overlaps[object] >= 0.5),
+                Label::Background => assert!(overlaps.iter().all(|&overlap| overlap < 0.3)),
+                Label::Unclear => assert!(overlaps.iter().any(|&overlap| (0.3..0.5).contains(&overlap))),
+            }
+        }
+        assert!(regions.iter().any(|region| region.label == Label::Background));
+        assert_eq!(regions.iter().filter(|region| region.teacher_object.is_some()).count() >= 2, true);
+    }
+}

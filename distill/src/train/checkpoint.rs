@@ -1,0 +1,110 @@
+//! A training that can be killed at any time and goes on.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use burn::optim::ModuleOptimizer;
+use serde::{Deserialize, Serialize};
+
+use super::{Metrics, TrainConfig};
+use crate::student::Student;
+
+/// Where a training stands. Weights and optimiser lie beside it in the same folder.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Steps done.
+    pub step: usize,
+    /// How it trains; a resumed run must train the same way.
+    pub config: TrainConfig,
+    /// Lines of metrics so far.
+    pub metrics: Vec<Metrics>,
+}
+
+impl Checkpoint {
+    /// The checkpoint in `folder`, or a fresh start.
+    pub fn resume(folder: &Path, config: &TrainConfig) -> Result<Self> {
+        let Some(current) = current(folder) else {
+            return Ok(Self { step: 0, config: config.clone(), metrics: Vec::new() });
+        };
+        let path = current.join("state.json");
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let checkpoint: Self =
+            serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+        ensure!(
+            &checkpoint.config == config,
+            "{} holds a training with other settings; give the same ones or another folder",
+            folder.display()
+        );
+        Ok(checkpoint)
+    }
+
+    /// The student that a training left, whatever its settings, for export.
+    pub fn finished(folder: &Path, student: Student) -> Result<(Student, Self)> {
+        let current = current(folder).with_context(|| {
+            format!("there is no checkpoint in {}; run `wordsight-distill train`", folder.display())
+        })?;
+        let checkpoint = Self::read(&current)?;
+        Ok((student.load(&current.join("student.safetensors"))?, checkpoint))
+    }
+
+    /// What the student's metadata say of its training.
+    pub fn summary(&self) -> Result<serde_json::Value> {
+        let last = self.metrics.last().context("the training has no metrics")?;
+        Ok(serde_json::json!({ "steps": self.step, "config": self.config, "last": last }))
+    }
+
+    /// The checkpoint's weights and optimiser state.
+    pub fn restore(
+        &self,
+        folder: &Path,
+        student: Student,
+        optimizer: ModuleOptimizer,
+    ) -> Result<(Student, ModuleOptimizer)> {
+        let current = current(folder).context("the checkpoint vanished")?;
+        let student = student.load(&current.join("student.safetensors"))?;
+        let path = current.join("optimizer");
+        let optimizer =
+            optimizer.load(&path).map_err(|error| anyhow!("cannot read {}: {error}", path.display()))?;
+        Ok((student, optimizer))
+    }
+
+    fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("state.json");
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
+    }
+
+    /// Writes a checkpoint beside the old one, then takes its place.
+    pub fn save(&self, folder: &Path, student: &Student, optimizer: &ModuleOptimizer) -> Result<()> {
+        let partial = folder.join("checkpoint.partial");
+        let context = || format!("cannot write the checkpoint in {}; is the disk full?", folder.display());
+        if partial.exists() {
+            fs::remove_dir_all(&partial).with_context(context)?;
+        }
+        fs::create_dir_all(&partial).with_context(context)?;
+        student.save(&partial.join("student.safetensors"))?;
+        optimizer
+            .save(partial.join("optimizer"))
+            .map_err(|error| anyhow!("{error}"))
+            .with_context(context)?;
+        fs::write(partial.join("state.json"), serde_json::to_string_pretty(self)?).with_context(context)?;
+
+        let (place, old) = (folder.join("checkpoint"), folder.join("checkpoint.old"));
+        if place.exists() {
+            if old.exists() {
+                fs::remove_dir_all(&old).with_context(context)?;
+            }
+            fs::rename(&place, &old).with_context(context)?;
+        }
+        fs::rename(&partial, &place).with_context(context)
+    }
+}
+
+/// The newest complete checkpoint: the old one where a kill fell between the two renames.
+fn current(folder: &Path) -> Option<std::path::PathBuf> {
+    ["checkpoint", "checkpoint.old"]
+        .map(|name| folder.join(name))
+        .into_iter()
+        .find(|path| path.join("state.json").is_file())
+}

@@ -1,0 +1,112 @@
+//! The four losses.
+
+use burn::tensor::activation::{log_softmax, sigmoid};
+use burn::tensor::{Bool, Int, Tensor, TensorData};
+
+/// Weight of a cell without an object, times its objectness squared (VarifocalNet, section 3.2).
+const EMPTY_CELL_WEIGHT: f32 = 0.75;
+
+/// Varifocal loss: cross entropy of objectness logits [cells] against targets in 0..1; cells with a
+/// target weigh it, empty cells weigh what they wrongly claim. Summed, then divided by the targets' sum.
+pub fn objectness(logits: Tensor<1>, targets: Tensor<1>) -> Tensor<1> {
+    let claimed = sigmoid(logits.clone()).detach();
+    let empty: Tensor<1, Bool> = targets.clone().lower_equal_scalar(0.0);
+    let weights = targets.clone().mask_where(empty, claimed.powi_scalar(2).mul_scalar(EMPTY_CELL_WEIGHT));
+    // max(x, 0) - x t + ln(1 + e^-|x|): cross entropy that does not overflow.
+    let softplus = logits.clone().abs().neg().exp().add_scalar(1.0).log();
+    let entropy = logits.clone().clamp_min(0.0) - logits * targets.clone() + softplus;
+    (entropy * weights).sum() / targets.sum().clamp_min(1.0)
+}
+
+/// Generalised IoU loss (Rezatofighi et al., 2019) of boxes [n,4] against objects [n,4], weighted.
+pub fn boxes(boxes: Tensor<2>, objects: Tensor<2>, weights: Tensor<1>) -> Tensor<1> {
+    let side = |boxes: &Tensor<2>, side: usize| {
+        boxes.clone().slice([0..boxes.dims()[0], side..side + 1]).flatten::<1>(0, 1)
+    };
+    let [a1, b1, a2, b2]: [Tensor<1>; 4] = std::array::from_fn(|i| side(&boxes, i));
+    let [c1, d1, c2, d2]: [Tensor<1>; 4] = std::array::from_fn(|i| side(&objects, i));
+    let area_a = (a2.clone() - a1.clone()) * (b2.clone() - b1.clone());
+    let area_b = (c2.clone() - c1.clone()) * (d2.clone() - d1.clone());
+    let width = a2.clone().min_pair(c2.clone()) - a1.clone().max_pair(c1.clone());
+    let height = b2.clone().min_pair(d2.clone()) - b1.clone().max_pair(d1.clone());
+    let both = width.clamp_min(0.0) * height.clamp_min(0.0);
+    let either = (area_a + area_b - both.clone()).clamp_min(1e-6);
+    let hull = ((a2.max_pair(c2) - a1.min_pair(c1)) * (b2.max_pair(d2) - b1.min_pair(d1))).clamp_min(1e-6);
+    let giou = both / either.clone() - (hull.clone() - either) / hull;
+    ((giou.neg() + 1.0) * weights.clone()).sum() / weights.sum().clamp_min(1e-6)
+}
+
+/// ViLD-text (arXiv 2104.13921, equation 2): cross entropy of cosine / temperature over the background
+/// (class 0) and the words (1..). `embeddings` [n,D], `words` [1 + words, D], both L2-normalised;
+/// `labels` [n]; `weights` [n], 0 for regions that teach nothing.
+pub fn text(
+    embeddings: Tensor<2>,
+    words: Tensor<2>,
+    labels: Vec<i64>,
+    weights: Tensor<1>,
+    temperature: f32,
+) -> Tensor<1> {
+    let device = embeddings.device();
+    let count = labels.len();
+    let labels = Tensor::<2, Int>::from_data(TensorData::new(labels, [count, 1]), &device);
+    let logits = embeddings.matmul(words.transpose()).div_scalar(temperature);
+    let likelihood = log_softmax(logits, 1).gather(1, labels).flatten::<1>(0, 1);
+    (likelihood.neg() * weights.clone()).sum() / weights.sum().clamp_min(1.0)
+}
+
+/// ViLD-image (equation 4): mean L1 distance of embeddings [n,D] to the teacher's, times D.
+pub fn image(embeddings: Tensor<2>, teacher: Tensor<2>, weights: Tensor<1>) -> Tensor<1> {
+    let distance = (embeddings - teacher).abs().sum_dim(1).flatten::<1>(0, 1);
+    (distance * weights.clone()).sum() / weights.sum().clamp_min(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use burn::tensor::Device;
+
+    use super::*;
+
+    fn value(loss: Tensor<1>) -> f32 {
+        loss.into_scalar()
+    }
+
+    #[test]
+    fn giou_loss_is_zero_on_the_object_and_grows_beyond_one_when_apart() {
+        let device = Device::flex();
+        let tensor = |b: [f32; 4]| Tensor::<2>::from_data([b], &device);
+        let weight = Tensor::<1>::from_data([1.0], &device);
+        let object = [10.0, 10.0, 30.0, 30.0];
+        assert!(value(boxes(tensor(object), tensor(object), weight.clone())).abs() < 1e-6);
+        // Half covered: IoU 0.5, and the hull is the union.
+        let half = value(boxes(tensor([10.0, 10.0, 30.0, 20.0]), tensor(object), weight.clone()));
+        assert!((half - 0.5).abs() < 1e-6, "{half}");
+        // Two 10x10 boxes at the ends of a 40x10 hull: 1 - (0 - 200/400).
+        let apart = value(boxes(tensor([0.0, 0.0, 10.0, 10.0]), tensor([30.0, 0.0, 40.0, 10.0]), weight));
+        assert!((apart - 1.5).abs() < 1e-6, "{apart}");
+    }
+
+    #[test]
+    fn objectness_loss_is_least_where_the_logit_says_the_target() {
+        let device = Device::flex();
+        let loss = |logit: f32, target: f32| {
+            value(objectness(Tensor::from_data([logit], &device), Tensor::from_data([target], &device)))
+        };
+        let logit = (0.7_f32 / 0.3).ln();
+        assert!(loss(logit, 0.7) < loss(logit + 0.5, 0.7));
+        assert!(loss(logit, 0.7) < loss(logit - 0.5, 0.7));
+        assert!(loss(-8.0, 0.0) < 1e-6 && loss(3.0, 0.0) > 1.0);
+    }
+
+    #[test]
+    fn text_loss_is_the_cross_entropy_of_the_scaled_cosines() {
+        let device = Device::flex();
+        let embeddings = Tensor::<2>::from_data([[1.0, 0.0]], &device);
+        let words = Tensor::<2>::from_data([[0.0, 1.0], [1.0, 0.0], [0.6, 0.8]], &device);
+        let loss = value(text(embeddings, words, vec![2], Tensor::from_data([1.0], &device), 0.5));
+        let logits = [0.0_f32, 2.0, 1.2];
+        let expected = logits.iter().map(|x| x.exp()).sum::<f32>().ln() - 1.2;
+        assert!((loss - expected).abs() < 1e-5, "{loss} against {expected}");
+    }
+}

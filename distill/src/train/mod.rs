@@ -1,0 +1,486 @@
+//! Training on cached features: proposals and the two embeddings at once.
+//!
+//! Flows in: a [`Cache`], a [`Student`] and the words' text embeddings. Flows out: a folder with the
+//! weights, the optimiser's state, one line of metrics every few steps and a plot of them.
+//!
+//! The surprising thing: nothing random is carried from step to step. The order of scenes comes from
+//! (seed, epoch) and the regions of a step from (seed, step), so a run that is killed and resumed sees
+//! what an uninterrupted one would have seen.
+
+mod assign;
+mod checkpoint;
+pub mod losses;
+mod plot;
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use burn::grad_clipping::GradientClippingConfig;
+use burn::module::Module;
+use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use wordsight_detection::{Letterbox, iou};
+
+use crate::features::Cache;
+use crate::progress;
+use crate::student::roi::Pooling;
+use crate::student::{BACKBONE_CHANNELS, DenseProposals, Student, StudentConfig};
+use assign::{Label, Positive, Region};
+pub use checkpoint::Checkpoint;
+
+/// Scenes at the end of the cache that training does not see.
+const VALIDATION_SCENES: usize = 200;
+/// Regions an image that the embeddings learn from.
+const REGIONS: usize = 12;
+/// Proposals an image among which regions are chosen.
+const LIKED_PROPOSALS: usize = 32;
+/// Steps between two lines of metrics.
+const METRICS_EVERY: usize = 25;
+
+/// How to train.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainConfig {
+    /// Steps in all.
+    pub steps: usize,
+    /// Scenes a step.
+    pub batch: usize,
+    /// Highest learning rate.
+    pub learning_rate: f64,
+    /// Steps of warm-up, before the cosine.
+    pub warm_up: usize,
+    /// AdamW's weight decay.
+    pub weight_decay: f32,
+    /// Weight of the box loss; objectness weighs 1.
+    pub box_weight: f32,
+    /// Weight of the text loss.
+    pub text_weight: f32,
+    /// ViLD's w: weight of the image loss.
+    pub image_weight: f32,
+    /// Temperature of the text loss.
+    pub temperature: f32,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Steps between two checkpoints.
+    pub checkpoint_every: usize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            steps: 6000,
+            batch: 16,
+            learning_rate: 1e-3,
+            warm_up: 300,
+            weight_decay: 1e-4,
+            box_weight: 2.0,
+            text_weight: 0.2,
+            image_weight: 0.5,
+            temperature: 0.01,
+            seed: 1,
+            checkpoint_every: 250,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Linear warm-up, then a cosine to a hundredth.
+    fn learning_rate_at(&self, step: usize) -> f64 {
+        if step < self.warm_up {
+            return self.learning_rate * (step + 1) as f64 / self.warm_up as f64;
+        }
+        let progress = (step - self.warm_up) as f64 / (self.steps - self.warm_up).max(1) as f64;
+        self.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos()))
+    }
+}
+
+/// One line of metrics: means since the line before.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Steps done.
+    pub step: usize,
+    /// Objectness loss.
+    pub objectness: f32,
+    /// Box loss.
+    pub boxes: f32,
+    /// ViLD-text loss.
+    pub text: f32,
+    /// ViLD-image loss.
+    pub image: f32,
+    /// Share of validation objects covered with IoU >= 0.5 by the ten best proposals, where measured.
+    pub recall_of_ten: Option<f32>,
+}
+
+/// The scenes as training reads them.
+struct Lessons<'a> {
+    cache: &'a Cache,
+    config: &'a StudentConfig,
+    /// Objects of each scene: box in input pixels, category's place, annotation's place.
+    objects: Vec<Vec<Object>>,
+}
+
+#[derive(Clone, Copy)]
+struct Object {
+    box_in_input: [f32; 4],
+    /// Place of its word among the categories.
+    category: usize,
+    /// Place among the annotations, for the teacher's embedding.
+    annotation: usize,
+}
+
+/// Trains `student` until the configured step, from the checkpoint in `folder` if there is one.
+///
+/// `words`: text embeddings of the cache's categories, in their order, L2-normalised. `stop` ends
+/// training early, after a checkpoint.
+pub fn train(
+    mut student: Student,
+    student_config: &StudentConfig,
+    config: &TrainConfig,
+    cache: &Cache,
+    words: &[Vec<f32>],
+    folder: &Path,
+    stop: &AtomicBool,
+) -> Result<Student> {
+    ensure!(
+        cache.manifest.images > 2 * VALIDATION_SCENES,
+        "{} scenes are too few to train on",
+        cache.manifest.images
+    );
+    fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let device = Device::flex().autodiff();
+    let lessons = Lessons::new(cache, student_config)?;
+    let words = Tensor::<2>::from_data(
+        TensorData::new(words.concat(), [words.len(), student_config.embedding_size]),
+        &device,
+    );
+    let mut optimizer: ModuleOptimizer = AdamWConfig::new()
+        .with_weight_decay(config.weight_decay)
+        .with_grad_clipping(Some(GradientClippingConfig::Norm(5.0)))
+        .init();
+    let mut checkpoint = Checkpoint::resume(folder, config)?;
+    if checkpoint.step > 0 {
+        (student, optimizer) = checkpoint.restore(folder, student, optimizer)?;
+        tracing::info!(step = checkpoint.step, "resumed");
+    }
+
+    let bar = progress::bar(config.steps as u64, "training");
+    let mut sums = Metrics::default();
+    let training_scenes = cache.manifest.images - VALIDATION_SCENES;
+    while checkpoint.step < config.steps {
+        let step = checkpoint.step;
+        bar.set_position(step as u64);
+        let scenes = scenes_of_step(config, training_scenes, step);
+        let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
+        rng.set_stream(step as u64 + 1);
+        let (loss, parts) = lessons.loss(&student, config, &words, &scenes, &mut rng, &device);
+        let gradients = GradientsParams::from_grads(loss.backward(), &student);
+        student = optimizer.step(config.learning_rate_at(step), student, gradients);
+        checkpoint.step += 1;
+
+        sums.add(&parts);
+        let last = checkpoint.step == config.steps || stop.load(Ordering::Relaxed);
+        let save = last || checkpoint.step % config.checkpoint_every == 0;
+        if save || checkpoint.step % METRICS_EVERY == 0 {
+            let mut line = std::mem::take(&mut sums).mean(checkpoint.step);
+            bar.set_message(format!(
+                "obj {:.2} box {:.2} img {:.2}",
+                line.objectness, line.boxes, line.image
+            ));
+            if save {
+                line.recall_of_ten = Some(lessons.validate(&student, training_scenes));
+            }
+            checkpoint.metrics.push(line);
+        }
+        if save {
+            checkpoint.save(folder, &student, &optimizer)?;
+            plot::draw(&checkpoint.metrics, &folder.join("training.svg"))?;
+        }
+        if last {
+            break;
+        }
+    }
+    bar.finish_and_clear();
+    Ok(student)
+}
+
+/// The scenes of a step: the next `batch` of the epoch's shuffled order.
+fn scenes_of_step(config: &TrainConfig, scenes: usize, step: usize) -> Vec<usize> {
+    let steps_an_epoch = (scenes / config.batch).max(1);
+    let (epoch, place) = (step / steps_an_epoch, step % steps_an_epoch);
+    let mut order: Vec<usize> = (0..scenes).collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(config.seed.wrapping_mul(0x9E37_79B9).wrapping_add(epoch as u64));
+    order.shuffle(&mut rng);
+    order[place * config.batch..(place + 1) * config.batch].to_vec()
+}
+
+impl<'a> Lessons<'a> {
+    fn new(cache: &'a Cache, config: &'a StudentConfig) -> Result<Self> {
+        let dataset = &cache.dataset;
+        let places: std::collections::HashMap<u64, usize> =
+            dataset.images.iter().enumerate().map(|(place, image)| (image.id, place)).collect();
+        let categories: std::collections::HashMap<u64, usize> =
+            dataset.categories.iter().enumerate().map(|(place, category)| (category.id, place)).collect();
+        let mut objects = vec![Vec::new(); dataset.images.len()];
+        for (annotation, object) in dataset.annotations.iter().enumerate() {
+            let place = places[&object.image_id];
+            let image = &dataset.images[place];
+            let letterbox = Letterbox::new(
+                (image.width as usize, image.height as usize),
+                (config.input_size, config.input_size),
+            );
+            let category = *categories
+                .get(&object.category_id)
+                .with_context(|| format!("annotation {} has an unknown category", object.id))?;
+            let box_in_input = letterbox.box_in_input_from_frame(object.corners_in_frame());
+            objects[place].push(Object { box_in_input, category, annotation });
+        }
+        Ok(Self { cache, config, objects })
+    }
+
+    /// Features of scenes, level by level.
+    fn features(&self, scenes: &[usize], device: &Device) -> [Tensor<4>; 3] {
+        let grids = self.config.grids();
+        std::array::from_fn(|level| {
+            let mut values = Vec::new();
+            for &scene in scenes {
+                self.cache.read_level(scene, level, &mut values);
+            }
+            let shape = [scenes.len(), BACKBONE_CHANNELS[level], grids[level], grids[level]];
+            Tensor::from_data(TensorData::new(values, shape), device)
+        })
+    }
+
+    fn boxes_of(&self, scene: usize) -> Vec<[f32; 4]> {
+        self.objects[scene].iter().map(|object| object.box_in_input).collect()
+    }
+
+    /// The weighted sum of the four losses on some scenes, and its parts.
+    fn loss(
+        &self,
+        student: &Student,
+        config: &TrainConfig,
+        words: &Tensor<2>,
+        scenes: &[usize],
+        rng: &mut ChaCha8Rng,
+        device: &Device,
+    ) -> (Tensor<1>, Metrics) {
+        let features = self.features(scenes, device);
+        let (maps, dense) = student.propose(self.config, &features);
+        let (objectness, boxes) = self.proposal_losses(&dense, scenes, device);
+
+        let regions = self.regions(&dense, scenes, rng);
+        let boxes_in_input: Vec<Vec<[f32; 4]>> = regions
+            .iter()
+            .map(|regions| regions.iter().map(|region| region.box_in_input).collect())
+            .collect();
+        let pooling = Pooling::new(self.config, &boxes_in_input, device);
+        let embeddings = student.regions.forward(&features[2], &maps[0], &pooling);
+        let flat = |embeddings: Tensor<3>| embeddings.flatten::<2>(0, 1);
+        let text = self.text_loss(student, config, words, scenes, &regions, flat(embeddings.text));
+        let image = self.image_loss(scenes, &regions, flat(embeddings.image));
+
+        let parts = Metrics {
+            objectness: objectness.clone().into_scalar(),
+            boxes: boxes.clone().into_scalar(),
+            text: text.clone().into_scalar(),
+            image: image.clone().into_scalar(),
+            ..Metrics::default()
+        };
+        let loss = objectness
+            + boxes.mul_scalar(config.box_weight)
+            + text.mul_scalar(config.text_weight)
+            + image.mul_scalar(config.image_weight);
+        (loss, parts)
+    }
+
+    fn proposal_losses(
+        &self,
+        dense: &DenseProposals,
+        scenes: &[usize],
+        device: &Device,
+    ) -> (Tensor<1>, Tensor<1>) {
+        let [images, cells, _] = dense.boxes_in_input.dims();
+        let centres = self.config.centres_in_input();
+        let objectness: Vec<f32> =
+            burn::tensor::activation::sigmoid(dense.logits.clone()).into_data().iter().collect();
+        let boxes = corner_boxes(dense.boxes_in_input.clone().flatten(0, 1));
+        let mut targets = vec![0.0; images * cells];
+        let (mut places, mut objects, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        for (image, &scene) in scenes.iter().enumerate() {
+            let own = image * cells..(image + 1) * cells;
+            let truth = self.boxes_of(scene);
+            for Positive { cell, object, target } in
+                assign::assign(&centres, &objectness[own.clone()], &boxes[own], &truth)
+            {
+                targets[image * cells + cell] = target;
+                places.push((image * cells + cell) as i64);
+                objects.extend(truth[object]);
+                weights.push(target);
+            }
+        }
+        let targets = Tensor::<1>::from_data(targets.as_slice(), device);
+        let objectness = losses::objectness(dense.logits.clone().flatten(0, 1), targets);
+        if places.is_empty() {
+            return (objectness.clone(), objectness.zeros_like());
+        }
+        let count = places.len();
+        let places = Tensor::<1, Int>::from_data(TensorData::new(places, [count]), device);
+        let learning = dense.boxes_in_input.clone().flatten::<2>(0, 1).select(0, places);
+        let objects = Tensor::<2>::from_data(TensorData::new(objects, [count, 4]), device);
+        (objectness, losses::boxes(learning, objects, Tensor::from_data(weights.as_slice(), device)))
+    }
+
+    fn regions(&self, dense: &DenseProposals, scenes: &[usize], rng: &mut ChaCha8Rng) -> Vec<Vec<Region>> {
+        let plain = DenseProposals {
+            logits: dense.logits.clone().inner(),
+            boxes_in_input: dense.boxes_in_input.clone().inner(),
+        };
+        let (_, best) = plain.best(self.config);
+        let best = corner_boxes(best.flatten(0, 1));
+        scenes
+            .iter()
+            .zip(best.chunks_exact(self.config.proposals))
+            .map(|(&scene, proposals)| {
+                let side = self.config.input_size as f32;
+                assign::sample_regions(
+                    REGIONS,
+                    side,
+                    &proposals[..LIKED_PROPOSALS],
+                    &self.boxes_of(scene),
+                    rng,
+                )
+            })
+            .collect()
+    }
+
+    fn text_loss(
+        &self,
+        student: &Student,
+        config: &TrainConfig,
+        words: &Tensor<2>,
+        scenes: &[usize],
+        regions: &[Vec<Region>],
+        embeddings: Tensor<2>,
+    ) -> Tensor<1> {
+        let (labels, weights): (Vec<i64>, Vec<f32>) = scenes
+            .iter()
+            .zip(regions)
+            .flat_map(|(&scene, regions)| regions.iter().map(move |region| (scene, region)))
+            .map(|(scene, region)| match region.label {
+                Label::Object(object) => (self.objects[scene][object].category as i64 + 1, 1.0),
+                Label::Background => (0, 1.0),
+                Label::Unclear => (0, 0.0),
+            })
+            .unzip();
+        let background = student.regions.background().unsqueeze::<2>();
+        let classes = Tensor::cat(vec![background, words.clone()], 0);
+        let weights = Tensor::from_data(weights.as_slice(), &embeddings.device());
+        losses::text(embeddings, classes, labels, weights, config.temperature)
+    }
+
+    fn image_loss(&self, scenes: &[usize], regions: &[Vec<Region>], embeddings: Tensor<2>) -> Tensor<1> {
+        let size = self.config.embedding_size;
+        let (mut teacher, mut weights) = (Vec::new(), Vec::new());
+        for (&scene, region) in
+            scenes.iter().zip(regions).flat_map(|(scene, regions)| regions.iter().map(move |r| (scene, r)))
+        {
+            match region.teacher_object {
+                Some(object) => {
+                    teacher.extend(self.cache.teacher_embedding(self.objects[scene][object].annotation));
+                    weights.push(1.0);
+                }
+                None => {
+                    teacher.extend(std::iter::repeat_n(0.0, size));
+                    weights.push(0.0);
+                }
+            }
+        }
+        let device = embeddings.device();
+        let teacher = Tensor::<2>::from_data(TensorData::new(teacher, [weights.len(), size]), &device);
+        losses::image(embeddings, teacher, Tensor::<1>::from_data(weights.as_slice(), &device))
+    }
+
+    /// Share of the validation scenes' objects that the ten best proposals cover with IoU >= 0.5.
+    fn validate(&self, student: &Student, first: usize) -> f32 {
+        let student = student.valid();
+        let (mut covered, mut objects) = (0, 0);
+        let scenes: Vec<usize> = (first..self.cache.manifest.images).collect();
+        for scenes in scenes.chunks(20) {
+            let features = self.features(scenes, &Device::flex());
+            let (_, dense) = student.propose(self.config, &features);
+            let best = corner_boxes(dense.best(self.config).1.flatten(0, 1));
+            for (&scene, proposals) in scenes.iter().zip(best.chunks_exact(self.config.proposals)) {
+                for object in self.boxes_of(scene) {
+                    objects += 1;
+                    covered +=
+                        usize::from(proposals[..10].iter().any(|&proposal| iou(proposal, object) >= 0.5));
+                }
+            }
+        }
+        covered as f32 / objects.max(1) as f32
+    }
+}
+
+impl Metrics {
+    /// Adds a step's losses; `step` counts them.
+    fn add(&mut self, step: &Metrics) {
+        self.step += 1;
+        self.objectness += step.objectness;
+        self.boxes += step.boxes;
+        self.text += step.text;
+        self.image += step.image;
+    }
+
+    /// The means of a sum over several steps, of which the last is `step`.
+    fn mean(self, step: usize) -> Self {
+        let count = self.step.max(1) as f32;
+        Self {
+            step,
+            objectness: self.objectness / count,
+            boxes: self.boxes / count,
+            text: self.text / count,
+            image: self.image / count,
+            recall_of_ten: None,
+        }
+    }
+}
+
+/// Rows [n,4] as boxes.
+fn corner_boxes(rows: Tensor<2>) -> Vec<[f32; 4]> {
+    let values: Vec<f32> = rows.into_data().iter().collect();
+    values.chunks_exact(4).map(|row| [row[0], row[1], row[2], row[3]]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    #[test]
+    fn an_epoch_shows_every_scene_once_and_the_next_in_another_order() {
+        let config = TrainConfig { batch: 4, ..TrainConfig::default() };
+        let epoch = |epoch: usize| -> Vec<usize> {
+            (0..5).flat_map(|step| scenes_of_step(&config, 20, epoch * 5 + step)).collect()
+        };
+        let (first, second) = (epoch(0), epoch(1));
+        assert_ne!(first, second);
+        for mut order in [first, second] {
+            order.sort_unstable();
+            assert_eq!(order, (0..20).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_learning_rate_warms_up_and_falls_to_a_hundredth() {
+        let config = TrainConfig { steps: 1000, warm_up: 100, ..TrainConfig::default() };
+        assert!(config.learning_rate_at(0) < 0.02 * config.learning_rate);
+        assert!((config.learning_rate_at(100) - config.learning_rate).abs() < 1e-9);
+        assert!((config.learning_rate_at(1000) - 0.01 * config.learning_rate).abs() < 1e-9);
+    }
+}
