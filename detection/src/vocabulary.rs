@@ -130,9 +130,10 @@ impl Vocabulary {
     pub fn save(&self, path: &Path) -> Result<(), VocabularyError> {
         self.validate().map_err(|problem| VocabularyError::Unusable { path: path.to_path_buf(), problem })?;
         let unwritable = |reason| VocabularyError::Unwritable { path: path.to_path_buf(), reason };
+        let bytes = self.to_bytes().map_err(|error| unwritable(error.into()))?;
         let unfinished = path.with_extension("safetensors.partial");
         let mut file = std::fs::File::create(&unfinished).map_err(unwritable)?;
-        file.write_all(&self.to_bytes()).and_then(|()| file.sync_all()).map_err(unwritable)?;
+        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(unwritable)?;
         std::fs::rename(&unfinished, path).map_err(unwritable)
     }
 
@@ -190,14 +191,14 @@ impl Vocabulary {
         })
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
+    fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
         let data: Vec<u8> = self.embeddings.iter().flat_map(|value| value.to_le_bytes()).collect();
         let header = json!({
             "__metadata__": {
                 "format": FORMAT,
-                "prompts": json!(self.prompts).to_string(),
+                "prompts": serde_json::to_string(&self.prompts)?,
                 "teacher": self.teacher,
-                "words": json!(self.words).to_string(),
+                "words": serde_json::to_string(&self.words)?,
             },
             TENSOR: {
                 "dtype": "F32",
@@ -211,7 +212,7 @@ impl Vocabulary {
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
         bytes.extend(header);
         bytes.extend(data);
-        bytes
+        Ok(bytes)
     }
 
     fn validate(&self) -> Result<(), VocabularyProblem> {
@@ -290,14 +291,14 @@ mod tests {
     /// The file of [`two_words`] with a part of its header replaced by another of the same length.
     fn two_words_with(from: &str, to: &str) -> Vec<u8> {
         assert_eq!(from.len(), to.len(), "the length of the header stands before it");
-        let mut bytes = two_words().to_bytes();
+        let mut bytes = two_words().to_bytes().unwrap();
         let place = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
         bytes[place..place + to.len()].copy_from_slice(to.as_bytes());
         bytes
     }
 
     fn problem_of(vocabulary: &Vocabulary) -> String {
-        load_bytes(&vocabulary.to_bytes()).unwrap_err().to_string()
+        load_bytes(&vocabulary.to_bytes().unwrap()).unwrap_err().to_string()
     }
 
     #[test]
@@ -312,8 +313,12 @@ mod tests {
 
     #[test]
     fn the_same_words_make_the_same_bytes_and_the_data_is_aligned() {
-        let bytes = two_words().to_bytes();
-        assert_eq!(bytes, two_words().to_bytes());
+        let bytes = two_words().to_bytes().unwrap();
+        assert_eq!(bytes, two_words().to_bytes().unwrap());
+        assert!(
+            String::from_utf8_lossy(&bytes).contains(r#"\"threshold\":0.4,"#),
+            "a number as it was written"
+        );
         assert_eq!((bytes.len() - two_words().embeddings.len() * 4) % 8, 0);
     }
 
@@ -326,7 +331,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_safetensors_file_are_refused() {
-        let whole = two_words().to_bytes();
+        let whole = two_words().to_bytes().unwrap();
         for bytes in [&b""[..], b"words", &whole[..whole.len() - 1], &whole[..40], &[0xff; 64]] {
             let error = load_bytes(bytes).unwrap_err().to_string();
             assert!(
