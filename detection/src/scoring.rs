@@ -79,7 +79,7 @@ struct ScoredWord {
 }
 
 impl Scorer {
-    /// A scorer for a vocabulary and a student's constants: `temperature` above 0, `background` [D],
+    /// A scorer for a vocabulary and a student's constants: `temperature` above 0, `background` (`[D]`),
     /// `ensemble_lambda` and `objectness_weight` from 0 to 1.
     ///
     /// # Errors
@@ -112,7 +112,7 @@ impl Scorer {
     /// Names the regions of one frame: overwrites `out` with the detections, best first.
     ///
     /// `boxes_in_input`: K boxes (left, top, right, bottom) in pixels of the student's input;
-    /// `objectness`: K numbers from 0 to 1, descending; the embeddings: row-major [K, D], rows of
+    /// `objectness`: K numbers from 0 to 1, descending; the embeddings: row-major `[K, D]`, rows of
     /// length 1. Regions whose box is empty or not finite are passed over.
     ///
     /// # Panics

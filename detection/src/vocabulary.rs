@@ -2,7 +2,7 @@
 //!
 //! In flows a file that `wordsight-distill vocabulary` made from a `words.toml`; out flows a
 //! [`Vocabulary`] in which everything has been checked. The file holds one tensor, `embeddings`
-//! [words, D] in 32-bit float with rows of length 1, and in its metadata `format`, `teacher`,
+//! `[words, D]` in 32-bit float with rows of length 1, and in its metadata `format`, `teacher`,
 //! `words` (a JSON array, one object a row) and `prompts` (a JSON array of templates).
 //!
 //! The one surprising thing: the same words always make the same bytes. The header is written here
@@ -49,7 +49,7 @@ pub struct Vocabulary {
     pub words: Vec<Word>,
     /// The prompt templates that were averaged into each embedding, `{}` standing for the word.
     pub prompts: Vec<String>,
-    /// [words, D] row-major, rows of length 1.
+    /// `[words, D]` row-major, rows of length 1.
     pub embeddings: Vec<f32>,
     /// D.
     pub embedding_size: usize,

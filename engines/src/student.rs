@@ -27,7 +27,7 @@ pub struct StudentFacts {
     pub embedding_size: usize,
     /// Cosines are divided by this before a softmax.
     pub temperature: f32,
-    /// The text head's embedding of "nothing nameable", [D], of length 1.
+    /// The text head's embedding of "nothing nameable", `[D]`, of length 1.
     pub background: Vec<f32>,
     /// Weight of the text head in the geometric mean for words that were not trained on (ViLD,
     /// arXiv 2104.13921, section 3.4); words that were trained on use 1 minus this.
@@ -209,9 +209,9 @@ pub struct Regions {
     pub boxes_in_input: Vec<[f32; 4]>,
     /// K numbers, 0 to 1: how much a region looks like a thing, whichever.
     pub objectness: Vec<f32>,
-    /// [K, D] row-major, rows of length 1: the text head.
+    /// `[K, D]` row-major, rows of length 1: the text head.
     pub text_embeddings: Vec<f32>,
-    /// [K, D] row-major, rows of length 1: the image head.
+    /// `[K, D]` row-major, rows of length 1: the image head.
     pub image_embeddings: Vec<f32>,
 }
 
