@@ -19,11 +19,15 @@ pub fn untrained(backbone: &Weights, teacher: &mut Teacher) -> Result<(Student, 
         classifier.classes,
         names.len()
     );
-    let prompts = words::default_prompts();
-    let embeddings: Vec<Vec<f32>> =
-        names.iter().map(|name| teacher.embed_word(&prompts, name, &[])).collect::<Result<_, _>>()?;
+    let embeddings = embed_names(&names, teacher)?;
     let config = StudentConfig::new(teacher.embedding_size());
     let head = network.head_convolution(backbone)?;
     let student = Student::new(&config, &head, &classifier, &embeddings, &Device::flex().autodiff())?;
     Ok((student, config))
+}
+
+/// Text embeddings of names by the default prompts, in their order, L2-normalised.
+pub fn embed_names(names: &[String], teacher: &mut Teacher) -> Result<Vec<Vec<f32>>> {
+    let names: Vec<(&str, &[String])> = names.iter().map(|name| (name.as_str(), &[][..])).collect();
+    Ok(teacher.embed_words(&words::default_prompts(), &names)?)
 }

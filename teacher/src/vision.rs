@@ -70,10 +70,10 @@ enum SizeField {
 /// A part of a photograph, in its pixels; always inside it and never empty.
 #[derive(Clone, Copy, Debug)]
 struct Crop {
-    left: f64,
-    top: f64,
-    width: f64,
-    height: f64,
+    left: u32,
+    top: u32,
+    width: u32,
+    height: u32,
 }
 
 impl VisionTower {
@@ -198,8 +198,8 @@ impl Preprocessing {
 
     /// Width and height of a crop in the model's square, at least a pixel each.
     fn size_of(&self, crop: &Crop) -> (usize, usize) {
-        let scale = self.side as f64 / crop.width.max(crop.height);
-        let pixels = |length: f64| ((length * scale).round() as usize).clamp(1, self.side);
+        let scale = self.side as f64 / f64::from(crop.width.max(crop.height));
+        let pixels = |length: u32| ((f64::from(length) * scale).round() as usize).clamp(1, self.side);
         (pixels(crop.width), pixels(crop.height))
     }
 }
@@ -216,11 +216,12 @@ impl Crop {
         let side = |low: f64, high: f64, limit: usize| {
             let (centre, half) = (f64::midpoint(low, high), (high - low) / 2.0 * f64::from(scale));
             let (low, high) = ((centre - half).max(0.0), (centre + half).min(limit as f64));
-            (low, high - low)
+            (low < high).then(|| (low.floor() as u32, (high.ceil() - low.floor()) as u32))
         };
-        let (left, width) = side(x1, x2, image_width);
-        let (top, height) = side(y1, y2, image_height);
-        if width > 0.0 && height > 0.0 { Ok(Self { left, top, width, height }) } else { Err(empty) }
+        match (side(x1, x2, image_width), side(y1, y2, image_height)) {
+            (Some((left, width)), Some((top, height))) => Ok(Self { left, top, width, height }),
+            _ => Err(empty),
+        }
     }
 }
 
@@ -233,17 +234,15 @@ fn resize(
     resizer: &mut Resizer,
 ) -> Result<Vec<U8x3>, TeacherError> {
     let problem = |problem: String| TeacherError::Resize { problem };
-    let source = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw())
+    // Cut out first and resized whole: with a crop box of its own, fast_image_resize 6.1 has read
+    // outside of the picture.
+    let cut = image::imageops::crop_imm(image, crop.left, crop.top, crop.width, crop.height).to_image();
+    let source = TypedImageRef::<U8x3>::from_buffer(cut.width(), cut.height(), cut.as_raw())
         .map_err(|error| problem(error.to_string()))?;
     let mut resized = vec![U8x3::new([0; 3]); width * height];
     let mut target = TypedImage::from_pixels_slice(width as u32, height as u32, &mut resized)
         .map_err(|error| problem(error.to_string()))?;
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).crop(
-        crop.left,
-        crop.top,
-        crop.width,
-        crop.height,
-    );
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
     resizer.resize_typed(&source, &mut target, &options).map_err(|error| problem(error.to_string()))?;
     drop(target);
     Ok(resized)
@@ -306,7 +305,7 @@ mod tests {
     fn a_crop_grows_about_its_centre_and_stops_at_the_border() {
         let image = RgbImage::new(100, 100);
         let crop = Crop::around([40.0, 0.0, 60.0, 20.0], 1.5, &image).unwrap();
-        assert_eq!((crop.left, crop.top, crop.width, crop.height), (35.0, 0.0, 30.0, 25.0));
+        assert_eq!((crop.left, crop.top, crop.width, crop.height), (35, 0, 30, 25));
     }
 
     #[test]

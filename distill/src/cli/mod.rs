@@ -269,12 +269,8 @@ fn train_student(cache: &Path, origin: &Origin, config: &TrainConfig, output: &P
         teacher.id()
     );
     let (student, student_config, _) = origin.student(&mut teacher)?;
-    let words = cache
-        .dataset
-        .categories
-        .iter()
-        .map(|category| Ok(teacher.embed_word(&words::default_prompts(), &category.name, &[])?))
-        .collect::<Result<Vec<_>>>()?;
+    let names: Vec<String> = cache.dataset.categories.iter().map(|category| category.name.clone()).collect();
+    let words = start::embed_names(&names, &mut teacher)?;
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;

@@ -86,3 +86,108 @@ fn tents(graph: &mut Graph, from: &Value, to: &Value, stride: usize, cells: usiz
 fn mean(graph: &mut Graph, x: &Value, axis: i64) -> Value {
     graph.node("ReduceMean", &[x], &[("axes", Attribute::Ints(&[axis])), ("keepdims", Attribute::Int(0))])
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use burn::tensor::{Device, Tensor, TensorData};
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+    use wordsight_engines::{Input, OnnxSession, TensorView};
+    use wordsight_onnx::Storage;
+    use wordsight_onnx::proto::ElementType;
+
+    use super::*;
+    use crate::student::roi::Pooling;
+
+    const CHANNELS: usize = 5;
+    const REGIONS: usize = 40;
+
+    fn config() -> StudentConfig {
+        StudentConfig { pyramid_channels: CHANNELS, ..StudentConfig::new(8) }
+    }
+
+    /// Boxes of all sizes, some touching the border, two thinner than a cell.
+    fn boxes(side: f32) -> Vec<[f32; 4]> {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let mut boxes: Vec<[f32; 4]> = (0..REGIONS - 4)
+            .map(|_| {
+                let (w, h) = (rng.random_range(4.0..side), rng.random_range(4.0..side));
+                let (x, y) = (rng.random_range(0.0..=side - w), rng.random_range(0.0..=side - h));
+                [x, y, x + w, y + h]
+            })
+            .collect();
+        boxes.extend([[0.0, 0.0, side, side], [0.0, 0.0, 3.0, 3.0], [side - 2.0, 10.0, side, 90.0]]);
+        boxes.push([100.0, 100.0, 101.0, 101.0]);
+        boxes
+    }
+
+    /// The graph that pools by matrix products and, beside it, by ONNX's own operator.
+    fn both(config: &StudentConfig) -> Vec<u8> {
+        let side = config.grids()[0] as i64;
+        let (regions, channels, bins) = (REGIONS as i64, CHANNELS as i64, BINS as i64);
+        let mut graph = Graph::new("pooling", Storage::F32);
+        let map = graph.input("map", ElementType::Float, &[1, channels, side, side]);
+        let boxes = graph.input("boxes", ElementType::Float, &[regions, 4]);
+        let shares = Shares::add(&mut graph, config, &boxes);
+        let ours = shares.pool(&mut graph, config, &map);
+        let images = graph.ints(&[0; REGIONS]);
+        let theirs = graph.node(
+            "RoiAlign",
+            &[&map, &boxes, &images],
+            &[
+                ("coordinate_transformation_mode", Attribute::Text("half_pixel")),
+                ("mode", Attribute::Text("avg")),
+                ("output_height", Attribute::Int(bins)),
+                ("output_width", Attribute::Int(bins)),
+                ("sampling_ratio", Attribute::Int(SAMPLES as i64)),
+                ("spatial_scale", Attribute::Float(1.0 / STRIDES[0] as f32)),
+            ],
+        );
+        graph.output(&ours, "ours", ElementType::Float, &[regions, bins * channels * bins]);
+        graph.output(&theirs, "theirs", ElementType::Float, &[regions, channels, bins, bins]);
+        graph.output(&shares.coarse, "coarse", ElementType::Float, &[regions, 100]);
+        wordsight_onnx::encode(&graph.into_model(&[]))
+    }
+
+    #[test]
+    fn matrix_products_equal_onnx_runtimes_roi_align_and_what_training_computes() {
+        let config = config();
+        let side = config.grids()[0];
+        let boxes = boxes(config.input_size as f32);
+        let mut rng = ChaCha8Rng::seed_from_u64(8);
+        let map: Vec<f32> = (0..CHANNELS * side * side).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let flat: Vec<f32> = boxes.iter().flatten().copied().collect();
+
+        let mut session = OnnxSession::from_bytes(&both(&config), "pooling", 1).unwrap();
+        let inputs = [
+            Input { name: "map", shape: &[1, CHANNELS, side, side], data: TensorView::F32(&map) },
+            Input { name: "boxes", shape: &[REGIONS, 4], data: TensorView::F32(&flat) },
+        ];
+        let outputs = session.run(&inputs).unwrap();
+        let [ours, theirs, coarse] = [0, 1, 2].map(|output| &outputs[output].data);
+
+        // Ours lie as bin row, channel, bin column; RoiAlign's as channel, bin row, bin column.
+        let place = |region: usize, channel: usize, i: usize, j: usize| {
+            ((region * BINS + i) * CHANNELS + channel) * BINS + j
+        };
+        let mut worst = 0.0_f32;
+        for (at, theirs) in theirs.iter().enumerate() {
+            let (j, i) = (at % BINS, at / BINS % BINS);
+            let (channel, region) = (at / (BINS * BINS) % CHANNELS, at / (BINS * BINS * CHANNELS));
+            worst = worst.max((ours[place(region, channel, i, j)] - theirs).abs());
+        }
+        assert!(worst < 1e-4, "apart by {worst}");
+
+        let device = Device::flex();
+        let map = Tensor::<4>::from_data(TensorData::new(map, [1, CHANNELS, side, side]), &device);
+        let pooling = Pooling::new(&config, &[boxes], &device);
+        let trained: Vec<f32> = pooling.pool(&map).into_data().iter().collect();
+        let shares: Vec<f32> = pooling.coarse.into_data().iter().collect();
+        let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert_eq!((trained.len(), shares.len()), (ours.len(), coarse.len()));
+        assert!(apart(&trained, ours) < 1e-4 && apart(&shares, coarse) < 1e-5);
+        assert!(shares.chunks_exact(100).all(|region| (region.iter().sum::<f32>() - 1.0).abs() < 1e-4));
+    }
+}

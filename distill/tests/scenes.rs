@@ -1,0 +1,93 @@
+//! Scenes from a made-up collection of photographs.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use image::{Rgb, RgbImage, Rgba, RgbaImage};
+use wordsight_distill::photographs::Collection;
+use wordsight_distill::scenes::{self, Settings};
+
+/// Twelve photographs, each of one rectangle; every third is novel.
+fn write_collection(folder: &Path) -> Collection {
+    fs::create_dir(folder.join("backgrounds")).unwrap();
+    for shade in [40, 90] {
+        let background = RgbImage::from_fn(640, 480, |x, y| Rgb([shade, (x / 3) as u8, (y / 2) as u8]));
+        background.save(folder.join(format!("backgrounds/{shade}.png"))).unwrap();
+    }
+    let photos: Vec<serde_json::Value> = (0..12)
+        .map(|number: u8| {
+            let colour = [number * 20, 255 - number * 20, 128];
+            let mut photograph = RgbImage::from_pixel(400, 300, Rgb([200; 3]));
+            let mut cutout = RgbaImage::new(180, 120);
+            for (x, y) in (20..160).flat_map(|x| (10..110).map(move |y| (x, y))) {
+                photograph.put_pixel(x + 100, y + 80, Rgb(colour));
+                cutout.put_pixel(x, y, Rgba([colour[0], colour[1], colour[2], 255]));
+            }
+            photograph.save(folder.join(format!("{number}.png"))).unwrap();
+            cutout.save(folder.join(format!("{number}-cutout.png"))).unwrap();
+            serde_json::json!({
+                "file": format!("{number}.png"), "name": format!("word {number}"),
+                "split": if number % 3 == 2 { "novel" } else { "base" },
+                "bbox": [120, 90, 140, 100], "cutout": format!("{number}-cutout.png"), "box_trusted": true,
+            })
+        })
+        .collect();
+    fs::write(folder.join("imagenet.json"), serde_json::json!({ "photos": photos }).to_string()).unwrap();
+    Collection::load(folder).unwrap()
+}
+
+fn make(collection: &Collection, seed: u64, output: &Path) -> BTreeMap<String, Vec<u8>> {
+    let settings = Settings { count: 15, seed, leave_out: Vec::new() };
+    scenes::make(collection, &collection.folder.join("backgrounds"), &settings, output).unwrap();
+    let images = fs::read_dir(output.join("images")).unwrap().map(|entry| entry.unwrap().path());
+    images
+        .chain([output.join("annotations.json")])
+        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(path).unwrap()))
+        .collect()
+}
+
+#[test]
+fn the_same_seed_makes_the_same_bytes_and_another_seed_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let collection = write_collection(folder.path());
+    let [first, again, other] =
+        [(1, "a"), (1, "b"), (2, "c")].map(|(seed, name)| make(&collection, seed, &folder.path().join(name)));
+    assert_eq!(first.len(), 16);
+    assert!(first == again, "two runs with one seed differ");
+    assert!(first["000000.jpg"] != other["000000.jpg"] && first["annotations.json"] != other["annotations.json"]);
+}
+
+#[test]
+fn novel_and_held_out_words_never_enter_and_every_box_lies_in_its_scene() {
+    let folder = tempfile::tempdir().unwrap();
+    let collection = write_collection(folder.path());
+    let settings = Settings { count: 40, seed: 3, leave_out: Vec::new() };
+    let dataset =
+        scenes::make(&collection, &folder.path().join("backgrounds"), &settings, &folder.path().join("out")).unwrap();
+    let forbidden: Vec<&str> =
+        collection.novel().iter().chain(&collection.held_out()).map(|photograph| photograph.name.as_str()).collect();
+    assert!(!forbidden.is_empty());
+    assert!(dataset.categories.iter().all(|category| !forbidden.contains(&category.name.as_str())));
+    assert!(dataset.annotations.len() > 40);
+    for annotation in &dataset.annotations {
+        assert!(dataset.categories.iter().any(|category| category.id == annotation.category_id));
+        let image = &dataset.images[annotation.image_id as usize - 1];
+        let [x1, y1, x2, y2] = annotation.corners_in_frame();
+        assert!(x1 >= 0.0 && y1 >= 0.0 && x2 <= image.width as f32 && y2 <= image.height as f32);
+        assert!(x2 - x1 >= 8.0 && y2 - y1 >= 8.0);
+    }
+}
+
+#[test]
+fn a_background_left_out_by_name_is_not_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let collection = write_collection(folder.path());
+    let settings =
+        Settings { count: 1, seed: 1, leave_out: vec!["40".to_owned(), "90".to_owned()] };
+    let error = scenes::make(&collection, &folder.path().join("backgrounds"), &settings, &folder.path().join("out"))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("backgrounds"), "{error}");
+}
