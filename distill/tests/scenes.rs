@@ -56,7 +56,9 @@ fn the_same_seed_makes_the_same_bytes_and_another_seed_others() {
         [(1, "a"), (1, "b"), (2, "c")].map(|(seed, name)| make(&collection, seed, &folder.path().join(name)));
     assert_eq!(first.len(), 16);
     assert!(first == again, "two runs with one seed differ");
-    assert!(first["000000.jpg"] != other["000000.jpg"] && first["annotations.json"] != other["annotations.json"]);
+    assert!(
+        first["000000.jpg"] != other["000000.jpg"] && first["annotations.json"] != other["annotations.json"]
+    );
 }
 
 #[test]
@@ -65,9 +67,14 @@ fn novel_and_held_out_words_never_enter_and_every_box_lies_in_its_scene() {
     let collection = write_collection(folder.path());
     let settings = Settings { count: 40, seed: 3, leave_out: Vec::new() };
     let dataset =
-        scenes::make(&collection, &folder.path().join("backgrounds"), &settings, &folder.path().join("out")).unwrap();
-    let forbidden: Vec<&str> =
-        collection.novel().iter().chain(&collection.held_out()).map(|photograph| photograph.name.as_str()).collect();
+        scenes::make(&collection, &folder.path().join("backgrounds"), &settings, &folder.path().join("out"))
+            .unwrap();
+    let forbidden: Vec<&str> = collection
+        .novel()
+        .iter()
+        .chain(&collection.held_out())
+        .map(|photograph| photograph.name.as_str())
+        .collect();
     assert!(!forbidden.is_empty());
     assert!(dataset.categories.iter().all(|category| !forbidden.contains(&category.name.as_str())));
     assert!(dataset.annotations.len() > 40);
@@ -84,10 +91,10 @@ fn novel_and_held_out_words_never_enter_and_every_box_lies_in_its_scene() {
 fn a_background_left_out_by_name_is_not_used() {
     let folder = tempfile::tempdir().unwrap();
     let collection = write_collection(folder.path());
-    let settings =
-        Settings { count: 1, seed: 1, leave_out: vec!["40".to_owned(), "90".to_owned()] };
-    let error = scenes::make(&collection, &folder.path().join("backgrounds"), &settings, &folder.path().join("out"))
-        .unwrap_err()
-        .to_string();
+    let settings = Settings { count: 1, seed: 1, leave_out: vec!["40".to_owned(), "90".to_owned()] };
+    let error =
+        scenes::make(&collection, &folder.path().join("backgrounds"), &settings, &folder.path().join("out"))
+            .unwrap_err()
+            .to_string();
     assert!(error.contains("backgrounds"), "{error}");
 }

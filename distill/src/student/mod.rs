@@ -25,7 +25,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
-use burn::store::{ModuleSnapshot, SafetensorsStore};
+use burn::store::{BurnpackStore, ModuleSnapshot};
 use burn::tensor::activation::{relu, softmax};
 use burn::tensor::module::{interpolate, max_pool2d};
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions, MaxPoolOptions};
@@ -219,9 +219,10 @@ impl Student {
         self.map(&mut Round)
     }
 
-    /// Writes the weights as `.safetensors`.
+    /// Writes the weights in Burn's own format, which keeps the parameters' identities: an optimiser's
+    /// state belongs to them.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut store = SafetensorsStore::from_file(path).overwrite(true);
+        let mut store = BurnpackStore::from_file(path).auto_extension(false).overwrite(true);
         self.save_into(&mut store)
             .map_err(|error| anyhow!("cannot write the weights {}: {error}", path.display()))
     }
@@ -229,7 +230,7 @@ impl Student {
     /// Replaces the weights by those in a file that [`Self::save`] wrote.
     pub fn load(mut self, path: &Path) -> Result<Self> {
         ensure!(path.is_file(), "there are no weights at {}; train first", path.display());
-        let mut store = SafetensorsStore::from_file(path);
+        let mut store = BurnpackStore::from_file(path).auto_extension(false);
         self.load_from(&mut store)
             .map_err(|error| anyhow!("{error}"))
             .with_context(|| format!("{} does not hold this student's weights", path.display()))?;
@@ -282,7 +283,7 @@ impl ProposalHead {
             let hidden = relu(self.tower.forward(map.clone()));
             let [images, _, rows, columns] = hidden.dims();
             logits.push(self.objectness.forward(hidden.clone()).reshape([images, rows * columns]));
-            let scale = self.scales.val().slice([level..level + 1]).reshape([1, 1, 1, 1]);
+            let scale = self.scales.val().slice(level..level + 1).reshape([1, 1, 1, 1]);
             let raw = self.distances.forward(hidden) * scale;
             logarithms.push(raw.reshape([images, 4, rows * columns]).swap_dims(1, 2));
         }

@@ -213,6 +213,6 @@ mod tests {
             }
         }
         assert!(regions.iter().any(|region| region.label == Label::Background));
-        assert_eq!(regions.iter().filter(|region| region.teacher_object.is_some()).count() >= 2, true);
+        assert!(regions.iter().filter(|region| region.teacher_object.is_some()).count() >= 2);
     }
 }

@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::{Metrics, TrainConfig};
 use crate::student::Student;
 
+/// The weights in a checkpoint.
+const STUDENT: &str = "student.bpk";
+/// The optimiser's state in a checkpoint.
+const OPTIMIZER: &str = "optimizer.bpk";
+
 /// Where a training stands. Weights and optimiser lie beside it in the same folder.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Checkpoint {
@@ -45,7 +50,7 @@ impl Checkpoint {
             format!("there is no checkpoint in {}; run `wordsight-distill train`", folder.display())
         })?;
         let checkpoint = Self::read(&current)?;
-        Ok((student.load(&current.join("student.safetensors"))?, checkpoint))
+        Ok((student.load(&current.join(STUDENT))?, checkpoint))
     }
 
     /// What the student's metadata say of its training.
@@ -62,8 +67,8 @@ impl Checkpoint {
         optimizer: ModuleOptimizer,
     ) -> Result<(Student, ModuleOptimizer)> {
         let current = current(folder).context("the checkpoint vanished")?;
-        let student = student.load(&current.join("student.safetensors"))?;
-        let path = current.join("optimizer");
+        let student = student.load(&current.join(STUDENT))?;
+        let path = current.join(OPTIMIZER);
         let optimizer =
             optimizer.load(&path).map_err(|error| anyhow!("cannot read {}: {error}", path.display()))?;
         Ok((student, optimizer))
@@ -83,11 +88,8 @@ impl Checkpoint {
             fs::remove_dir_all(&partial).with_context(context)?;
         }
         fs::create_dir_all(&partial).with_context(context)?;
-        student.save(&partial.join("student.safetensors"))?;
-        optimizer
-            .save(partial.join("optimizer"))
-            .map_err(|error| anyhow!("{error}"))
-            .with_context(context)?;
+        student.save(&partial.join(STUDENT))?;
+        optimizer.save(partial.join(OPTIMIZER)).map_err(|error| anyhow!("{error}")).with_context(context)?;
         fs::write(partial.join("state.json"), serde_json::to_string_pretty(self)?).with_context(context)?;
 
         let (place, old) = (folder.join("checkpoint"), folder.join("checkpoint.old"));
