@@ -1,6 +1,8 @@
 # Two commands matter: `make demo` and `make test`. Each sets itself up and says what it does.
 
 SHELL := /bin/bash
+# Tests run from the folders of their crates, and the target folder may lie anywhere.
+export ORT_DYLIB_PATH ?= $(CURDIR)/.deps/onnxruntime/libonnxruntime.so.1
 DEPS := .deps
 RUNTIME := $(DEPS)/onnxruntime/libonnxruntime.so.1
 TEACHER := $(DEPS)/teacher

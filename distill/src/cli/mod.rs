@@ -15,7 +15,6 @@ use wordsight_distill::photographs::Collection;
 use wordsight_distill::student::{Student, StudentConfig};
 use wordsight_distill::train::{self, Checkpoint, TrainConfig};
 use wordsight_distill::{scenes, start};
-use wordsight_onnx::Storage;
 use wordsight_teacher::efficientnet::Weights;
 use wordsight_teacher::{Teacher, standin, words};
 
@@ -112,10 +111,10 @@ enum Command {
         #[arg(long)]
         compare_on: Option<PathBuf>,
         /// Weight of the text head for words not trained on; the others get one minus it.
-        #[arg(long, default_value_t = 0.33)]
+        #[arg(long, default_value_t = 0.33, value_parser = share)]
         ensemble_lambda: f32,
         /// Weight of the objectness in a detection's score.
-        #[arg(long, default_value_t = 0.5)]
+        #[arg(long, default_value_t = 0.5, value_parser = share)]
         objectness_weight: f32,
         /// The student to write.
         #[arg(long, short)]
@@ -176,6 +175,12 @@ impl Origin {
         let (student, config) = start::untrained(&weights, teacher)?;
         Ok((student, config, weights))
     }
+}
+
+/// A number from 0 to 1.
+fn share(text: &str) -> Result<f32, String> {
+    let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("it is a share, from 0 to 1".to_owned()) }
 }
 
 /// Does what the command line says.
@@ -304,7 +309,7 @@ fn export_student(
         objectness_weight,
         training: checkpoint.summary()?,
     };
-    let model = export::student_model(&student, &config, &backbone, &facts, Storage::F16)?;
+    let model = export::student_model(&student, &config, &backbone, &facts)?;
     wordsight_onnx::write(&model, output)?;
     let size = fs::metadata(output).map_or(0, |metadata| metadata.len());
     println!("{} ({:.1} MB, {} steps)", output.display(), size as f64 / 1e6, checkpoint.step);

@@ -41,15 +41,16 @@ pub struct ScoringFacts {
     pub training: serde_json::Value,
 }
 
-/// The student as an ONNX model.
+/// The student as an ONNX model, weights stored in FP16; round them first ([`Student::rounded_to_f16`])
+/// for a file that equals the model.
 pub fn student_model(
     student: &Student,
     config: &StudentConfig,
     backbone: &Weights,
     facts: &ScoringFacts,
-    storage: Storage,
 ) -> Result<ModelProto> {
-    let mut graph = Graph::new("wordsight_student", storage);
+    // The backbone that training saw was stored in FP16 too, see `features`.
+    let mut graph = Graph::new("wordsight_student", Storage::F16);
     let (side, count, size) =
         (config.input_size as i64, config.proposals as i64, config.embedding_size as i64);
     let image = graph.input("image", ElementType::Uint8, &[1, 3, side, side]);

@@ -1,0 +1,54 @@
+//! What an exported file says is what the trained model says.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use wordsight_distill::export::{self, ScoringFacts};
+use wordsight_distill::start;
+use wordsight_engines::{CpuEngine, Engine};
+use wordsight_teacher::{Teacher, pth};
+
+fn facts() -> ScoringFacts {
+    ScoringFacts {
+        teacher: "somebody".to_owned(),
+        temperature: 0.01,
+        ensemble_lambda: 0.25,
+        objectness_weight: 0.75,
+        training: serde_json::json!({ "steps": 3 }),
+    }
+}
+
+#[test]
+fn the_exported_file_answers_like_the_model_and_carries_its_facts() {
+    let made_by = "run `make teacher` first";
+    let (Some(teacher), Some(backbone)) =
+        (support::needed(".deps/teacher", made_by), support::needed(".deps/efficientnet-lite0.pth", made_by))
+    else {
+        return;
+    };
+    let backbone = pth::read_pth(&backbone).unwrap();
+    let (student, config) = start::untrained(&backbone, &mut Teacher::open(&teacher).unwrap()).unwrap();
+    let pictures = support::clip_frames(6);
+    assert_eq!(pictures.len(), 20);
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("student.onnx");
+    let student = student.rounded_to_f16();
+    let model = export::student_model(&student, &config, &backbone, &facts()).unwrap();
+    wordsight_onnx::write(&model, &path).unwrap();
+    let parity = export::compare(&student, &config, &backbone, &path, &pictures).unwrap();
+    println!("{}", serde_json::to_string(&parity).unwrap());
+    assert!(parity.worst() <= 1e-3, "{parity:?}");
+
+    let engine = CpuEngine::open(&path, 1).unwrap();
+    let read = engine.facts();
+    assert_eq!(
+        (read.input_width, read.input_height, read.proposals, read.embedding_size),
+        (320, 320, 100, 384)
+    );
+    assert_eq!((read.temperature, read.ensemble_lambda, read.objectness_weight), (0.01, 0.25, 0.75));
+    assert_eq!(read.teacher, "somebody");
+    assert_eq!(read.training["steps"], 3);
+    let length: f32 = read.background.iter().map(|x| x * x).sum();
+    assert!((length - 1.0).abs() < 1e-4);
+}

@@ -1,0 +1,69 @@
+//! Wrong input to the host program: one sentence that says what to do, and no panic.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::fs;
+use std::process::{Command, Output};
+
+fn distill(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_wordsight-distill")).args(arguments).output().unwrap()
+}
+
+/// Asserts a failure told in one line that contains all of `parts`.
+fn assert_told(output: &Output, code: i32, parts: &[&str]) {
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{told}");
+    assert!(!told.contains("panicked") && !told.contains("stack backtrace"), "{told}");
+    for part in parts {
+        assert!(told.contains(part), "{told:?} does not say {part:?}");
+    }
+}
+
+#[test]
+fn an_unknown_command_is_bad_usage() {
+    assert_told(&distill(&["paint"]), 2, &["unrecognized subcommand"]);
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    assert_told(&distill(&["scenes", "--data", "/nowhere", "-o", "/tmp/x"]), 1, &["/nowhere/imagenet.json"]);
+    assert_told(
+        &distill(&["vocabulary", "/nowhere.toml", "--teacher", "/nowhere", "-o", "/tmp/x"]),
+        1,
+        &["/nowhere"],
+    );
+    let eval = ["eval", "--student", "/no.onnx", "--data", "/nowhere", "--teacher", "/nowhere"];
+    assert_told(&distill(&eval), 1, &["/nowhere"]);
+}
+
+#[test]
+fn a_cache_that_is_none_or_unfinished_says_how_to_make_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let train = ["train", "--cache", path, "--teacher", path, "-o", path];
+    assert_told(&distill(&train), 1, &["not a feature cache", "wordsight-distill precompute"]);
+
+    let manifest = r#"{"input_size":320,"embedding_size":384,"teacher":"t","images":1,"annotations":0}"#;
+    fs::write(folder.path().join("manifest.json"), manifest).unwrap();
+    fs::write(folder.path().join("annotations.json"), r#"{"images":[],"annotations":[],"categories":[]}"#)
+        .unwrap();
+    fs::write(folder.path().join("features.f16"), [0; 10]).unwrap();
+    assert_told(&distill(&train), 1, &["features.f16", "10 bytes", "precompute"]);
+}
+
+#[test]
+fn a_weight_that_is_no_share_is_refused_before_any_work() {
+    let export = ["export", "--training", "/x", "--teacher", "/x", "-o", "/x", "--ensemble-lambda", "1.5"];
+    assert_told(&distill(&export), 2, &["--ensemble-lambda", "0 to 1"]);
+}
+
+#[test]
+fn annotations_that_refer_to_nothing_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("annotations.json");
+    let annotation = r#"{"id":1,"image_id":9,"category_id":1,"bbox":[0,0,1,1],"area":1,"iscrowd":0}"#;
+    fs::write(&path, format!(r#"{{"images":[],"annotations":[{annotation}],"categories":[]}}"#)).unwrap();
+    let error = wordsight_distill::coco::Dataset::load(&path).unwrap_err().to_string();
+    assert!(error.contains("annotation 1") && error.contains("image 9"), "{error}");
+}
