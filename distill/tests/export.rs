@@ -38,7 +38,8 @@ fn the_exported_file_answers_like_the_model_and_carries_its_facts() {
     wordsight_onnx::write(&model, &path).unwrap();
     let parity = export::compare(&student, &config, &backbone, &path, &pictures).unwrap();
     println!("{}", serde_json::to_string(&parity).unwrap());
-    assert!(parity.worst() <= 1e-3, "{parity:?}");
+    // This student is untrained, so that its cells are much alike and rounding decides more often.
+    assert!(parity.worst() <= 1e-3 && parity.swapped <= 0.05, "{parity:?}");
 
     let engine = CpuEngine::open(&path, 1).unwrap();
     let read = engine.facts();

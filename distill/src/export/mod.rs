@@ -24,7 +24,9 @@ use wordsight_teacher::efficientnet::Weights;
 
 use crate::features::{FeatureExtractor, add_backbone};
 use crate::student::roi::Pooling;
-use crate::student::{LOG_DISTANCE_BOUNDS, NORM_EPSILON, Student, StudentConfig};
+use crate::student::{
+    BACKBONE_CHANNELS, DenseProposals, LOG_DISTANCE_BOUNDS, NORM_EPSILON, Student, StudentConfig,
+};
 
 /// What scoring must know of a student besides its graph.
 #[derive(Clone, Debug)]
@@ -248,6 +250,10 @@ fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 pub struct Parity {
     /// Pictures compared.
     pub pictures: usize,
+    /// Share of exported proposals that the model does not have: where two cells' objectness is the
+    /// same to the last digit, which of them is the peak, or the last of the best K, is a matter of
+    /// rounding.
+    pub swapped: f32,
     /// Of a box's side, in shares of the input's side.
     pub boxes: f32,
     /// Of an objectness.
@@ -259,14 +265,36 @@ pub struct Parity {
 }
 
 impl Parity {
+    /// Takes in the proposals of one picture; `swapped` counts until the end.
+    fn add_proposals(&mut self, config: &StudentConfig, dense: &DenseProposals, exported: &Regions) {
+        let (objectness, boxes) = dense.best(config);
+        let (objectness, boxes) = (numbers(objectness), numbers(boxes));
+        let side = config.input_size as f32;
+        for (exported_box, exported_objectness) in exported.boxes_in_input.iter().zip(&exported.objectness) {
+            let apart = |model_box: &[f32]| largest_difference(model_box, exported_box) / side;
+            let closest =
+                boxes.chunks_exact(4).map(apart).zip(&objectness).min_by(|a, b| a.0.total_cmp(&b.0));
+            match closest {
+                Some((apart, objectness)) if apart <= SAME_BOX => {
+                    self.boxes = self.boxes.max(apart);
+                    self.objectness = self.objectness.max((objectness - exported_objectness).abs());
+                }
+                _ => self.swapped += 1.0,
+            }
+        }
+    }
+
     /// The largest of all differences.
     pub fn worst(&self) -> f32 {
         self.boxes.max(self.objectness).max(self.text).max(self.image)
     }
 }
 
-/// Compares an exported file with the trained model on pictures. Proposals of equal objectness may
-/// change places between the two, so regions are compared where the model puts them.
+/// Differences up to this, in shares of the input's side, are rounding and not another box.
+const SAME_BOX: f32 = 1e-3;
+
+/// Compares an exported file with the trained model on pictures: each exported proposal with the
+/// model's at the same place, and the embeddings of the exported boxes.
 pub fn compare(
     student: &Student,
     config: &StudentConfig,
@@ -285,17 +313,12 @@ pub fn compare(
         let grids = config.grids();
         let mut level = 0;
         let features = maps.map(|map| {
-            let shape = [1, crate::student::BACKBONE_CHANNELS[level], grids[level], grids[level]];
+            let shape = [1, BACKBONE_CHANNELS[level], grids[level], grids[level]];
             level += 1;
             Tensor::<4>::from_data(burn::tensor::TensorData::new(map, shape), &device)
         });
         let (pyramid, dense) = student.propose(config, &features);
-        let (objectness, boxes) = dense.best(config);
-        parity.objectness =
-            parity.objectness.max(largest_difference(&numbers(objectness), &regions.objectness));
-        let side = config.input_size as f32;
-        let exported_boxes: Vec<f32> = regions.boxes_in_input.iter().flatten().copied().collect();
-        parity.boxes = parity.boxes.max(largest_difference(&numbers(boxes), &exported_boxes) / side);
+        parity.add_proposals(config, &dense, &regions);
         let pooling = Pooling::new(config, &[regions.boxes_in_input.clone()], &device);
         let embeddings = student.regions.forward(&features[2], &pyramid[0], &pooling);
         parity.text =
@@ -303,6 +326,7 @@ pub fn compare(
         parity.image =
             parity.image.max(largest_difference(&numbers(embeddings.image), &regions.image_embeddings));
     }
+    parity.swapped /= (pictures.len() * config.proposals).max(1) as f32;
     Ok(parity)
 }
 
