@@ -8,7 +8,7 @@ RUNTIME := $(DEPS)/onnxruntime/libonnxruntime.so.1
 TEACHER := $(DEPS)/teacher
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars setup deps host-deps teacher fmt clippy docs unit end-to-end hygiene reference clip vocabularies
+.PHONY: help demo test bars setup deps host-deps teacher fmt clippy docs unit end-to-end reference clip vocabularies
 
 help: ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -19,7 +19,7 @@ demo: setup deps ## Stream the bundled clip through the shipped student; picture
 	target/release/wordsight run --save demo/out --compare-engine
 	@echo "Annotated pictures: demo/out/"
 
-test: setup deps host-deps fmt clippy docs hygiene teacher unit end-to-end bars reference ## Everything that CI runs
+test: setup deps host-deps fmt clippy docs teacher unit end-to-end bars reference ## Everything that CI runs
 	@echo "make test: all passed"
 
 setup: ## A C compiler for the linker and Python for wheels, by apt where they lack
@@ -45,9 +45,6 @@ clippy:
 docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --release --locked --quiet
 
-hygiene: ## Licences of all dependencies, and dependencies that nothing uses
-	@scripts/check-dependencies
-
 unit: teacher
 	cargo test --workspace --lib --bins --release --locked
 
@@ -56,7 +53,10 @@ end-to-end: teacher
 	cargo test --workspace --test '*' --release --locked
 
 bars: end-to-end ## What the shipped student finds in the demo's clip, against boxes marked by hand
-	@scripts/check-demo
+	target/release/wordsight run --json target/main.jsonl
+	target/release/wordsight-demo check --truth demo/clip.truth.json --detections target/main.jsonl --vocabulary main
+	target/release/wordsight run --json target/other.jsonl --vocabulary demo/other-words.safetensors
+	target/release/wordsight-demo check --truth demo/clip.truth.json --detections target/other.jsonl --vocabulary other
 
 reference: ## The shipped student against onnx.checker (Python, test only)
 	@scripts/check-onnx demo/student.onnx

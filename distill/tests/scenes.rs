@@ -1,42 +1,14 @@
 //! Scenes from a made-up collection of photographs.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use image::{Rgb, RgbImage, Rgba, RgbaImage};
 use wordsight_distill::photographs::Collection;
 use wordsight_distill::scenes::{self, Settings};
-
-/// Twelve photographs, each of one rectangle; every third is novel.
-fn write_collection(folder: &Path) -> Collection {
-    fs::create_dir(folder.join("backgrounds")).unwrap();
-    for shade in [40, 90] {
-        let background = RgbImage::from_fn(640, 480, |x, y| Rgb([shade, (x / 3) as u8, (y / 2) as u8]));
-        background.save(folder.join(format!("backgrounds/{shade}.png"))).unwrap();
-    }
-    let photos: Vec<serde_json::Value> = (0..12)
-        .map(|number: u8| {
-            let colour = [number * 20, 255 - number * 20, 128];
-            let mut photograph = RgbImage::from_pixel(400, 300, Rgb([200; 3]));
-            let mut cutout = RgbaImage::new(180, 120);
-            for (x, y) in (20..160).flat_map(|x| (10..110).map(move |y| (x, y))) {
-                photograph.put_pixel(x + 100, y + 80, Rgb(colour));
-                cutout.put_pixel(x, y, Rgba([colour[0], colour[1], colour[2], 255]));
-            }
-            photograph.save(folder.join(format!("{number}.png"))).unwrap();
-            cutout.save(folder.join(format!("{number}-cutout.png"))).unwrap();
-            serde_json::json!({
-                "file": format!("{number}.png"), "name": format!("word {number}"),
-                "split": if number % 3 == 2 { "novel" } else { "base" },
-                "bbox": [120, 90, 140, 100], "cutout": format!("{number}-cutout.png"), "box_trusted": true,
-            })
-        })
-        .collect();
-    fs::write(folder.join("imagenet.json"), serde_json::json!({ "photos": photos }).to_string()).unwrap();
-    Collection::load(folder).unwrap()
-}
 
 fn make(collection: &Collection, seed: u64, output: &Path) -> BTreeMap<String, Vec<u8>> {
     let settings = Settings { count: 15, seed, leave_out: Vec::new() };
@@ -51,7 +23,7 @@ fn make(collection: &Collection, seed: u64, output: &Path) -> BTreeMap<String, V
 #[test]
 fn the_same_seed_makes_the_same_bytes_and_another_seed_others() {
     let folder = tempfile::tempdir().unwrap();
-    let collection = write_collection(folder.path());
+    let collection = support::write_collection(folder.path());
     let [first, again, other] =
         [(1, "a"), (1, "b"), (2, "c")].map(|(seed, name)| make(&collection, seed, &folder.path().join(name)));
     assert_eq!(first.len(), 16);
@@ -64,7 +36,7 @@ fn the_same_seed_makes_the_same_bytes_and_another_seed_others() {
 #[test]
 fn novel_and_held_out_words_never_enter_and_every_box_lies_in_its_scene() {
     let folder = tempfile::tempdir().unwrap();
-    let collection = write_collection(folder.path());
+    let collection = support::write_collection(folder.path());
     let settings = Settings { count: 40, seed: 3, leave_out: Vec::new() };
     let dataset =
         scenes::make(&collection, &folder.path().join("backgrounds"), &settings, &folder.path().join("out"))
@@ -90,7 +62,7 @@ fn novel_and_held_out_words_never_enter_and_every_box_lies_in_its_scene() {
 #[test]
 fn a_background_left_out_by_name_is_not_used() {
     let folder = tempfile::tempdir().unwrap();
-    let collection = write_collection(folder.path());
+    let collection = support::write_collection(folder.path());
     let settings = Settings { count: 1, seed: 1, leave_out: vec!["40".to_owned(), "90".to_owned()] };
     let error =
         scenes::make(&collection, &folder.path().join("backgrounds"), &settings, &folder.path().join("out"))

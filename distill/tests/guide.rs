@@ -1,0 +1,74 @@
+//! The host guide: every command in `docs/student.md` works, in its order, from photographs to a
+//! student that an engine runs and a vocabulary that fits it.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use wordsight_detection::Vocabulary;
+use wordsight_engines::{CpuEngine, Engine, Regions};
+
+const GUIDE: &str = include_str!("../../docs/student.md");
+
+/// The first code block of a language in the guide.
+fn block(language: &str) -> &'static str {
+    let fence = format!("```{language}\n");
+    GUIDE.split(&fence).nth(1).unwrap().split("```").next().unwrap()
+}
+
+#[test]
+fn every_command_of_the_guide_runs_from_photographs_to_a_student() {
+    let Some(packages) = support::needed(".deps/efficientnet-lite0.pth", "run `make host-deps` first") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("shared/data");
+    let checkout = folder.path().join("checkout");
+    fs::create_dir_all(&data).unwrap();
+    fs::create_dir_all(checkout.join("work")).unwrap();
+    fs::create_dir(data.join("photos")).unwrap();
+    support::write_collection(&data);
+    support::clip_frames(30)[0].save(data.join("photos/one.png")).unwrap();
+    symlink(packages.parent().unwrap().canonicalize().unwrap(), checkout.join(".deps")).unwrap();
+    symlink(support::checkout("demo").canonicalize().unwrap(), checkout.join("demo")).unwrap();
+
+    let commands: Vec<&str> = block("sh").lines().collect();
+    assert_eq!(commands.len(), 7);
+    for command in commands {
+        let command = command.replace("--count 10000", "--count 410").replace("--steps 9000", "--steps 2");
+        let mut words = command.split(' ');
+        assert_eq!(words.next(), Some("wordsight-distill"));
+        let output = Command::new(env!("CARGO_BIN_EXE_wordsight-distill"))
+            .args(words)
+            .current_dir(&checkout)
+            .output()
+            .unwrap();
+        println!("$ {command}\n{}", String::from_utf8_lossy(&output.stdout));
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    let mut engine = CpuEngine::open(&checkout.join("work/student.onnx"), 1).unwrap();
+    let facts = engine.facts().clone();
+    let vocabulary = Vocabulary::load(&checkout.join("work/words.safetensors")).unwrap();
+    vocabulary.check_against(&facts.teacher, facts.embedding_size).unwrap();
+    assert_eq!(facts.training["steps"], 2);
+    let mut regions = Regions::default();
+    engine.infer(&vec![127; 3 * facts.input_width * facts.input_height], &mut regions).unwrap();
+    assert_eq!(regions.boxes_in_input.len(), facts.proposals);
+    let figures = fs::read_to_string(checkout.join("work/figures.json")).unwrap();
+    assert!(figures.contains("novel") && figures.contains("teacher_top5"), "{figures}");
+}
+
+#[test]
+fn the_words_of_the_guide_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("words.toml");
+    fs::write(&path, block("toml")).unwrap();
+    let list = wordsight_teacher::words::read(&path).unwrap();
+    let words: Vec<&str> = list.words.iter().map(|word| word.word.as_str()).collect();
+    assert_eq!(words, ["bicycle", "cup"]);
+    assert_eq!(list.words[1].threshold, Some(0.4));
+}
