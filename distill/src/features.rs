@@ -31,7 +31,7 @@ use crate::student::{BACKBONE_CHANNELS, StudentConfig};
 const CHUNK_PER_WORKER: usize = 16;
 
 /// Adds the image's normalisation and the frozen backbone to a graph; returns the maps at strides
-/// 8, 16 and 32. `image`: uint8 [N,3,S,S].
+/// 8, 16 and 32. `image`: uint8 `[N,3,S,S]`.
 pub fn add_backbone(
     graph: &mut Graph,
     weights: &Weights,
@@ -87,7 +87,7 @@ impl FeatureExtractor {
         Ok(Self { session, preprocessor, image, side: config.input_size })
     }
 
-    /// The maps at strides 8, 16 and 32, each row-major [C,h,w], and how the picture was letterboxed.
+    /// The maps at strides 8, 16 and 32, each row-major `[C,h,w]`, and how the picture was letterboxed.
     pub fn extract(&mut self, picture: &RgbImage) -> Result<([Vec<f32>; 3], Letterbox)> {
         let (width, height) = (picture.width() as usize, picture.height() as usize);
         let letterbox = self.preprocessor.run(picture.as_raw(), width, height, &mut self.image);
@@ -98,7 +98,7 @@ impl FeatureExtractor {
         Ok((maps, letterbox))
     }
 
-    /// The student's input that the last picture became, uint8 [1,3,S,S].
+    /// The student's input that the last picture became, uint8 `[1,3,S,S]`.
     pub fn input(&self) -> &[u8] {
         &self.image
     }

@@ -176,7 +176,7 @@ impl Graph {
         self.node("MatMul", &[a, b], &[])
     }
 
-    /// `x · weight + bias`, with `weight` [inputs, outputs].
+    /// `x · weight + bias`, with `weight` `[inputs, outputs]`.
     pub fn linear(&mut self, x: &Value, weight: &Value, bias: &Value) -> Value {
         let product = self.matmul(x, weight);
         self.add(&product, bias)

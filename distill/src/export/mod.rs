@@ -4,7 +4,7 @@
 //! graph from uint8 frames to boxes and embeddings, with those facts in its metadata.
 //!
 //! The surprising thing: there is no RoiAlign, no NonMaxSuppression and no plugin in it. Regions are
-//! pooled by matrix products whose weights the graph computes from the boxes ([`pooling`]), and
+//! pooled by matrix products whose weights the graph computes from the boxes (`pooling`), and
 //! neighbours are suppressed by a 3x3 maximum, so TensorRT compiles the file as it is.
 
 mod pooling;
@@ -111,7 +111,7 @@ fn enlarge(graph: &mut Graph, map: &Value) -> Value {
     graph.node("Resize", &[map, &no_region, &scales], &attributes)
 }
 
-/// The best proposals: objectness [K], descending, and boxes in input pixels [K,4].
+/// The best proposals: objectness `[K]`, descending, and boxes in input pixels `[K,4]`.
 fn add_proposals(
     graph: &mut Graph,
     student: &Student,
@@ -147,7 +147,7 @@ fn add_proposals(
     (graph.reshape(&objectness, &[-1]), boxes)
 }
 
-/// Boxes of all cells in input pixels, [cells,4], from the logarithms of their distances.
+/// Boxes of all cells in input pixels, `[cells,4]`, from the logarithms of their distances.
 fn add_boxes(graph: &mut Graph, config: &StudentConfig, logarithms: &[Value]) -> Value {
     let logarithms = graph.concat(&logarithms.iter().collect::<Vec<_>>(), 0);
     let logarithms = graph.clip(&logarithms, LOG_DISTANCE_BOUNDS.0, LOG_DISTANCE_BOUNDS.1);
@@ -178,7 +178,7 @@ fn keep_peaks(graph: &mut Graph, objectness: &Value) -> Value {
     graph.node("Where", &[&lower, &zero, objectness], &[])
 }
 
-/// Text and image embeddings of the regions, each [K,D].
+/// Text and image embeddings of the regions, each `[K,D]`.
 fn add_regions(
     graph: &mut Graph,
     student: &Student,

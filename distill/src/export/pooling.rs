@@ -7,16 +7,16 @@ use crate::student::{STRIDES, StudentConfig};
 
 /// Which cells each of K regions covers and how much.
 pub struct Shares {
-    /// Rows of the fine map, [K * BINS, height].
+    /// Rows of the fine map, `[K * BINS, height]`.
     rows: Value,
-    /// Columns of the fine map, [K, width, BINS].
+    /// Columns of the fine map, `[K, width, BINS]`.
     columns: Value,
-    /// Shares of the coarse map's cells, [K, height * width].
+    /// Shares of the coarse map's cells, `[K, height * width]`.
     pub coarse: Value,
 }
 
 impl Shares {
-    /// Adds the weights' computation from boxes [K,4] in input pixels.
+    /// Adds the weights' computation from boxes `[K,4]` in input pixels.
     pub fn add(graph: &mut Graph, config: &StudentConfig, boxes: &Value) -> Self {
         let sizes = graph.ints(&[1; 4]);
         let [x1, y1, x2, y2] =
@@ -37,7 +37,7 @@ impl Shares {
         Self { rows, columns, coarse }
     }
 
-    /// Pools a fine map [1,C,h,w] into [K, BINS * C * BINS].
+    /// Pools a fine map `[1,C,h,w]` into `[K, BINS * C * BINS]`.
     pub fn pool(&self, graph: &mut Graph, config: &StudentConfig, map: &Value) -> Value {
         let (side, bins, channels) = (config.grids()[0] as i64, BINS as i64, config.pyramid_channels as i64);
         let by_row = graph.transpose(map, &[0, 2, 1, 3]);
@@ -49,20 +49,20 @@ impl Shares {
     }
 }
 
-/// [K, BINS, cells] from sides [K,1].
+/// `[K, BINS, cells]` from sides `[K,1]`.
 fn bin_weights(graph: &mut Graph, from: &Value, to: &Value, stride: usize, cells: usize) -> Value {
     let tents = tents(graph, from, to, stride, cells);
     let by_bin = graph.reshape(&tents, &[-1, BINS as i64, SAMPLES as i64, cells as i64]);
     mean(graph, &by_bin, 2)
 }
 
-/// [K, cells] from sides [K,1].
+/// `[K, cells]` from sides `[K,1]`.
 fn mean_weights(graph: &mut Graph, from: &Value, to: &Value, stride: usize, cells: usize) -> Value {
     let tents = tents(graph, from, to, stride, cells);
     mean(graph, &tents, 1)
 }
 
-/// Bilinear weights of every sampling point on every cell, [K, BINS * SAMPLES, cells].
+/// Bilinear weights of every sampling point on every cell, `[K, BINS * SAMPLES, cells]`.
 fn tents(graph: &mut Graph, from: &Value, to: &Value, stride: usize, cells: usize) -> Value {
     let (scale, half, one) = (graph.scalar(1.0 / stride as f32), graph.scalar(0.5), graph.scalar(1.0));
     let [from, to] = [from, to].map(|side| {

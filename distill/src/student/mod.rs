@@ -132,7 +132,7 @@ pub struct RegionHead {
     pub cells: Linear,
     /// The backbone's classifier; frozen.
     pub classifier: Linear,
-    /// Text embeddings of the class names, [classes, D]; frozen.
+    /// Text embeddings of the class names, `[classes, D]`; frozen.
     pub class_embeddings: Param<Tensor<2>>,
     /// From the pooled pyramid to a hidden layer.
     pub hidden: Linear,
@@ -142,20 +142,20 @@ pub struct RegionHead {
     pub text: Linear,
     /// Correction of the image embedding; zero before training.
     pub image: Linear,
-    /// The text head's embedding of the background, [D]; not normalised.
+    /// The text head's embedding of the background, `[D]`; not normalised.
     pub background: Param<Tensor<1>>,
 }
 
 /// What the proposal head says of every cell.
 #[derive(Clone, Debug)]
 pub struct DenseProposals {
-    /// Objectness logits, [N, cells].
+    /// Objectness logits, `[N, cells]`.
     pub logits: Tensor<2>,
-    /// `x1, y1, x2, y2` in input pixels, not clipped, [N, cells, 4].
+    /// `x1, y1, x2, y2` in input pixels, not clipped, `[N, cells, 4]`.
     pub boxes_in_input: Tensor<3>,
 }
 
-/// L2-normalised embeddings of regions, each [N, regions, D].
+/// L2-normalised embeddings of regions, each `[N, regions, D]`.
 #[derive(Clone, Debug)]
 pub struct Embeddings {
     /// Of the text head.
@@ -302,8 +302,8 @@ impl ProposalHead {
 }
 
 impl DenseProposals {
-    /// The best `count` proposals of every image: objectness [N, count], descending, and boxes
-    /// clipped to the input, [N, count, 4].
+    /// The best `count` proposals of every image: objectness `[N, count]`, descending, and boxes
+    /// clipped to the input, `[N, count, 4]`.
     ///
     /// Only cells that are the best of their 3x3 neighbourhood keep their objectness (CenterNet's
     /// stand-in for suppression, Zhou et al., 2019): without it the first hundred would all lie on
@@ -370,7 +370,7 @@ impl RegionHead {
 
     /// Embeddings of regions.
     ///
-    /// `coarse`: the backbone's stride-32 map [N,320,h,w]; `fine`: the pyramid's stride-8 map;
+    /// `coarse`: the backbone's stride-32 map `[N,320,h,w]`; `fine`: the pyramid's stride-8 map;
     /// `pooling`: which cells each region covers.
     pub fn forward(&self, coarse: &Tensor<4>, fine: &Tensor<4>, pooling: &roi::Pooling) -> Embeddings {
         let known = self.class_mixture(coarse, pooling);
@@ -384,7 +384,7 @@ impl RegionHead {
         Embeddings { text: embed(&self.text), image: embed(&self.image) }
     }
 
-    /// The background's embedding, L2-normalised, [D].
+    /// The background's embedding, L2-normalised, `[D]`.
     pub fn background(&self) -> Tensor<1> {
         let row = self.background.val().unsqueeze::<3>();
         normalise(row).flatten(0, 2)
@@ -425,7 +425,7 @@ fn answer(from: usize, to: usize, device: &Device) -> Conv2d {
         .init(device)
 }
 
-/// A linear layer that never trains, from `weight` [outputs, inputs].
+/// A linear layer that never trains, from `weight` `[outputs, inputs]`.
 fn frozen_linear(weight: &[f32], outputs: usize, inputs: usize, bias: &[f32], device: &Device) -> Linear {
     let weight = Tensor::<2>::from_data(TensorData::new(weight.to_vec(), [outputs, inputs]), device);
     Linear {

@@ -1,9 +1,10 @@
 //! RoI pooling as matrix products.
 //!
-//! Bilinear RoIAlign (He et al., 2017) is separable: `out[k,c,i,j] = sum_y sum_x Wy[k,i,y] F[c,y,x]
-//! Wx[k,j,x]`, where row i of `Wy` is the mean, over a bin's sampling points p, of the bilinear weights
-//! `relu(1 - |y - p|)`. So it equals ONNX's RoiAlign (half-pixel coordinates, average, sampling ratio
-//! 2), is differentiable in any framework and exports to plain MatMul.
+//! Bilinear RoIAlign (He et al., 2017) is separable:
+//! `out[k,c,i,j] = sum_y sum_x Wy[k,i,y] F[c,y,x] Wx[k,j,x]`, where row i of `Wy` is the mean, over a
+//! bin's sampling points p, of the bilinear weights `relu(1 - |y - p|)`. So it equals ONNX's RoiAlign
+//! (half-pixel coordinates, average, sampling ratio 2), is differentiable in any framework and exports
+//! to plain MatMul.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -17,11 +18,11 @@ pub const SAMPLES: usize = 2;
 /// Which cells each region covers and how much, for N images of `regions` regions each.
 #[derive(Clone, Debug)]
 pub struct Pooling {
-    /// Rows of the fine map, [N, regions * BINS, height].
+    /// Rows of the fine map, `[N, regions * BINS, height]`.
     rows: Tensor<3>,
-    /// Columns of the fine map, [N, regions, width, BINS].
+    /// Columns of the fine map, `[N, regions, width, BINS]`.
     columns: Tensor<4>,
-    /// Share of each cell of the coarse map, [N, regions, height * width]; sums to 1.
+    /// Share of each cell of the coarse map, `[N, regions, height * width]`; sums to 1.
     pub coarse: Tensor<3>,
 }
 
@@ -51,7 +52,7 @@ impl Pooling {
         }
     }
 
-    /// Pools a fine map [N,C,h,w] into [N, regions, BINS * C * BINS]: bin row, channel, bin column.
+    /// Pools a fine map `[N,C,h,w]` into `[N, regions, BINS * C * BINS]`: bin row, channel, bin column.
     pub fn pool(&self, map: &Tensor<4>) -> Tensor<3> {
         let [images, channels, height, width] = map.dims();
         let regions = self.columns.dims()[1];
@@ -61,7 +62,7 @@ impl Pooling {
     }
 }
 
-/// Weights of one axis: [BINS, cells], each row summing to 1 for a box inside the map.
+/// Weights of one axis: `[BINS, cells]`, each row summing to 1 for a box inside the map.
 fn bin_weights(from: f32, to: f32, stride: usize, cells: usize) -> Vec<f32> {
     let points = sampling_points(from, to, stride, cells);
     points
@@ -75,7 +76,7 @@ fn bin_weights(from: f32, to: f32, stride: usize, cells: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The mean of [`bin_weights`] over the bins: [cells].
+/// The mean of [`bin_weights`] over the bins: `[cells]`.
 fn mean_weights(from: f32, to: f32, stride: usize, cells: usize) -> Vec<f32> {
     let by_bin = bin_weights(from, to, stride, cells);
     (0..cells)

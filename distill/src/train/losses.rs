@@ -6,7 +6,7 @@ use burn::tensor::{Bool, Int, Tensor, TensorData};
 /// Weight of a cell without an object, times its objectness squared (VarifocalNet, section 3.2).
 const EMPTY_CELL_WEIGHT: f32 = 0.75;
 
-/// Varifocal loss: cross entropy of objectness logits [cells] against targets in 0..1; cells with a
+/// Varifocal loss: cross entropy of objectness logits `[cells]` against targets in 0..1; cells with a
 /// target weigh it, empty cells weigh what they wrongly claim. Summed, then divided by the targets' sum.
 pub fn objectness(logits: Tensor<1>, targets: Tensor<1>) -> Tensor<1> {
     let claimed = sigmoid(logits.clone()).detach();
@@ -18,7 +18,7 @@ pub fn objectness(logits: Tensor<1>, targets: Tensor<1>) -> Tensor<1> {
     (entropy * weights).sum() / targets.sum().clamp_min(1.0)
 }
 
-/// Generalised IoU loss (Rezatofighi et al., 2019) of boxes [n,4] against objects [n,4], weighted.
+/// Generalised IoU loss (Rezatofighi et al., 2019) of boxes `[n,4]` against objects `[n,4]`, weighted.
 pub fn boxes(boxes: Tensor<2>, objects: Tensor<2>, weights: Tensor<1>) -> Tensor<1> {
     let side = |boxes: &Tensor<2>, side: usize| {
         boxes.clone().slice([0..boxes.dims()[0], side..side + 1]).flatten::<1>(0, 1)
@@ -37,8 +37,8 @@ pub fn boxes(boxes: Tensor<2>, objects: Tensor<2>, weights: Tensor<1>) -> Tensor
 }
 
 /// ViLD-text (arXiv 2104.13921, equation 2): cross entropy of cosine / temperature over the background
-/// (class 0) and the words (1..). `embeddings` [n,D], `words` [1 + words, D], both L2-normalised;
-/// `labels` [n]; `weights` [n], 0 for regions that teach nothing.
+/// (class 0) and the words (1..). `embeddings` `[n,D]`, `words` `[1 + words, D]`, both L2-normalised;
+/// `labels` `[n]`; `weights` `[n]`, 0 for regions that teach nothing.
 pub fn text(
     embeddings: Tensor<2>,
     words: Tensor<2>,
@@ -54,7 +54,7 @@ pub fn text(
     (likelihood.neg() * weights.clone()).sum() / weights.sum().clamp_min(1.0)
 }
 
-/// ViLD-image (equation 4): mean L1 distance of embeddings [n,D] to the teacher's, times D.
+/// ViLD-image (equation 4): mean L1 distance of embeddings `[n,D]` to the teacher's, times D.
 pub fn image(embeddings: Tensor<2>, teacher: Tensor<2>, weights: Tensor<1>) -> Tensor<1> {
     let distance = (embeddings - teacher).abs().sum_dim(1).flatten::<1>(0, 1);
     (distance * weights.clone()).sum() / weights.sum().clamp_min(1.0)

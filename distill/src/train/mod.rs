@@ -450,7 +450,7 @@ impl Metrics {
     }
 }
 
-/// Rows [n,4] as boxes.
+/// Rows `[n,4]` as boxes.
 fn corner_boxes(rows: Tensor<2>) -> Vec<[f32; 4]> {
     let values: Vec<f32> = rows.into_data().iter().collect();
     values.chunks_exact(4).map(|row| [row[0], row[1], row[2], row[3]]).collect()
