@@ -13,6 +13,10 @@ use serde::Deserialize;
 
 /// Every n-th trusted base photograph is held out.
 const HELD_OUT_EVERY: usize = 4;
+/// From here on, a mask in several pieces is still mostly its largest.
+const LIKELY_DOMINANCE: f32 = 0.8;
+/// Among how many words a classifier must see the right one in a box.
+const LIKELY_RANK: i32 = 5;
 
 /// Whether a class may be trained on.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -39,12 +43,29 @@ pub struct Photograph {
     pub cutout: Option<String>,
     /// The box is clean and the object alone.
     pub box_trusted: Option<bool>,
+    /// Share of the object's mask that is in one piece, 0 to 1.
+    #[serde(default)]
+    pub dominance: f32,
+    /// Rank of the word for the box's crop by an ImageNet classifier, from 1; -1: unknown.
+    #[serde(default)]
+    pub teacher_rank: Option<i32>,
 }
 
 impl Photograph {
-    /// The main object's `[x1, y1, x2, y2]` in pixels, where it can be trusted.
+    /// The main object's `[x1, y1, x2, y2]` in pixels, where it can be trusted: fit to be tested on.
     pub fn trusted_box(&self) -> Option<[f32; 4]> {
-        let [x, y, w, h] = self.bbox.filter(|_| self.box_trusted == Some(true))?;
+        self.corners().filter(|_| self.box_trusted == Some(true))
+    }
+
+    /// The main object's `[x1, y1, x2, y2]` in pixels, where it is likely right: fit to be learnt from.
+    pub fn likely_box(&self) -> Option<[f32; 4]> {
+        let in_one_piece = self.dominance >= LIKELY_DOMINANCE;
+        let recognised = self.teacher_rank.is_some_and(|rank| (1..=LIKELY_RANK).contains(&rank));
+        self.trusted_box().or_else(|| self.corners().filter(|_| in_one_piece && recognised))
+    }
+
+    fn corners(&self) -> Option<[f32; 4]> {
+        let [x, y, w, h] = self.bbox?;
         Some([x, y, x + w, y + h])
     }
 }
@@ -118,9 +139,19 @@ mod tests {
                 bbox: Some([1.0, 2.0, 3.0, 4.0]),
                 cutout: None,
                 box_trusted: Some(i % 5 != 1),
+                dominance: 1.0,
+                teacher_rank: Some(if i % 2 == 0 { 1 } else { 9 }),
             })
             .collect();
         Collection { folder: PathBuf::new(), photographs }
+    }
+
+    #[test]
+    fn a_box_is_likely_when_trusted_or_when_its_object_is_recognised() {
+        let collection = collection(&[Split::Base; 20]);
+        for (i, photograph) in collection.photographs.iter().enumerate() {
+            assert_eq!(photograph.likely_box().is_some(), i % 5 != 1 || i % 2 == 0, "photograph {i}");
+        }
     }
 
     #[test]

@@ -55,7 +55,7 @@ enum Command {
         #[arg(long)]
         data: PathBuf,
         /// How many scenes.
-        #[arg(long, default_value_t = 10_000)]
+        #[arg(long, default_value_t = 12_000)]
         count: usize,
         /// The same seed makes the same bytes.
         #[arg(long, default_value_t = 1)]
@@ -92,6 +92,9 @@ enum Command {
         /// Highest learning rate.
         #[arg(long, default_value_t = TrainConfig::default().learning_rate)]
         learning_rate: f64,
+        /// AdamW's weight decay.
+        #[arg(long, default_value_t = TrainConfig::default().weight_decay)]
+        weight_decay: f32,
         /// Weight of the ViLD-text loss.
         #[arg(long, default_value_t = TrainConfig::default().text_weight)]
         text_weight: f32,
@@ -196,9 +199,24 @@ pub fn run(arguments: Arguments) -> Result<()> {
             make_scenes(&data, scenes::Settings { count, seed, leave_out }, &output)
         }
         Command::Precompute { scenes, origin, output } => precompute(&scenes, &origin, &output),
-        Command::Train { cache, origin, steps, learning_rate, text_weight, image_weight, output } => {
-            let config =
-                TrainConfig { steps, learning_rate, text_weight, image_weight, ..TrainConfig::default() };
+        Command::Train {
+            cache,
+            origin,
+            steps,
+            learning_rate,
+            weight_decay,
+            text_weight,
+            image_weight,
+            output,
+        } => {
+            let config = TrainConfig {
+                steps,
+                learning_rate,
+                weight_decay,
+                text_weight,
+                image_weight,
+                ..TrainConfig::default()
+            };
             train_student(&cache, &origin, &config, &output)
         }
         Command::Export { training, origin, compare_on, ensemble_lambda, objectness_weight, output } => {

@@ -128,7 +128,7 @@ fn stock(
 ) -> Result<Pantry> {
     let mut pantry = Pantry { photographs: Vec::new(), cutouts: Vec::new(), backgrounds: Vec::new() };
     for (photograph, category) in training.iter().zip(1..) {
-        if let Some(box_in_photograph) = photograph.trusted_box() {
+        if let Some(box_in_photograph) = photograph.likely_box() {
             let image = open(&collection.folder.join(&photograph.file))?.to_rgb8();
             pantry.photographs.push(Source { image, box_in_photograph, category });
         }
@@ -146,7 +146,7 @@ fn stock(
     }
     ensure!(
         !(pantry.photographs.is_empty() || pantry.cutouts.is_empty() || pantry.backgrounds.is_empty()),
-        "scenes need photographs with a trusted box, cutouts and backgrounds; found {}, {} and {}",
+        "scenes need photographs with a box, cutouts and backgrounds; found {}, {} and {}",
         pantry.photographs.len(),
         pantry.cutouts.len(),
         pantry.backgrounds.len()

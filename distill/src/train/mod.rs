@@ -73,11 +73,11 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
-            steps: 6000,
+            steps: 3500,
             batch: 16,
             learning_rate: 1e-3,
-            warm_up: 300,
-            weight_decay: 1e-4,
+            warm_up: 150,
+            weight_decay: 0.05,
             box_weight: 2.0,
             text_weight: 0.2,
             image_weight: 0.5,
