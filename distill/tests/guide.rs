@@ -38,7 +38,7 @@ fn every_command_of_the_guide_runs_from_photographs_to_a_student() {
     let commands: Vec<&str> = block("sh").lines().collect();
     assert_eq!(commands.len(), 7);
     for command in commands {
-        let command = command.replace("--count 10000", "--count 410").replace("--steps 9000", "--steps 2");
+        let command = command.replace("--count 12000", "--count 410").replace("--steps 3500", "--steps 2");
         let mut words = command.split(' ');
         assert_eq!(words.next(), Some("wordsight-distill"));
         let output = Command::new(env!("CARGO_BIN_EXE_wordsight-distill"))

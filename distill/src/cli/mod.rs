@@ -101,6 +101,9 @@ enum Command {
         /// Weight of the ViLD-image loss (the paper's w).
         #[arg(long, default_value_t = TrainConfig::default().image_weight)]
         image_weight: f32,
+        /// Start from the weights of another training, in this folder.
+        #[arg(long)]
+        start_from: Option<PathBuf>,
         /// Folder for checkpoints, metrics and their plot.
         #[arg(long, short)]
         output: PathBuf,
@@ -207,6 +210,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             weight_decay,
             text_weight,
             image_weight,
+            start_from,
             output,
         } => {
             let config = TrainConfig {
@@ -217,7 +221,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 image_weight,
                 ..TrainConfig::default()
             };
-            train_student(&cache, &origin, &config, &output)
+            train_student(&cache, &origin, &config, start_from.as_deref(), &output)
         }
         Command::Export { training, origin, compare_on, ensemble_lambda, objectness_weight, output } => {
             for (name, weight) in
@@ -284,7 +288,13 @@ fn precompute(scenes: &Path, origin: &Origin, output: &Path) -> Result<()> {
     Ok(())
 }
 
-fn train_student(cache: &Path, origin: &Origin, config: &TrainConfig, output: &Path) -> Result<()> {
+fn train_student(
+    cache: &Path,
+    origin: &Origin,
+    config: &TrainConfig,
+    start_from: Option<&Path>,
+    output: &Path,
+) -> Result<()> {
     let cache = Cache::open(cache)?;
     let mut teacher = Teacher::open(&origin.teacher)?;
     ensure!(
@@ -293,7 +303,10 @@ fn train_student(cache: &Path, origin: &Origin, config: &TrainConfig, output: &P
         cache.manifest.teacher,
         teacher.id()
     );
-    let (student, student_config, _) = origin.student(&mut teacher)?;
+    let (mut student, student_config, _) = origin.student(&mut teacher)?;
+    if let Some(folder) = start_from {
+        (student, _) = Checkpoint::finished(folder, student)?;
+    }
     let names: Vec<String> = cache.dataset.categories.iter().map(|category| category.name.clone()).collect();
     let words = start::embed_names(&names, &mut teacher)?;
     let stop = Arc::new(AtomicBool::new(false));

@@ -13,6 +13,8 @@ const LEAST_VISIBLE: f32 = 0.4;
 const MOST_HIDDEN_OF_KEPT: f32 = 0.25;
 /// Boxes thinner than this many pixels teach nothing.
 const LEAST_SIDE: f32 = 8.0;
+/// A cutout's aspect ratio changes by up to this factor: thin things are rare among photographs.
+const MOST_STRETCH: f32 = 2.0;
 /// Tries to place a cutout before giving it up.
 const TRIES: usize = 8;
 
@@ -120,53 +122,52 @@ pub fn trim(cutout: &RgbaImage) -> RgbaImage {
     imageops::crop_imm(cutout, x1, y1, x2 - x1 + 1, y2 - y1 + 1).to_image()
 }
 
-/// A window into a photograph that shows most of its object, at the scene's size, and where the
-/// object lies in it. Two windows in five are the whole photograph; half are mirrored.
-pub fn random_view(
+/// A window `[x1, y1, x2, y2]` of a photograph, in whole pixels, that shows most of its object. Two
+/// windows in five are the whole photograph.
+pub fn random_window(photograph: &RgbImage, [x1, y1, x2, y2]: [f32; 4], rng: &mut ChaCha8Rng) -> [u32; 4] {
+    let (width, height) = photograph.dimensions();
+    if rng.random_bool(0.4) {
+        return [0, 0, width, height];
+    }
+    // Each side lies somewhere between the photograph's edge and a little inside the object.
+    let (inset_x, inset_y) = (0.08 * (x2 - x1), 0.08 * (y2 - y1));
+    let mut before = |side: f32| rng.random_range(0.0..=side) as u32;
+    let (left, top) = (before(x1 + inset_x), before(y1 + inset_y));
+    let mut after =
+        |side: f32, end: u32| rng.random_range(side.min(end as f32 - 1.0)..=end as f32).ceil() as u32;
+    [left, top, after(x2 - inset_x, width), after(y2 - inset_y, height)]
+}
+
+/// A window of a photograph at another size, and where its object lies in it. Half are mirrored.
+pub fn show(
     photograph: &RgbImage,
     [x1, y1, x2, y2]: [f32; 4],
-    longest_side: u32,
+    [left, top, right, bottom]: [u32; 4],
+    (width, height): (u32, u32),
     rng: &mut ChaCha8Rng,
 ) -> (RgbImage, [f32; 4]) {
-    let (width, height) = (photograph.width() as f32, photograph.height() as f32);
-    let [left, top, right, bottom] = if rng.random_bool(0.4) {
-        [0.0, 0.0, width, height]
-    } else {
-        // Each side lies somewhere between the photograph's edge and a little inside the object.
-        let (w, h) = (x2 - x1, y2 - y1);
-        [
-            rng.random_range(0.0..=(x1 + 0.08 * w)),
-            rng.random_range(0.0..=(y1 + 0.08 * h)),
-            rng.random_range((x2 - 0.08 * w).min(width - 1.0)..=width),
-            rng.random_range((y2 - 0.08 * h).min(height - 1.0)..=height),
-        ]
+    let window = imageops::crop_imm(photograph, left, top, right - left, bottom - top).to_image();
+    let mut view = imageops::resize(&window, width, height, FilterType::Triangle);
+    let (width, height) = (width as f32, height as f32);
+    let scaled = |at: f32, from: u32, to: u32, side: f32| {
+        ((at - from as f32) * side / (to - from) as f32).clamp(0.0, side)
     };
-    let window = imageops::crop_imm(
-        photograph,
-        left as u32,
-        top as u32,
-        ((right - left) as u32).max(1),
-        ((bottom - top) as u32).max(1),
-    )
-    .to_image();
-    let (left, top) = (left.floor(), top.floor());
-    let scale = longest_side as f32 / window.width().max(window.height()) as f32;
-    let scaled = |side: u32| ((side as f32 * scale).round() as u32).max(1);
-    let mut view =
-        imageops::resize(&window, scaled(window.width()), scaled(window.height()), FilterType::Triangle);
-    let (view_width, view_height) = (view.width() as f32, view.height() as f32);
-    let (sx, sy) = (view_width / window.width() as f32, view_height / window.height() as f32);
     let mut object = [
-        ((x1 - left) * sx).clamp(0.0, view_width),
-        ((y1 - top) * sy).clamp(0.0, view_height),
-        ((x2 - left) * sx).clamp(0.0, view_width),
-        ((y2 - top) * sy).clamp(0.0, view_height),
+        scaled(x1, left, right, width),
+        scaled(y1, top, bottom, height),
+        scaled(x2, left, right, width),
+        scaled(y2, top, bottom, height),
     ];
     if rng.random_bool(0.5) {
         imageops::flip_horizontal_in_place(&mut view);
-        object = [view_width - object[2], object[1], view_width - object[0], object[3]];
+        object = [width - object[2], object[1], width - object[0], object[3]];
     }
     (view, object)
+}
+
+/// A factor between `1 / most` and `most`, each as likely as its inverse.
+pub fn random_stretch(most: f32, rng: &mut ChaCha8Rng) -> f32 {
+    rng.random_range(-most.ln()..most.ln()).exp()
 }
 
 /// A random window of a background, of the scene's shape.
@@ -197,7 +198,7 @@ fn random_sprite(
 ) -> RgbaImage {
     let side = width.min(height) as f32 * rng.random_range(scale);
     let factor = side / cutout.width().max(cutout.height()) as f32;
-    let stretch = rng.random_range(0.85..1.18_f32).sqrt();
+    let stretch = random_stretch(MOST_STRETCH, rng).sqrt();
     let resized = |length: u32, stretch: f32| ((length as f32 * factor * stretch).round() as u32).max(2);
     let mut sprite = imageops::resize(
         cutout,
@@ -303,9 +304,11 @@ mod tests {
                 photograph.put_pixel(x, y, Rgb([255; 3]));
             }
         }
+        let object = [60.0, 50.0, 140.0, 110.0];
         for seed in 0..50 {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            let (view, found) = random_view(&photograph, [60.0, 50.0, 140.0, 110.0], 320, &mut rng);
+            let window = random_window(&photograph, object, &mut rng);
+            let (view, found) = show(&photograph, object, window, (320, 200), &mut rng);
             let white = view.enumerate_pixels().filter(|(_, _, p)| p[0] > 127);
             let extent = white.fold([f32::MAX, f32::MAX, 0.0, 0.0], |e: [f32; 4], (x, y, _)| {
                 let (x, y) = (x as f32, y as f32);

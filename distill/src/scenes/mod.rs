@@ -1,9 +1,9 @@
 //! Scenes: photographs that training can learn boxes from, made out of few.
 //!
 //! Flows in: a [`Collection`] of labelled photographs with cutouts of their objects, and a folder of
-//! backgrounds. Flows out: JPEG images and a COCO annotation file. Three kinds of scene take turns:
+//! backgrounds. Flows out: JPEG images and a COCO annotation file. Four kinds of scene take turns:
 //! a photograph seen through a random window, the same with cutouts pasted beside its own object
-//! (which keeps its box), and cutouts on a background.
+//! (which keeps its box), a mosaic of four photographs, and cutouts on a background.
 //!
 //! The surprising thing: every scene has a random generator of its own, seeded by (seed, number), so
 //! scenes are made in parallel and yet byte-identical for a seed, whatever the number of threads.
@@ -170,9 +170,10 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
 fn make_one(pantry: &Pantry, seed: u64, number: u64, folder: &Path) -> Result<(Image, Vec<Placed>)> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(number);
-    let (mut picture, objects) = match number % 5 {
+    let (mut picture, objects) = match number % 6 {
         0 | 1 => photograph_scene(pantry, 0, &mut rng),
         2 => photograph_scene(pantry, 2, &mut rng),
+        3 => mosaic_scene(pantry, &mut rng),
         _ => background_scene(pantry, &mut rng),
     };
     light::disturb(&mut picture, &mut rng);
@@ -192,8 +193,9 @@ fn make_one(pantry: &Pantry, seed: u64, number: u64, folder: &Path) -> Result<(I
 /// A photograph through a random window, with up to `companions` cutouts beside its own object.
 fn photograph_scene(pantry: &Pantry, companions: usize, rng: &mut ChaCha8Rng) -> (RgbImage, Vec<Placed>) {
     let source = pick(&pantry.photographs, rng);
-    let (view, box_in_scene) =
-        compose::random_view(&source.image, source.box_in_photograph, LONGEST_SIDE, rng);
+    let window = compose::random_window(&source.image, source.box_in_photograph, rng);
+    let size = stretched_size(window, rng);
+    let (view, box_in_scene) = compose::show(&source.image, source.box_in_photograph, window, size, rng);
     let mut canvas = Canvas::new(view);
     canvas.keep(box_in_scene, source.category);
     let most = rng.random_range(0..=companions);
@@ -202,6 +204,36 @@ fn photograph_scene(pantry: &Pantry, companions: usize, rng: &mut ChaCha8Rng) ->
         canvas.paste(cutout, *category, COMPANION_SCALE, rng);
     }
     finish(canvas)
+}
+
+/// The size of a window in a scene: as it is, or with its aspect ratio changed.
+fn stretched_size([left, top, right, bottom]: [u32; 4], rng: &mut ChaCha8Rng) -> (u32, u32) {
+    let stretch = if rng.random_bool(0.5) { compose::random_stretch(1.6, rng).sqrt() } else { 1.0 };
+    let (width, height) = ((right - left) as f32 * stretch, (bottom - top) as f32 / stretch);
+    let scale = LONGEST_SIDE as f32 / width.max(height);
+    let scaled = |side: f32| ((side * scale).round() as u32).clamp(16, LONGEST_SIDE);
+    (scaled(width), scaled(height))
+}
+
+/// Four photographs in the quarters of one picture (YOLOv4, Bochkovskiy et al., 2020): smaller objects,
+/// and several of them, in natural surroundings.
+fn mosaic_scene(pantry: &Pantry, rng: &mut ChaCha8Rng) -> (RgbImage, Vec<Placed>) {
+    let mut picture = RgbImage::new(LONGEST_SIDE, LONGEST_SIDE);
+    let mut middle = || rng.random_range(LONGEST_SIDE / 3..=LONGEST_SIDE * 2 / 3);
+    let (split_x, split_y) = (middle(), middle());
+    let mut objects = Vec::new();
+    for (left, right) in [(0, split_x), (split_x, LONGEST_SIDE)] {
+        for (top, bottom) in [(0, split_y), (split_y, LONGEST_SIDE)] {
+            let Source { image, box_in_photograph, category } = pick(&pantry.photographs, rng);
+            let window = compose::random_window(image, *box_in_photograph, rng);
+            let size = (right - left, bottom - top);
+            let (view, [x1, y1, x2, y2]) = compose::show(image, *box_in_photograph, window, size, rng);
+            image::imageops::replace(&mut picture, &view, i64::from(left), i64::from(top));
+            let (dx, dy) = (left as f32, top as f32);
+            objects.push(Placed { box_in_scene: [x1 + dx, y1 + dy, x2 + dx, y2 + dy], category: *category });
+        }
+    }
+    (picture, objects)
 }
 
 /// One to five cutouts on a background.
