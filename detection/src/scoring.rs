@@ -13,7 +13,7 @@
 //! The one surprising thing: the probabilities are relative to *this* vocabulary. One word alone
 //! gets p_image = 1 everywhere, and only the background and the objectness speak against it.
 
-use crate::suppression::suppress;
+use crate::suppression::suppress_and_vote;
 use crate::{Vocabulary, VocabularyError};
 
 /// What decides which detections are told.
@@ -23,6 +23,9 @@ pub struct DetectionSettings {
     pub score_threshold: f32,
     /// Two detections that overlap by more than this (IoU) are one thing.
     pub nms_iou: f32,
+    /// Of the detections that go, those of the same word that overlap a kept one by at least this much
+    /// (IoU) vote on its box; 1: none do.
+    pub voting_iou: f32,
     /// The most detections a frame; the best are kept.
     pub max_detections: usize,
     /// How many words a region may carry. With 1, the default for people, each region has its best
@@ -41,7 +44,8 @@ pub struct Detection {
     pub score: f32,
     /// How much the region looks like a thing at all, 0 to 1.
     pub objectness: f32,
-    /// Left, top, right, bottom in pixels of the student's input.
+    /// Left, top, right, bottom in pixels of the student's input: the region's, moved by the votes of
+    /// its neighbours.
     pub box_in_input: [f32; 4],
     /// The region's place among the engine's regions.
     pub region: usize,
@@ -70,6 +74,7 @@ pub struct Scorer {
     /// (log-score, word) of the region at hand.
     ranked: Vec<(f32, usize)>,
     candidates: Vec<Detection>,
+    standing: Vec<Detection>,
 }
 
 /// What scoring needs to know of a word.
@@ -106,6 +111,7 @@ impl Scorer {
             image: Vec::new(),
             ranked: Vec::new(),
             candidates: Vec::new(),
+            standing: Vec::new(),
         })
     }
 
@@ -134,11 +140,13 @@ impl Scorer {
         out.clear();
         if settings.words_per_region <= 1 {
             self.candidates.sort_by(best_first);
-            suppress(&self.candidates, settings.nms_iou, out);
+            let Self { candidates, standing, .. } = self;
+            suppress_and_vote(candidates, settings.nms_iou, settings.voting_iou, standing, out);
         } else {
             self.candidates.sort_by(|a, b| a.word.cmp(&b.word).then_with(|| best_first(a, b)));
-            for same_word in self.candidates.chunk_by(|a, b| a.word == b.word) {
-                suppress(same_word, settings.nms_iou, out);
+            let Self { candidates, standing, .. } = self;
+            for same_word in candidates.chunk_by(|a, b| a.word == b.word) {
+                suppress_and_vote(same_word, settings.nms_iou, settings.voting_iou, standing, out);
             }
             out.sort_by(best_first);
         }

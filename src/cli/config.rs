@@ -167,6 +167,7 @@ pub struct SourceKeys {
 pub struct DetectionKeys {
     pub score_threshold: Option<Fraction>,
     pub nms_iou: Option<Fraction>,
+    pub voting_iou: Option<Fraction>,
     pub max_detections: Option<NonZeroUsize>,
     pub words_per_region: Option<NonZeroUsize>,
 }
@@ -275,6 +276,7 @@ mod tests {
                 && source.repeat.is_some()
         );
         assert!(detection.score_threshold.is_some() && detection.nms_iou.is_some());
+        assert!(detection.voting_iou.is_some());
         assert!(detection.max_detections.is_some() && detection.words_per_region.is_some());
         assert!(publish.json.is_some() && publish.save_every.is_some());
         assert!(BUILT_IN.contains("# save = "), "and the folder is documented");

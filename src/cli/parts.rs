@@ -52,11 +52,13 @@ impl CommonArgs {
     fn detection_settings(&self, config: &Config) -> anyhow::Result<DetectionSettings> {
         let score_threshold = config.or(self.score_threshold, |keys| keys.detection.score_threshold)?;
         let nms_iou = config.or(self.nms_iou, |keys| keys.detection.nms_iou)?;
+        let voting_iou = config.or(None, |keys| keys.detection.voting_iou)?;
         let max_detections = config.or(self.max_detections, |keys| keys.detection.max_detections)?;
         let words_per_region = config.or(self.words_per_region, |keys| keys.detection.words_per_region)?;
         Ok(DetectionSettings {
             score_threshold: score_threshold.0,
             nms_iou: nms_iou.0,
+            voting_iou: voting_iou.0,
             max_detections: max_detections.get(),
             words_per_region: words_per_region.get(),
         })

@@ -98,6 +98,7 @@ fn everything() -> DetectionSettings {
     DetectionSettings {
         score_threshold: 0.0,
         nms_iou: 1.0,
+        voting_iou: 1.0,
         max_detections: usize::MAX,
         words_per_region: usize::MAX,
     }

@@ -118,6 +118,10 @@ enum Command {
         /// Folder of photographs to compare on.
         #[arg(long)]
         compare_on: Option<PathBuf>,
+        /// Softmax temperature of the scores. Twice training's 0.01: scores of overlapping regions
+        /// would all be 1 otherwise, and their order left to the objectness.
+        #[arg(long, default_value_t = 0.02)]
+        temperature: f32,
         /// Weight of the text head for words not trained on; the others get one minus it.
         #[arg(long, default_value_t = 0.33, value_parser = share)]
         ensemble_lambda: f32,
@@ -223,20 +227,17 @@ pub fn run(arguments: Arguments) -> Result<()> {
             };
             train_student(&cache, &origin, &config, start_from.as_deref(), &output)
         }
-        Command::Export { training, origin, compare_on, ensemble_lambda, objectness_weight, output } => {
-            for (name, weight) in
-                [("ensemble-lambda", ensemble_lambda), ("objectness-weight", objectness_weight)]
-            {
-                ensure!((0.0..=1.0).contains(&weight), "--{name} is a share from 0 to 1, not {weight}");
-            }
-            export_student(
-                &training,
-                &origin,
-                compare_on.as_deref(),
-                ensemble_lambda,
-                objectness_weight,
-                &output,
-            )
+        Command::Export {
+            training,
+            origin,
+            compare_on,
+            temperature,
+            ensemble_lambda,
+            objectness_weight,
+            output,
+        } => {
+            let scoring = Scoring { temperature, ensemble_lambda, objectness_weight };
+            export_student(&training, &origin, compare_on.as_deref(), &scoring, &output)
         }
         Command::Eval { student, data, teacher, json } => {
             evaluate(&student, &data, &teacher, json.as_deref())
@@ -323,23 +324,30 @@ fn train_student(
     Ok(())
 }
 
+/// How an exported student's detections are to be scored.
+struct Scoring {
+    temperature: f32,
+    ensemble_lambda: f32,
+    objectness_weight: f32,
+}
+
 fn export_student(
     training: &Path,
     origin: &Origin,
     compare_on: Option<&Path>,
-    ensemble_lambda: f32,
-    objectness_weight: f32,
+    scoring: &Scoring,
     output: &Path,
 ) -> Result<()> {
+    ensure!(scoring.temperature > 0.0, "--temperature must be above 0, not {}", scoring.temperature);
     let mut teacher = Teacher::open(&origin.teacher)?;
     let (student, config, backbone) = origin.student(&mut teacher)?;
     let (student, checkpoint) = Checkpoint::finished(training, student)?;
     let student = student.rounded_to_f16();
     let facts = ScoringFacts {
         teacher: teacher.id().to_owned(),
-        temperature: checkpoint.config.temperature,
-        ensemble_lambda,
-        objectness_weight,
+        temperature: scoring.temperature,
+        ensemble_lambda: scoring.ensemble_lambda,
+        objectness_weight: scoring.objectness_weight,
         training: checkpoint.summary()?,
     };
     let model = export::student_model(&student, &config, &backbone, &facts)?;

@@ -29,8 +29,13 @@ const FOUND_IOU: f32 = 0.5;
 const TOP: usize = 5;
 
 /// As evaluations score: several words a region, suppression by word, no threshold.
-const EVALUATION: DetectionSettings =
-    DetectionSettings { score_threshold: 0.0, nms_iou: 0.5, max_detections: 300, words_per_region: 5 };
+const EVALUATION: DetectionSettings = DetectionSettings {
+    score_threshold: 0.0,
+    nms_iou: 0.5,
+    voting_iou: 0.4,
+    max_detections: 300,
+    words_per_region: 5,
+};
 /// As people see detections: one word a region.
 const SHOWN: DetectionSettings = DetectionSettings { words_per_region: 1, ..EVALUATION };
 

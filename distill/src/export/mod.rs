@@ -270,7 +270,9 @@ impl Parity {
         let (objectness, boxes) = dense.best(config);
         let (objectness, boxes) = (numbers(objectness), numbers(boxes));
         let side = config.input_size as f32;
-        for (exported_box, exported_objectness) in exported.boxes_in_input.iter().zip(&exported.objectness) {
+        let proposals = exported.boxes_in_input.iter().zip(&exported.objectness);
+        // Where there are fewer than K peaks, cells with an objectness of 0 follow, in no order.
+        for (exported_box, exported_objectness) in proposals.filter(|(_, objectness)| **objectness > 0.0) {
             let apart = |model_box: &[f32]| largest_difference(model_box, exported_box) / side;
             let closest =
                 boxes.chunks_exact(4).map(apart).zip(&objectness).min_by(|a, b| a.0.total_cmp(&b.0));
