@@ -16,7 +16,7 @@ help: ## What there is to make
 demo: setup deps ## Stream the bundled clip through the shipped student; pictures in demo/out/
 	cargo build --release --locked
 	rm -rf demo/out
-	target/release/wordsight run --save demo/out --compare-engine
+	target/release/wordsight run --save demo/out --save-every 6 --compare-engine
 	@echo "Annotated pictures: demo/out/"
 
 test: setup deps host-deps fmt clippy docs teacher unit end-to-end bars reference ## Everything that CI runs

@@ -19,7 +19,7 @@ pub enum EngineError {
     },
 
     /// The bytes are not a model that ONNX Runtime can run.
-    #[error("{model} is not a usable ONNX model: {reason}")]
+    #[error("{model} is not a usable ONNX model: {reason}; it may be damaged: fetch or export it again")]
     NotAModel {
         /// The file, or the name that the caller gave the bytes.
         model: String,

@@ -5,9 +5,9 @@
 //! vocabulary is all words of the collection, base and novel, so a novel word competes with every
 //! base word (what ViLD calls the generalised setting).
 //!
-//! The surprising thing is the order of words: a photograph counts where the right word stands among
-//! the five highest-scored *detections* with IoU >= 0.5, the strictest reading; by distinct words, or
-//! with one word a region as people see it, stand beside it.
+//! The surprising thing is that "in the top five" has three readings, and all are counted: among the
+//! five highest-scored detections, several of which may be one word's; among the five highest-scored
+//! distinct words, each by its best detection alone; and with one word a region, as people see it.
 
 use std::path::Path;
 
