@@ -6,6 +6,7 @@ export ORT_DYLIB_PATH ?= $(CURDIR)/.deps/onnxruntime/libonnxruntime.so.1
 DEPS := .deps
 RUNTIME := $(DEPS)/onnxruntime/libonnxruntime.so.1
 TEACHER := $(DEPS)/teacher
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bars setup deps host-deps teacher fmt clippy docs unit end-to-end reference clip vocabularies
@@ -16,7 +17,7 @@ help: ## What there is to make
 demo: setup deps ## Stream the bundled clip through the shipped student; pictures in demo/out/
 	cargo build --release --locked
 	rm -rf demo/out
-	target/release/wordsight run --save demo/out --save-every 6 --compare-engine
+	$(TARGET)/release/wordsight run --save demo/out --save-every 6 --compare-engine
 	@echo "Annotated pictures: demo/out/"
 
 test: setup deps host-deps fmt clippy docs teacher unit end-to-end bars reference ## Everything that CI runs
@@ -53,10 +54,10 @@ end-to-end: teacher
 	cargo test --workspace --test '*' --release --locked
 
 bars: end-to-end ## What the shipped student finds in the demo's clip, against boxes marked by hand
-	target/release/wordsight run --json target/main.jsonl
-	target/release/wordsight-demo check --truth demo/clip.truth.json --detections target/main.jsonl --vocabulary main
-	target/release/wordsight run --json target/other.jsonl --vocabulary demo/other-words.safetensors
-	target/release/wordsight-demo check --truth demo/clip.truth.json --detections target/other.jsonl --vocabulary other
+	$(TARGET)/release/wordsight run --json $(TARGET)/main.jsonl
+	$(TARGET)/release/wordsight-demo check --truth demo/clip.truth.json --detections $(TARGET)/main.jsonl --vocabulary main
+	$(TARGET)/release/wordsight run --json $(TARGET)/other.jsonl --vocabulary demo/other-words.safetensors
+	$(TARGET)/release/wordsight-demo check --truth demo/clip.truth.json --detections $(TARGET)/other.jsonl --vocabulary other
 
 reference: ## The shipped student against onnx.checker (Python, test only)
 	@scripts/check-onnx demo/student.onnx
