@@ -4,7 +4,6 @@ SHELL := /bin/bash
 # Tests run from the folders of their crates, and the target folder may lie anywhere.
 export ORT_DYLIB_PATH ?= $(CURDIR)/.deps/onnxruntime/libonnxruntime.so.1
 DEPS := .deps
-RUNTIME := $(DEPS)/onnxruntime/libonnxruntime.so.1
 TEACHER := $(DEPS)/teacher
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
@@ -68,5 +67,5 @@ clip: deps ## Make demo/clip.mjpeg again from its photographs
 
 vocabularies: teacher ## Make the demo's vocabularies again from their words
 	for words in words other-words; do \
-	  cargo run --release --locked -p wordsight-distill -- vocabulary demo/$$words.toml --teacher $(TEACHER) -o demo/$$words.safetensors; \
+	  cargo run --release --locked -p wordsight-distill -- vocabulary demo/$$words.toml --teacher $(TEACHER) -o demo/$$words.safetensors || exit 1; \
 	done
