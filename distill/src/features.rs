@@ -17,7 +17,7 @@ use image::RgbImage;
 use memmap2::Mmap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use wordsight_detection::{Letterbox, Preprocessor};
+use wordsight_detection::Preprocessor;
 use wordsight_engines::{Input, OnnxSession, TensorView};
 use wordsight_onnx::proto::{ElementType, ModelProto};
 use wordsight_onnx::{Graph, Storage, Value};
@@ -87,15 +87,15 @@ impl FeatureExtractor {
         Ok(Self { session, preprocessor, image, side: config.input_size })
     }
 
-    /// The maps at strides 8, 16 and 32, each row-major `[C,h,w]`, and how the picture was letterboxed.
-    pub fn extract(&mut self, picture: &RgbImage) -> Result<([Vec<f32>; 3], Letterbox)> {
+    /// The maps at strides 8, 16 and 32, each row-major `[C,h,w]`.
+    pub fn extract(&mut self, picture: &RgbImage) -> Result<[Vec<f32>; 3]> {
         let (width, height) = (picture.width() as usize, picture.height() as usize);
-        let letterbox = self.preprocessor.run(picture.as_raw(), width, height, &mut self.image);
+        self.preprocessor.run(picture.as_raw(), width, height, &mut self.image);
         let shape = [1, 3, self.side, self.side];
         let input = Input { name: "image", shape: &shape, data: TensorView::U8(&self.image) };
         let maps: Vec<Vec<f32>> = self.session.run(&[input])?.into_iter().map(|tensor| tensor.data).collect();
         let maps = maps.try_into().map_err(|_| anyhow::anyhow!("the backbone did not return three maps"))?;
-        Ok((maps, letterbox))
+        Ok(maps)
     }
 
     /// The student's input that the last picture became, uint8 `[1,3,S,S]`.
@@ -198,8 +198,7 @@ pub fn precompute(
     let rows =
         Rows { path: output.join("features.f16"), length: feature_row(config), count: manifest.images };
     rows.append_missing("features", &mut extractors, |extractor, index| {
-        let (maps, _) = extractor.extract(&open(&dataset.images[index].file_name)?)?;
-        Ok(maps.concat())
+        Ok(extractor.extract(&open(&dataset.images[index].file_name)?)?.concat())
     })?;
 
     let files: std::collections::HashMap<u64, &str> =
@@ -322,8 +321,7 @@ fn extend_widened(bytes: &[u8], start: usize, count: usize, out: &mut Vec<f32>) 
 
 /// Numbers in the maps of one scene, level by level.
 fn level_sizes(config: &StudentConfig) -> [usize; 3] {
-    let grids = config.grids();
-    std::array::from_fn(|level| BACKBONE_CHANNELS[level] * grids[level] * grids[level])
+    std::array::from_fn(|level| config.map_shape(level, 1).iter().product())
 }
 
 /// Numbers in all maps of one scene.

@@ -313,8 +313,7 @@ fn train_student(
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
-    train::train(student, &student_config, config, &cache, &words, output, &stop)?;
-    let checkpoint = Checkpoint::resume(output, config)?;
+    let checkpoint = train::train(student, &student_config, config, &cache, &words, output, &stop)?;
     println!(
         "{} of {} steps done; checkpoint and training.svg in {}",
         checkpoint.step,

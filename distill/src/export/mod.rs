@@ -14,7 +14,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use image::RgbImage;
 use serde::Serialize;
 use wordsight_engines::{CpuEngine, Engine, Regions};
@@ -24,9 +24,7 @@ use wordsight_teacher::efficientnet::Weights;
 
 use crate::features::{FeatureExtractor, add_backbone};
 use crate::student::roi::Pooling;
-use crate::student::{
-    BACKBONE_CHANNELS, DenseProposals, LOG_DISTANCE_BOUNDS, NORM_EPSILON, Student, StudentConfig,
-};
+use crate::student::{DenseProposals, LOG_DISTANCE_BOUNDS, NORM_EPSILON, Student, StudentConfig};
 
 /// What scoring must know of a student besides its graph.
 #[derive(Clone, Debug)]
@@ -310,14 +308,11 @@ pub fn compare(
     let mut regions = Regions::default();
     let mut parity = Parity { pictures: pictures.len(), ..Parity::default() };
     for picture in pictures {
-        let (maps, _) = extractor.extract(picture)?;
+        let mut maps = extractor.extract(picture)?;
         engine.infer(extractor.input(), &mut regions).context("the exported student does not run")?;
-        let grids = config.grids();
-        let mut level = 0;
-        let features = maps.map(|map| {
-            let shape = [1, BACKBONE_CHANNELS[level], grids[level], grids[level]];
-            level += 1;
-            Tensor::<4>::from_data(burn::tensor::TensorData::new(map, shape), &device)
+        let features: [Tensor<4>; 3] = std::array::from_fn(|level| {
+            let map = std::mem::take(&mut maps[level]);
+            Tensor::from_data(TensorData::new(map, config.map_shape(level, 1)), &device)
         });
         let (pyramid, dense) = student.propose(config, &features);
         parity.add_proposals(config, &dense, &regions);

@@ -151,6 +151,12 @@ fn stock(
         pantry.cutouts.len(),
         pantry.backgrounds.len()
     );
+    tracing::info!(
+        "scenes are made of {} photographs, {} cutouts and {} backgrounds",
+        pantry.photographs.len(),
+        pantry.cutouts.len(),
+        pantry.backgrounds.len()
+    );
     Ok(pantry)
 }
 

@@ -70,6 +70,12 @@ impl StudentConfig {
         STRIDES.map(|stride| self.input_size / stride)
     }
 
+    /// Shape `[N,C,h,w]` of the backbone's maps of one level.
+    pub fn map_shape(&self, level: usize, images: usize) -> [usize; 4] {
+        let grid = self.grids()[level];
+        [images, BACKBONE_CHANNELS[level], grid, grid]
+    }
+
     /// Centres of all cells in input pixels, level by level, row by row.
     pub fn centres_in_input(&self) -> Vec<[f32; 2]> {
         STRIDES

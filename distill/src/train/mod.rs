@@ -30,7 +30,7 @@ use wordsight_detection::{Letterbox, iou};
 use crate::features::Cache;
 use crate::progress;
 use crate::student::roi::Pooling;
-use crate::student::{BACKBONE_CHANNELS, DenseProposals, Student, StudentConfig};
+use crate::student::{DenseProposals, Student, StudentConfig};
 use assign::{Label, Positive, Region};
 pub use checkpoint::Checkpoint;
 
@@ -133,7 +133,8 @@ struct Object {
     annotation: usize,
 }
 
-/// Trains `student` until the configured step, from the checkpoint in `folder` if there is one.
+/// Trains `student` until the configured step, from the checkpoint in `folder` if there is one, and
+/// returns where it stands; the weights are in the folder.
 ///
 /// `words`: text embeddings of the cache's categories, in their order, L2-normalised. `stop` ends
 /// training early, after a checkpoint.
@@ -145,7 +146,7 @@ pub fn train(
     words: &[Vec<f32>],
     folder: &Path,
     stop: &AtomicBool,
-) -> Result<Student> {
+) -> Result<Checkpoint> {
     ensure!(
         cache.manifest.images > 2 * VALIDATION_SCENES,
         "{} scenes are too few to train on",
@@ -205,7 +206,7 @@ pub fn train(
         }
     }
     bar.finish_and_clear();
-    Ok(student)
+    Ok(checkpoint)
 }
 
 /// The scenes of a step: the next `batch` of the epoch's shuffled order.
@@ -244,14 +245,12 @@ impl<'a> Lessons<'a> {
 
     /// Features of scenes, level by level.
     fn features(&self, scenes: &[usize], device: &Device) -> [Tensor<4>; 3] {
-        let grids = self.config.grids();
         std::array::from_fn(|level| {
             let mut values = Vec::new();
             for &scene in scenes {
                 self.cache.read_level(scene, level, &mut values);
             }
-            let shape = [scenes.len(), BACKBONE_CHANNELS[level], grids[level], grids[level]];
-            Tensor::from_data(TensorData::new(values, shape), device)
+            Tensor::from_data(TensorData::new(values, self.config.map_shape(level, scenes.len())), device)
         })
     }
 
@@ -367,10 +366,7 @@ impl<'a> Lessons<'a> {
         regions: &[Vec<Region>],
         embeddings: Tensor<2>,
     ) -> Tensor<1> {
-        let (labels, weights): (Vec<i64>, Vec<f32>) = scenes
-            .iter()
-            .zip(regions)
-            .flat_map(|(&scene, regions)| regions.iter().map(move |region| (scene, region)))
+        let (labels, weights): (Vec<i64>, Vec<f32>) = with_scenes(scenes, regions)
             .map(|(scene, region)| match region.label {
                 Label::Object(object) => (self.objects[scene][object].category as i64 + 1, 1.0),
                 Label::Background => (0, 1.0),
@@ -386,9 +382,7 @@ impl<'a> Lessons<'a> {
     fn image_loss(&self, scenes: &[usize], regions: &[Vec<Region>], embeddings: Tensor<2>) -> Tensor<1> {
         let size = self.config.embedding_size;
         let (mut teacher, mut weights) = (Vec::new(), Vec::new());
-        for (&scene, region) in
-            scenes.iter().zip(regions).flat_map(|(scene, regions)| regions.iter().map(move |r| (scene, r)))
-        {
+        for (scene, region) in with_scenes(scenes, regions) {
             match region.teacher_object {
                 Some(object) => {
                     teacher.extend(self.cache.teacher_embedding(self.objects[scene][object].annotation));
@@ -448,6 +442,15 @@ impl Metrics {
             recall_of_ten: None,
         }
     }
+}
+
+/// Every region with its scene.
+fn with_scenes<'r>(
+    scenes: &'r [usize],
+    regions: &'r [Vec<Region>],
+) -> impl Iterator<Item = (usize, &'r Region)> {
+    let by_scene = scenes.iter().zip(regions);
+    by_scene.flat_map(|(&scene, regions)| regions.iter().map(move |region| (scene, region)))
 }
 
 /// Rows `[n,4]` as boxes.
