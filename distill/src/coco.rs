@@ -32,6 +32,14 @@ pub struct Image {
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
+    /// Whether every object in it is annotated. Ours to the format: where it is not, what a detector
+    /// finds beside the annotated objects may well be one.
+    #[serde(default = "yes")]
+    pub exhaustive: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// One object.

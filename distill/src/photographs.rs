@@ -93,9 +93,21 @@ impl Collection {
         Ok(Self { folder: folder.into(), photographs: file.photos })
     }
 
-    /// All words, base and novel, in the file's order.
+    /// All words, base and novel, in the file's order, each once.
     pub fn words(&self) -> Vec<String> {
-        self.photographs.iter().map(|photograph| photograph.name.clone()).collect()
+        self.words_of(&self.photographs.iter().collect::<Vec<_>>())
+    }
+
+    /// The words of some photographs, in their order, each once: two classes may share a name.
+    pub fn words_of(&self, photographs: &[&Photograph]) -> Vec<String> {
+        let mut seen = std::collections::HashSet::new();
+        let names = photographs.iter().map(|photograph| photograph.name.clone());
+        names.filter(|name| seen.insert(name.clone())).collect()
+    }
+
+    /// All photographs of a split, with and without a box.
+    pub fn of_split(&self, split: Split) -> Vec<&Photograph> {
+        self.photographs.iter().filter(|photograph| photograph.split == split).collect()
     }
 
     /// What training may see: base photographs that are not held out.

@@ -8,10 +8,10 @@ use std::fs;
 use std::path::Path;
 
 use wordsight_distill::photographs::Collection;
-use wordsight_distill::scenes::{self, Settings};
+use wordsight_distill::scenes::{self, Part, Settings};
 
 fn make(collection: &Collection, seed: u64, output: &Path) -> BTreeMap<String, Vec<u8>> {
-    let settings = Settings { count: 15, seed, leave_out: Vec::new() };
+    let settings = Settings { part: Part::Training, count: 15, seed, leave_out: Vec::new() };
     scenes::make(collection, &collection.folder.join("backgrounds"), &settings, output).unwrap();
     let images = fs::read_dir(output.join("images")).unwrap().map(|entry| entry.unwrap().path());
     images
@@ -37,7 +37,7 @@ fn the_same_seed_makes_the_same_bytes_and_another_seed_others() {
 fn novel_and_held_out_words_never_enter_and_every_box_lies_in_its_scene() {
     let folder = tempfile::tempdir().unwrap();
     let collection = support::write_collection(folder.path());
-    let settings = Settings { count: 40, seed: 3, leave_out: Vec::new() };
+    let settings = Settings { part: Part::Training, count: 40, seed: 3, leave_out: Vec::new() };
     let dataset =
         scenes::make(&collection, &folder.path().join("backgrounds"), &settings, &folder.path().join("out"))
             .unwrap();
@@ -63,7 +63,7 @@ fn novel_and_held_out_words_never_enter_and_every_box_lies_in_its_scene() {
 fn a_background_left_out_by_name_is_not_used() {
     let folder = tempfile::tempdir().unwrap();
     let collection = support::write_collection(folder.path());
-    let settings = Settings { count: 1, seed: 1, leave_out: vec!["40".to_owned(), "90".to_owned()] };
+    let settings = Settings { part: Part::Training, count: 1, seed: 1, leave_out: vec!["40".to_owned(), "90".to_owned()] };
     let error =
         scenes::make(&collection, &folder.path().join("backgrounds"), &settings, &folder.path().join("out"))
             .unwrap_err()

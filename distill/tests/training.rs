@@ -44,6 +44,7 @@ fn write_cache(folder: &Path) -> Cache {
             file_name: format!("{id}.jpg"),
             width: SIDE as u32,
             height: SIDE as u32,
+            exhaustive: true,
         });
         let bbox = [x, y, 32.0, 32.0];
         dataset.annotations.push(Annotation {

@@ -57,6 +57,9 @@ enum Command {
         /// How many scenes.
         #[arg(long, default_value_t = 12_000)]
         count: usize,
+        /// Whom for: training, or validation on photographs and words that training never sees.
+        #[arg(long, value_enum, default_value_t = scenes::Part::Training)]
+        part: scenes::Part,
         /// The same seed makes the same bytes.
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -202,8 +205,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
             assemble_standin(&packages, class_names.as_deref(), &output)
         }
         Command::Vocabulary { words, teacher, output } => make_vocabulary(&words, &teacher, &output),
-        Command::Scenes { data, count, seed, leave_out, output } => {
-            make_scenes(&data, scenes::Settings { count, seed, leave_out }, &output)
+        Command::Scenes { data, count, part, seed, leave_out, output } => {
+            make_scenes(&data, scenes::Settings { part, count, seed, leave_out }, &output)
         }
         Command::Precompute { scenes, origin, output } => precompute(&scenes, &origin, &output),
         Command::Train {

@@ -45,12 +45,13 @@ impl Canvas {
         self.kept.push((box_in_scene, category));
     }
 
-    /// Pastes a cutout, scaled, turned, flipped and lit at random, where it does not hide a kept object.
+    /// Pastes a cutout, turned, flipped and lit at random, where it does not hide a kept object. `scale`:
+    /// its longest side as a share of the canvas's shorter one.
     pub fn paste(
         &mut self,
         cutout: &RgbaImage,
         category: u64,
-        scale: std::ops::Range<f32>,
+        scale: f32,
         rng: &mut ChaCha8Rng,
     ) {
         let sprite = random_sprite(cutout, self.picture.dimensions(), scale, rng);
@@ -66,6 +67,30 @@ impl Canvas {
                 return;
             }
         }
+    }
+
+    /// Pastes up to `most` sprites of one cutout side by side, a little apart or overlapping, each
+    /// mirrored, turned and lit by itself; says how many.
+    pub fn paste_row(
+        &mut self,
+        cutout: &RgbaImage,
+        category: u64,
+        scale: f32,
+        most: usize,
+        rng: &mut ChaCha8Rng,
+    ) -> usize {
+        let (width, height) = self.picture.dimensions();
+        let count = rng.random_range(1..=most.clamp(1, 6));
+        let first = random_sprite(cutout, (width, height), scale, rng);
+        let mut x = random_offset(width, first.width(), rng);
+        let y = random_offset(height, first.height(), rng);
+        for _ in 0..count {
+            let sprite = random_sprite(cutout, (width, height), scale, rng);
+            let sway = first.height() as i32 / 8;
+            self.blend(&sprite, x, y + rng.random_range(-sway..=sway), category);
+            x += (sprite.width() as f32 * rng.random_range(0.8..1.2)) as i32;
+        }
+        count
     }
 
     /// The picture and the visible objects: `[x1, y1, x2, y2]` of what is left in sight, and category.
@@ -189,14 +214,14 @@ pub fn random_background(
     view
 }
 
-/// A cutout at a random size, mirrored, turned and lit.
+/// A cutout at a scale of the canvas, mirrored, turned and lit.
 fn random_sprite(
     cutout: &RgbaImage,
     (width, height): (u32, u32),
-    scale: std::ops::Range<f32>,
+    scale: f32,
     rng: &mut ChaCha8Rng,
 ) -> RgbaImage {
-    let side = width.min(height) as f32 * rng.random_range(scale);
+    let side = width.min(height) as f32 * scale;
     let factor = side / cutout.width().max(cutout.height()) as f32;
     let stretch = random_stretch(MOST_STRETCH, rng).sqrt();
     let resized = |length: u32, stretch: f32| ((length as f32 * factor * stretch).round() as u32).max(2);

@@ -1,9 +1,10 @@
 //! Scenes: photographs that training can learn boxes from, made out of few.
 //!
 //! Flows in: a [`Collection`] of labelled photographs with cutouts of their objects, and a folder of
-//! backgrounds. Flows out: JPEG images and a COCO annotation file. Four kinds of scene take turns:
-//! a photograph seen through a random window, the same with cutouts pasted beside its own object
-//! (which keeps its box), a mosaic of four photographs, and cutouts on a background.
+//! backgrounds. Flows out: JPEG images and a COCO annotation file. Kinds of scene take turns: a
+//! photograph seen through a random window, the same with cutouts pasted beside its own object (which
+//! keeps its box), mosaics of four and of nine photographs, and cutouts on a background, from one that
+//! fills it to a dozen that are a few pixels each.
 //!
 //! The surprising thing: every scene has a random generator of its own, seeded by (seed, number), so
 //! scenes are made in parallel and yet byte-identical for a seed, whatever the number of threads.
@@ -11,7 +12,9 @@
 mod compose;
 mod light;
 
+use std::collections::HashMap;
 use std::fs;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -22,7 +25,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use crate::coco::{Annotation, Category, Dataset, Image};
-use crate::photographs::{Collection, Photograph};
+use crate::photographs::{Collection, Photograph, Split};
 use crate::progress;
 use compose::Canvas;
 
@@ -30,20 +33,36 @@ use compose::Canvas;
 const LONGEST_SIDE: u32 = 320;
 /// Shapes of scenes, as cameras and photographs have them (width, height).
 const SHAPES: [(u32, u32); 5] = [(320, 240), (320, 240), (320, 320), (240, 320), (320, 180)];
-/// Cutouts larger than this share of a canvas side are not pasted beside a photograph's own object.
-const COMPANION_SCALE: std::ops::Range<f32> = 0.12..0.45;
-/// Size of a pasted object's longest side relative to the canvas's shorter one.
-const OBJECT_SCALE: std::ops::Range<f32> = 0.15..0.95;
+/// Longest side of a cutout beside a photograph's own object, relative to the canvas's shorter side.
+const COMPANION_SCALE: Range<f32> = 0.06..0.45;
+/// The same on a background, where a few objects lie.
+const OBJECT_SCALE: Range<f32> = 0.15..0.95;
+/// The same where many do.
+const CROWD_SCALE: Range<f32> = 0.05..0.5;
+/// One cutout in so many of a crowd comes as a row of alike ones.
+const ROW_ODDS: f64 = 0.25;
+
+/// Whom scenes are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// Made of what training may see.
+    Training,
+    /// To be tested on: photographs and backgrounds that training never sees, and cutouts of which a
+    /// third are novel words', a third held-out words' and a third training's own.
+    Validation,
+}
 
 /// What to make.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Whom for.
+    pub part: Part,
     /// How many scenes.
     pub count: usize,
     /// The seed that fixes every byte.
     pub seed: u64,
-    /// Backgrounds whose file names start with one of these are left out: pictures that a student
-    /// will be tested on must not teach it that nothing is there.
+    /// Backgrounds whose file names start with one of these are left out of training: pictures that a
+    /// student will be tested on must not teach it that nothing is there. Validation has only these.
     pub leave_out: Vec<String>,
 }
 
@@ -58,23 +77,41 @@ struct Source {
 /// The ingredients, decoded once.
 struct Pantry {
     photographs: Vec<Source>,
-    /// Trimmed RGBA cutouts and their categories.
-    cutouts: Vec<(image::RgbaImage, u64)>,
+    /// Trimmed RGBA cutouts and their categories, in groups that are drawn from equally often.
+    cutouts: Vec<Vec<(image::RgbaImage, u64)>>,
     backgrounds: Vec<RgbImage>,
 }
 
-/// Makes scenes from what training may see of `collection` and writes them to `output`:
-/// `images/NNNNNN.jpg` and `annotations.json`.
+impl Pantry {
+    /// Any cutout: the group first, so that a small one is not drowned.
+    fn cutout(&self, rng: &mut ChaCha8Rng) -> &(image::RgbaImage, u64) {
+        let group = pick(&self.cutouts, rng);
+        pick(group, rng)
+    }
+}
+
+/// Makes scenes out of one part of `collection` and writes them to `output`: `images/NNNNNN.jpg` and
+/// `annotations.json`.
 pub fn make(
     collection: &Collection,
     backgrounds: &Path,
     settings: &Settings,
     output: &Path,
 ) -> Result<Dataset> {
-    let training = collection.training();
+    let (photographs, cutouts, words) = match settings.part {
+        Part::Training => {
+            let training = collection.training();
+            (training.clone(), vec![training], collection.words_of(&collection.training()))
+        }
+        Part::Validation => {
+            let (held_out, novel) = (collection.held_out(), collection.novel());
+            let groups = vec![collection.training(), held_out.clone(), collection.of_split(Split::Novel)];
+            ([held_out, novel].concat(), groups, collection.words())
+        }
+    };
     let categories: Vec<Category> =
-        training.iter().zip(1..).map(|(p, id)| Category { id, name: p.name.clone() }).collect();
-    let pantry = stock(collection, &training, backgrounds, &settings.leave_out)?;
+        words.into_iter().zip(1..).map(|(name, id)| Category { id, name }).collect();
+    let pantry = stock(collection, &photographs, &cutouts, &categories, backgrounds, settings)?;
 
     let images = output.join("images");
     fs::create_dir_all(&images).with_context(|| format!("cannot make the folder {}", images.display()))?;
@@ -82,7 +119,7 @@ pub fn make(
     let made: Vec<(Image, Vec<Placed>)> = (0..settings.count)
         .into_par_iter()
         .map(|number| {
-            let scene = make_one(&pantry, settings.seed, number as u64, &images);
+            let scene = make_one(&pantry, settings, number as u64, &images);
             bar.inc(1);
             scene
         })
@@ -122,39 +159,55 @@ fn assemble(made: Vec<(Image, Vec<Placed>)>, categories: Vec<Category>) -> Datas
 
 fn stock(
     collection: &Collection,
-    training: &[&Photograph],
+    photographs: &[&Photograph],
+    cutouts: &[Vec<&Photograph>],
+    categories: &[Category],
     backgrounds: &Path,
-    leave_out: &[String],
+    settings: &Settings,
 ) -> Result<Pantry> {
+    let ids: HashMap<&str, u64> =
+        categories.iter().map(|category| (category.name.as_str(), category.id)).collect();
+    let category_of = |photograph: &Photograph| {
+        let id = ids.get(photograph.name.as_str()).copied();
+        id.with_context(|| format!("the word {} has no category", photograph.name))
+    };
     let mut pantry = Pantry { photographs: Vec::new(), cutouts: Vec::new(), backgrounds: Vec::new() };
-    for (photograph, category) in training.iter().zip(1..) {
+    for photograph in photographs {
         if let Some(box_in_photograph) = photograph.likely_box() {
             let image = open(&collection.folder.join(&photograph.file))?.to_rgb8();
-            pantry.photographs.push(Source { image, box_in_photograph, category });
-        }
-        if let Some(cutout) = &photograph.cutout {
-            let cutout = open(&collection.folder.join(cutout))?.to_rgba8();
-            pantry.cutouts.push((compose::trim(&cutout), category));
+            pantry.photographs.push(Source { image, box_in_photograph, category: category_of(photograph)? });
         }
     }
-    let left_out = |path: &Path| {
+    for group in cutouts {
+        let mut trimmed = Vec::new();
+        for photograph in group {
+            if let Some(cutout) = &photograph.cutout {
+                let cutout = open(&collection.folder.join(cutout))?.to_rgba8();
+                trimmed.push((compose::trim(&cutout), category_of(photograph)?));
+            }
+        }
+        pantry.cutouts.push(trimmed);
+    }
+    let kept_from_training = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        leave_out.iter().any(|prefix| name.starts_with(prefix))
+        settings.leave_out.iter().any(|prefix| name.starts_with(prefix))
     };
-    for path in files_in(backgrounds)?.into_iter().filter(|path| !left_out(path)) {
+    let for_validation = settings.part == Part::Validation;
+    for path in files_in(backgrounds)?.into_iter().filter(|path| kept_from_training(path) == for_validation) {
         pantry.backgrounds.push(open(&path)?.to_rgb8());
     }
+    let cutouts = pantry.cutouts.iter().map(Vec::len);
     ensure!(
-        !(pantry.photographs.is_empty() || pantry.cutouts.is_empty() || pantry.backgrounds.is_empty()),
-        "scenes need photographs with a box, cutouts and backgrounds; found {}, {} and {}",
+        !(pantry.photographs.is_empty() || cutouts.clone().any(|n| n == 0) || pantry.backgrounds.is_empty()),
+        "scenes need photographs with a box, cutouts and backgrounds; found {}, {:?} and {}",
         pantry.photographs.len(),
-        pantry.cutouts.len(),
+        cutouts.collect::<Vec<_>>(),
         pantry.backgrounds.len()
     );
     tracing::info!(
-        "scenes are made of {} photographs, {} cutouts and {} backgrounds",
+        "scenes are made of {} photographs, {:?} cutouts and {} backgrounds",
         pantry.photographs.len(),
-        pantry.cutouts.len(),
+        cutouts.collect::<Vec<_>>(),
         pantry.backgrounds.len()
     );
     Ok(pantry)
@@ -173,14 +226,22 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn make_one(pantry: &Pantry, seed: u64, number: u64, folder: &Path) -> Result<(Image, Vec<Placed>)> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+fn make_one(
+    pantry: &Pantry,
+    settings: &Settings,
+    number: u64,
+    folder: &Path,
+) -> Result<(Image, Vec<Placed>)> {
+    let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
     rng.set_stream(number);
-    let (mut picture, objects) = match number % 6 {
-        0 | 1 => photograph_scene(pantry, 0, &mut rng),
-        2 => photograph_scene(pantry, 2, &mut rng),
-        3 => mosaic_scene(pantry, &mut rng),
-        _ => background_scene(pantry, &mut rng),
+    // Beside its own object a photograph shows things that nobody annotated.
+    let (exhaustive, (mut picture, objects)) = match number % 8 {
+        0 | 1 => (false, photograph_scene(pantry, 0, &mut rng)),
+        2 => (false, photograph_scene(pantry, 6, &mut rng)),
+        3 => (false, mosaic_scene(pantry, 2, &mut rng)),
+        4 => (false, mosaic_scene(pantry, 3, &mut rng)),
+        5 => (true, background_scene(pantry, 1..=5, OBJECT_SCALE, &mut rng)),
+        _ => (true, background_scene(pantry, 4..=14, CROWD_SCALE, &mut rng)),
     };
     light::disturb(&mut picture, &mut rng);
 
@@ -192,7 +253,8 @@ fn make_one(pantry: &Pantry, seed: u64, number: u64, folder: &Path) -> Result<(I
     image::codecs::jpeg::JpegEncoder::new_with_quality(std::io::BufWriter::new(file), quality)
         .encode_image(&picture)
         .with_context(|| format!("cannot write the scene {}; is the disk full?", path.display()))?;
-    let image = Image { id: number + 1, file_name, width: picture.width(), height: picture.height() };
+    let (width, height) = picture.dimensions();
+    let image = Image { id: number + 1, file_name, width, height, exhaustive };
     Ok((image, objects))
 }
 
@@ -206,8 +268,8 @@ fn photograph_scene(pantry: &Pantry, companions: usize, rng: &mut ChaCha8Rng) ->
     canvas.keep(box_in_scene, source.category);
     let most = rng.random_range(0..=companions);
     for _ in 0..most {
-        let (cutout, category) = pick(&pantry.cutouts, rng);
-        canvas.paste(cutout, *category, COMPANION_SCALE, rng);
+        let (cutout, category) = pantry.cutout(rng);
+        canvas.paste(cutout, *category, random_scale(COMPANION_SCALE, rng), rng);
     }
     finish(canvas)
 }
@@ -221,36 +283,60 @@ fn stretched_size([left, top, right, bottom]: [u32; 4], rng: &mut ChaCha8Rng) ->
     (scaled(width), scaled(height))
 }
 
-/// Four photographs in the quarters of one picture (YOLOv4, Bochkovskiy et al., 2020): smaller objects,
-/// and several of them, in natural surroundings.
-fn mosaic_scene(pantry: &Pantry, rng: &mut ChaCha8Rng) -> (RgbImage, Vec<Placed>) {
+/// Photographs in `side` rows and columns of one picture (YOLOv4, Bochkovskiy et al., 2020): smaller
+/// objects, and several of them, in natural surroundings.
+fn mosaic_scene(pantry: &Pantry, side: u32, rng: &mut ChaCha8Rng) -> (RgbImage, Vec<Placed>) {
     let mut picture = RgbImage::new(LONGEST_SIDE, LONGEST_SIDE);
-    let mut middle = || rng.random_range(LONGEST_SIDE / 3..=LONGEST_SIDE * 2 / 3);
-    let (split_x, split_y) = (middle(), middle());
+    let pitch = LONGEST_SIDE / side;
+    let mut splits = || -> Vec<u32> {
+        let inner = (1..side).map(|line| line * pitch + rng.random_range(0..=pitch / 2) - pitch / 4);
+        std::iter::once(0).chain(inner).chain([LONGEST_SIDE]).collect()
+    };
+    let (columns, rows) = (splits(), splits());
     let mut objects = Vec::new();
-    for (left, right) in [(0, split_x), (split_x, LONGEST_SIDE)] {
-        for (top, bottom) in [(0, split_y), (split_y, LONGEST_SIDE)] {
+    for (left, right) in columns.iter().zip(&columns[1..]) {
+        for (top, bottom) in rows.iter().zip(&rows[1..]) {
             let Source { image, box_in_photograph, category } = pick(&pantry.photographs, rng);
             let window = compose::random_window(image, *box_in_photograph, rng);
             let size = (right - left, bottom - top);
             let (view, [x1, y1, x2, y2]) = compose::show(image, *box_in_photograph, window, size, rng);
-            image::imageops::replace(&mut picture, &view, i64::from(left), i64::from(top));
-            let (dx, dy) = (left as f32, top as f32);
+            image::imageops::replace(&mut picture, &view, i64::from(*left), i64::from(*top));
+            let (dx, dy) = (*left as f32, *top as f32);
             objects.push(Placed { box_in_scene: [x1 + dx, y1 + dy, x2 + dx, y2 + dy], category: *category });
         }
     }
     (picture, objects)
 }
 
-/// One to five cutouts on a background.
-fn background_scene(pantry: &Pantry, rng: &mut ChaCha8Rng) -> (RgbImage, Vec<Placed>) {
+/// Cutouts on a background. In a crowd some come as rows: things of one kind often stand side by side,
+/// and a detector must learn where one ends.
+fn background_scene(
+    pantry: &Pantry,
+    count: RangeInclusive<usize>,
+    scales: Range<f32>,
+    rng: &mut ChaCha8Rng,
+) -> (RgbImage, Vec<Placed>) {
     let shape = *SHAPES.choose(rng).unwrap_or(&SHAPES[0]);
     let mut canvas = Canvas::new(compose::random_background(pick(&pantry.backgrounds, rng), shape, rng));
-    for _ in 0..rng.random_range(1..=5) {
-        let (cutout, category) = pick(&pantry.cutouts, rng);
-        canvas.paste(cutout, *category, OBJECT_SCALE, rng);
+    let crowd = *count.start() > 1;
+    let most = rng.random_range(count);
+    let mut pasted = 0;
+    while pasted < most {
+        let (cutout, category) = pantry.cutout(rng);
+        let scale = random_scale(scales.clone(), rng);
+        if crowd && rng.random_bool(ROW_ODDS) {
+            pasted += canvas.paste_row(cutout, *category, scale.min(0.3), most - pasted, rng);
+        } else {
+            canvas.paste(cutout, *category, scale, rng);
+            pasted += 1;
+        }
     }
     finish(canvas)
+}
+
+/// A scale whose logarithm is uniform: as many between 1/16 and 1/8 as between 1/4 and 1/2.
+fn random_scale(range: Range<f32>, rng: &mut ChaCha8Rng) -> f32 {
+    rng.random_range(range.start.ln()..range.end.ln()).exp()
 }
 
 fn finish(canvas: Canvas) -> (RgbImage, Vec<Placed>) {
@@ -260,7 +346,7 @@ fn finish(canvas: Canvas) -> (RgbImage, Vec<Placed>) {
     (picture, objects)
 }
 
-/// One of `items`, which the pantry has checked not to be empty.
+/// One of `items`, which `stock` has checked not to be empty.
 fn pick<'a, T>(items: &'a [T], rng: &mut ChaCha8Rng) -> &'a T {
     &items[rng.random_range(0..items.len())]
 }
