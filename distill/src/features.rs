@@ -127,7 +127,7 @@ pub struct Cache {
     pub dataset: Dataset,
     config: StudentConfig,
     features: Mmap,
-    teacher: Mmap,
+    teacher: Option<Mmap>,
 }
 
 impl Cache {
@@ -144,7 +144,7 @@ impl Cache {
         let dataset = Dataset::load(&folder.join("annotations.json"))?;
         let features = map_file(&folder.join("features.f16"), manifest.images * feature_row(&config) * 2)?;
         let teacher =
-            map_file(&folder.join("teacher.f16"), manifest.annotations * manifest.embedding_size * 2)?;
+            map_file(&folder.join("teacher.f16"), manifest.annotations * manifest.embedding_size * 2).ok();
         Ok(Self { manifest, dataset, config, features, teacher })
     }
 
@@ -159,7 +159,9 @@ impl Cache {
     pub fn teacher_embedding(&self, index: usize) -> Vec<f32> {
         let size = self.manifest.embedding_size;
         let mut embedding = Vec::with_capacity(size);
-        extend_widened(&self.teacher, index * size, size, &mut embedding);
+        if let Some(teacher) = &self.teacher {
+            extend_widened(teacher, index * size, size, &mut embedding);
+        }
         embedding
     }
 }

@@ -104,9 +104,12 @@ enum Command {
         /// Weight of the ViLD-image loss (the paper's w).
         #[arg(long, default_value_t = TrainConfig::default().image_weight)]
         image_weight: f32,
-        /// Start from the weights of another training, in this folder.
+        /// Start from the weights of another training, in this folder, or of an exported student.
         #[arg(long)]
         start_from: Option<PathBuf>,
+        /// What changes; the rest of the student stays as it is.
+        #[arg(long, value_enum, default_value_t = TrainConfig::default().learn)]
+        learn: train::Learn,
         /// Folder for checkpoints, metrics and their plot.
         #[arg(long, short)]
         output: PathBuf,
@@ -218,9 +221,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
             text_weight,
             image_weight,
             start_from,
+            learn,
             output,
         } => {
             let config = TrainConfig {
+                learn,
                 steps,
                 learning_rate,
                 weight_decay,
@@ -308,8 +313,10 @@ fn train_student(
         teacher.id()
     );
     let (mut student, student_config, _) = origin.student(&mut teacher)?;
-    if let Some(folder) = start_from {
-        (student, _) = Checkpoint::finished(folder, student)?;
+    match start_from {
+        Some(file) if file.is_file() => student = export::read_student(file, student)?,
+        Some(folder) => (student, _) = Checkpoint::finished(folder, student)?,
+        None => {}
     }
     let names: Vec<String> = cache.dataset.categories.iter().map(|category| category.name.clone()).collect();
     let words = start::embed_names(&names, &mut teacher)?;

@@ -8,6 +8,7 @@
 //! neighbours are suppressed by a 3x3 maximum, so TensorRT compiles the file as it is.
 
 mod pooling;
+mod reading;
 
 use std::path::Path;
 
@@ -24,6 +25,7 @@ use wordsight_teacher::efficientnet::Weights;
 
 use crate::features::{FeatureExtractor, add_backbone};
 use crate::student::roi::Pooling;
+pub use reading::read_student;
 use crate::student::{DenseProposals, LOG_DISTANCE_BOUNDS, NORM_EPSILON, Student, StudentConfig};
 
 /// What scoring must know of a student besides its graph.

@@ -12,6 +12,8 @@ use crate::student::Student;
 
 /// The weights in a checkpoint.
 const STUDENT: &str = "student.bpk";
+/// Their moving average: what is validated and exported.
+const AVERAGED: &str = "averaged.bpk";
 /// The optimiser's state in a checkpoint.
 const OPTIMIZER: &str = "optimizer.bpk";
 
@@ -50,7 +52,7 @@ impl Checkpoint {
             format!("there is no checkpoint in {}; run `wordsight-distill train`", folder.display())
         })?;
         let checkpoint = Self::read(&current)?;
-        Ok((student.load(&current.join(STUDENT))?, checkpoint))
+        Ok((student.load(&current.join(AVERAGED))?, checkpoint))
     }
 
     /// What the student's metadata say of its training.
@@ -59,19 +61,20 @@ impl Checkpoint {
         Ok(serde_json::json!({ "steps": self.step, "config": self.config, "last": last }))
     }
 
-    /// The checkpoint's weights and optimiser state.
+    /// The checkpoint's weights, their moving average and the optimiser's state.
     pub fn restore(
         &self,
         folder: &Path,
         student: Student,
         optimizer: ModuleOptimizer,
-    ) -> Result<(Student, ModuleOptimizer)> {
+    ) -> Result<(Student, Student, ModuleOptimizer)> {
         let current = current(folder).context("the checkpoint vanished")?;
+        let averaged = student.clone().load(&current.join(AVERAGED))?;
         let student = student.load(&current.join(STUDENT))?;
         let path = current.join(OPTIMIZER);
         let optimizer =
             optimizer.load(&path).map_err(|error| anyhow!("cannot read {}: {error}", path.display()))?;
-        Ok((student, optimizer))
+        Ok((student, averaged, optimizer))
     }
 
     fn read(folder: &Path) -> Result<Self> {
@@ -81,7 +84,13 @@ impl Checkpoint {
     }
 
     /// Writes a checkpoint beside the old one, then takes its place.
-    pub fn save(&self, folder: &Path, student: &Student, optimizer: &ModuleOptimizer) -> Result<()> {
+    pub fn save(
+        &self,
+        folder: &Path,
+        student: &Student,
+        averaged: &Student,
+        optimizer: &ModuleOptimizer,
+    ) -> Result<()> {
         let partial = folder.join("checkpoint.partial");
         let context = || format!("cannot write the checkpoint in {}; is the disk full?", folder.display());
         if partial.exists() {
@@ -89,6 +98,7 @@ impl Checkpoint {
         }
         fs::create_dir_all(&partial).with_context(context)?;
         student.save(&partial.join(STUDENT))?;
+        averaged.save(&partial.join(AVERAGED))?;
         optimizer.save(partial.join(OPTIMIZER)).map_err(|error| anyhow!("{error}")).with_context(context)?;
         fs::write(partial.join("state.json"), serde_json::to_string_pretty(self)?).with_context(context)?;
 

@@ -7,11 +7,13 @@ use burn::tensor::{Bool, Int, Tensor, TensorData};
 const EMPTY_CELL_WEIGHT: f32 = 0.75;
 
 /// Varifocal loss: cross entropy of objectness logits `[cells]` against targets in 0..1; cells with a
-/// target weigh it, empty cells weigh what they wrongly claim. Summed, then divided by the targets' sum.
-pub fn objectness(logits: Tensor<1>, targets: Tensor<1>) -> Tensor<1> {
+/// target weigh it, empty cells weigh what they wrongly claim times `trust` (0..1: how sure it is that
+/// they are empty). Summed, then divided by the targets' sum.
+pub fn objectness(logits: Tensor<1>, targets: Tensor<1>, trust: Tensor<1>) -> Tensor<1> {
     let claimed = sigmoid(logits.clone()).detach();
     let empty: Tensor<1, Bool> = targets.clone().lower_equal_scalar(0.0);
-    let weights = targets.clone().mask_where(empty, claimed.powi_scalar(2).mul_scalar(EMPTY_CELL_WEIGHT));
+    let wrong = claimed.powi_scalar(2).mul_scalar(EMPTY_CELL_WEIGHT) * trust;
+    let weights = targets.clone().mask_where(empty, wrong);
     // max(x, 0) - x t + ln(1 + e^-|x|): cross entropy that does not overflow.
     let softplus = logits.clone().abs().neg().exp().add_scalar(1.0).log();
     let entropy = logits.clone().clamp_min(0.0) - logits * targets.clone() + softplus;
@@ -91,12 +93,16 @@ mod tests {
     fn objectness_loss_is_least_where_the_logit_says_the_target() {
         let device = Device::flex();
         let loss = |logit: f32, target: f32| {
-            value(objectness(Tensor::from_data([logit], &device), Tensor::from_data([target], &device)))
+            let one = |x: f32| Tensor::<1>::from_data([x], &device);
+            value(objectness(one(logit), one(target), one(1.0)))
         };
         let logit = (0.7_f32 / 0.3).ln();
         assert!(loss(logit, 0.7) < loss(logit + 0.5, 0.7));
         assert!(loss(logit, 0.7) < loss(logit - 0.5, 0.7));
         assert!(loss(-8.0, 0.0) < 1e-6 && loss(3.0, 0.0) > 1.0);
+        let one = |x: f32| Tensor::<1>::from_data([x], &device);
+        let doubted = value(objectness(one(3.0), one(0.0), one(0.25)));
+        assert!((doubted - 0.25 * loss(3.0, 0.0)).abs() < 1e-6, "{doubted}");
     }
 
     #[test]

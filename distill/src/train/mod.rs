@@ -8,6 +8,7 @@
 //! what an uninterrupted one would have seen.
 
 mod assign;
+mod average;
 mod checkpoint;
 pub mod losses;
 mod plot;
@@ -32,6 +33,7 @@ use crate::progress;
 use crate::student::roi::Pooling;
 use crate::student::{DenseProposals, Student, StudentConfig};
 use assign::{Label, Positive, Region};
+use average::Average;
 pub use checkpoint::Checkpoint;
 
 /// Scenes at the end of the cache that training does not see.
@@ -43,9 +45,23 @@ const LIKED_PROPOSALS: usize = 32;
 /// Steps between two lines of metrics.
 const METRICS_EVERY: usize = 25;
 
+/// What a training changes; the rest of the student stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Learn {
+    /// Everything at once.
+    All,
+    /// The pyramid and the proposal head: where things are.
+    Proposals,
+    /// The region head: what they are.
+    Regions,
+}
+
 /// How to train.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainConfig {
+    /// What changes.
+    pub learn: Learn,
     /// Steps in all.
     pub steps: usize,
     /// Scenes a step.
@@ -64,6 +80,10 @@ pub struct TrainConfig {
     pub image_weight: f32,
     /// Temperature of the text loss.
     pub temperature: f32,
+    /// Weight of empty cells in scenes that are not exhaustively annotated, 0 to 1.
+    pub doubtful_weight: f32,
+    /// What a step leaves of the weights' moving average.
+    pub average_decay: f32,
     /// Seed of everything random.
     pub seed: u64,
     /// Steps between two checkpoints.
@@ -73,6 +93,7 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
+            learn: Learn::All,
             steps: 3500,
             batch: 16,
             learning_rate: 1e-3,
@@ -82,6 +103,8 @@ impl Default for TrainConfig {
             text_weight: 0.2,
             image_weight: 0.5,
             temperature: 0.01,
+            doubtful_weight: 0.4,
+            average_decay: 0.998,
             seed: 1,
             checkpoint_every: 250,
         }
@@ -114,6 +137,8 @@ pub struct Metrics {
     pub image: f32,
     /// Share of validation objects covered with IoU >= 0.5 by the ten best proposals, where measured.
     pub recall_of_ten: Option<f32>,
+    /// Share covered by all proposals, averaged over IoUs from 0.5 to 0.95 (COCO's AR@100), where measured.
+    pub average_recall: Option<f32>,
 }
 
 /// The scenes as training reads them.
@@ -164,8 +189,11 @@ pub fn train(
         .with_grad_clipping(Some(GradientClippingConfig::Norm(5.0)))
         .init();
     let mut checkpoint = Checkpoint::resume(folder, config)?;
+    let mut average = Average::new(&student, config.average_decay);
     if checkpoint.step > 0 {
-        (student, optimizer) = checkpoint.restore(folder, student, optimizer)?;
+        let averaged;
+        (student, averaged, optimizer) = checkpoint.restore(folder, student, optimizer)?;
+        average = Average::new(&averaged, config.average_decay);
         tracing::info!(step = checkpoint.step, "resumed");
     }
 
@@ -181,6 +209,7 @@ pub fn train(
         let (loss, parts) = lessons.loss(&student, config, &words, &scenes, &mut rng, &device);
         let gradients = GradientsParams::from_grads(loss.backward(), &student);
         student = optimizer.step(config.learning_rate_at(step), student, gradients);
+        average.add(&student, step);
         checkpoint.step += 1;
 
         sums.add(&parts);
@@ -192,14 +221,17 @@ pub fn train(
                 "obj {:.2} box {:.2} img {:.2}",
                 line.objectness, line.boxes, line.image
             ));
-            if save {
-                line.recall_of_ten = Some(lessons.validate(&student, training_scenes));
+            let averaged = save.then(|| average.student(&student));
+            if let Some(averaged) = &averaged {
+                let recall = lessons.validate(averaged, training_scenes);
+                (line.recall_of_ten, line.average_recall) = (Some(recall.of_ten), Some(recall.average));
+                tracing::info!(step = checkpoint.step, of_ten = recall.of_ten, average = recall.average);
             }
             checkpoint.metrics.push(line);
-        }
-        if save {
-            checkpoint.save(folder, &student, &optimizer)?;
-            plot::draw(&checkpoint.metrics, &folder.join("training.svg"))?;
+            if let Some(averaged) = averaged {
+                checkpoint.save(folder, &student, &averaged, &optimizer)?;
+                plot::draw(&checkpoint.metrics, &folder.join("training.svg"))?;
+            }
         }
         if last {
             break;
@@ -270,7 +302,16 @@ impl<'a> Lessons<'a> {
     ) -> (Tensor<1>, Metrics) {
         let features = self.features(scenes, device);
         let (maps, dense) = student.propose(self.config, &features);
-        let (objectness, boxes) = self.proposal_losses(&dense, scenes, device);
+        let (objectness, boxes) = self.proposal_losses(config, &dense, scenes, device);
+        let mut parts = Metrics {
+            objectness: objectness.clone().into_scalar(),
+            boxes: boxes.clone().into_scalar(),
+            ..Metrics::default()
+        };
+        let loss = objectness + boxes.mul_scalar(config.box_weight);
+        if config.learn == Learn::Proposals {
+            return (loss, parts);
+        }
 
         let regions = self.regions(&dense, scenes, rng);
         let boxes_in_input: Vec<Vec<[f32; 4]>> = regions
@@ -282,23 +323,13 @@ impl<'a> Lessons<'a> {
         let flat = |embeddings: Tensor<3>| embeddings.flatten::<2>(0, 1);
         let text = self.text_loss(student, config, words, scenes, &regions, flat(embeddings.text));
         let image = self.image_loss(scenes, &regions, flat(embeddings.image));
-
-        let parts = Metrics {
-            objectness: objectness.clone().into_scalar(),
-            boxes: boxes.clone().into_scalar(),
-            text: text.clone().into_scalar(),
-            image: image.clone().into_scalar(),
-            ..Metrics::default()
-        };
-        let loss = objectness
-            + boxes.mul_scalar(config.box_weight)
-            + text.mul_scalar(config.text_weight)
-            + image.mul_scalar(config.image_weight);
-        (loss, parts)
+        (parts.text, parts.image) = (text.clone().into_scalar(), image.clone().into_scalar());
+        (loss + text.mul_scalar(config.text_weight) + image.mul_scalar(config.image_weight), parts)
     }
 
     fn proposal_losses(
         &self,
+        config: &TrainConfig,
         dense: &DenseProposals,
         scenes: &[usize],
         device: &Device,
@@ -309,10 +340,13 @@ impl<'a> Lessons<'a> {
             burn::tensor::activation::sigmoid(dense.logits.clone()).into_data().iter().collect();
         let boxes = corner_boxes(dense.boxes_in_input.clone().flatten(0, 1));
         let mut targets = vec![0.0; images * cells];
+        let mut trust = Vec::with_capacity(images * cells);
         let (mut places, mut objects, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for (image, &scene) in scenes.iter().enumerate() {
             let own = image * cells..(image + 1) * cells;
             let truth = self.boxes_of(scene);
+            let sure = self.cache.dataset.images[scene].exhaustive;
+            trust.extend(std::iter::repeat_n(if sure { 1.0 } else { config.doubtful_weight }, cells));
             for Positive { cell, object, target } in
                 assign::assign(&centres, &objectness[own.clone()], &boxes[own], &truth)
             {
@@ -323,7 +357,8 @@ impl<'a> Lessons<'a> {
             }
         }
         let targets = Tensor::<1>::from_data(targets.as_slice(), device);
-        let objectness = losses::objectness(dense.logits.clone().flatten(0, 1), targets);
+        let trust = Tensor::<1>::from_data(trust.as_slice(), device);
+        let objectness = losses::objectness(dense.logits.clone().flatten(0, 1), targets, trust);
         if places.is_empty() {
             return (objectness.clone(), objectness.zeros_like());
         }
@@ -399,10 +434,10 @@ impl<'a> Lessons<'a> {
         losses::image(embeddings, teacher, Tensor::<1>::from_data(weights.as_slice(), &device))
     }
 
-    /// Share of the validation scenes' objects that the ten best proposals cover with IoU >= 0.5.
-    fn validate(&self, student: &Student, first: usize) -> f32 {
+    /// How many of the validation scenes' objects the proposals cover.
+    fn validate(&self, student: &Student, first: usize) -> Recall {
         let student = student.valid();
-        let (mut covered, mut objects) = (0, 0);
+        let (mut of_ten, mut average, mut objects) = (0.0, 0.0, 0);
         let scenes: Vec<usize> = (first..self.cache.manifest.images).collect();
         for scenes in scenes.chunks(20) {
             let features = self.features(scenes, &Device::flex());
@@ -410,14 +445,27 @@ impl<'a> Lessons<'a> {
             let best = corner_boxes(dense.best(self.config).1.flatten(0, 1));
             for (&scene, proposals) in scenes.iter().zip(best.chunks_exact(self.config.proposals)) {
                 for object in self.boxes_of(scene) {
+                    let closest = |proposals: &[[f32; 4]]| {
+                        proposals.iter().map(|&proposal| iou(proposal, object)).fold(0.0, f32::max)
+                    };
                     objects += 1;
-                    covered +=
-                        usize::from(proposals[..10].iter().any(|&proposal| iou(proposal, object) >= 0.5));
+                    of_ten += f32::from(u8::from(closest(&proposals[..10]) >= 0.5));
+                    let overlap = closest(proposals);
+                    average += (0..10).filter(|step| overlap >= 0.5 + 0.05 * *step as f32).count() as f32 / 10.0;
                 }
             }
         }
-        covered as f32 / objects.max(1) as f32
+        let count = objects.max(1) as f32;
+        Recall { of_ten: of_ten / count, average: average / count }
     }
+}
+
+/// Shares of objects covered.
+struct Recall {
+    /// By one of the ten best proposals, with IoU >= 0.5.
+    of_ten: f32,
+    /// By any proposal, averaged over IoUs from 0.5 to 0.95.
+    average: f32,
 }
 
 impl Metrics {
@@ -440,6 +488,7 @@ impl Metrics {
             text: self.text / count,
             image: self.image / count,
             recall_of_ten: None,
+            average_recall: None,
         }
     }
 }
