@@ -20,7 +20,7 @@ pub mod words;
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use serde::Deserialize;
@@ -42,6 +42,8 @@ const LAYOUT: [&str; 5] = [
 ];
 /// Of these, the ones that the identity is computed from.
 const IDENTITY: [&str; 3] = ["onnx/vision_model.onnx", "onnx/text_model.onnx", "tokenizer.json"];
+/// A caption to measure embeddings by: Optimum's exports leave their size open.
+const PROBE: &str = "a";
 /// Hexadecimal digits of the hash in an id.
 const ID_DIGITS: usize = 12;
 
@@ -59,9 +61,7 @@ struct Config {
     #[serde(rename = "_name_or_path")]
     name_or_path: Option<String>,
     model_type: Option<String>,
-    projection_dim: Option<usize>,
-    #[serde(default)]
-    text_config: TextConfig,
+    text_config: Option<TextConfig>,
     /// Only a stand-in's: see [`standin`].
     sources_sha256: Option<String>,
 }
@@ -84,23 +84,23 @@ impl Teacher {
             return Err(TeacherError::Missing { directory: directory.into(), file });
         }
         let config_path = directory.join("config.json");
-        let config: Config = read_json(&config_path)?;
-        let text = TextTower::open(directory, config.text_config, threads)?;
-        let vision = VisionTower::open(directory, threads)?;
-        let sizes = (text.stated_size(), vision.stated_size());
-        if let (Some(text), Some(image)) = sizes
-            && text != image
-        {
-            let problem =
-                format!("the text model's embeddings have {text} numbers and the vision model's {image}");
+        let mut config: Config = read_json(&config_path)?;
+        let mut text = TextTower::open(directory, config.text_config.take().unwrap_or_default(), threads)?;
+        let mut vision = VisionTower::open(directory, threads)?;
+        let embedding_size = match text.stated_size() {
+            Some(size) => size,
+            None => text.embed(&[PROBE.to_owned()])?.concat().len(),
+        };
+        let of_images = match vision.stated_size() {
+            Some(size) => size,
+            None => vision.embed(&RgbImage::new(1, 1), &[[0.0, 0.0, 1.0, 1.0]])?.concat().len(),
+        };
+        if embedding_size != of_images {
+            let problem = format!(
+                "the text model's embeddings have {embedding_size} numbers and the vision model's {of_images}"
+            );
             return Err(TeacherError::unusable(directory, problem));
         }
-        let embedding_size = sizes.0.or(sizes.1).or(config.projection_dim).ok_or_else(|| {
-            TeacherError::unusable(
-                &config_path,
-                "neither it nor the models say the embeddings' size".to_owned(),
-            )
-        })?;
         Ok(Self { id: identity(directory, &config)?, embedding_size, text, vision })
     }
 
@@ -121,6 +121,16 @@ impl Teacher {
     /// When the tokenizer or the model fails.
     pub fn embed_texts(&mut self, texts: &[String]) -> Result<Vec<Vec<f32>>, TeacherError> {
         self.text.embed(texts)
+    }
+
+    /// The tokens that the text model is given for a caption on its own, to see what is left of a long one: begin and
+    /// end included, cut to the model's length with the end kept, and padded to that length where the model takes no
+    /// attention mask.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn tokens(&self, text: &str) -> Result<Vec<i64>, TeacherError> {
+        self.text.tokens(text)
     }
 
     /// A word and its synonyms to one embedding of length 1: the mean over the prompts for each name, then over the
@@ -201,12 +211,34 @@ fn identity(directory: &Path, config: &Config) -> Result<String, TeacherError> {
 
 fn digest_of_files(directory: &Path) -> Result<String, TeacherError> {
     let mut digest = Sha256::new();
-    for file in IDENTITY {
-        let path = directory.join(file);
+    let mut paths: Vec<PathBuf> = IDENTITY.into_iter().map(|file| directory.join(file)).collect();
+    paths.extend(weights_beside_models(directory)?);
+    for path in paths {
         let copied = fs::File::open(&path).and_then(|mut file| io::copy(&mut file, &mut digest));
         copied.map_err(|source| TeacherError::unreadable(&path, source))?;
     }
     Ok(hex_digest(digest))
+}
+
+/// Files in which a large export keeps its weights, such as `vision_model.onnx_data`: without them, two trainings of
+/// one architecture would be one teacher.
+fn weights_beside_models(directory: &Path) -> Result<Vec<PathBuf>, TeacherError> {
+    let folder = directory.join("onnx");
+    let unreadable = |source| TeacherError::unreadable(&folder, source);
+    let is_beside = |name: &str| {
+        ["vision_model.onnx", "text_model.onnx"]
+            .into_iter()
+            .any(|model| name.strip_prefix(model).is_some_and(|rest| rest.contains("data")))
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.file_name().and_then(|name| name.to_str()).is_some_and(is_beside) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 pub(crate) fn hex_digest(digest: Sha256) -> String {

@@ -101,7 +101,7 @@ fn refuse_to_replace_others(output: &Path) -> Result<(), TeacherError> {
 
 /// `[classes, D]`: each name's direction, from the same prompts that words get by default.
 fn embed_class_names(directory: &Path, names: &[String]) -> Result<Vec<Vec<f32>>, TeacherError> {
-    let config = TextConfig { max_position_embeddings: Some(LONGEST_CAPTION) };
+    let config = TextConfig { max_position_embeddings: Some(LONGEST_CAPTION), ..TextConfig::default() };
     let mut tower = TextTower::open(directory, config, 0)?;
     let captions: Vec<String> = names
         .iter()

@@ -2,7 +2,8 @@
 //!
 //! Flows in: captions. Flows out: the rows of the model's text output, L2-normalised whether or not the export does
 //! it. The surprising thing is the padding: with an attention mask, a batch is padded to its longest caption; without
-//! one (SigLIP), padding is part of what the model was trained on, and every caption is padded to the model's length.
+//! one, every caption is padded to the model's length, because SigLIP was trained on the padding and pools its last
+//! token. CLIP's exports have no mask either and read no padding, for which this costs time and changes nothing.
 
 use std::path::Path;
 
@@ -14,8 +15,12 @@ use crate::error::{TeacherError, read_json};
 
 /// Captions a batch: keeps the memory small and the processor busy.
 const BATCH: usize = 32;
-/// Tokens that a caption may have where the export doesn't say.
-const USUAL_LENGTH: usize = 77;
+/// Tokens that a caption may have where the export doesn't say: CLIP's default and SigLIP's. Files that
+/// `save_pretrained` wrote leave a default out.
+const CLIP_LENGTH: usize = 77;
+const SIGLIP_LENGTH: usize = 64;
+/// From here on a tokenizer's length is transformers' way to say that it has none (it writes 1e30).
+const NO_LENGTH: f64 = 1e6;
 
 /// Names that exports give the output, best first.
 const OUTPUTS: [&str; 2] = ["text_embeds", "pooler_output"];
@@ -31,9 +36,17 @@ pub(crate) struct TextTower {
     has_segments: bool,
 }
 
+/// A batch of captions as the model takes them, row-major.
+struct Tokens {
+    length: usize,
+    ids: Vec<i64>,
+    mask: Vec<i64>,
+}
+
 /// What the tower needs to know that the model and the tokenizer don't say.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(crate) struct TextConfig {
+    pub(crate) model_type: Option<String>,
     /// The longest caption, in tokens, begin and end included.
     pub(crate) max_position_embeddings: Option<usize>,
 }
@@ -42,6 +55,8 @@ pub(crate) struct TextConfig {
 #[derive(Default, Deserialize)]
 struct TokenizerConfig {
     pad_token: Option<TokenText>,
+    /// A float, because 1e30 is among its values.
+    model_max_length: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -63,9 +78,18 @@ impl TextTower {
         let output = output_named(&session, &OUTPUTS, &model)?;
         let has = |name: &str| session.inputs().iter().any(|port| port.name == name);
         let (has_mask, has_segments) = (has("attention_mask"), has("token_type_ids"));
-        let longest = config.max_position_embeddings.unwrap_or(USUAL_LENGTH);
-        let (tokenizer, padding_id) = open_tokenizer(directory, longest)?;
         let fixed = session.inputs().first().and_then(|port| usize::try_from(*port.shape.get(1)?).ok());
+        let tokenizer_config = TokenizerConfig::read(directory)?;
+        let longest = longest_caption(&config, &tokenizer_config).min(fixed.unwrap_or(usize::MAX));
+        let (tokenizer, padding_id) = open_tokenizer(directory, &tokenizer_config, longest)?;
+        let padding_id = match padding_id {
+            None if !has_mask => {
+                let problem = "neither it nor tokenizer_config.json names the padding's token, and without an \
+                               attention mask the model reads it";
+                return Err(TeacherError::unusable(&directory.join("tokenizer.json"), problem.to_owned()));
+            }
+            padding_id => i64::from(padding_id.unwrap_or(0)),
+        };
         let padded_length = fixed.or((!has_mask).then_some(longest));
         Ok(Self { session, tokenizer, padding_id, padded_length, output, has_mask, has_segments })
     }
@@ -84,7 +108,26 @@ impl TextTower {
         Ok(embeddings)
     }
 
+    /// The tokens of a caption that is alone in its batch.
+    pub(crate) fn tokens(&self, text: &str) -> Result<Vec<i64>, TeacherError> {
+        Ok(self.tokenize(&[text.to_owned()])?.ids)
+    }
+
     fn embed_batch(&mut self, texts: &[String], embeddings: &mut Vec<Vec<f32>>) -> Result<(), TeacherError> {
+        let Tokens { length, ids, mask } = self.tokenize(texts)?;
+        let shape = [texts.len(), length];
+        let segments = vec![0; ids.len()];
+        let mut inputs = vec![Input { name: "input_ids", shape: &shape, data: TensorView::I64(&ids) }];
+        if self.has_mask {
+            inputs.push(Input { name: "attention_mask", shape: &shape, data: TensorView::I64(&mask) });
+        }
+        if self.has_segments {
+            inputs.push(Input { name: "token_type_ids", shape: &shape, data: TensorView::I64(&segments) });
+        }
+        run_rows(&mut self.session, &inputs, self.output, texts.len(), embeddings)
+    }
+
+    fn tokenize(&self, texts: &[String]) -> Result<Tokens, TeacherError> {
         let encodings =
             self.tokenizer.encode_batch(texts.to_vec(), true).map_err(|error| TeacherError::Tokenizer {
                 text: texts.first().cloned().unwrap_or_default(),
@@ -101,36 +144,45 @@ impl TextTower {
                 *mask = 1;
             }
         }
-        let shape = [texts.len(), length];
-        let segments = vec![0; ids.len()];
-        let mut inputs = vec![Input { name: "input_ids", shape: &shape, data: TensorView::I64(&ids) }];
-        if self.has_mask {
-            inputs.push(Input { name: "attention_mask", shape: &shape, data: TensorView::I64(&mask) });
-        }
-        if self.has_segments {
-            inputs.push(Input { name: "token_type_ids", shape: &shape, data: TensorView::I64(&segments) });
-        }
-        run_rows(&mut self.session, &inputs, self.output, texts.len(), embeddings)
+        Ok(Tokens { length, ids, mask })
     }
 }
 
-/// The tokenizer, its own padding off and captions cut at `longest` tokens; and the padding's token.
-fn open_tokenizer(directory: &Path, longest: usize) -> Result<(Tokenizer, i64), TeacherError> {
+impl TokenizerConfig {
+    fn read(directory: &Path) -> Result<Self, TeacherError> {
+        let path = directory.join("tokenizer_config.json");
+        if path.exists() { read_json(&path) } else { Ok(Self::default()) }
+    }
+}
+
+/// The longest caption that both the model and the tokenizer allow, in tokens.
+fn longest_caption(model: &TextConfig, tokenizer: &TokenizerConfig) -> usize {
+    let of_tokenizer =
+        tokenizer.model_max_length.filter(|&length| length < NO_LENGTH).map(|length| length as usize);
+    let stated = [model.max_position_embeddings, of_tokenizer].into_iter().flatten().min();
+    let is_siglip = model.model_type.as_deref().is_some_and(|name| name.starts_with("siglip"));
+    stated.unwrap_or(if is_siglip { SIGLIP_LENGTH } else { CLIP_LENGTH })
+}
+
+/// The tokenizer, its own padding off and captions cut at `longest` tokens; and the padding's token, where the files
+/// name it. As in transformers, tokenizer_config.json has the first word.
+fn open_tokenizer(
+    directory: &Path,
+    config: &TokenizerConfig,
+    longest: usize,
+) -> Result<(Tokenizer, Option<u32>), TeacherError> {
     let path = directory.join("tokenizer.json");
     let bytes = std::fs::read(&path).map_err(|source| TeacherError::unreadable(&path, source))?;
     let problem = |error: tokenizers::Error| TeacherError::unusable(&path, error.to_string());
     let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(problem)?;
-    let config_path = directory.join("tokenizer_config.json");
-    let config: TokenizerConfig =
-        if config_path.exists() { read_json(&config_path)? } else { TokenizerConfig::default() };
-    let named = config.pad_token.and_then(|token| match token {
-        TokenText::Plain(text) | TokenText::Described { content: text } => tokenizer.token_to_id(&text),
+    let named = config.pad_token.as_ref().and_then(|token| match token {
+        TokenText::Plain(text) | TokenText::Described { content: text } => tokenizer.token_to_id(text),
     });
-    let padding_id = tokenizer.get_padding().map(|padding| padding.pad_id).or(named).unwrap_or(0);
+    let padding_id = named.or(tokenizer.get_padding().map(|padding| padding.pad_id));
     let truncation = TruncationParams { max_length: longest, ..TruncationParams::default() };
     tokenizer.with_truncation(Some(truncation)).map_err(problem)?;
     tokenizer.with_padding(None);
-    Ok((tokenizer, i64::from(padding_id)))
+    Ok((tokenizer, padding_id))
 }
 
 /// The place of the first of `names` among a model's outputs.
@@ -186,4 +238,30 @@ pub(crate) fn mean_direction(vectors: &[Vec<f32>]) -> Vec<f32> {
         }
     }
     normalised(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn longest(model: &str, tokenizer: &str) -> usize {
+        longest_caption(&serde_json::from_str(model).unwrap(), &serde_json::from_str(tokenizer).unwrap())
+    }
+
+    #[test]
+    fn a_caption_is_as_long_as_model_and_tokenizer_allow() {
+        assert_eq!(longest(r#"{"max_position_embeddings": 20}"#, "{}"), 20);
+        assert_eq!(longest(r#"{"max_position_embeddings": 20}"#, r#"{"model_max_length": 16}"#), 16);
+        assert_eq!(longest(r#"{"max_position_embeddings": 20}"#, r#"{"model_max_length": 77}"#), 20);
+        let unlimited = r#"{"model_max_length": 1000000000000000019884624838656}"#;
+        assert_eq!(longest(r#"{"max_position_embeddings": 20}"#, unlimited), 20);
+    }
+
+    #[test]
+    fn an_unsaid_length_is_the_model_s_default() {
+        assert_eq!(longest("{}", "{}"), 77);
+        assert_eq!(longest(r#"{"model_type": "clip_text_model"}"#, "{}"), 77);
+        assert_eq!(longest(r#"{"model_type": "siglip_text_model"}"#, "{}"), 64);
+    }
 }

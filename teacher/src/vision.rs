@@ -25,8 +25,6 @@ const BATCH: usize = 16;
 const CROP_SCALES: [f32; 2] = [1.0, 1.5];
 /// Names that exports give the output, best first.
 const OUTPUTS: [&str; 2] = ["image_embeds", "pooler_output"];
-/// `resample` in a preprocessor's configuration, as PIL counts: bilinear.
-const PIL_BILINEAR: u8 = 2;
 
 /// The image model and what its images must look like.
 pub(crate) struct VisionTower {
@@ -49,6 +47,7 @@ struct Preprocessing {
 /// The part of `preprocessor_config.json` that is read.
 #[derive(Deserialize)]
 struct PreprocessorConfig {
+    do_center_crop: Option<bool>,
     crop_size: Option<SizeField>,
     size: Option<SizeField>,
     do_rescale: Option<bool>,
@@ -146,7 +145,8 @@ impl VisionTower {
 impl Preprocessing {
     fn read(path: &Path) -> Result<Self, TeacherError> {
         let config: PreprocessorConfig = read_json(path)?;
-        let side = match config.crop_size.or(config.size) {
+        let crop_size = config.crop_size.filter(|_| config.do_center_crop != Some(false));
+        let side = match crop_size.or(config.size) {
             Some(SizeField::Side(side) | SizeField::ShortestEdge { shortest_edge: side }) => side,
             Some(SizeField::Sides { height, width }) if height == width => height,
             _ => return Err(TeacherError::unusable(path, "it states no square size".to_owned())),
@@ -157,8 +157,11 @@ impl Preprocessing {
         let rescale =
             if config.do_rescale == Some(false) { 1.0 } else { config.rescale_factor.unwrap_or(1.0 / 255.0) };
         let normalises = config.do_normalize != Some(false);
-        let mean = config.image_mean.filter(|_| normalises).unwrap_or([0.0; 3]);
-        let std = config.image_std.filter(|_| normalises).unwrap_or([1.0; 3]);
+        let (mean, std) = match (config.image_mean, config.image_std) {
+            _ if !normalises => ([0.0; 3], [1.0; 3]),
+            (Some(mean), Some(std)) => (mean, std),
+            _ => return Err(TeacherError::unusable(path, "it lacks image_mean or image_std".to_owned())),
+        };
         if !std.iter().all(|std| std.is_normal()) {
             return Err(TeacherError::unusable(path, format!("its image_std is {std:?}")));
         }
@@ -166,11 +169,9 @@ impl Preprocessing {
             side,
             scale: std.map(|std| rescale / std),
             offset: std::array::from_fn(|channel| -mean[channel] / std[channel]),
-            filter: if config.resample == Some(PIL_BILINEAR) {
-                FilterType::Bilinear
-            } else {
-                FilterType::CatmullRom
-            },
+            filter: filter(config.resample).ok_or_else(|| {
+                TeacherError::unusable(path, format!("its resample is {:?}", config.resample))
+            })?,
         })
     }
 
@@ -204,6 +205,19 @@ impl Preprocessing {
     }
 }
 
+/// The filter that `resample` means as PIL counts them; bicubic, which all these models were trained with, where it is
+/// not said.
+fn filter(resample: Option<u8>) -> Option<FilterType> {
+    match resample {
+        Some(1) => Some(FilterType::Lanczos3),
+        Some(2) => Some(FilterType::Bilinear),
+        Some(3) | None => Some(FilterType::CatmullRom),
+        Some(4) => Some(FilterType::Box),
+        Some(5) => Some(FilterType::Hamming),
+        Some(_) => None,
+    }
+}
+
 impl Crop {
     /// The part of the image that a box covers when its sides are multiplied by `scale` about its centre.
     fn around(box_in_image: [f32; 4], scale: f32, image: &RgbImage) -> Result<Self, TeacherError> {
@@ -226,6 +240,9 @@ impl Crop {
 }
 
 /// A crop of an image at another size, row by row.
+///
+/// Rows first and columns after, as Pillow does it, which CLIP's own preprocessing resizes with: in one go
+/// fast_image_resize takes the columns first, and a fifth of the values come out different by a level, a few by more.
 fn resize(
     image: &RgbImage,
     crop: &Crop,
@@ -239,11 +256,13 @@ fn resize(
     let cut = image::imageops::crop_imm(image, crop.left, crop.top, crop.width, crop.height).to_image();
     let source = TypedImageRef::<U8x3>::from_buffer(cut.width(), cut.height(), cut.as_raw())
         .map_err(|error| problem(error.to_string()))?;
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
+    let mut narrowed = TypedImage::<U8x3>::new(width as u32, cut.height());
+    resizer.resize_typed(&source, &mut narrowed, &options).map_err(|error| problem(error.to_string()))?;
     let mut resized = vec![U8x3::new([0; 3]); width * height];
     let mut target = TypedImage::from_pixels_slice(width as u32, height as u32, &mut resized)
         .map_err(|error| problem(error.to_string()))?;
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
-    resizer.resize_typed(&source, &mut target, &options).map_err(|error| problem(error.to_string()))?;
+    resizer.resize_typed(&narrowed, &mut target, &options).map_err(|error| problem(error.to_string()))?;
     drop(target);
     Ok(resized)
 }
@@ -278,6 +297,60 @@ mod tests {
     fn a_configuration_without_a_square_is_refused() {
         let error = preprocessing(r#"{"size": {"height": 8, "width": 9}}"#).err().unwrap().to_string();
         assert!(error.contains("preprocessor_config.json") && error.contains("square"), "{error}");
+    }
+
+    #[test]
+    fn sizes_are_read_in_every_form_that_files_have() {
+        let side = |sizes: &str| {
+            let config =
+                format!(r#"{{{sizes}, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}}"#);
+            preprocessing(&config).unwrap().side
+        };
+        assert_eq!(side(r#""size": 9, "crop_size": 8"#), 8);
+        assert_eq!(side(r#""size": {"height": 9, "width": 9}"#), 9);
+        assert_eq!(side(r#""size": {"shortest_edge": 9}, "crop_size": {"height": 8, "width": 8}"#), 8);
+        // SigLIP's processor doesn't cut at all.
+        assert_eq!(side(r#""size": {"height": 9, "width": 9}, "crop_size": 8, "do_center_crop": false"#), 9);
+    }
+
+    #[test]
+    fn filters_are_numbered_as_pillow_numbers_them() {
+        let filter =
+            |code: &str| preprocessing(&CLIP.replace("\"resample\": 3", &format!("\"resample\": {code}")));
+        assert_eq!(filter("1").unwrap().filter, FilterType::Lanczos3);
+        assert_eq!(filter("2").unwrap().filter, FilterType::Bilinear);
+        assert_eq!(filter("null").unwrap().filter, FilterType::CatmullRom);
+        assert!(filter("0").err().unwrap().to_string().contains("resample"));
+    }
+
+    #[test]
+    fn a_normalisation_without_its_numbers_is_refused() {
+        let error = preprocessing(r#"{"size": 8, "image_mean": [0.5, 0.5, 0.5]}"#).err().unwrap().to_string();
+        assert!(error.contains("image_std"), "{error}");
+        assert_eq!(preprocessing(r#"{"size": 8, "do_normalize": false}"#).unwrap().offset, [0.0; 3]);
+    }
+
+    /// Pillow is what transformers resizes with; `tests/reference_clip.py` made the pictures. Measured: at most 32 of
+    /// 4800 values differ, and by 1.
+    #[test]
+    fn pictures_are_resized_as_by_pillow() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        for side in [32, 40] {
+            for name in ["square20", "square32", "square40", "square77", "square120"] {
+                let open = |folder: &str| {
+                    image::open(fixtures.join(format!("{folder}/{name}.png"))).unwrap().to_rgb8()
+                };
+                let (source, theirs) = (open("images"), open(&format!("resized/{side}")));
+                let whole = Crop { left: 0, top: 0, width: source.width(), height: source.height() };
+                let filter = FilterType::CatmullRom;
+                let ours = resize(&source, &whole, (side, side), filter, &mut Resizer::new()).unwrap();
+                let ours = ours.iter().flat_map(|pixel| pixel.0);
+                let differences: Vec<u8> =
+                    ours.zip(theirs.as_raw()).map(|(a, b)| a.abs_diff(*b)).filter(|&x| x > 0).collect();
+                assert!(differences.iter().all(|&x| x == 1), "{name} to {side}: {differences:?}");
+                assert!(differences.len() * 100 <= theirs.len(), "{name} to {side}: {}", differences.len());
+            }
+        }
     }
 
     #[test]
