@@ -15,6 +15,6 @@ mod vocabulary;
 
 pub use letterbox::Letterbox;
 pub use preprocess::{PADDING, Preprocessor};
-pub use scoring::{Detection, DetectionSettings, Scorer};
+pub use scoring::{Detection, DetectionSettings, Scorer, TextWeights};
 pub use suppression::iou;
 pub use vocabulary::{Vocabulary, VocabularyError, Word};

@@ -7,8 +7,8 @@
 //! - the image head's: p_image = softmax over the words alone.
 //!
 //! They meet in a weighted geometric mean, p = p_text^a · p_image^(1-a), where a word that the
-//! student was trained on trusts the text head (a = 1 - lambda) and any other word the image head
-//! (a = lambda). The proposal's objectness joins the same way: score = p^(1-g) · objectness^g.
+//! student was trained on trusts the text head more and any other word the image head
+//! ([`TextWeights`]). The proposal's objectness joins the same way: score = p^(1-g) · objectness^g.
 //!
 //! The one surprising thing: the probabilities are relative to *this* vocabulary. One word alone
 //! gets p_image = 1 everywhere, and only the background and the objectness speak against it.
@@ -51,6 +51,15 @@ pub struct Detection {
     pub region: usize,
 }
 
+/// How much the text head counts against the image head, 0 to 1, by whether training saw the word.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TextWeights {
+    /// For words that training saw.
+    pub trained: f32,
+    /// For all others.
+    pub others: f32,
+}
+
 /// An engine's regions, borrowed, as [`Scorer::detect`] takes them.
 #[derive(Clone, Copy)]
 struct Regions<'a> {
@@ -85,7 +94,7 @@ struct ScoredWord {
 
 impl Scorer {
     /// A scorer for a vocabulary and a student's constants: `temperature` above 0, `background` (`[D]`),
-    /// `ensemble_lambda` and `objectness_weight` from 0 to 1.
+    /// `objectness_weight` from 0 to 1.
     ///
     /// # Errors
     /// When the vocabulary's embeddings have another size than the background.
@@ -93,13 +102,13 @@ impl Scorer {
         vocabulary: &Vocabulary,
         temperature: f32,
         background: &[f32],
-        ensemble_lambda: f32,
+        text_weights: TextWeights,
         objectness_weight: f32,
     ) -> Result<Self, VocabularyError> {
         vocabulary.check_against(&vocabulary.teacher, background.len())?;
         let words = vocabulary.words.iter().map(|word| ScoredWord {
             threshold: word.threshold,
-            text_weight: if word.trained_on { 1.0 - ensemble_lambda } else { ensemble_lambda },
+            text_weight: if word.trained_on { text_weights.trained } else { text_weights.others },
         });
         Ok(Self {
             words: words.collect(),

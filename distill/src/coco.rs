@@ -3,7 +3,7 @@
 //! Boxes are `[x, y, width, height]` in pixels of the image file, as the format has them.
 //! <https://cocodataset.org/#format-data>
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
@@ -56,6 +56,7 @@ pub struct Annotation {
     /// Area in pixels; here that of the box.
     pub area: f32,
     /// 1 for a crowd; never 1 in what we make.
+    #[serde(default)]
     pub iscrowd: u8,
 }
 
@@ -94,6 +95,20 @@ impl Dataset {
             );
         }
         Ok(dataset)
+    }
+
+    /// The annotated objects of each image, in the images' order, `[x1, y1, x2, y2]` in its pixels; crowds
+    /// left out.
+    pub fn boxes_by_image(&self) -> Vec<Vec<[f32; 4]>> {
+        let places: HashMap<u64, usize> =
+            self.images.iter().enumerate().map(|(place, image)| (image.id, place)).collect();
+        let mut boxes = vec![Vec::new(); self.images.len()];
+        for annotation in self.annotations.iter().filter(|annotation| annotation.iscrowd == 0) {
+            if let Some(&place) = places.get(&annotation.image_id) {
+                boxes[place].push(annotation.corners_in_frame());
+            }
+        }
+        boxes
     }
 
     /// Writes the annotation file.

@@ -1,21 +1,17 @@
 //! The frozen backbone's feature maps, computed once.
 //!
-//! Flows in: scenes (images and COCO annotations), the backbone's weights and a teacher. Flows out: a
-//! folder, the *cache*, with one file of feature maps and one of teacher embeddings, both FP16 rows of
-//! fixed length that memory-map, and a manifest that says what they are of.
+//! Flows in: scenes (images and COCO annotations) and the backbone's weights. Flows out: a folder, the
+//! *cache*, with a [`Table`] of feature maps (FP16), the annotations, and a manifest that says what they
+//! are of.
 //!
-//! The surprising thing: resuming needs no bookkeeping. Rows are appended in order, so a file's length
-//! says how far an earlier run came; an incomplete last row is cut off and computed again.
+//! The surprising thing: maps are stored as the exported student computes them, from weights rounded to
+//! FP16, so that training sees what the device will.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use half::f16;
 use image::RgbImage;
 use memmap2::Mmap;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use wordsight_detection::Preprocessor;
 use wordsight_engines::{Input, OnnxSession, TensorView};
@@ -24,11 +20,9 @@ use wordsight_onnx::{Graph, Storage, Value};
 use wordsight_teacher::efficientnet::{EfficientNetLite, Stage, Weights};
 
 use crate::coco::Dataset;
-use crate::progress;
+use crate::photographs::open_picture;
 use crate::student::{BACKBONE_CHANNELS, StudentConfig};
-
-/// Images that one worker handles before rows are written: bounds memory and what a kill can cost.
-const CHUNK_PER_WORKER: usize = 16;
+use crate::table::{self, Shard, Table};
 
 /// Adds the image's normalisation and the frozen backbone to a graph; returns the maps at strides
 /// 8, 16 and 32. `image`: uint8 `[N,3,S,S]`.
@@ -109,14 +103,10 @@ impl FeatureExtractor {
 pub struct Manifest {
     /// Side of the student's input in pixels.
     pub input_size: usize,
-    /// Size of the teacher's embeddings.
-    pub embedding_size: usize,
-    /// The teacher whose embeddings these are.
-    pub teacher: String,
     /// Scenes.
     pub images: usize,
-    /// Objects in them.
-    pub annotations: usize,
+    /// SHA-256 over the backbone's weights and the scenes' annotations.
+    pub content: String,
 }
 
 /// A cache, memory-mapped.
@@ -125,237 +115,82 @@ pub struct Cache {
     pub manifest: Manifest,
     /// The scenes' annotations.
     pub dataset: Dataset,
-    config: StudentConfig,
+    sizes: [usize; 3],
     features: Mmap,
-    teacher: Option<Mmap>,
 }
 
 impl Cache {
     /// Opens a finished cache.
     pub fn open(folder: &Path) -> Result<Self> {
-        let manifest = read_manifest(folder)?.with_context(|| {
+        let manifest: Manifest = table::read_manifest(folder)?.with_context(|| {
             format!(
                 "{} is not a feature cache; make one with `wordsight-distill precompute`",
                 folder.display()
             )
         })?;
-        let config =
-            StudentConfig { input_size: manifest.input_size, ..StudentConfig::new(manifest.embedding_size) };
-        let dataset = Dataset::load(&folder.join("annotations.json"))?;
-        let features = map_file(&folder.join("features.f16"), manifest.images * feature_row(&config) * 2)?;
-        let teacher =
-            map_file(&folder.join("teacher.f16"), manifest.annotations * manifest.embedding_size * 2).ok();
-        Ok(Self { manifest, dataset, config, features, teacher })
+        let config = StudentConfig { input_size: manifest.input_size, ..StudentConfig::new(0) };
+        let dataset = Dataset::load(&folder.join(ANNOTATIONS))?;
+        let features = features_table(folder, &manifest).map()?;
+        Ok(Self { manifest, dataset, sizes: level_sizes(&config), features })
     }
 
     /// Appends the feature map of one level of scene `index` to `out`.
     pub fn read_level(&self, index: usize, level: usize, out: &mut Vec<f32>) {
-        let sizes = level_sizes(&self.config);
-        let start = index * feature_row(&self.config) + sizes[..level].iter().sum::<usize>();
-        extend_widened(&self.features, start, sizes[level], out);
-    }
-
-    /// The teacher's embedding of annotation number `index` (its place in the file).
-    pub fn teacher_embedding(&self, index: usize) -> Vec<f32> {
-        let size = self.manifest.embedding_size;
-        let mut embedding = Vec::with_capacity(size);
-        if let Some(teacher) = &self.teacher {
-            extend_widened(teacher, index * size, size, &mut embedding);
-        }
-        embedding
+        let start = index * self.sizes.iter().sum::<usize>() + self.sizes[..level].iter().sum::<usize>();
+        table::extend_from_f16(&self.features, start, self.sizes[level], out);
     }
 }
 
-/// Computes a cache in `output` for the scenes in `scenes` (as `wordsight-distill scenes` lays them out).
-///
-/// `teachers`: one a worker; embedding a crop is most of the work.
+/// Computes a cache, or a shard of one, in `output` for the scenes in `scenes` (as `wordsight-distill
+/// scenes` lays them out).
 pub fn precompute(
     scenes: &Path,
     weights: &Weights,
-    mut teachers: Vec<wordsight_teacher::Teacher>,
     config: &StudentConfig,
+    shard: Shard,
     output: &Path,
 ) -> Result<()> {
-    let dataset = Dataset::load(&scenes.join("annotations.json"))?;
-    let teacher = teachers.first().map(|teacher| teacher.id().to_owned()).context("a teacher is needed")?;
+    let dataset = Dataset::load(&scenes.join(ANNOTATIONS))?;
+    let content = serde_json::to_vec(&dataset)?;
+    let model = wordsight_onnx::encode(&backbone_model(weights, config)?);
     let manifest = Manifest {
         input_size: config.input_size,
-        embedding_size: config.embedding_size,
-        teacher,
         images: dataset.images.len(),
-        annotations: dataset.annotations.len(),
+        content: table::digest(&[&model, &content]),
     };
-    start_or_resume(output, &manifest, &dataset)?;
+    table::start_or_resume(output, &manifest, "the features")?;
+    dataset.save(&output.join(ANNOTATIONS))?;
 
     let images = scenes.join("images");
-    let open = |file_name: &str| -> Result<RgbImage> {
-        let path = images.join(file_name);
-        let picture =
-            image::open(&path).with_context(|| format!("cannot read the scene {}", path.display()))?;
-        Ok(picture.to_rgb8())
-    };
-
     let mut extractors: Vec<FeatureExtractor> =
-        teachers.iter().map(|_| FeatureExtractor::new(weights, config)).collect::<Result<_>>()?;
-    let rows =
-        Rows { path: output.join("features.f16"), length: feature_row(config), count: manifest.images };
-    rows.append_missing("features", &mut extractors, |extractor, index| {
-        Ok(extractor.extract(&open(&dataset.images[index].file_name)?)?.concat())
-    })?;
-
-    let files: std::collections::HashMap<u64, &str> =
-        dataset.images.iter().map(|image| (image.id, image.file_name.as_str())).collect();
-    let rows =
-        Rows { path: output.join("teacher.f16"), length: config.embedding_size, count: manifest.annotations };
-    rows.append_missing("teacher", &mut teachers, |teacher, index| {
-        let annotation = &dataset.annotations[index];
-        let picture = open(files[&annotation.image_id])?;
-        let mut embeddings = teacher.embed_crops(&picture, &[annotation.corners_in_frame()])?;
-        embeddings.pop().context("the teacher returned no embedding")
-    })
+        (0..table::workers()).map(|_| FeatureExtractor::new(weights, config)).collect::<Result<_>>()?;
+    features_table(output, &manifest).append_missing(
+        shard,
+        "features",
+        &mut extractors,
+        |extractor, index| {
+            let picture = open_picture(&images.join(&dataset.images[index].file_name))?;
+            Ok(table::f16_bytes(&extractor.extract(&picture)?.concat()))
+        },
+    )
 }
 
-/// Keeps an earlier run's rows if they are of the same things; otherwise says so and stops.
-fn start_or_resume(folder: &Path, manifest: &Manifest, dataset: &Dataset) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    let annotations = folder.join("annotations.json");
-    match read_manifest(folder)? {
-        Some(earlier) => ensure!(
-            &earlier == manifest && &Dataset::load(&annotations)? == dataset,
-            "{} holds the features of other scenes, or of another teacher ({}, {} scenes): remove it or name another folder",
-            folder.display(),
-            earlier.teacher,
-            earlier.images
-        ),
-        None => {
-            dataset.save(&annotations)?;
-            let path = folder.join("manifest.json");
-            fs::write(&path, serde_json::to_string_pretty(manifest)?)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
-    }
-    Ok(())
+/// Joins a cache's shards; says how many scenes it has, or nothing where the folder is no cache.
+pub fn merge(folder: &Path) -> Result<Option<usize>> {
+    let Ok(Some(manifest)) = table::read_manifest::<Manifest>(folder) else { return Ok(None) };
+    features_table(folder, &manifest).merge().map(Some)
 }
 
-fn read_manifest(folder: &Path) -> Result<Option<Manifest>> {
-    let path = folder.join("manifest.json");
-    if !path.exists() {
-        return Ok(None);
-    }
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Some(serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?))
-}
+/// The annotations' file in a folder of scenes and in a cache.
+const ANNOTATIONS: &str = "annotations.json";
 
-/// A file of rows of FP16 numbers, all of one length.
-struct Rows {
-    path: PathBuf,
-    /// Numbers a row.
-    length: usize,
-    /// Rows in a finished file.
-    count: usize,
-}
-
-impl Rows {
-    /// Computes the rows that the file lacks, each worker on its own thread, and appends them in order.
-    fn append_missing<W: Send>(
-        &self,
-        what: &'static str,
-        workers: &mut [W],
-        compute: impl Fn(&mut W, usize) -> Result<Vec<f32>> + Sync,
-    ) -> Result<()> {
-        let context = || format!("cannot write {}; is the disk full?", self.path.display());
-        let file = OpenOptions::new().create(true).append(true).open(&self.path).with_context(context)?;
-        let done = file.metadata().with_context(context)?.len() as usize / (2 * self.length);
-        let done = done.min(self.count);
-        file.set_len((done * 2 * self.length) as u64).with_context(context)?;
-        let mut file = BufWriter::new(file);
-
-        let bar = progress::bar(self.count as u64, what);
-        bar.set_position(done as u64);
-        let indices: Vec<usize> = (done..self.count).collect();
-        for chunk in indices.chunks(CHUNK_PER_WORKER * workers.len().max(1)) {
-            let share = chunk.len().div_ceil(workers.len().max(1));
-            let parts: Vec<Vec<Vec<f32>>> = workers
-                .par_iter_mut()
-                .zip(chunk.par_chunks(share))
-                .map(|(worker, part)| {
-                    let rows = part.iter().map(|&index| {
-                        bar.inc(1);
-                        compute(worker, index)
-                    });
-                    rows.collect::<Result<_>>()
-                })
-                .collect::<Result<_>>()?;
-            for row in parts.iter().flatten() {
-                ensure!(
-                    row.len() == self.length,
-                    "a row of {} numbers where {} belong",
-                    row.len(),
-                    self.length
-                );
-                let bytes: Vec<u8> = row.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
-                file.write_all(&bytes).with_context(context)?;
-            }
-        }
-        bar.finish();
-        file.flush().with_context(context)
-    }
-}
-
-fn map_file(path: &Path, length: usize) -> Result<Mmap> {
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    // SAFETY: the file is ours and nothing writes to a finished cache; if somebody does cut it while it
-    // is mapped, the process ends on a bus error rather than reading another's memory.
-    let map = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot map {}", path.display()))?;
-    ensure!(
-        map.len() == length,
-        "{} has {} bytes of {length}: run `wordsight-distill precompute` again, it goes on where it stopped",
-        path.display(),
-        map.len()
-    );
-    Ok(map)
-}
-
-fn extend_widened(bytes: &[u8], start: usize, count: usize, out: &mut Vec<f32>) {
-    let bytes = &bytes[start * 2..(start + count) * 2];
-    out.extend(bytes.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]]).to_f32()));
+fn features_table(folder: &Path, manifest: &Manifest) -> Table {
+    let config = StudentConfig { input_size: manifest.input_size, ..StudentConfig::new(0) };
+    let numbers: usize = level_sizes(&config).iter().sum();
+    Table { path: folder.join("features.f16"), row_bytes: numbers * 2, rows: manifest.images }
 }
 
 /// Numbers in the maps of one scene, level by level.
 fn level_sizes(config: &StudentConfig) -> [usize; 3] {
     std::array::from_fn(|level| config.map_shape(level, 1).iter().product())
-}
-
-/// Numbers in all maps of one scene.
-fn feature_row(config: &StudentConfig) -> usize {
-    level_sizes(config).iter().sum()
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used)]
-
-    use super::*;
-
-    #[test]
-    fn rows_cut_short_by_a_kill_are_computed_again_and_nothing_is_doubled() {
-        let folder = tempfile::tempdir().unwrap();
-        let rows = Rows { path: folder.path().join("rows.f16"), length: 3, count: 100 };
-        let compute = |_: &mut (), index: usize| Ok(vec![index as f32, 0.5, -1.0]);
-        rows.append_missing("test", &mut [(), ()], compute).unwrap();
-        let whole = fs::read(&rows.path).unwrap();
-        assert_eq!(whole.len(), 100 * 3 * 2);
-
-        fs::write(&rows.path, &whole[..whole.len() / 2 + 1]).unwrap();
-        let computed = std::sync::Mutex::new(Vec::new());
-        rows.append_missing("test", &mut [(), ()], |worker, index| {
-            computed.lock().unwrap().push(index);
-            compute(worker, index)
-        })
-        .unwrap();
-        assert_eq!(fs::read(&rows.path).unwrap(), whole);
-        let mut computed = computed.into_inner().unwrap();
-        computed.sort_unstable();
-        assert_eq!(computed, (50..100).collect::<Vec<_>>(), "only what was missing");
-    }
 }

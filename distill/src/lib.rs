@@ -1,8 +1,10 @@
 //! The host program: it makes a student and its vocabulary.
 //!
-//! Photographs become [`scenes`], scenes become cached [`features`], features train a [`student`].
+//! Photographs become [`scenes`], scenes become cached [`features`] and the teacher's embeddings of proposals
+//! ([`embed`]), both train a [`student`], and [`eval`] says how good it is.
 
 pub mod coco;
+pub mod embed;
 pub mod eval;
 pub mod export;
 pub mod features;
@@ -11,4 +13,5 @@ pub mod progress;
 pub mod scenes;
 pub mod start;
 pub mod student;
+pub mod table;
 pub mod train;

@@ -11,6 +11,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+/// Reads a picture.
+pub fn open_picture(path: &Path) -> Result<image::RgbImage> {
+    let picture = image::open(path).with_context(|| format!("cannot read the picture {}", path.display()))?;
+    Ok(picture.to_rgb8())
+}
+
 /// Every n-th trusted base photograph is held out.
 const HELD_OUT_EVERY: usize = 4;
 /// From here on, a mask in several pieces is still mostly its largest.

@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use wordsight_teacher::efficientnet::{EfficientNetLite, Weights};
 use wordsight_teacher::{Teacher, standin, words};
 
-use crate::student::{Student, StudentConfig};
+use crate::student::{Head, Student, StudentConfig};
 
 /// A student as it is before training. Its region head mixes the teacher's text embeddings of the
 /// 1,000 ImageNet class names, so it speaks the language of whichever teacher embeds them.
@@ -23,6 +23,19 @@ pub fn untrained(backbone: &Weights, teacher: &mut Teacher) -> Result<(Student, 
     let config = StudentConfig::new(teacher.embedding_size());
     let head = network.head_convolution(backbone)?;
     let student = Student::new(&config, &head, &classifier, &embeddings, &Device::flex().autodiff())?;
+    Ok((student, config))
+}
+
+/// The same with a region head that starts from nothing; see [`Student::with_fresh_head`].
+pub fn untrained_fresh(
+    backbone: &Weights,
+    teacher: &mut Teacher,
+    head: Head,
+    words: usize,
+) -> Result<(Student, StudentConfig)> {
+    let (student, config) = untrained(backbone, teacher)?;
+    let convolution = EfficientNetLite::LITE0.head_convolution(backbone)?;
+    let student = student.with_fresh_head(&config, &convolution, head, words, &Device::flex().autodiff());
     Ok((student, config))
 }
 

@@ -20,7 +20,7 @@ fn the_shipped_student_names_the_main_object_of_photographs_it_never_saw() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("figures.json");
     let output = Command::new(env!("CARGO_BIN_EXE_wordsight-distill"))
-        .arg("eval")
+        .arg("eval-photographs")
         .arg("--student")
         .arg(support::checkout("demo/student.onnx"))
         .arg("--data")

@@ -33,8 +33,11 @@ fn a_missing_file_is_named() {
         1,
         &["/nowhere"],
     );
-    let eval = ["eval", "--student", "/no.onnx", "--data", "/nowhere", "--teacher", "/nowhere"];
+    let eval = ["eval-photographs", "--student", "/no.onnx", "--data", "/nowhere", "--teacher", "/nowhere"];
     assert_told(&distill(&eval), 1, &["/nowhere"]);
+    let eval =
+        ["eval", "--student", "/no.onnx", "--annotations", "/no.json", "--images", "/", "--vocabulary", "/v"];
+    assert_told(&distill(&eval), 1, &["/no.json"]);
 }
 
 #[test]
@@ -44,12 +47,12 @@ fn a_cache_that_is_none_or_unfinished_says_how_to_make_one() {
     let train = ["train", "--cache", path, "--teacher", path, "-o", path];
     assert_told(&distill(&train), 1, &["not a feature cache", "wordsight-distill precompute"]);
 
-    let manifest = r#"{"input_size":320,"embedding_size":384,"teacher":"t","images":1,"annotations":0}"#;
+    let manifest = r#"{"input_size":320,"images":1,"content":"c"}"#;
     fs::write(folder.path().join("manifest.json"), manifest).unwrap();
     fs::write(folder.path().join("annotations.json"), r#"{"images":[],"annotations":[],"categories":[]}"#)
         .unwrap();
     fs::write(folder.path().join("features.f16"), [0; 10]).unwrap();
-    assert_told(&distill(&train), 1, &["features.f16", "10 bytes", "precompute"]);
+    assert_told(&distill(&train), 1, &["features.f16", "10 bytes", "goes on where it stopped"]);
 }
 
 #[test]
@@ -66,4 +69,32 @@ fn annotations_that_refer_to_nothing_are_refused() {
     fs::write(&path, format!(r#"{{"images":[],"annotations":[{annotation}],"categories":[]}}"#)).unwrap();
     let error = wordsight_distill::coco::Dataset::load(&path).unwrap_err().to_string();
     assert!(error.contains("annotation 1") && error.contains("image 9"), "{error}");
+}
+
+#[test]
+fn proposals_and_shards_that_make_no_sense_are_refused() {
+    let scenes = ["proposals", "--scenes", "/x", "-o", "/tmp/x"];
+    assert_told(&distill(&scenes), 1, &["--student", "--moved-copies"]);
+    let shard = ["proposals", "--scenes", "/x", "-o", "/tmp/x", "--moved-copies", "1", "--shard", "5/4"];
+    assert_told(&distill(&shard), 2, &["--shard", "from 1 to n"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    assert_told(&distill(&["merge", path]), 1, &[path, "holds no proposals"]);
+    let embed = ["embed", "--proposals", path, "--images", path, "--teacher", path, "-o", path];
+    assert_told(&distill(&embed), 1, &["is not a teacher"]);
+}
+
+#[test]
+fn a_vocabulary_that_lacks_a_category_is_named_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let annotations = folder.path().join("annotations.json");
+    let category = r#"{"id":1,"name":"flying saucer"}"#;
+    let image = r#"{"id":1,"file_name":"1.jpg","width":8,"height":8}"#;
+    fs::write(&annotations, format!(r#"{{"images":[{image}],"annotations":[],"categories":[{category}]}}"#))
+        .unwrap();
+    let words = support::checkout("demo/words.safetensors");
+    let vocabulary = wordsight_detection::Vocabulary::load(&words).unwrap();
+    let set = wordsight_distill::eval::annotated::AnnotatedSet::load(&annotations, folder.path()).unwrap();
+    let error = set.category_of_words(&vocabulary).unwrap_err().to_string();
+    assert!(error.contains("flying saucer"), "{error}");
 }

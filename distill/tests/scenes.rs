@@ -63,7 +63,12 @@ fn novel_and_held_out_words_never_enter_and_every_box_lies_in_its_scene() {
 fn a_background_left_out_by_name_is_not_used() {
     let folder = tempfile::tempdir().unwrap();
     let collection = support::write_collection(folder.path());
-    let settings = Settings { part: Part::Training, count: 1, seed: 1, leave_out: vec!["40".to_owned(), "90".to_owned()] };
+    let settings = Settings {
+        part: Part::Training,
+        count: 1,
+        seed: 1,
+        leave_out: vec!["40".to_owned(), "90".to_owned()],
+    };
     let error =
         scenes::make(&collection, &folder.path().join("backgrounds"), &settings, &folder.path().join("out"))
             .unwrap_err()

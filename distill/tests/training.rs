@@ -11,9 +11,10 @@ use half::f16;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use wordsight_distill::coco::{Annotation, Category, Dataset, Image};
+use wordsight_distill::embed::Embedded;
 use wordsight_distill::features::{Cache, Manifest};
-use wordsight_distill::student::{BACKBONE_CHANNELS, STRIDES, Student, StudentConfig};
-use wordsight_distill::train::{self, Checkpoint, TrainConfig};
+use wordsight_distill::student::{BACKBONE_CHANNELS, Head, STRIDES, Student, StudentConfig};
+use wordsight_distill::train::{self, Checkpoint, Learn, Material, Optimizer, TrainConfig};
 use wordsight_teacher::efficientnet::{Classifier, FoldedConvolution};
 
 const SIDE: usize = 64;
@@ -27,14 +28,17 @@ fn unit(rng: &mut ChaCha8Rng) -> Vec<f32> {
     row.iter().map(|x| x / length).collect()
 }
 
-/// Scenes with one object each, whose features are bright where the object is.
-fn write_cache(folder: &Path) -> Cache {
+/// Scenes with one object each, whose features are bright where the object is, and the teacher's
+/// embedding of each object.
+fn write_cache(folder: &Path) -> (Cache, Embedded) {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let words: Vec<Vec<f32>> = (0..WORDS).map(|_| unit(&mut rng)).collect();
     let mut dataset = Dataset {
         categories: (1..=WORDS as u64).map(|id| Category { id, name: format!("word {id}") }).collect(),
         ..Dataset::default()
     };
+    let bytes =
+        |rows: &[f32]| -> Vec<u8> { rows.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect() };
     let (mut features, mut teacher) = (Vec::new(), Vec::new());
     for id in 1..=SCENES as u64 {
         let (x, y) = (rng.random_range(0.0..24.0_f32), rng.random_range(0.0..24.0_f32));
@@ -63,22 +67,26 @@ fn write_cache(folder: &Path) -> Cache {
                 features.push(if inside { 1.0 } else { -0.2 } + rng.random_range(-0.1..0.1));
             }
         }
-        teacher.extend(&words[category_id as usize - 1]);
+        let [x1, y1, x2, y2] = [x, y, x + 32.0, y + 32.0];
+        let boxes = [[x1, y1, x2, y2], [0.0; 4]];
+        teacher.extend(boxes.iter().flatten().flat_map(|side: &f32| side.to_le_bytes()));
+        teacher.extend(bytes(&words[category_id as usize - 1]));
+        teacher.extend(bytes(&[0.0; EMBEDDING]));
     }
-    let manifest = Manifest {
-        input_size: SIDE,
-        embedding_size: EMBEDDING,
-        teacher: "made up".to_owned(),
-        images: SCENES,
-        annotations: SCENES,
-    };
-    let bytes =
-        |rows: &[f32]| -> Vec<u8> { rows.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect() };
+    let manifest = Manifest { input_size: SIDE, images: SCENES, content: "made up".to_owned() };
     fs::write(folder.join("features.f16"), bytes(&features)).unwrap();
-    fs::write(folder.join("teacher.f16"), bytes(&teacher)).unwrap();
     fs::write(folder.join("manifest.json"), serde_json::to_string(&manifest).unwrap()).unwrap();
     dataset.save(&folder.join("annotations.json")).unwrap();
-    Cache::open(folder).unwrap()
+
+    let embeddings = folder.join("embeddings");
+    fs::create_dir(&embeddings).unwrap();
+    let manifest = serde_json::json!({
+        "per_image": 2, "images": SCENES, "proposals": "made up", "teacher": "made up", "embedding_size": EMBEDDING,
+    });
+    fs::write(embeddings.join("manifest.json"), manifest.to_string()).unwrap();
+    fs::write(embeddings.join("embeddings.bin"), teacher).unwrap();
+    Dataset { images: dataset.images, ..Dataset::default() }.save(&embeddings.join("images.json")).unwrap();
+    (Cache::open(folder).unwrap(), Embedded::open(&embeddings).unwrap())
 }
 
 fn student_config() -> StudentConfig {
@@ -92,21 +100,32 @@ fn student_config() -> StudentConfig {
 }
 
 fn student() -> Student {
+    student_with(None)
+}
+
+/// A student, or one with a fresh region head.
+fn student_with(head: Option<Head>) -> Student {
     let mut rng = ChaCha8Rng::seed_from_u64(6);
     let mut numbers =
         |count: usize| -> Vec<f32> { (0..count).map(|_| rng.random_range(-0.1..0.1)).collect() };
-    let head = FoldedConvolution { shape: [12, 320, 1, 1], weight: numbers(12 * 320), bias: numbers(12) };
+    let convolution =
+        FoldedConvolution { shape: [12, 320, 1, 1], weight: numbers(12 * 320), bias: numbers(12) };
     let classifier = Classifier { classes: 5, features: 12, weight: numbers(60), bias: numbers(5) };
     let names: Vec<Vec<f32>> = (0..5).map(|_| unit(&mut rng)).collect();
     let device = Device::flex().autodiff();
     device.seed(1);
-    Student::new(&student_config(), &head, &classifier, &names, &device).unwrap()
+    let student = Student::new(&student_config(), &convolution, &classifier, &names, &device).unwrap();
+    match head {
+        Some(head) => student.with_fresh_head(&student_config(), &convolution, head, WORDS, &device),
+        None => student,
+    }
 }
 
-fn train(student: Student, config: &TrainConfig, cache: &Cache, folder: &Path, stop: bool) {
+fn train(student: Student, config: &TrainConfig, lessons: &(Cache, Embedded), folder: &Path, stop: bool) {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let words: Vec<Vec<f32>> = (0..WORDS).map(|_| unit(&mut rng)).collect();
-    train::train(student, &student_config(), config, cache, &words, folder, &AtomicBool::new(stop)).unwrap();
+    let material = Material { cache: &lessons.0, embedded: Some(&lessons.1), words: &words };
+    train::train(student, &student_config(), config, material, folder, &AtomicBool::new(stop)).unwrap();
 }
 
 #[test]
@@ -131,7 +150,7 @@ fn a_training_killed_and_resumed_learns_what_an_uninterrupted_one_does() {
     let last = |state: &Checkpoint| state.metrics.last().unwrap().clone();
     assert!((last(&whole_state).objectness - last(&parts_state).objectness).abs() < 1e-4);
     let [whole, parts] =
-        [&whole, &parts].map(|run| weights(&Checkpoint::finished(run, student()).unwrap().0));
+        [&whole, &parts].map(|run| weights(&Checkpoint::open(run).unwrap().student(run, student()).unwrap()));
     assert_eq!(whole.len(), parts.len());
     let apart = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(apart < 1e-6, "the weights are apart by {apart}");
@@ -175,4 +194,56 @@ fn a_run_with_other_settings_is_not_resumed_by_mistake() {
     let other = TrainConfig { learning_rate: 0.5, ..config };
     let error = Checkpoint::resume(&run, &other).unwrap_err().to_string();
     assert!(error.contains("other settings"), "{error}");
+}
+
+#[test]
+fn every_head_learns_from_its_own_losses() {
+    let folder = tempfile::tempdir().unwrap();
+    let lessons = write_cache(folder.path());
+    for head in Head::ALL {
+        let config = TrainConfig {
+            learn: Learn::Regions,
+            fresh_head: Some(head),
+            optimizer: if head == Head::Vild { Optimizer::Sgd } else { Optimizer::AdamW },
+            learning_rate: if head == Head::Vild { 0.05 } else { 5e-3 },
+            steps: 75,
+            batch: 8,
+            warm_up: 2,
+            ..TrainConfig::default()
+        };
+        let run = folder.path().join(head.name());
+        let untrained = student_with(Some(head));
+        let before = weights(&untrained);
+        train(untrained, &config, &lessons, &run, false);
+        let metrics = Checkpoint::resume(&run, &config).unwrap().metrics;
+        let (first, last) = (metrics.first().unwrap(), metrics.last().unwrap());
+        let (words, crops) = (head != Head::VildImage, !matches!(head, Head::Supervised | Head::VildText));
+        assert_eq!((last.text > 0.0, last.image > 0.0), (words, crops), "{}", head.name());
+        assert_eq!((last.objectness, last.boxes), (0.0, 0.0), "proposals stay as they are");
+        assert!(!words || last.text < first.text, "{}: text {} to {}", head.name(), first.text, last.text);
+        assert!(
+            !crops || last.image < first.image,
+            "{}: image {} to {}",
+            head.name(),
+            first.image,
+            last.image
+        );
+        let trained = Checkpoint::open(&run).unwrap().student(&run, student_with(Some(head))).unwrap();
+        assert_ne!(before, weights(&trained));
+    }
+}
+
+#[test]
+fn a_head_that_learns_crops_is_not_trained_without_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, _) = write_cache(folder.path());
+    let config = TrainConfig { steps: 1, fresh_head: Some(Head::Vild), ..TrainConfig::default() };
+    let words = vec![vec![1.0; EMBEDDING]; WORDS];
+    let material = Material { cache: &cache, embedded: None, words: &words };
+    let run = folder.path().join("run");
+    let student = student_with(config.fresh_head);
+    let stop = AtomicBool::new(false);
+    let error =
+        train::train(student, &student_config(), &config, material, &run, &stop).unwrap_err().to_string();
+    assert!(error.contains("vild") && error.contains("--embeddings"), "{error}");
 }

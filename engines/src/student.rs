@@ -30,8 +30,11 @@ pub struct StudentFacts {
     /// The text head's embedding of "nothing nameable", `[D]`, of length 1.
     pub background: Vec<f32>,
     /// Weight of the text head in the geometric mean for words that were not trained on (ViLD,
-    /// arXiv 2104.13921, section 3.4); words that were trained on use 1 minus this.
+    /// arXiv 2104.13921, section 3.4).
     pub ensemble_lambda: f32,
+    /// The same for words that were trained on. Where the file doesn't say: 1 minus the other. A head
+    /// with one embedding has it in both places and the same weight, 0 or 1, for all words.
+    pub trained_text_weight: f32,
     /// Weight of the objectness in the geometric mean that is the score, 0 to 1.
     pub objectness_weight: f32,
     /// How it was trained; free form, for people.
@@ -125,6 +128,9 @@ fn static_shape<const RANK: usize>(
     )
 }
 
+/// The one key that a file may lack.
+const TRAINED_TEXT_WEIGHT: &str = "wordsight.trained_text_weight";
+
 /// The `wordsight.*` entries of a model's metadata.
 struct Metadata<'a>(&'a OnnxSession);
 
@@ -141,11 +147,17 @@ impl Metadata<'_> {
         if temperature <= 0.0 {
             return Err(format!("`wordsight.temperature` is {temperature}, and must be above 0"));
         }
+        let ensemble_lambda = self.weight("wordsight.ensemble_lambda")?;
+        let trained_text_weight = match self.0.metadata(TRAINED_TEXT_WEIGHT) {
+            Some(_) => self.weight(TRAINED_TEXT_WEIGHT)?,
+            None => 1.0 - ensemble_lambda,
+        };
         Ok(StudentFacts {
             teacher: self.text("wordsight.teacher")?,
             temperature,
             background: self.background(sizes.embedding_size)?,
-            ensemble_lambda: self.weight("wordsight.ensemble_lambda")?,
+            ensemble_lambda,
+            trained_text_weight,
             objectness_weight: self.weight("wordsight.objectness_weight")?,
             training: self.json("wordsight.training")?,
             input_width: sizes.input_width,

@@ -120,6 +120,7 @@ fn a_student_with_an_impossible_fact_is_refused_with_the_reason() {
         ("wordsight.background", "[1, 0]", "2 numbers"),
         ("wordsight.background", "[1, 1, 1]", "length"),
         ("wordsight.ensemble_lambda", "1.5", "between 0 and 1"),
+        ("wordsight.trained_text_weight", "-0.5", "between 0 and 1"),
         ("wordsight.objectness_weight", "-1", "between 0 and 1"),
         ("wordsight.training", "{", "wordsight.training"),
     ];

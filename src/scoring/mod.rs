@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use wordsight_detection::{Detection, DetectionSettings, Scorer, Vocabulary, VocabularyError};
+use wordsight_detection::{Detection, DetectionSettings, Scorer, TextWeights, Vocabulary, VocabularyError};
 use wordsight_engines::StudentFacts;
 
 use crate::pipeline::Job;
@@ -73,7 +73,7 @@ impl Scoring {
             vocabulary,
             student.temperature,
             &student.background,
-            student.ensemble_lambda,
+            TextWeights { trained: student.trained_text_weight, others: student.ensemble_lambda },
             student.objectness_weight,
         )?;
         let words = vocabulary.words.iter().map(|word| word.word.clone()).collect();

@@ -7,6 +7,7 @@ use crate::Word;
 
 const TEMPERATURE: f32 = 0.01;
 const LAMBDA: f32 = 0.33;
+const TEXT_WEIGHTS: TextWeights = TextWeights { trained: 1.0 - LAMBDA, others: LAMBDA };
 
 /// Regions and words at random, of length 1, near enough to one another that no probability is
 /// quite 0 or 1.
@@ -61,9 +62,14 @@ impl Scene {
     }
 
     fn detect(&self, settings: &DetectionSettings) -> Vec<Detection> {
-        let mut scorer =
-            Scorer::new(&self.vocabulary, TEMPERATURE, &self.background, LAMBDA, self.objectness_weight)
-                .unwrap();
+        let mut scorer = Scorer::new(
+            &self.vocabulary,
+            TEMPERATURE,
+            &self.background,
+            TEXT_WEIGHTS,
+            self.objectness_weight,
+        )
+        .unwrap();
         let mut out = vec![];
         // Twice, so that a buffer that remembers the last frame is found out.
         for _ in 0..2 {
@@ -222,6 +228,6 @@ fn a_word_more_is_a_row_more_and_there_is_no_limit() {
 #[test]
 fn a_vocabulary_of_another_size_is_refused() {
     let scene = Scene::random(2, 1, 16);
-    let refused = Scorer::new(&scene.vocabulary, TEMPERATURE, &[1.0], LAMBDA, 0.2);
+    let refused = Scorer::new(&scene.vocabulary, TEMPERATURE, &[1.0], TEXT_WEIGHTS, 0.2);
     assert!(refused.is_err());
 }

@@ -1,19 +1,19 @@
 //! The command line: parses, calls the library, prints.
 
+mod data;
+mod eval;
+mod train;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use image::RgbImage;
-use wordsight_distill::eval::{self, Evaluation};
-use wordsight_distill::export::{self, ScoringFacts};
-use wordsight_distill::features::{self, Cache};
+use wordsight_distill::export::{self, ScoringFacts, text_weights};
 use wordsight_distill::photographs::Collection;
 use wordsight_distill::student::{Student, StudentConfig};
-use wordsight_distill::train::{self, Checkpoint, TrainConfig};
+use wordsight_distill::train::{Checkpoint, TrainConfig};
 use wordsight_distill::{scenes, start};
 use wordsight_teacher::efficientnet::Weights;
 use wordsight_teacher::{Teacher, standin, words};
@@ -71,49 +71,19 @@ enum Command {
         #[arg(long, short)]
         output: PathBuf,
     },
-    /// Computes what training reads: backbone features and teacher embeddings. Goes on where it stopped.
-    Precompute {
-        /// Folder that `scenes` wrote.
-        #[arg(long)]
-        scenes: PathBuf,
-        #[command(flatten)]
-        origin: Origin,
-        /// Folder for the cache: about 280 KB a scene.
-        #[arg(long, short)]
-        output: PathBuf,
+    /// Computes the backbone's features, which training reads. Goes on where it stopped.
+    Precompute(data::Precompute),
+    /// Chooses the boxes whose crops the teacher will see. Goes on where it stopped.
+    Proposals(data::Proposals),
+    /// Computes the teacher's embeddings of proposals. Goes on where it stopped.
+    Embed(data::Embed),
+    /// Joins the shards that `precompute`, `proposals` or `embed` wrote with --shard.
+    Merge {
+        /// The folder that they were written to.
+        folder: PathBuf,
     },
     /// Trains a student on a cache. Goes on from its checkpoint; Ctrl-C saves one and stops.
-    Train {
-        /// Folder that `precompute` wrote.
-        #[arg(long)]
-        cache: PathBuf,
-        #[command(flatten)]
-        origin: Origin,
-        /// Steps in all.
-        #[arg(long, default_value_t = TrainConfig::default().steps)]
-        steps: usize,
-        /// Highest learning rate.
-        #[arg(long, default_value_t = TrainConfig::default().learning_rate)]
-        learning_rate: f64,
-        /// AdamW's weight decay.
-        #[arg(long, default_value_t = TrainConfig::default().weight_decay)]
-        weight_decay: f32,
-        /// Weight of the ViLD-text loss.
-        #[arg(long, default_value_t = TrainConfig::default().text_weight)]
-        text_weight: f32,
-        /// Weight of the ViLD-image loss (the paper's w).
-        #[arg(long, default_value_t = TrainConfig::default().image_weight)]
-        image_weight: f32,
-        /// Start from the weights of another training, in this folder, or of an exported student.
-        #[arg(long)]
-        start_from: Option<PathBuf>,
-        /// What changes; the rest of the student stays as it is.
-        #[arg(long, value_enum, default_value_t = TrainConfig::default().learn)]
-        learn: train::Learn,
-        /// Folder for checkpoints, metrics and their plot.
-        #[arg(long, short)]
-        output: PathBuf,
-    },
+    Train(train::Arguments),
     /// Writes a trained student as one .onnx file and compares it with the model.
     Export {
         /// Folder that `train` wrote.
@@ -124,6 +94,10 @@ enum Command {
         /// Folder of photographs to compare on.
         #[arg(long)]
         compare_on: Option<PathBuf>,
+        /// Side of the square input in pixels, a multiple of 32, where it is to be another than
+        /// training's: the student is convolutional, and sees smaller things in a larger input.
+        #[arg(long, value_parser = side)]
+        input_size: Option<usize>,
         /// Softmax temperature of the scores. Twice training's 0.01: scores of overlapping regions
         /// would all be 1 otherwise, and their order left to the objectness.
         #[arg(long, default_value_t = 0.02)]
@@ -138,21 +112,12 @@ enum Command {
         #[arg(long, short)]
         output: PathBuf,
     },
+    /// Average precision of a student on annotated images.
+    Eval(eval::Eval),
     /// Tests a student on photographs that training never saw, base and novel.
-    Eval {
-        /// The student.
-        #[arg(long)]
-        student: PathBuf,
-        /// Folder with imagenet.json and photographs.
-        #[arg(long)]
-        data: PathBuf,
-        /// The teacher's folder.
-        #[arg(long)]
-        teacher: PathBuf,
-        /// Also write the figures as JSON.
-        #[arg(long)]
-        json: Option<PathBuf>,
-    },
+    EvalPhotographs(eval::EvalPhotographs),
+    /// Holds a student, and trainings of every kind of head, against what is asked of them.
+    Bars(eval::Bars),
 }
 
 #[derive(Subcommand)]
@@ -178,27 +143,51 @@ struct Origin {
     #[arg(long)]
     teacher: PathBuf,
     /// EfficientNet-Lite0's weights.
-    #[arg(long, default_value = ".deps/efficientnet-lite0.pth")]
+    #[arg(long, default_value = BACKBONE)]
     backbone: PathBuf,
 }
 
 impl Origin {
-    fn weights(&self) -> Result<Weights> {
-        Ok(wordsight_teacher::pth::read_pth(&self.backbone)?)
+    pub(crate) fn weights(&self) -> Result<Weights> {
+        read_backbone(&self.backbone)
     }
 
-    /// A student as it is before training, its sizes, and the weights of its backbone.
-    fn student(&self, teacher: &mut Teacher) -> Result<(Student, StudentConfig, Weights)> {
+    /// A student as it is before a training like `config`, its sizes, and the weights of its backbone.
+    /// `words`: how many the training has.
+    pub(crate) fn student(
+        &self,
+        teacher: &mut Teacher,
+        config: &TrainConfig,
+        words: usize,
+    ) -> Result<(Student, StudentConfig, Weights)> {
         let weights = self.weights()?;
-        let (student, config) = start::untrained(&weights, teacher)?;
-        Ok((student, config, weights))
+        let (student, student_config) = match config.fresh_head {
+            Some(head) => start::untrained_fresh(&weights, teacher, head, words)?,
+            None => start::untrained(&weights, teacher)?,
+        };
+        Ok((student, student_config, weights))
     }
+}
+
+/// Where scripts/fetch-packages puts the backbone's weights.
+const BACKBONE: &str = ".deps/efficientnet-lite0.pth";
+
+fn read_backbone(path: &Path) -> Result<Weights> {
+    Ok(wordsight_teacher::pth::read_pth(path)?)
 }
 
 /// A number from 0 to 1.
 fn share(text: &str) -> Result<f32, String> {
     let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("it is a share, from 0 to 1".to_owned()) }
+}
+
+/// A side of a student's input.
+fn side(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(side) if (64..=2048).contains(&side) && side % 32 == 0 => Ok(side),
+        _ => Err("it is a multiple of 32 from 64 to 2048".to_owned()),
+    }
 }
 
 /// Does what the command line says.
@@ -211,45 +200,27 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Scenes { data, count, part, seed, leave_out, output } => {
             make_scenes(&data, scenes::Settings { part, count, seed, leave_out }, &output)
         }
-        Command::Precompute { scenes, origin, output } => precompute(&scenes, &origin, &output),
-        Command::Train {
-            cache,
-            origin,
-            steps,
-            learning_rate,
-            weight_decay,
-            text_weight,
-            image_weight,
-            start_from,
-            learn,
-            output,
-        } => {
-            let config = TrainConfig {
-                learn,
-                steps,
-                learning_rate,
-                weight_decay,
-                text_weight,
-                image_weight,
-                ..TrainConfig::default()
-            };
-            train_student(&cache, &origin, &config, start_from.as_deref(), &output)
-        }
+        Command::Precompute(arguments) => data::precompute(&arguments),
+        Command::Proposals(arguments) => data::proposals(&arguments),
+        Command::Embed(arguments) => data::embed(&arguments),
+        Command::Merge { folder } => data::merge(&folder),
+        Command::Train(arguments) => train::run(&arguments),
         Command::Export {
             training,
             origin,
             compare_on,
+            input_size,
             temperature,
             ensemble_lambda,
             objectness_weight,
             output,
         } => {
             let scoring = Scoring { temperature, ensemble_lambda, objectness_weight };
-            export_student(&training, &origin, compare_on.as_deref(), &scoring, &output)
+            export_student(&training, &origin, compare_on.as_deref(), input_size, &scoring, &output)
         }
-        Command::Eval { student, data, teacher, json } => {
-            evaluate(&student, &data, &teacher, json.as_deref())
-        }
+        Command::Eval(arguments) => eval::run(&arguments),
+        Command::EvalPhotographs(arguments) => eval::photographs(&arguments),
+        Command::Bars(arguments) => eval::bars(&arguments),
     }
 }
 
@@ -287,52 +258,6 @@ fn make_scenes(data: &Path, settings: scenes::Settings, output: &Path) -> Result
     Ok(())
 }
 
-fn precompute(scenes: &Path, origin: &Origin, output: &Path) -> Result<()> {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let teachers: Vec<Teacher> =
-        (0..workers).map(|_| Teacher::open_with_threads(&origin.teacher, 1)).collect::<Result<_, _>>()?;
-    let config = StudentConfig::new(teachers[0].embedding_size());
-    features::precompute(scenes, &origin.weights()?, teachers, &config, output)?;
-    println!("features and teacher embeddings in {}", output.display());
-    Ok(())
-}
-
-fn train_student(
-    cache: &Path,
-    origin: &Origin,
-    config: &TrainConfig,
-    start_from: Option<&Path>,
-    output: &Path,
-) -> Result<()> {
-    let cache = Cache::open(cache)?;
-    let mut teacher = Teacher::open(&origin.teacher)?;
-    ensure!(
-        teacher.id() == cache.manifest.teacher,
-        "the cache holds embeddings of {}, not of {}: precompute again",
-        cache.manifest.teacher,
-        teacher.id()
-    );
-    let (mut student, student_config, _) = origin.student(&mut teacher)?;
-    match start_from {
-        Some(file) if file.is_file() => student = export::read_student(file, student)?,
-        Some(folder) => (student, _) = Checkpoint::finished(folder, student)?,
-        None => {}
-    }
-    let names: Vec<String> = cache.dataset.categories.iter().map(|category| category.name.clone()).collect();
-    let words = start::embed_names(&names, &mut teacher)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
-    let checkpoint = train::train(student, &student_config, config, &cache, &words, output, &stop)?;
-    println!(
-        "{} of {} steps done; checkpoint and training.svg in {}",
-        checkpoint.step,
-        config.steps,
-        output.display()
-    );
-    Ok(())
-}
-
 /// How an exported student's detections are to be scored.
 struct Scoring {
     temperature: f32,
@@ -344,18 +269,22 @@ fn export_student(
     training: &Path,
     origin: &Origin,
     compare_on: Option<&Path>,
+    input_size: Option<usize>,
     scoring: &Scoring,
     output: &Path,
 ) -> Result<()> {
     ensure!(scoring.temperature > 0.0, "--temperature must be above 0, not {}", scoring.temperature);
     let mut teacher = Teacher::open(&origin.teacher)?;
-    let (student, config, backbone) = origin.student(&mut teacher)?;
-    let (student, checkpoint) = Checkpoint::finished(training, student)?;
+    let checkpoint = Checkpoint::open(training)?;
+    let (student, mut config, backbone) =
+        origin.student(&mut teacher, &checkpoint.config, checkpoint.words.len())?;
+    config.input_size = input_size.unwrap_or(config.input_size);
+    let student = checkpoint.student(training, student)?;
     let student = student.rounded_to_f16();
     let facts = ScoringFacts {
         teacher: teacher.id().to_owned(),
         temperature: scoring.temperature,
-        ensemble_lambda: scoring.ensemble_lambda,
+        text_weights: text_weights(checkpoint.config.head(), scoring.ensemble_lambda),
         objectness_weight: scoring.objectness_weight,
         training: checkpoint.summary()?,
     };
@@ -388,27 +317,4 @@ fn some_pictures(folder: &Path) -> Result<Vec<RgbImage>> {
         .collect();
     ensure!(!pictures.is_empty(), "there are no pictures in {}", folder.display());
     Ok(pictures)
-}
-
-fn evaluate(student: &Path, data: &Path, teacher: &Path, json: Option<&Path>) -> Result<()> {
-    let collection = Collection::load(data)?;
-    let mut teacher = Teacher::open(teacher)?;
-    let vocabulary = eval::vocabulary_of(&collection, &mut teacher)?;
-    let mut evaluation = Evaluation::new(student, &vocabulary, &mut teacher)?;
-    let rows = [
-        ("base, held out", evaluation.run(&collection, &collection.held_out(), "base")?),
-        ("novel", evaluation.run(&collection, &collection.novel(), "novel")?),
-    ];
-    println!(
-        "vocabulary: all {} words, base and novel; teacher: {}",
-        vocabulary.words.len(),
-        vocabulary.teacher
-    );
-    print!("{}", eval::table(&rows));
-    if let Some(path) = json {
-        let rows: std::collections::BTreeMap<_, _> = rows.iter().map(|(name, row)| (*name, row)).collect();
-        fs::write(path, serde_json::to_string_pretty(&rows)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
 }

@@ -14,13 +14,11 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
 use serde::Serialize;
-use wordsight_detection::{
-    Detection, DetectionSettings, Letterbox, Preprocessor, Scorer, Vocabulary, Word, iou,
-};
-use wordsight_engines::{CpuEngine, Engine, Regions};
+use wordsight_detection::{Detection, DetectionSettings, Vocabulary, iou};
 use wordsight_teacher::Teacher;
 
-use crate::photographs::{Collection, Photograph};
+use super::{Detector, EVALUATION};
+use crate::photographs::{Collection, Photograph, open_picture};
 use crate::progress;
 
 /// An object counts as found from this IoU.
@@ -28,14 +26,6 @@ const FOUND_IOU: f32 = 0.5;
 /// Right among this many.
 const TOP: usize = 5;
 
-/// As evaluations score: several words a region, suppression by word, no threshold.
-const EVALUATION: DetectionSettings = DetectionSettings {
-    score_threshold: 0.0,
-    nms_iou: 0.5,
-    voting_iou: 0.4,
-    max_detections: 300,
-    words_per_region: 5,
-};
 /// As people see detections: one word a region.
 const SHOWN: DetectionSettings = DetectionSettings { words_per_region: 1, ..EVALUATION };
 
@@ -62,29 +52,13 @@ pub struct Row {
 
 /// The vocabulary of all words of a collection; words that training saw are marked.
 pub fn vocabulary_of(collection: &Collection, teacher: &mut Teacher) -> Result<Vocabulary> {
-    let trained: Vec<&str> =
-        collection.training().iter().map(|photograph| photograph.name.as_str()).collect();
-    let words: Vec<Word> = collection
-        .words()
-        .into_iter()
-        .map(|word| Word {
-            trained_on: trained.contains(&word.as_str()),
-            word,
-            synonyms: Vec::new(),
-            threshold: None,
-        })
-        .collect();
-    let prompts = wordsight_teacher::words::default_prompts();
-    Ok(wordsight_teacher::words::embed(words, prompts, teacher)?)
+    let trained = collection.training().iter().map(|photograph| photograph.name.clone()).collect();
+    super::vocabulary_of(collection.words(), &trained, teacher)
 }
 
 /// Evaluates a student on some photographs.
 pub struct Evaluation<'a> {
-    engine: CpuEngine,
-    scorer: Scorer,
-    preprocessor: Preprocessor,
-    input: Vec<u8>,
-    regions: Regions,
+    detector: Detector,
     teacher: &'a mut Teacher,
     vocabulary: &'a Vocabulary,
 }
@@ -92,19 +66,7 @@ pub struct Evaluation<'a> {
 impl<'a> Evaluation<'a> {
     /// Opens the student and checks that it speaks the vocabulary's language.
     pub fn new(student: &Path, vocabulary: &'a Vocabulary, teacher: &'a mut Teacher) -> Result<Self> {
-        let engine = CpuEngine::open(student, 0)?;
-        let facts = engine.facts();
-        vocabulary.check_against(&facts.teacher, facts.embedding_size)?;
-        let scorer = Scorer::new(
-            vocabulary,
-            facts.temperature,
-            &facts.background,
-            facts.ensemble_lambda,
-            facts.objectness_weight,
-        )?;
-        let preprocessor = Preprocessor::new(facts.input_width, facts.input_height);
-        let input = vec![0; preprocessor.output_len()];
-        Ok(Self { engine, scorer, preprocessor, input, regions: Regions::default(), teacher, vocabulary })
+        Ok(Self { detector: Detector::open(student, vocabulary)?, teacher, vocabulary })
     }
 
     /// The figures over `photographs`, all of which must have a trusted box.
@@ -127,23 +89,25 @@ impl<'a> Evaluation<'a> {
 
     fn one(&mut self, collection: &Collection, photograph: &Photograph) -> Result<Row> {
         let path = collection.folder.join(&photograph.file);
-        let picture = image::open(&path)
-            .with_context(|| format!("cannot read the photograph {}", path.display()))?
-            .to_rgb8();
+        let picture = open_picture(&path)?;
         let object =
             photograph.trusted_box().with_context(|| format!("{} has no trusted box", photograph.file))?;
         let word = self.vocabulary.words.iter().position(|word| word.word == photograph.name);
         let word = word.with_context(|| format!("the vocabulary lacks the word {}", photograph.name))?;
 
-        let letterbox = self.infer(&picture)?;
+        let letterbox = self.detector.infer(&picture)?;
         let in_frame = |box_in_input| letterbox.box_in_frame_from_input(box_in_input);
-        let proposed =
-            self.regions.boxes_in_input.iter().any(|&proposal| iou(in_frame(proposal), object) >= FOUND_IOU);
+        let proposed = self
+            .detector
+            .regions
+            .boxes_in_input
+            .iter()
+            .any(|&proposal| iou(in_frame(proposal), object) >= FOUND_IOU);
         let right = |detection: &Detection| {
             detection.word == word && iou(in_frame(detection.box_in_input), object) >= FOUND_IOU
         };
-        let detections = self.detect(&EVALUATION);
-        let shown = self.detect(&SHOWN);
+        let detections = self.detector.detect(&EVALUATION);
+        let shown = self.detector.detect(&SHOWN);
         let mut best_of_words: Vec<&Detection> = Vec::new();
         for detection in &detections {
             if best_of_words.iter().all(|better| better.word != detection.word) {
@@ -162,26 +126,6 @@ impl<'a> Evaluation<'a> {
             teacher_top1: share(rank < 1),
             teacher_top5: share(rank < TOP),
         })
-    }
-
-    fn infer(&mut self, picture: &RgbImage) -> Result<Letterbox> {
-        let (width, height) = (picture.width() as usize, picture.height() as usize);
-        let letterbox = self.preprocessor.run(picture.as_raw(), width, height, &mut self.input);
-        self.engine.infer(&self.input, &mut self.regions)?;
-        Ok(letterbox)
-    }
-
-    fn detect(&mut self, settings: &DetectionSettings) -> Vec<Detection> {
-        let (regions, mut detections) = (&self.regions, Vec::new());
-        self.scorer.detect(
-            &regions.boxes_in_input,
-            &regions.objectness,
-            &regions.text_embeddings,
-            &regions.image_embeddings,
-            settings,
-            &mut detections,
-        );
-        detections
     }
 
     /// How many words the teacher likes better than the right one for the object's true box.

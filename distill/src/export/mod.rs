@@ -18,6 +18,7 @@ use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor, TensorData};
 use image::RgbImage;
 use serde::Serialize;
+use wordsight_detection::TextWeights;
 use wordsight_engines::{CpuEngine, Engine, Regions};
 use wordsight_onnx::proto::{ElementType, ModelProto};
 use wordsight_onnx::{Attribute, Graph, Storage, Value};
@@ -25,8 +26,8 @@ use wordsight_teacher::efficientnet::Weights;
 
 use crate::features::{FeatureExtractor, add_backbone};
 use crate::student::roi::Pooling;
+use crate::student::{Head, LOG_DISTANCE_BOUNDS, NORM_EPSILON, Student, StudentConfig};
 pub use reading::read_student;
-use crate::student::{DenseProposals, LOG_DISTANCE_BOUNDS, NORM_EPSILON, Student, StudentConfig};
 
 /// What scoring must know of a student besides its graph.
 #[derive(Clone, Debug)]
@@ -35,12 +36,23 @@ pub struct ScoringFacts {
     pub teacher: String,
     /// Softmax temperature of the cosine scores.
     pub temperature: f32,
-    /// Weight of the text head for words that were not trained on.
-    pub ensemble_lambda: f32,
+    /// Weights of the text head; see [`text_weights`].
+    pub text_weights: TextWeights,
     /// Weight of the objectness in a detection's score.
     pub objectness_weight: f32,
     /// A summary of the training, for the model card.
     pub training: serde_json::Value,
+}
+
+/// How the two embeddings of a kind of head are weighed: ViLD-ensemble's by `lambda` (arXiv 2104.13921,
+/// section 3.4). A head with one embedding has it in both places: with the background's logit where it
+/// learned one, without where it followed the teacher alone.
+pub fn text_weights(head: Head, lambda: f32) -> TextWeights {
+    match head {
+        Head::VildEnsemble => TextWeights { trained: 1.0 - lambda, others: lambda },
+        Head::VildImage => TextWeights { trained: 0.0, others: 0.0 },
+        Head::Supervised | Head::VildText | Head::Vild => TextWeights { trained: 1.0, others: 1.0 },
+    }
 }
 
 /// The student as an ONNX model, weights stored in FP16; round them first ([`Student::rounded_to_f16`])
@@ -64,8 +76,11 @@ pub fn student_model(
     let (objectness, boxes) = add_proposals(&mut graph, student, config, &maps);
     graph.scope("pooling");
     let shares = pooling::Shares::add(&mut graph, config, &boxes);
+    let pooled = shares.pool(&mut graph, config, &maps[0]);
+    graph.scope("refiner");
+    let boxes = add_refiner(&mut graph, student, config, &pooled, &boxes);
     graph.scope("regions");
-    let (text, image) = add_regions(&mut graph, student, config, &features[2], &maps[0], &shares);
+    let (text, image) = add_regions(&mut graph, student, config, &features[2], &pooled, &shares);
 
     graph.output(&boxes, "boxes", ElementType::Float, &[count, 4]);
     graph.output(&objectness, "objectness", ElementType::Float, &[count]);
@@ -77,7 +92,8 @@ pub fn student_model(
         ("wordsight.teacher", facts.teacher.clone()),
         ("wordsight.temperature", facts.temperature.to_string()),
         ("wordsight.background", serde_json::to_string(&background)?),
-        ("wordsight.ensemble_lambda", facts.ensemble_lambda.to_string()),
+        ("wordsight.ensemble_lambda", facts.text_weights.others.to_string()),
+        ("wordsight.trained_text_weight", facts.text_weights.trained.to_string()),
         ("wordsight.objectness_weight", facts.objectness_weight.to_string()),
         ("wordsight.training", facts.training.to_string()),
     ]))
@@ -178,13 +194,33 @@ fn keep_peaks(graph: &mut Graph, objectness: &Value) -> Value {
     graph.node("Where", &[&lower, &zero, objectness], &[])
 }
 
+/// The boxes `[K,4]` with their sides moved.
+fn add_refiner(
+    graph: &mut Graph,
+    student: &Student,
+    config: &StudentConfig,
+    pooled: &Value,
+    boxes: &Value,
+) -> Value {
+    let hidden = linear(graph, &student.refiner.hidden, pooled);
+    let hidden = graph.node("Relu", &[&hidden], &[]);
+    let shifts = linear(graph, &student.refiner.shifts, &hidden);
+    let halves = graph.ints(&[2, 2]);
+    let [from, to] = graph.node_with_outputs("Split", &[boxes, &halves], &[("axis", Attribute::Int(1))]);
+    let size = graph.sub(&to, &from);
+    let sizes = graph.concat(&[&size, &size], 1);
+    let moves = graph.mul(&shifts, &sizes);
+    let moved = graph.add(boxes, &moves);
+    graph.clip(&moved, 0.0, config.input_size as f32)
+}
+
 /// Text and image embeddings of the regions, each `[K,D]`.
 fn add_regions(
     graph: &mut Graph,
     student: &Student,
     config: &StudentConfig,
     coarse: &Value,
-    fine: &Value,
+    pooled: &Value,
     shares: &pooling::Shares,
 ) -> (Value, Value) {
     let head = &student.regions;
@@ -194,23 +230,31 @@ fn add_regions(
     let cells = linear(graph, &head.cells, &cells);
     let cells = graph.clip(&cells, 0.0, 6.0);
     let features = graph.matmul(&shares.coarse, &cells);
-    let logits = linear(graph, &head.classifier, &features);
-    let classes = graph.softmax(&logits, -1);
-    let table = head.class_embeddings.val();
-    let shape = table.dims();
-    let table = graph.floats(&shape, &numbers(table));
-    let known = graph.matmul(&classes, &table);
+    let known = head.mixture.as_ref().map(|mixture| {
+        let logits = linear(graph, &mixture.classifier, &features);
+        let classes = graph.softmax(&logits, -1);
+        let table = mixture.embeddings.val();
+        let shape = table.dims();
+        let table = graph.floats(&shape, &numbers(table));
+        graph.matmul(&classes, &table)
+    });
 
-    let pooled = shares.pool(graph, config, fine);
-    let hidden = linear(graph, &head.hidden, &pooled);
+    let from_pyramid = linear(graph, &head.hidden, pooled);
+    let from_cells = linear(graph, &head.from_cells, &features);
+    let hidden = graph.add(&from_pyramid, &from_cells);
     let hidden = graph.node("Relu", &[&hidden], &[]);
     let hidden = linear(graph, &head.hidden2, &hidden);
     let hidden = graph.node("Relu", &[&hidden], &[]);
-    let [text, image] = [&head.text, &head.image].map(|layer| {
-        let correction = linear(graph, layer, &hidden);
-        let embedding = graph.add(&known, &correction);
+    let mut embed = |layer: &Linear| {
+        let answer = linear(graph, layer, &hidden);
+        let embedding = match &known {
+            Some(known) => graph.add(known, &answer),
+            None => answer,
+        };
         graph.l2_normalise(&embedding, NORM_EPSILON)
-    });
+    };
+    let text = embed(&head.text);
+    let image = head.image.as_ref().map_or_else(|| text.clone(), &mut embed);
     (text, image)
 }
 
@@ -265,24 +309,31 @@ pub struct Parity {
 }
 
 impl Parity {
-    /// Takes in the proposals of one picture; `swapped` counts until the end.
-    fn add_proposals(&mut self, config: &StudentConfig, dense: &DenseProposals, exported: &Regions) {
-        let (objectness, boxes) = dense.best(config);
-        let (objectness, boxes) = (numbers(objectness), numbers(boxes));
-        let side = config.input_size as f32;
-        let proposals = exported.boxes_in_input.iter().zip(&exported.objectness);
+    /// Takes in the regions of one picture, as the file and as the model has them; `swapped` counts until
+    /// the end.
+    fn add(&mut self, config: &StudentConfig, exported: &Regions, model: &Regions) {
+        let (side, size) = (config.input_size as f32, config.embedding_size);
         // Where there are fewer than K peaks, cells with an objectness of 0 follow, in no order.
-        for (exported_box, exported_objectness) in proposals.filter(|(_, objectness)| **objectness > 0.0) {
-            let apart = |model_box: &[f32]| largest_difference(model_box, exported_box) / side;
-            let closest =
-                boxes.chunks_exact(4).map(apart).zip(&objectness).min_by(|a, b| a.0.total_cmp(&b.0));
-            match closest {
-                Some((apart, objectness)) if apart <= SAME_BOX => {
-                    self.boxes = self.boxes.max(apart);
-                    self.objectness = self.objectness.max((objectness - exported_objectness).abs());
-                }
-                _ => self.swapped += 1.0,
-            }
+        let proposals = exported.boxes_in_input.iter().zip(&exported.objectness).enumerate();
+        for (region, (exported_box, objectness)) in
+            proposals.filter(|(_, (_, objectness))| **objectness > 0.0)
+        {
+            let apart = |model_box: &[f32; 4]| largest_difference(model_box, exported_box) / side;
+            let closest = model.boxes_in_input.iter().map(apart).enumerate();
+            let Some((place, apart)) =
+                closest.min_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, apart)| *apart <= SAME_BOX)
+            else {
+                self.swapped += 1.0;
+                continue;
+            };
+            let embedding = |of: &[f32], place: usize| of[place * size..(place + 1) * size].to_vec();
+            let between = |exported: &[f32], model: &[f32]| {
+                largest_difference(&embedding(exported, region), &embedding(model, place))
+            };
+            self.boxes = self.boxes.max(apart);
+            self.objectness = self.objectness.max((objectness - model.objectness[place]).abs());
+            self.text = self.text.max(between(&exported.text_embeddings, &model.text_embeddings));
+            self.image = self.image.max(between(&exported.image_embeddings, &model.image_embeddings));
         }
     }
 
@@ -295,8 +346,8 @@ impl Parity {
 /// Differences up to this, in shares of the input's side, are rounding and not another box.
 const SAME_BOX: f32 = 1e-3;
 
-/// Compares an exported file with the trained model on pictures: each exported proposal with the
-/// model's at the same place, and the embeddings of the exported boxes.
+/// Compares an exported file with the trained model on pictures: each exported region with the model's
+/// at the same place.
 pub fn compare(
     student: &Student,
     config: &StudentConfig,
@@ -317,13 +368,16 @@ pub fn compare(
             Tensor::from_data(TensorData::new(map, config.map_shape(level, 1)), &device)
         });
         let (pyramid, dense) = student.propose(config, &features);
-        parity.add_proposals(config, &dense, &regions);
-        let pooling = Pooling::new(config, &[regions.boxes_in_input.clone()], &device);
+        let [proposals, refined] = student.refined(config, &pyramid[0], &dense);
+        let pooling = Pooling::new(config, &proposals, &device);
         let embeddings = student.regions.forward(&features[2], &pyramid[0], &pooling);
-        parity.text =
-            parity.text.max(largest_difference(&numbers(embeddings.text), &regions.text_embeddings));
-        parity.image =
-            parity.image.max(largest_difference(&numbers(embeddings.image), &regions.image_embeddings));
+        let model = Regions {
+            boxes_in_input: refined.concat(),
+            objectness: numbers(dense.best(config).0),
+            text_embeddings: numbers(embeddings.text),
+            image_embeddings: numbers(embeddings.image),
+        };
+        parity.add(config, &regions, &model);
     }
     parity.swapped /= (pictures.len() * config.proposals).max(1) as f32;
     Ok(parity)

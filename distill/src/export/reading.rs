@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use burn::module::Param;
 use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
@@ -75,8 +75,9 @@ impl<'a> Weights<'a> {
 
         // Every level repeats the head's convolutions.
         let head = self.convolutions("proposals")?;
-        let [tower, objectness, distances] =
-            head.get(..3).and_then(|head| head.as_array()).context("its proposal head is incomplete")?;
+        let [tower, objectness, distances, ..] = head.as_slice() else {
+            bail!("its proposal head is incomplete");
+        };
         set_convolution(&mut student.proposals.tower, tower)?;
         set_convolution(&mut student.proposals.objectness, objectness)?;
         set_convolution(&mut student.proposals.distances, distances)?;
@@ -86,20 +87,36 @@ impl<'a> Weights<'a> {
         let device = student.proposals.scales.val().device();
         student.proposals.scales = Param::from_tensor(Tensor::from_data(scales.as_slice(), &device));
 
+        // The first students had no refiner: theirs moves nothing.
+        if let [hidden, shifts] = self.products("refiner")?.as_slice() {
+            set_linear(&mut student.refiner.hidden, hidden)?;
+            set_linear(&mut student.refiner.shifts, shifts)?;
+        }
+
         let regions = &mut student.regions;
         let products = self.products("regions")?;
-        let of_shape = |layer: &Linear| -> Vec<&Layer> {
+        let of_shape = |layer: &Linear, place: usize| {
             let shape = layer.weight.val().dims();
-            products.iter().filter(|product| product.shape == shape).collect()
+            products.iter().filter(|product| product.shape == shape).nth(place)
         };
-        for (layer, place) in [
-            (&mut regions.hidden, 0),
-            (&mut regions.hidden2, 0),
-            (&mut regions.text, 0),
-            (&mut regions.image, 1),
-        ] {
-            let read = of_shape(layer);
-            set_linear(layer, read.get(place).context("its region head is another")?)?;
+        if let Some(mixture) = &regions.mixture {
+            of_shape(&mixture.classifier, 0).context("its region head starts from no classifier")?;
+        }
+        let own = [(&mut regions.hidden, 0), (&mut regions.hidden2, 0), (&mut regions.text, 0)];
+        for (layer, place) in own.into_iter().chain(regions.image.as_mut().map(|image| (image, 1))) {
+            let read = of_shape(layer, place).context("its region head has other layers")?;
+            set_linear(layer, read)?;
+        }
+        // The first students had no such layer: as if it were zero.
+        let [inputs, outputs] = regions.from_cells.weight.val().dims();
+        let none = || Layer {
+            shape: vec![inputs, outputs],
+            weight: vec![0.0; inputs * outputs],
+            bias: vec![0.0; outputs],
+        };
+        match of_shape(&regions.from_cells, 0) {
+            Some(read) => set_linear(&mut regions.from_cells, read)?,
+            None => set_linear(&mut regions.from_cells, &none())?,
         }
         ensure!(
             background.len() == regions.background.val().dims()[0],

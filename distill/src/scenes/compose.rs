@@ -47,13 +47,7 @@ impl Canvas {
 
     /// Pastes a cutout, turned, flipped and lit at random, where it does not hide a kept object. `scale`:
     /// its longest side as a share of the canvas's shorter one.
-    pub fn paste(
-        &mut self,
-        cutout: &RgbaImage,
-        category: u64,
-        scale: f32,
-        rng: &mut ChaCha8Rng,
-    ) {
+    pub fn paste(&mut self, cutout: &RgbaImage, category: u64, scale: f32, rng: &mut ChaCha8Rng) {
         let sprite = random_sprite(cutout, self.picture.dimensions(), scale, rng);
         let (width, height) = self.picture.dimensions();
         for _ in 0..TRIES {

@@ -254,8 +254,7 @@ fn make_one(
         .encode_image(&picture)
         .with_context(|| format!("cannot write the scene {}; is the disk full?", path.display()))?;
     let (width, height) = picture.dimensions();
-    let image = Image { id: number + 1, file_name, width, height, exhaustive };
-    Ok((image, objects))
+    Ok((Image { id: number + 1, file_name, width, height, exhaustive }, objects))
 }
 
 /// A photograph through a random window, with up to `companions` cutouts beside its own object.

@@ -8,14 +8,18 @@
 //! 2. A class-agnostic, anchor-free proposal head: distances to the four sides (FCOS, Tian et al.,
 //!    2019) and an objectness that is trained to be the box's IoU (VarifocalNet, Zhang et al., 2021).
 //! 3. RoI pooling by matrix products ([`roi`]).
-//! 4. A region head of two embeddings (ViLD-ensemble, arXiv 2104.13921, section 3.4).
+//! 4. A refiner that moves the sides of a pooled box (Fast R-CNN's regression, Girshick, 2015; class-agnostic
+//!    as in ViLD).
+//! 5. A region head of one or two embeddings ([`Head`]: ViLD and its variants, arXiv 2104.13921,
+//!    figure 3).
 //!
-//! The surprising thing is the region head: it knows before it trains. The backbone's own ImageNet
-//! head, applied to the cells of the stride-32 map and averaged under the box, classifies a region;
-//! the class probabilities mix the text embeddings of the class names (ConSE: Norouzi et al., 2014).
-//! Training adds a correction to each embedding, which starts at zero. The 1x1 head convolution runs
-//! once on the map instead of once on 49 cells of every region: the same classifier at a hundredth of
-//! the cost.
+//! The surprising thing is the region head: the shipped one knows before it trains. The backbone's own
+//! ImageNet head, applied to the cells of the stride-32 map and averaged under the box, classifies a
+//! region; the class probabilities mix the text embeddings of the class names (ConSE: Norouzi et al.,
+//! 2014). Training adds a correction to each embedding, which starts at zero. The 1x1 head convolution
+//! runs once on the map instead of once on 49 cells of every region: the same classifier at a hundredth
+//! of the cost. A *fresh* head does without the classifier and starts from nothing, as ViLD's does: that
+//! is what compares losses honestly.
 
 pub mod roi;
 
@@ -43,6 +47,11 @@ pub const LOG_DISTANCE_BOUNDS: (f32, f32) = (-4.0, 4.0);
 pub const NORM_EPSILON: f32 = 1e-12;
 /// An objectness of 1% before training, or the many cells without an object drown the few with one.
 const INITIAL_OBJECTNESS_LOGIT: f32 = -4.6;
+/// Width of the refiner's hidden layer.
+const REFINER_WIDTH: usize = 128;
+
+/// A box, `[x1, y1, x2, y2]`.
+pub type Box4 = [f32; 4];
 
 /// A student's sizes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,6 +114,8 @@ pub struct Student {
     pub pyramid: Pyramid,
     /// Objectness and boxes.
     pub proposals: ProposalHead,
+    /// Better boxes of the best proposals.
+    pub refiner: Refiner,
     /// Embeddings.
     pub regions: RegionHead,
 }
@@ -131,25 +142,93 @@ pub struct ProposalHead {
     pub scales: Param<Tensor<1>>,
 }
 
-/// Two embeddings of every region.
+/// Moves the sides of boxes by what lies in them.
+#[derive(Module, Debug)]
+pub struct Refiner {
+    /// From the pooled pyramid to a hidden layer.
+    pub hidden: Linear,
+    /// To the four sides' shifts in shares of the box's width and height; zero before training.
+    pub shifts: Linear,
+}
+
+/// What a region head answers with and what it learns from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Head {
+    /// One embedding that meets learned vectors of the training's words (figure 3a).
+    Supervised,
+    /// One embedding that meets text embeddings and a learned background (figure 3b, section 3.2).
+    VildText,
+    /// One embedding that follows the teacher's of the same crop (figure 3c, section 3.3).
+    VildImage,
+    /// One embedding, both losses (figure 3d).
+    Vild,
+    /// Two embeddings, one a loss, combined when scored (section 3.4).
+    VildEnsemble,
+}
+
+impl Head {
+    /// All of them, in the order of the paper's figure.
+    pub const ALL: [Self; 5] =
+        [Self::Supervised, Self::VildText, Self::VildImage, Self::Vild, Self::VildEnsemble];
+
+    /// Whether it has an embedding of its own for the image loss.
+    pub fn has_image_branch(self) -> bool {
+        self == Self::VildEnsemble
+    }
+
+    /// Whether it learns from words (the supervised one: from their learned vectors).
+    pub fn learns_words(self) -> bool {
+        self != Self::VildImage
+    }
+
+    /// Whether it learns from the teacher's embeddings of crops.
+    pub fn learns_crops(self) -> bool {
+        matches!(self, Self::VildImage | Self::Vild | Self::VildEnsemble)
+    }
+
+    /// Its name on the command line and in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Supervised => "supervised",
+            Self::VildText => "vild-text",
+            Self::VildImage => "vild-image",
+            Self::Vild => "vild",
+            Self::VildEnsemble => "vild-ensemble",
+        }
+    }
+}
+
+/// One or two embeddings of every region.
 #[derive(Module, Debug)]
 pub struct RegionHead {
     /// The backbone's 1x1 head convolution as a matrix over cells; frozen.
     pub cells: Linear,
-    /// The backbone's classifier; frozen.
-    pub classifier: Linear,
-    /// Text embeddings of the class names, `[classes, D]`; frozen.
-    pub class_embeddings: Param<Tensor<2>>,
+    /// What the pretrained classifier says; none in a fresh head.
+    pub mixture: Option<ClassMixture>,
     /// From the pooled pyramid to a hidden layer.
     pub hidden: Linear,
+    /// From the mean of the cells under the region to the same layer.
+    pub from_cells: Linear,
     /// A second hidden layer.
     pub hidden2: Linear,
-    /// Correction of the text embedding; zero before training.
+    /// To the text embedding, or the only one; on top of a mixture a correction, zero before training.
     pub text: Linear,
-    /// Correction of the image embedding; zero before training.
-    pub image: Linear,
+    /// To the image embedding, where it is another.
+    pub image: Option<Linear>,
     /// The text head's embedding of the background, `[D]`; not normalised.
     pub background: Param<Tensor<1>>,
+    /// Learned vectors of the training's words, `[words, D]`, not normalised: a supervised head's alone.
+    pub words: Option<Param<Tensor<2>>>,
+}
+
+/// The backbone's classifier, its classes read as text embeddings of their names; frozen.
+#[derive(Module, Debug)]
+pub struct ClassMixture {
+    /// The classifier.
+    pub classifier: Linear,
+    /// Text embeddings of the class names, `[classes, D]`.
+    pub embeddings: Param<Tensor<2>>,
 }
 
 /// What the proposal head says of every cell.
@@ -192,8 +271,24 @@ impl Student {
         Ok(Self {
             pyramid: Pyramid::new(config, device),
             proposals: ProposalHead::new(config, device),
-            regions: RegionHead::new(config, head, classifier, class_embeddings, device),
+            refiner: Refiner::new(config, device),
+            regions: RegionHead::warm(config, head, classifier, class_embeddings, device),
         })
+    }
+
+    /// The same student with an untrained region head that has no classifier behind it; `words`: how
+    /// many a supervised head learns vectors of.
+    #[must_use]
+    pub fn with_fresh_head(
+        mut self,
+        config: &StudentConfig,
+        head: &FoldedConvolution,
+        kind: Head,
+        words: usize,
+        device: &Device,
+    ) -> Self {
+        self.regions = RegionHead::fresh(config, head, kind, words, device);
+        self
     }
 
     /// The pyramid's maps and what the proposal head says of every cell.
@@ -205,6 +300,26 @@ impl Student {
         let maps = self.pyramid.forward(config, features);
         let proposals = self.proposals.forward(config, &maps);
         (maps, proposals)
+    }
+
+    /// The best proposals of every image, `[N, K, 4]` in input pixels as lists, and the same refined.
+    ///
+    /// `fine`: the pyramid's stride-8 map.
+    pub fn refined(
+        &self,
+        config: &StudentConfig,
+        fine: &Tensor<4>,
+        dense: &DenseProposals,
+    ) -> [Vec<Vec<Box4>>; 2] {
+        let proposals: Vec<Vec<Box4>> = corner_boxes(dense.best(config).1.flatten(0, 1))
+            .chunks_exact(config.proposals)
+            .map(<[Box4]>::to_vec)
+            .collect();
+        let pooling = roi::Pooling::new(config, &proposals, &fine.device());
+        let boxes = self.refiner.forward(config, &pooling.pool(fine), &proposals);
+        let refined =
+            corner_boxes(boxes.flatten(0, 1)).chunks_exact(config.proposals).map(<[Box4]>::to_vec).collect();
+        [proposals, refined]
     }
 
     /// Rounds every weight to the nearest FP16 number: what the exported file stores.
@@ -307,6 +422,36 @@ impl ProposalHead {
     }
 }
 
+impl Refiner {
+    fn new(config: &StudentConfig, device: &Device) -> Self {
+        let pooled = config.pyramid_channels * roi::BINS * roi::BINS;
+        Self {
+            hidden: LinearConfig::new(pooled, REFINER_WIDTH).init(device),
+            shifts: LinearConfig::new(REFINER_WIDTH, 4).with_initializer(Initializer::Zeros).init(device),
+        }
+    }
+
+    /// `boxes_in_input[n][k]` refined and clipped to the input, `[N, K, 4]`; `pooled`: the pyramid pooled
+    /// under them.
+    pub fn forward(
+        &self,
+        config: &StudentConfig,
+        pooled: &Tensor<3>,
+        boxes_in_input: &[Vec<Box4>],
+    ) -> Tensor<3> {
+        let [images, regions, _] = pooled.dims();
+        let device = pooled.device();
+        let rows = |of: &dyn Fn(&Box4) -> Box4| {
+            let values: Vec<f32> = boxes_in_input.iter().flatten().flat_map(of).collect();
+            Tensor::<3>::from_data(TensorData::new(values, [images, regions, 4]), &device)
+        };
+        let (boxes, sizes) =
+            (rows(&|side| *side), rows(&|[x1, y1, x2, y2]| [x2 - x1, y2 - y1, x2 - x1, y2 - y1]));
+        let shifts = self.shifts.forward(relu(self.hidden.forward(pooled.clone())));
+        (boxes + shifts * sizes).clamp(0.0, config.input_size as f32)
+    }
+}
+
 impl DenseProposals {
     /// The best `count` proposals of every image: objectness `[N, count]`, descending, and boxes
     /// clipped to the input, `[N, count, 4]`.
@@ -334,60 +479,86 @@ impl DenseProposals {
 }
 
 impl RegionHead {
-    fn new(
+    /// A head that starts from the backbone's classifier.
+    fn warm(
         config: &StudentConfig,
         head: &FoldedConvolution,
         classifier: &Classifier,
         class_embeddings: &[Vec<f32>],
         device: &Device,
     ) -> Self {
-        let [outputs, inputs, _, _] = head.shape;
         let size = config.embedding_size;
-        let pooled = config.pyramid_channels * roi::BINS * roi::BINS;
-        let zero = |device: &Device| {
-            LinearConfig::new(config.region_width, size).with_initializer(Initializer::Zeros).init(device)
+        let table: Vec<f32> = class_embeddings.iter().flatten().copied().collect();
+        let embeddings = TensorData::new(table, [classifier.classes, size]);
+        let (classes, features) = (classifier.classes, classifier.features);
+        let mixture = ClassMixture {
+            classifier: frozen_linear(&classifier.weight, classes, features, &classifier.bias, device),
+            embeddings: Param::from_tensor(Tensor::from_data(embeddings, device)).set_require_grad(false),
         };
+        let zero =
+            || LinearConfig::new(config.region_width, size).with_initializer(Initializer::Zeros).init(device);
         let mean: Vec<f32> = (0..size)
             .map(|d| class_embeddings.iter().map(|row| row[d]).sum::<f32>() / class_embeddings.len() as f32)
             .collect();
-        let table: Vec<f32> = class_embeddings.iter().flatten().copied().collect();
         Self {
-            cells: frozen_linear(&head.weight, outputs, inputs, &head.bias, device),
-            classifier: frozen_linear(
-                &classifier.weight,
-                classifier.classes,
-                classifier.features,
-                &classifier.bias,
-                device,
-            ),
-            class_embeddings: Param::from_tensor(Tensor::from_data(
-                TensorData::new(table, [classifier.classes, size]),
-                device,
-            ))
-            .set_require_grad(false),
-            hidden: LinearConfig::new(pooled, config.region_width).init(device),
-            hidden2: LinearConfig::new(config.region_width, config.region_width).init(device),
-            text: zero(device),
-            image: zero(device),
+            mixture: Some(mixture),
+            text: zero(),
+            image: Some(zero()),
             // A region of which the classifier is unsure mixes many names: close to their mean.
             background: Param::from_tensor(Tensor::from_data(mean.as_slice(), device)),
+            ..Self::fresh(config, head, Head::VildEnsemble, 0, device)
         }
     }
 
-    /// Embeddings of regions.
+    /// A head that starts from nothing; `words`: how many a supervised one learns vectors of.
+    fn fresh(
+        config: &StudentConfig,
+        head: &FoldedConvolution,
+        kind: Head,
+        words: usize,
+        device: &Device,
+    ) -> Self {
+        let [outputs, inputs, _, _] = head.shape;
+        let (width, size) = (config.region_width, config.embedding_size);
+        let pooled = config.pyramid_channels * roi::BINS * roi::BINS;
+        let vectors = Initializer::Normal { mean: 0.0, std: 1.0 / (size as f64).sqrt() };
+        let layer = |from: usize, to: usize| LinearConfig::new(from, to).init(device);
+        Self {
+            cells: frozen_linear(&head.weight, outputs, inputs, &head.bias, device),
+            mixture: None,
+            hidden: layer(pooled, width),
+            from_cells: layer(outputs, width),
+            hidden2: layer(width, width),
+            text: layer(width, size),
+            image: kind.has_image_branch().then(|| layer(width, size)),
+            background: vectors.init([size], device),
+            words: (kind == Head::Supervised).then(|| vectors.init([words, size], device)),
+        }
+    }
+
+    /// Embeddings of regions; both the same where the head has one branch.
     ///
     /// `coarse`: the backbone's stride-32 map `[N,320,h,w]`; `fine`: the pyramid's stride-8 map;
     /// `pooling`: which cells each region covers.
     pub fn forward(&self, coarse: &Tensor<4>, fine: &Tensor<4>, pooling: &roi::Pooling) -> Embeddings {
-        let known = self.class_mixture(coarse, pooling);
-        let pooled = pooling.pool(fine);
-        let [images, regions, _] = pooled.dims();
-        let hidden = relu(self.hidden2.forward(relu(self.hidden.forward(pooled))));
-        let embed = |correction: &Linear| {
-            let size = known.dims()[2];
-            normalise(known.clone() + correction.forward(hidden.clone()).reshape([images, regions, size]))
+        let [images, channels, rows, columns] = coarse.dims();
+        let cells = coarse.clone().reshape([images, channels, rows * columns]).swap_dims(1, 2);
+        let cells = self.cells.forward(cells).clamp(0.0, 6.0);
+        let features = pooling.coarse.clone().matmul(cells);
+        let known = self.mixture.as_ref().map(|mixture| mixture.forward(features.clone()));
+
+        let hidden = self.hidden.forward(pooling.pool(fine)) + self.from_cells.forward(features);
+        let hidden = relu(self.hidden2.forward(relu(hidden)));
+        let embed = |layer: &Linear| {
+            let answer = layer.forward(hidden.clone());
+            normalise(match &known {
+                Some(known) => known.clone() + answer,
+                None => answer,
+            })
         };
-        Embeddings { text: embed(&self.text), image: embed(&self.image) }
+        let text = embed(&self.text);
+        let image = self.image.as_ref().map_or_else(|| text.clone(), embed);
+        Embeddings { text, image }
     }
 
     /// The background's embedding, L2-normalised, `[D]`.
@@ -396,15 +567,25 @@ impl RegionHead {
         normalise(row).flatten(0, 2)
     }
 
-    /// The pretrained classifier's opinion of every region, as a mixture of class embeddings.
-    fn class_mixture(&self, coarse: &Tensor<4>, pooling: &roi::Pooling) -> Tensor<3> {
-        let [images, channels, rows, columns] = coarse.dims();
-        let cells = coarse.clone().reshape([images, channels, rows * columns]).swap_dims(1, 2);
-        let cells = self.cells.forward(cells).clamp(0.0, 6.0);
-        let features = pooling.coarse.clone().matmul(cells);
-        let classes = softmax(self.classifier.forward(features), 2);
-        classes.matmul(self.class_embeddings.val().unsqueeze())
+    /// The learned vectors of a supervised head's words, L2-normalised, `[words, D]`.
+    pub fn words(&self) -> Option<Tensor<2>> {
+        let rows = self.words.as_ref()?.val().unsqueeze::<3>();
+        Some(normalise(rows).flatten(0, 1))
     }
+}
+
+impl ClassMixture {
+    /// The classifier's opinion of every region, as a mixture of class embeddings.
+    fn forward(&self, features: Tensor<3>) -> Tensor<3> {
+        let classes = softmax(self.classifier.forward(features), 2);
+        classes.matmul(self.embeddings.val().unsqueeze())
+    }
+}
+
+/// Rows `[n,4]` as boxes.
+pub fn corner_boxes(rows: Tensor<2>) -> Vec<Box4> {
+    let values: Vec<f32> = rows.into_data().iter().collect();
+    values.chunks_exact(4).map(|row| [row[0], row[1], row[2], row[3]]).collect()
 }
 
 /// Rows to unit length.

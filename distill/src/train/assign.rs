@@ -3,6 +3,7 @@
 //! All on plain numbers: what is decided here takes no gradient.
 
 use rand::Rng;
+use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use wordsight_detection::iou;
 
@@ -13,8 +14,8 @@ const IOU_EXPONENT: i32 = 6;
 /// A region this close to an object is it; one farther than the second from all is background.
 const OBJECT_IOU: f32 = 0.5;
 const BACKGROUND_IOU: f32 = 0.3;
-/// The teacher saw the object's own box, so only regions this close learn its embedding.
-const TEACHER_IOU: f32 = 0.6;
+/// The refiner learns from boxes that overlap an object by at least this much.
+const ROUGH_IOU: f32 = 0.4;
 
 /// A cell that learns an object.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,10 +90,10 @@ fn cells_inside(centres: &[[f32; 2]], [x1, y1, x2, y2]: [f32; 4]) -> impl Iterat
 pub struct Region {
     /// Where.
     pub box_in_input: [f32; 4],
-    /// What the text head should say.
+    /// What the text embedding should say.
     pub label: Label,
-    /// The object whose teacher embedding the image head should match.
-    pub teacher_object: Option<usize>,
+    /// The stored proposal whose teacher embedding the image embedding should match.
+    pub stored: Option<usize>,
 }
 
 /// What is in a region.
@@ -127,7 +128,8 @@ pub fn sample_regions(
     boxes.into_iter().map(|box_in_input| label(box_in_input, objects_in_input)).collect()
 }
 
-fn label(box_in_input: [f32; 4], objects_in_input: &[[f32; 4]]) -> Region {
+/// A region of no stored proposal, labelled by what it overlaps.
+pub fn label(box_in_input: [f32; 4], objects_in_input: &[[f32; 4]]) -> Region {
     let closest = objects_in_input
         .iter()
         .map(|&object| iou(box_in_input, object))
@@ -138,8 +140,36 @@ fn label(box_in_input: [f32; 4], objects_in_input: &[[f32; 4]]) -> Region {
         Some((_, overlap)) if overlap >= BACKGROUND_IOU => Label::Unclear,
         _ => Label::Background,
     };
-    let teacher_object = closest.filter(|(_, overlap)| *overlap >= TEACHER_IOU).map(|(object, _)| object);
-    Region { box_in_input, label, teacher_object }
+    Region { box_in_input, label, stored: None }
+}
+
+/// `count` lessons for the refiner: boxes near objects, each with its object; half the objects' own boxes
+/// moved, half proposals. Nothing where there is no more to learn.
+pub fn rough_boxes(
+    count: usize,
+    input_size: f32,
+    proposals_in_input: &[[f32; 4]],
+    objects_in_input: &[[f32; 4]],
+    rng: &mut ChaCha8Rng,
+) -> Vec<Option<([f32; 4], [f32; 4])>> {
+    let near = |rough: [f32; 4]| {
+        let overlaps = objects_in_input.iter().map(|&object| (iou(rough, object), object));
+        overlaps.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(overlap, _)| *overlap >= ROUGH_IOU)
+    };
+    let mut lessons: Vec<Option<([f32; 4], [f32; 4])>> = proposals_in_input
+        .iter()
+        .filter_map(|&rough| near(rough).map(|(_, object)| Some((rough, object))))
+        .collect();
+    lessons.shuffle(rng);
+    lessons.truncate(count / 2);
+    if !objects_in_input.is_empty() {
+        while lessons.len() < count {
+            let object = objects_in_input[rng.random_range(0..objects_in_input.len())];
+            lessons.push(Some((moved(moved(object, input_size, rng), input_size, rng), object)));
+        }
+    }
+    lessons.resize(count, None);
+    lessons
 }
 
 /// A box with each side moved by up to a tenth of its length.
@@ -213,6 +243,5 @@ mod tests {
             }
         }
         assert!(regions.iter().any(|region| region.label == Label::Background));
-        assert!(regions.iter().filter(|region| region.teacher_object.is_some()).count() >= 2);
     }
 }

@@ -18,12 +18,16 @@ const AVERAGED: &str = "averaged.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 
 /// Where a training stands. Weights and optimiser lie beside it in the same folder.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// Steps done.
     pub step: usize,
     /// How it trains; a resumed run must train the same way.
     pub config: TrainConfig,
+    /// The words that it learns.
+    pub words: Vec<String>,
+    /// How fast the last run of it was: scenes a second, validation left out.
+    pub scenes_per_second: f32,
     /// Lines of metrics so far.
     pub metrics: Vec<Metrics>,
 }
@@ -32,12 +36,9 @@ impl Checkpoint {
     /// The checkpoint in `folder`, or a fresh start.
     pub fn resume(folder: &Path, config: &TrainConfig) -> Result<Self> {
         let Some(current) = current(folder) else {
-            return Ok(Self { step: 0, config: config.clone(), metrics: Vec::new() });
+            return Ok(Self { config: config.clone(), ..Self::default() });
         };
-        let path = current.join("state.json");
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let checkpoint: Self =
-            serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+        let checkpoint = Self::read(&current)?;
         ensure!(
             &checkpoint.config == config,
             "{} holds a training with other settings; give the same ones or another folder",
@@ -46,19 +47,26 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// The student that a training left, whatever its settings, for export.
-    pub fn finished(folder: &Path, student: Student) -> Result<(Student, Self)> {
+    /// Where the training in `folder` stands, whatever its settings.
+    pub fn open(folder: &Path) -> Result<Self> {
         let current = current(folder).with_context(|| {
             format!("there is no checkpoint in {}; run `wordsight-distill train`", folder.display())
         })?;
-        let checkpoint = Self::read(&current)?;
-        Ok((student.load(&current.join(AVERAGED))?, checkpoint))
+        Self::read(&current)
+    }
+
+    /// The student that this training left in `folder`, with averaged weights.
+    pub fn student(&self, folder: &Path, student: Student) -> Result<Student> {
+        let current = current(folder).context("the checkpoint vanished")?;
+        student.load(&current.join(AVERAGED))
     }
 
     /// What the student's metadata say of its training.
     pub fn summary(&self) -> Result<serde_json::Value> {
         let last = self.metrics.last().context("the training has no metrics")?;
-        Ok(serde_json::json!({ "steps": self.step, "config": self.config, "last": last }))
+        Ok(
+            serde_json::json!({ "steps": self.step, "config": self.config, "last": last, "words": self.words }),
+        )
     }
 
     /// The checkpoint's weights, their moving average and the optimiser's state.

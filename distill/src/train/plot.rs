@@ -28,14 +28,18 @@ fn draw_chart(metrics: &[Metrics], path: &Path) -> Result<(), Box<dyn std::error
     chart.configure_mesh().x_desc("step").y_desc("relative loss; recall").draw()?;
 
     type Series = (&'static str, RGBColor, fn(&Metrics) -> Option<f32>);
-    let losses: [Series; 4] = [
+    let losses: [Series; 5] = [
         ("objectness", BLUE, |m| Some(m.objectness)),
         ("boxes", RED, |m| Some(m.boxes)),
+        ("refined boxes", CYAN, |m| Some(m.refined)),
         ("text", GREEN, |m| Some(m.text)),
         ("image", MAGENTA, |m| Some(m.image)),
     ];
     for (name, colour, of) in losses {
         let start = of(first).unwrap_or(1.0).max(1e-6);
+        if metrics.iter().all(|m| of(m) == Some(0.0)) {
+            continue;
+        }
         let points = metrics.iter().filter_map(|m| Some((m.step, of(m)? / start)));
         chart
             .draw_series(LineSeries::new(points, &colour))?

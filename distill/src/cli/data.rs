@@ -1,0 +1,150 @@
+//! `wordsight-distill precompute`, `proposals`, `embed` and `merge`: long work that resumes and divides.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use wordsight_distill::embed::{self, ProposalSettings};
+use wordsight_distill::features;
+use wordsight_distill::student::StudentConfig;
+use wordsight_distill::table::{self, Shard};
+use wordsight_teacher::Teacher;
+
+use super::read_backbone;
+
+/// Which part of the work to do.
+#[derive(Args)]
+struct Part {
+    /// Do one of n equal parts, 1/n to n/n: a job of an array on a cluster. `merge` joins them.
+    #[arg(long, default_value = "1/1")]
+    shard: Shard,
+}
+
+/// Images and what is in them.
+#[derive(Args)]
+struct Images {
+    /// Folder that `scenes` wrote: images/ and annotations.json.
+    #[arg(long, required_unless_present_all = ["annotations", "images"])]
+    scenes: Option<PathBuf>,
+    /// Instead of --scenes: an annotation file in COCO's format. It may have no annotations.
+    #[arg(long, conflicts_with = "scenes", requires = "images")]
+    annotations: Option<PathBuf>,
+    /// With --annotations: the images' folder.
+    #[arg(long, conflicts_with = "scenes", requires = "annotations")]
+    images: Option<PathBuf>,
+}
+
+impl Images {
+    fn annotations(&self) -> PathBuf {
+        self.in_scenes(self.annotations.as_ref(), "annotations.json")
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.in_scenes(self.images.as_ref(), "images")
+    }
+
+    fn in_scenes(&self, own: Option<&PathBuf>, name: &str) -> PathBuf {
+        own.cloned().unwrap_or_else(|| self.scenes.as_deref().unwrap_or(Path::new("")).join(name))
+    }
+}
+
+/// What `precompute` is told.
+#[derive(Args)]
+pub struct Precompute {
+    /// Folder that `scenes` wrote.
+    #[arg(long)]
+    scenes: PathBuf,
+    /// EfficientNet-Lite0's weights.
+    #[arg(long, default_value = super::BACKBONE)]
+    backbone: PathBuf,
+    #[command(flatten)]
+    part: Part,
+    /// Folder for the cache: about 230 KB a scene.
+    #[arg(long, short)]
+    output: PathBuf,
+}
+
+/// What `proposals` is told.
+#[derive(Args)]
+pub struct Proposals {
+    #[command(flatten)]
+    images: Images,
+    /// Take what this student proposes.
+    #[arg(long)]
+    student: Option<PathBuf>,
+    /// Take the annotated objects' own boxes and so many moved copies of each, before a student's.
+    #[arg(long)]
+    moved_copies: Option<usize>,
+    /// Boxes an image. The paper has 300.
+    #[arg(long, default_value_t = 16)]
+    per_image: usize,
+    /// Seed of everything random.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    #[command(flatten)]
+    part: Part,
+    /// Folder for the proposals.
+    #[arg(long, short)]
+    output: PathBuf,
+}
+
+/// What `embed` is told.
+#[derive(Args)]
+pub struct Embed {
+    /// Folder that `proposals` wrote.
+    #[arg(long)]
+    proposals: PathBuf,
+    /// The images' folder.
+    #[arg(long)]
+    images: PathBuf,
+    /// The teacher's folder.
+    #[arg(long)]
+    teacher: PathBuf,
+    #[command(flatten)]
+    part: Part,
+    /// Folder for the embeddings.
+    #[arg(long, short)]
+    output: PathBuf,
+}
+
+/// Computes features.
+pub fn precompute(arguments: &Precompute) -> Result<()> {
+    let Precompute { scenes, backbone, part, output } = arguments;
+    features::precompute(scenes, &read_backbone(backbone)?, &StudentConfig::new(0), part.shard, output)?;
+    println!("features in {}", output.display());
+    Ok(())
+}
+
+/// Chooses proposals.
+pub fn proposals(arguments: &Proposals) -> Result<()> {
+    let settings = ProposalSettings {
+        per_image: arguments.per_image,
+        moved_copies: arguments.moved_copies,
+        student: arguments.student.as_deref(),
+        seed: arguments.seed,
+    };
+    let Proposals { images, part, output, .. } = arguments;
+    embed::propose(&images.annotations(), &images.folder(), &settings, part.shard, output)?;
+    println!("proposals in {}", output.display());
+    Ok(())
+}
+
+/// Embeds proposals.
+pub fn embed(arguments: &Embed) -> Result<()> {
+    let Embed { proposals, images, teacher, part, output } = arguments;
+    let teachers: Vec<Teacher> =
+        (0..table::workers()).map(|_| Teacher::open_with_threads(teacher, 1)).collect::<Result<_, _>>()?;
+    embed::embed(proposals, images, teachers, part.shard, output)?;
+    println!("embeddings in {}", output.display());
+    Ok(())
+}
+
+/// Joins shards.
+pub fn merge(folder: &Path) -> Result<()> {
+    let (rows, what) = match features::merge(folder)? {
+        Some(rows) => (rows, "feature maps"),
+        None => (embed::merge(folder)?, "rows of proposals"),
+    };
+    println!("{} holds {rows} {what}", folder.display());
+    Ok(())
+}

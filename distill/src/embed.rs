@@ -1,0 +1,356 @@
+//! What the image loss learns from: the teacher's embeddings of proposals, computed once.
+//!
+//! Two steps, each into a folder of its own. [`propose`]: images in, boxes out, from the annotations (each
+//! object's box and some moved ones) and from a student's own first stage. [`embed`]: those boxes and a
+//! teacher in, embeddings out (ViLD, arXiv 2104.13921, section 3.3: computing them on the fly is what makes
+//! the method unaffordable). Both are a [`Table`] with a row an image, so both resume, divide into shards
+//! and merge.
+//!
+//! The surprising thing: images need no labels for this. A photograph that nobody annotated teaches as well.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use memmap2::Mmap;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use wordsight_detection::{Preprocessor, iou};
+use wordsight_engines::{CpuEngine, Engine, Regions};
+use wordsight_teacher::Teacher;
+
+use crate::coco::{Dataset, Image};
+use crate::photographs::open_picture;
+use crate::table::{self, Shard, Table};
+
+/// Two proposals that overlap by more than this are one.
+const SAME_PROPOSAL_IOU: f32 = 0.7;
+/// Shorter sides than this many pixels show the teacher nothing.
+const LEAST_SIDE: f32 = 4.0;
+/// A moved box's side lies within this share of its length from the object's.
+const MOST_MOVED: f32 = 0.2;
+/// Images that a folder's rows belong to.
+const IMAGES: &str = "images.json";
+/// Bytes of a box.
+const BOX_BYTES: usize = 16;
+
+/// Where proposals come from.
+#[derive(Clone, Debug)]
+pub struct ProposalSettings<'a> {
+    /// Boxes an image; where there are fewer, empty ones follow.
+    pub per_image: usize,
+    /// Take annotated objects' own boxes, and this many moved copies of each; none: leave them out.
+    pub moved_copies: Option<usize>,
+    /// Take what this student proposes, best first.
+    pub student: Option<&'a Path>,
+    /// The seed of everything random.
+    pub seed: u64,
+}
+
+/// What a folder of proposals is of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct ProposalManifest {
+    per_image: usize,
+    images: usize,
+    /// SHA-256 over the images' list, the annotations, the student and the settings.
+    proposals: String,
+}
+
+/// What a folder of embeddings is of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct EmbeddingManifest {
+    per_image: usize,
+    images: usize,
+    proposals: String,
+    teacher: String,
+    embedding_size: usize,
+}
+
+/// Writes proposals for the images of an annotation file, or for a shard of them, to the folder `output`.
+pub fn propose(
+    annotations: &Path,
+    images: &Path,
+    settings: &ProposalSettings<'_>,
+    shard: Shard,
+    output: &Path,
+) -> Result<()> {
+    ensure!(
+        settings.student.is_some() || settings.moved_copies.is_some(),
+        "proposals come from a --student, from the annotations (--moved-copies), or both: name one"
+    );
+    ensure!(settings.per_image > 0, "at least one proposal an image");
+    let dataset = Dataset::load(annotations)?;
+    let student = match settings.student {
+        Some(path) => {
+            fs::read(path).with_context(|| format!("cannot read the student {}", path.display()))?
+        }
+        None => Vec::new(),
+    };
+    let drawn = format!("{:?} {}", settings.moved_copies, settings.seed);
+    let manifest = ProposalManifest {
+        per_image: settings.per_image,
+        images: dataset.images.len(),
+        proposals: table::digest(&[&serde_json::to_vec(&dataset)?, &student, drawn.as_bytes()]),
+    };
+    table::start_or_resume(output, &manifest, "proposals")?;
+    write_images(&dataset.images, output)?;
+
+    let objects = dataset.boxes_by_image();
+    let mut workers: Vec<Option<Proposer>> = (0..table::workers())
+        .map(|_| settings.student.map(Proposer::open).transpose())
+        .collect::<Result<_>>()?;
+    proposals_table(output, &manifest).append_missing(shard, "proposals", &mut workers, |proposer, index| {
+        let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
+        rng.set_stream(index as u64);
+        let image = &dataset.images[index];
+        let size = [image.width as f32, image.height as f32];
+        let mut boxes = Vec::new();
+        if let Some(copies) = settings.moved_copies {
+            boxes.extend(annotated(&objects[index], copies, size, settings.per_image, &mut rng));
+        }
+        if let Some(proposer) = proposer {
+            for proposal in proposer.propose(&images.join(&image.file_name))? {
+                add_new(&mut boxes, proposal);
+            }
+        }
+        boxes.resize(settings.per_image, [0.0; 4]);
+        Ok(boxes.iter().flatten().flat_map(|side| side.to_le_bytes()).collect())
+    })
+}
+
+/// Writes a teacher's embeddings of the proposals in the folder `proposals`, or of a shard of them, to the
+/// folder `output`. `teachers`: one a worker.
+pub fn embed(
+    proposals: &Path,
+    images: &Path,
+    mut teachers: Vec<Teacher>,
+    shard: Shard,
+    output: &Path,
+) -> Result<()> {
+    let of = proposal_manifest(proposals)?;
+    let boxes = proposals_table(proposals, &of).map()?;
+    let list = read_images(proposals)?;
+    let first = teachers.first().context("a teacher is needed")?;
+    let manifest = EmbeddingManifest {
+        per_image: of.per_image,
+        images: of.images,
+        proposals: of.proposals,
+        teacher: first.id().to_owned(),
+        embedding_size: first.embedding_size(),
+    };
+    table::start_or_resume(output, &manifest, "embeddings")?;
+    write_images(&list, output)?;
+
+    let table = embeddings_table(output, &manifest);
+    table.append_missing(shard, "embeddings", &mut teachers, |teacher, index| {
+        let boxes = read_boxes(&boxes[index * of.per_image * BOX_BYTES..], of.per_image);
+        let real: Vec<[f32; 4]> =
+            boxes.iter().copied().filter(|&box_in_image| is_a_box(box_in_image)).collect();
+        let picture = open_picture(&images.join(&list[index].file_name))?;
+        let embeddings = teacher.embed_crops(&picture, &real)?;
+        let mut row: Vec<u8> = boxes.iter().flatten().flat_map(|side| side.to_le_bytes()).collect();
+        // Empty boxes come last, and so do their zeros.
+        row.extend(table::f16_bytes(&embeddings.concat()));
+        row.resize(table.row_bytes, 0);
+        Ok(row)
+    })
+}
+
+/// Joins the shards of a folder of proposals or of embeddings; says how many images it covers.
+pub fn merge(folder: &Path) -> Result<usize> {
+    if let Ok(Some(manifest)) = table::read_manifest::<EmbeddingManifest>(folder) {
+        return embeddings_table(folder, &manifest).merge();
+    }
+    let manifest = proposal_manifest(folder)?;
+    proposals_table(folder, &manifest).merge()
+}
+
+/// A teacher's embeddings of proposals, memory-mapped.
+pub struct Embedded {
+    manifest: EmbeddingManifest,
+    file_names: Vec<String>,
+    rows: Mmap,
+}
+
+impl Embedded {
+    /// Opens a finished folder of embeddings.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let manifest: EmbeddingManifest = table::read_manifest(folder)?.with_context(|| {
+            format!("{} holds no embeddings; make them with `wordsight-distill embed`", folder.display())
+        })?;
+        let rows = embeddings_table(folder, &manifest).map()?;
+        let file_names = read_images(folder)?.into_iter().map(|image| image.file_name).collect();
+        Ok(Self { manifest, file_names, rows })
+    }
+
+    /// How many images have embeddings.
+    pub fn images(&self) -> usize {
+        self.manifest.images
+    }
+
+    /// Whose embeddings they are.
+    pub fn teacher(&self) -> &str {
+        &self.manifest.teacher
+    }
+
+    /// The images, in the order of the rows.
+    pub fn file_names(&self) -> &[String] {
+        &self.file_names
+    }
+
+    /// An image's boxes `[x1, y1, x2, y2]` in its pixels; empty ones stand for none and come last.
+    pub fn boxes_in_image(&self, image: usize) -> Vec<[f32; 4]> {
+        read_boxes(self.row(image), self.manifest.per_image)
+    }
+
+    /// The teacher's embedding of one of an image's boxes, of length 1; zeros where the box is empty.
+    pub fn embedding(&self, image: usize, place: usize) -> Vec<f32> {
+        let EmbeddingManifest { per_image, embedding_size, .. } = self.manifest;
+        let mut embedding = Vec::with_capacity(embedding_size);
+        let embeddings = &self.row(image)[per_image * BOX_BYTES..];
+        table::extend_from_f16(embeddings, place * embedding_size, embedding_size, &mut embedding);
+        embedding
+    }
+
+    fn row(&self, image: usize) -> &[u8] {
+        let length = embedding_row_bytes(&self.manifest);
+        &self.rows[image * length..(image + 1) * length]
+    }
+}
+
+/// A student's first stage on photographs of any size.
+struct Proposer {
+    engine: CpuEngine,
+    preprocessor: Preprocessor,
+    input: Vec<u8>,
+    regions: Regions,
+}
+
+impl Proposer {
+    fn open(student: &Path) -> Result<Self> {
+        let engine = CpuEngine::open(student, 1)?;
+        let preprocessor = Preprocessor::new(engine.facts().input_width, engine.facts().input_height);
+        let input = vec![0; preprocessor.output_len()];
+        Ok(Self { engine, preprocessor, input, regions: Regions::default() })
+    }
+
+    /// Boxes in the picture's pixels, best first.
+    fn propose(&mut self, picture: &Path) -> Result<Vec<[f32; 4]>> {
+        let picture = open_picture(picture)?;
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        let letterbox = self.preprocessor.run(picture.as_raw(), width, height, &mut self.input);
+        self.engine.infer(&self.input, &mut self.regions)?;
+        let boxes = self.regions.boxes_in_input.iter();
+        Ok(boxes.map(|&proposal| letterbox.box_in_frame_from_input(proposal)).collect())
+    }
+}
+
+/// Objects' own boxes, then moved copies of them, up to `most` in all.
+fn annotated(
+    objects: &[[f32; 4]],
+    copies: usize,
+    [width, height]: [f32; 2],
+    most: usize,
+    rng: &mut ChaCha8Rng,
+) -> Vec<[f32; 4]> {
+    let mut own: Vec<[f32; 4]> = objects.iter().copied().filter(|&object| is_a_box(object)).collect();
+    own.shuffle(rng);
+    own.truncate(most);
+    let mut boxes = own.clone();
+    for object in own.iter().flat_map(|object| std::iter::repeat_n(*object, copies)) {
+        let [x1, y1, x2, y2] = object;
+        let mut moved = |at: f32, length: f32, limit: f32| {
+            (at + length * rng.random_range(-MOST_MOVED..MOST_MOVED)).clamp(0.0, limit)
+        };
+        let (w, h) = (x2 - x1, y2 - y1);
+        let copy = [moved(x1, w, width), moved(y1, h, height), moved(x2, w, width), moved(y2, h, height)];
+        if boxes.len() < most && is_a_box(copy) {
+            boxes.push(copy);
+        }
+    }
+    boxes
+}
+
+/// Adds a proposal that is a box and not there yet.
+fn add_new(boxes: &mut Vec<[f32; 4]>, proposal: [f32; 4]) {
+    if is_a_box(proposal) && boxes.iter().all(|&other| iou(other, proposal) <= SAME_PROPOSAL_IOU) {
+        boxes.push(proposal);
+    }
+}
+
+fn is_a_box([x1, y1, x2, y2]: [f32; 4]) -> bool {
+    x2 - x1 >= LEAST_SIDE && y2 - y1 >= LEAST_SIDE
+}
+
+fn proposal_manifest(folder: &Path) -> Result<ProposalManifest> {
+    table::read_manifest(folder)?.with_context(|| {
+        format!("{} holds no proposals; make them with `wordsight-distill proposals`", folder.display())
+    })
+}
+
+fn proposals_table(folder: &Path, manifest: &ProposalManifest) -> Table {
+    let row_bytes = manifest.per_image * BOX_BYTES;
+    Table { path: folder.join("proposals.f32"), row_bytes, rows: manifest.images }
+}
+
+fn embeddings_table(folder: &Path, manifest: &EmbeddingManifest) -> Table {
+    let row_bytes = embedding_row_bytes(manifest);
+    Table { path: folder.join("embeddings.bin"), row_bytes, rows: manifest.images }
+}
+
+/// Boxes in FP32, then embeddings in FP16.
+fn embedding_row_bytes(manifest: &EmbeddingManifest) -> usize {
+    manifest.per_image * (BOX_BYTES + 2 * manifest.embedding_size)
+}
+
+fn read_boxes(bytes: &[u8], count: usize) -> Vec<[f32; 4]> {
+    let sides: Vec<f32> = bytes[..count * BOX_BYTES]
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|bytes| f32::from_le_bytes(*bytes))
+        .collect();
+    sides.as_chunks::<4>().0.to_vec()
+}
+
+fn write_images(images: &[Image], folder: &Path) -> Result<()> {
+    Dataset { images: images.to_vec(), ..Dataset::default() }.save(&folder.join(IMAGES))
+}
+
+fn read_images(folder: &Path) -> Result<Vec<Image>> {
+    Ok(Dataset::load(&folder.join(IMAGES))?.images)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    #[test]
+    fn objects_come_first_and_their_copies_stay_in_the_image() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let objects = [[0.0, 0.0, 50.0, 40.0], [60.0, 60.0, 61.0, 99.0], [30.0, 10.0, 90.0, 100.0]];
+        let boxes = annotated(&objects, 3, [100.0, 100.0], 6, &mut rng);
+        assert_eq!(boxes.len(), 6);
+        // The second is thinner than the teacher can see.
+        assert!(boxes[..2].contains(&objects[0]) && boxes[..2].contains(&objects[2]));
+        for copy in &boxes[2..] {
+            assert!(copy.iter().all(|side| (0.0..=100.0).contains(side)), "{copy:?}");
+            assert!(objects.iter().any(|&object| iou(*copy, object) > 0.4), "{copy:?}");
+        }
+    }
+
+    #[test]
+    fn a_proposal_that_is_there_already_or_no_box_is_left_out() {
+        let mut boxes = vec![[0.0, 0.0, 50.0, 50.0]];
+        for proposal in
+            [[1.0, 0.0, 50.0, 50.0], [10.0, 10.0, 11.0, 40.0], [f32::NAN; 4], [60.0, 0.0, 90.0, 50.0]]
+        {
+            add_new(&mut boxes, proposal);
+        }
+        assert_eq!(boxes, [[0.0, 0.0, 50.0, 50.0], [60.0, 0.0, 90.0, 50.0]]);
+    }
+}

@@ -1,0 +1,419 @@
+//! Average precision and recall of a student on annotated images, and of its teacher on the same boxes.
+//!
+//! Flows in: a COCO or LVIS annotation file with its images, a student and a vocabulary that has a word for
+//! every category. Flows out: [`Row`]s of figures by the set's own protocol, for all words, for those that
+//! training had boxes of (base) and for the others (novel).
+//!
+//! The teacher's row is what ViLD compares itself with (arXiv 2104.13921, section 3.1): each proposal cut
+//! out, embedded by the teacher and scored like the student's. The surprising thing is its price, two
+//! crops a proposal, so it may be asked for on the first images only; then the student's row beside it is
+//! on these images too.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+use wordsight_detection::{Letterbox, Scorer, Vocabulary};
+use wordsight_evaluation::{
+    Area, Category, Dataset, Detection, Evaluation, Over, Protocol, Summary, evaluate,
+};
+use wordsight_teacher::{Teacher, prompts};
+
+use super::{Detector, EVALUATION, teacher_scorer};
+use crate::photographs::open_picture;
+use crate::progress;
+
+/// Whose rules apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Rules {
+    /// COCO's, with 100 and 300 detections an image.
+    Coco,
+    /// LVIS's, with 300 detections an image.
+    Lvis,
+    /// LVIS's with 10,000 detections a category ("fixed AP").
+    LvisFixed,
+}
+
+impl Rules {
+    fn protocol(self) -> Protocol {
+        match self {
+            Self::Coco => {
+                Protocol::Coco { max_detections: vec![COCO_DETECTIONS, 300], class_agnostic: false }
+            }
+            Self::Lvis => Protocol::lvis(),
+            Self::LvisFixed => Protocol::lvis_fixed(),
+        }
+    }
+}
+
+/// Detections an image in COCO's average precision.
+const COCO_DETECTIONS: usize = 100;
+/// Proposals an image whose recall is told.
+const PROPOSALS: usize = 100;
+
+/// Annotated images.
+pub struct AnnotatedSet {
+    /// What is in them.
+    pub truth: Dataset,
+    /// The categories' names by their numbers.
+    names: HashMap<u64, String>,
+    files: Vec<(u64, PathBuf)>,
+}
+
+impl AnnotatedSet {
+    /// Reads an annotation file in COCO's or LVIS's format; images are not opened yet.
+    ///
+    /// # Errors
+    /// When the file can't be read or is of another format, or lists no images.
+    pub fn load(annotations: &Path, images: &Path) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Names {
+            images: Vec<File>,
+            categories: Vec<Named>,
+        }
+        #[derive(Deserialize)]
+        struct File {
+            id: u64,
+            file_name: Option<String>,
+            /// LVIS names a file by where COCO published it.
+            coco_url: Option<String>,
+        }
+        #[derive(Deserialize)]
+        struct Named {
+            id: u64,
+            name: String,
+        }
+        let text = fs::read_to_string(annotations)
+            .with_context(|| format!("cannot read the annotations {}", annotations.display()))?;
+        let damaged = || format!("{} is not a COCO or LVIS annotation file", annotations.display());
+        let names: Names = serde_json::from_str(&text).with_context(damaged)?;
+        let truth: Dataset = serde_json::from_str(&text).with_context(damaged)?;
+        ensure!(!names.images.is_empty(), "{} lists no images", annotations.display());
+        let files = names.images.into_iter().map(|image| {
+            let name = image.file_name.or_else(|| Some(image.coco_url?.rsplit('/').next()?.to_owned()));
+            let name =
+                name.with_context(|| format!("{}: image {} names no file", annotations.display(), image.id))?;
+            Ok((image.id, images.join(name)))
+        });
+        let names = names.categories.into_iter().map(|category| (category.id, category.name)).collect();
+        Ok(Self { truth, names, files: files.collect::<Result<_>>()? })
+    }
+
+    /// The categories' names, in the file's order.
+    pub fn names(&self) -> Vec<String> {
+        self.truth.categories.iter().map(|category| self.names[&category.id].clone()).collect()
+    }
+
+    /// The first `count` images alone.
+    #[must_use]
+    pub fn first(&self, count: usize) -> Self {
+        let files: Vec<(u64, PathBuf)> = self.files.iter().take(count).cloned().collect();
+        let mut truth = self.truth.clone();
+        truth.images.retain(|image| files.iter().any(|(id, _)| *id == image.id));
+        Self { truth, names: self.names.clone(), files }
+    }
+
+    /// How many images.
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Each image's number and file.
+    pub fn files(&self) -> &[(u64, PathBuf)] {
+        &self.files
+    }
+
+    /// For each word of a vocabulary the category of this name, if there is one: the same to the letter, or
+    /// else as captions spell it.
+    ///
+    /// # Errors
+    /// When a category has no word.
+    pub fn category_of_words(&self, vocabulary: &Vocabulary) -> Result<Vec<Option<u64>>> {
+        let by_name: HashMap<&str, u64> = self.names.iter().map(|(&id, name)| (name.as_str(), id)).collect();
+        let by_caption: HashMap<String, u64> =
+            self.names.iter().map(|(&id, name)| (prompts::clean(name), id)).collect();
+        let find = |word: &str| by_name.get(word).or_else(|| by_caption.get(&prompts::clean(word))).copied();
+        let found: Vec<Option<u64>> = vocabulary.words.iter().map(|word| find(&word.word)).collect();
+        let missing: Vec<&str> = self
+            .names
+            .iter()
+            .filter(|(id, _)| !found.contains(&Some(**id)))
+            .map(|(_, name)| name.as_str())
+            .take(5)
+            .collect();
+        ensure!(
+            missing.is_empty(),
+            "the vocabulary has no word for the categories {missing:?}: add them, or leave --vocabulary out to \
+             have one made of the categories"
+        );
+        Ok(found)
+    }
+}
+
+/// What was found in a set, and how long it took.
+#[derive(Default)]
+struct Found {
+    detections: Vec<Detection>,
+    /// Boxes alone, whatever they show.
+    proposals: Vec<Detection>,
+    time: Duration,
+    images: usize,
+}
+
+/// A line of the table. Shares of 0 to 1; none where there was nothing to find.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Who detected.
+    pub who: String,
+    /// Images.
+    pub images: usize,
+    /// Over all words.
+    pub all: Summary,
+    /// Over words that training had boxes of.
+    pub base: Option<Summary>,
+    /// Over the others.
+    pub novel: Option<Summary>,
+    /// Average recall of at most 100 proposals an image, all categories as one.
+    pub proposal_recall: Option<f64>,
+    /// The same by size: small, medium, large.
+    pub proposal_recall_by_size: [Option<f64>; 3],
+    /// Milliseconds an image, reading it left out.
+    pub milliseconds: f64,
+}
+
+/// The student's row.
+pub fn student_row(
+    who: &str,
+    detector: &mut Detector,
+    vocabulary: &Vocabulary,
+    set: &AnnotatedSet,
+    rules: Rules,
+) -> Result<Row> {
+    let categories = set.category_of_words(vocabulary)?;
+    let mut found = Found::default();
+    let bar = progress::bar(set.len() as u64, "images");
+    for (id, file) in set.files() {
+        let picture = open_picture(file)?;
+        found.add_student(*id, &picture, detector, &categories)?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(found.row(who, vocabulary, set, &categories, rules))
+}
+
+/// The student's row and the teacher's over the same proposals.
+pub fn student_and_teacher_rows(
+    detector: &mut Detector,
+    teacher: &mut Teacher,
+    vocabulary: &Vocabulary,
+    set: &AnnotatedSet,
+    rules: Rules,
+) -> Result<[Row; 2]> {
+    let categories = set.category_of_words(vocabulary)?;
+    let mut scorer = teacher_scorer(vocabulary, detector.facts())?;
+    let (mut by_student, mut by_teacher) = (Found::default(), Found::default());
+    let bar = progress::bar(set.len() as u64, "images, two crops a proposal");
+    for (id, file) in set.files() {
+        let picture = open_picture(file)?;
+        let letterbox = by_student.add_student(*id, &picture, detector, &categories)?;
+        by_teacher.add_teacher(*id, &picture, detector, letterbox, &mut scorer, teacher, &categories)?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok([
+        by_student.row("student", vocabulary, set, &categories, rules),
+        by_teacher.row("teacher on crops", vocabulary, set, &categories, rules),
+    ])
+}
+
+impl Found {
+    /// Takes in what a student finds in a picture; says how it lies in the input.
+    fn add_student(
+        &mut self,
+        image: u64,
+        picture: &RgbImage,
+        detector: &mut Detector,
+        categories: &[Option<u64>],
+    ) -> Result<Letterbox> {
+        let began = Instant::now();
+        let letterbox = detector.infer(picture)?;
+        let detections = detector.detect(&EVALUATION);
+        self.time += began.elapsed();
+        self.add(image, &letterbox, detector, &detections, categories);
+        Ok(letterbox)
+    }
+
+    /// Takes in what the teacher makes of the student's proposals.
+    #[allow(clippy::too_many_arguments)]
+    fn add_teacher(
+        &mut self,
+        image: u64,
+        picture: &RgbImage,
+        detector: &Detector,
+        letterbox: Letterbox,
+        scorer: &mut Scorer,
+        teacher: &mut Teacher,
+        categories: &[Option<u64>],
+    ) -> Result<()> {
+        let began = Instant::now();
+        let regions = &detector.regions;
+        let in_frame =
+            regions.boxes_in_input.iter().map(|&proposal| letterbox.box_in_frame_from_input(proposal));
+        // What lies in the padding shows the teacher nothing.
+        let kept: Vec<(usize, [f32; 4])> =
+            in_frame.enumerate().filter(|(_, [x1, y1, x2, y2])| x2 - x1 >= 1.0 && y2 - y1 >= 1.0).collect();
+        let boxes: Vec<[f32; 4]> = kept.iter().map(|(_, in_frame)| *in_frame).collect();
+        let embeddings = teacher.embed_crops(picture, &boxes)?.concat();
+        let boxes_in_input: Vec<[f32; 4]> =
+            kept.iter().map(|(place, _)| regions.boxes_in_input[*place]).collect();
+        let objectness: Vec<f32> = kept.iter().map(|(place, _)| regions.objectness[*place]).collect();
+        let mut detections = Vec::new();
+        scorer.detect(&boxes_in_input, &objectness, &embeddings, &embeddings, &EVALUATION, &mut detections);
+        self.time += began.elapsed();
+        self.add(image, &letterbox, detector, &detections, categories);
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        image: u64,
+        letterbox: &Letterbox,
+        detector: &Detector,
+        detections: &[wordsight_detection::Detection],
+        categories: &[Option<u64>],
+    ) {
+        let found = |category: u64, score: f32, box_in_input: [f32; 4]| {
+            let [x1, y1, x2, y2] = letterbox.box_in_frame_from_input(box_in_input).map(f64::from);
+            Detection { image, category, score: f64::from(score), box_in_image: [x1, y1, x2 - x1, y2 - y1] }
+        };
+        self.images += 1;
+        self.detections.extend(detections.iter().filter_map(|detection| {
+            Some(found(categories[detection.word]?, detection.score, detection.box_in_input))
+        }));
+        let regions = &detector.regions;
+        let proposals = regions.boxes_in_input.iter().zip(&regions.objectness).take(PROPOSALS);
+        self.proposals.extend(proposals.map(|(&proposal, &objectness)| found(0, objectness, proposal)));
+    }
+
+    fn row(
+        &self,
+        who: &str,
+        vocabulary: &Vocabulary,
+        set: &AnnotatedSet,
+        categories: &[Option<u64>],
+        rules: Rules,
+    ) -> Row {
+        let trained: Vec<u64> = vocabulary
+            .words
+            .iter()
+            .zip(categories)
+            .filter_map(|(word, category)| category.filter(|_| word.trained_on))
+            .collect();
+        let evaluation = evaluate(&set.truth, &self.detections, &rules.protocol());
+        let is_base = |category: &Category| trained.contains(&category.id);
+        let base = summary(&evaluation.of_categories(is_base), rules);
+        let novel = summary(&evaluation.of_categories(|category| !is_base(category)), rules);
+        let recalls = proposal_recalls(&set.truth, &self.proposals);
+        Row {
+            who: who.to_owned(),
+            images: self.images,
+            all: summary(&evaluation, rules),
+            base: base.ap.is_some().then_some(base),
+            novel: novel.ap.is_some().then_some(novel),
+            proposal_recall: recalls[0],
+            proposal_recall_by_size: [recalls[1], recalls[2], recalls[3]],
+            milliseconds: self.time.as_secs_f64() * 1e3 / self.images.max(1) as f64,
+        }
+    }
+}
+
+/// The usual numbers; by COCO's rules precision is at 100 detections, though recall at 300 is told too.
+fn summary(evaluation: &Evaluation, rules: Rules) -> Summary {
+    let mut summary = evaluation.summary();
+    if rules == Rules::Coco {
+        let at = |iou, area| {
+            let over = Over { iou, area, max_detections: Some(COCO_DETECTIONS) };
+            evaluation.average_precision(over)
+        };
+        summary.ap = at(None, Area::All);
+        summary.ap50 = at(Some(0.5), Area::All);
+        summary.ap75 = at(Some(0.75), Area::All);
+        summary.ap_small = at(None, Area::Small);
+        summary.ap_medium = at(None, Area::Medium);
+        summary.ap_large = at(None, Area::Large);
+    }
+    summary
+}
+
+/// Average recall of proposals: of all objects, small, medium and large ones.
+fn proposal_recalls(truth: &Dataset, proposals: &[Detection]) -> [Option<f64>; 4] {
+    let mut truth = truth.clone();
+    truth.categories = vec![Category { id: 0, frequency: None }];
+    for object in &mut truth.ground_truths {
+        object.category = 0;
+    }
+    let protocol = Protocol::Coco { max_detections: vec![PROPOSALS], class_agnostic: true };
+    let evaluation = evaluate(&truth, proposals, &protocol);
+    [Area::All, Area::Small, Area::Medium, Area::Large]
+        .map(|area| evaluation.average_recall(Over { area, ..Over::default() }))
+}
+
+/// A share as a percentage with one digit.
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{:.1}", 100.0 * share))
+}
+
+/// The rows as a table for people, in percent.
+pub fn table(rows: &[Row]) -> String {
+    let frequencies = rows.iter().any(|row| row.all.ap_rare.is_some() || row.all.ap_frequent.is_some());
+    let recall_names: Vec<&String> = rows.first().map_or(Vec::new(), |row| row.all.ar.keys().collect());
+    let mut heading: Vec<String> =
+        ["", "images", "AP", "AP50", "AP75", "APs", "APm", "APl"].map(str::to_owned).to_vec();
+    heading.extend(recall_names.iter().map(|name| (*name).clone()));
+    if frequencies {
+        heading.extend(["APr", "APc", "APf"].map(str::to_owned));
+    }
+    heading.extend(["base AP50", "novel AP50", "AR@100 any", "ms"].map(str::to_owned));
+    let mut lines = vec![heading];
+    for row in rows {
+        let all = &row.all;
+        let mut line = vec![row.who.clone(), row.images.to_string()];
+        line.extend([all.ap, all.ap50, all.ap75, all.ap_small, all.ap_medium, all.ap_large].map(percent));
+        line.extend(recall_names.iter().map(|name| percent(all.ar.get(*name).copied().flatten())));
+        if frequencies {
+            line.extend([all.ap_rare, all.ap_common, all.ap_frequent].map(percent));
+        }
+        let ap50 = |part: &Option<Summary>| percent(part.as_ref().and_then(|part| part.ap50));
+        line.extend([ap50(&row.base), ap50(&row.novel), percent(row.proposal_recall)]);
+        line.push(format!("{:.1}", row.milliseconds));
+        lines.push(line);
+    }
+    aligned(&lines)
+}
+
+/// Cells as text: the first column to the left, the others to the right.
+pub fn aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for line in lines {
+        for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
+            let gap = " ".repeat(width - cell.chars().count());
+            text += &if column == 0 { format!("{cell}{gap}") } else { format!("  {gap}{cell}") };
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
+}

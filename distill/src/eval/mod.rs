@@ -1,0 +1,115 @@
+//! How good a student is.
+//!
+//! - [`photographs`]: does it find and name the main object of photographs that training never saw.
+//! - [`annotated`]: average precision and recall on annotated images, by COCO's or LVIS's rules, with the
+//!   teacher on crops of the same proposals beside it.
+//! - [`true_boxes`]: does it name objects whose boxes are given, and does its teacher.
+//!
+//! The surprising thing: all of it goes through the device's own engine, letterbox and scoring, so what is
+//! measured is what a device shows.
+
+pub mod annotated;
+pub mod photographs;
+pub mod true_boxes;
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use anyhow::Result;
+use image::RgbImage;
+use wordsight_detection::{
+    Detection, DetectionSettings, Letterbox, Preprocessor, Scorer, TextWeights, Vocabulary, Word,
+};
+use wordsight_engines::{CpuEngine, Engine, Regions, StudentFacts};
+use wordsight_teacher::{Teacher, words};
+
+/// As evaluations score: several words a region, suppression by word, no threshold.
+const EVALUATION: DetectionSettings = DetectionSettings {
+    score_threshold: 0.0,
+    nms_iou: 0.5,
+    voting_iou: 0.4,
+    max_detections: 300,
+    words_per_region: 5,
+};
+
+/// A student and a vocabulary, on photographs of any size.
+pub struct Detector {
+    engine: CpuEngine,
+    scorer: Scorer,
+    preprocessor: Preprocessor,
+    input: Vec<u8>,
+    regions: Regions,
+}
+
+impl Detector {
+    /// Opens the student and checks that it speaks the vocabulary's language.
+    pub fn open(student: &Path, vocabulary: &Vocabulary) -> Result<Self> {
+        let engine = CpuEngine::open(student, 0)?;
+        let facts = engine.facts();
+        vocabulary.check_against(&facts.teacher, facts.embedding_size)?;
+        let scorer = scorer(vocabulary, facts)?;
+        let preprocessor = Preprocessor::new(facts.input_width, facts.input_height);
+        let input = vec![0; preprocessor.output_len()];
+        Ok(Self { engine, scorer, preprocessor, input, regions: Regions::default() })
+    }
+
+    /// What the student says of itself.
+    pub fn facts(&self) -> &StudentFacts {
+        self.engine.facts()
+    }
+
+    /// Finds the regions of a picture; says how it lies in the input.
+    fn infer(&mut self, picture: &RgbImage) -> Result<Letterbox> {
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        let letterbox = self.preprocessor.run(picture.as_raw(), width, height, &mut self.input);
+        self.engine.infer(&self.input, &mut self.regions)?;
+        Ok(letterbox)
+    }
+
+    /// Names the regions.
+    fn detect(&mut self, settings: &DetectionSettings) -> Vec<Detection> {
+        let (regions, mut detections) = (&self.regions, Vec::new());
+        self.scorer.detect(
+            &regions.boxes_in_input,
+            &regions.objectness,
+            &regions.text_embeddings,
+            &regions.image_embeddings,
+            settings,
+            &mut detections,
+        );
+        detections
+    }
+}
+
+/// The student's own way to score.
+fn scorer(vocabulary: &Vocabulary, facts: &StudentFacts) -> Result<Scorer> {
+    let weights = TextWeights { trained: facts.trained_text_weight, others: facts.ensemble_lambda };
+    let (temperature, objectness) = (facts.temperature, facts.objectness_weight);
+    Ok(Scorer::new(vocabulary, temperature, &facts.background, weights, objectness)?)
+}
+
+/// A way to score embeddings of the teacher, which knows no background.
+fn teacher_scorer(vocabulary: &Vocabulary, facts: &StudentFacts) -> Result<Scorer> {
+    let weights = TextWeights { trained: 0.0, others: 0.0 };
+    let (temperature, objectness) = (facts.temperature, facts.objectness_weight);
+    Ok(Scorer::new(vocabulary, temperature, &facts.background, weights, objectness)?)
+}
+
+/// A vocabulary of words by the default prompts; those of `trained` are marked as trained on.
+pub fn vocabulary_of(
+    names: Vec<String>,
+    trained: &HashSet<String>,
+    teacher: &mut Teacher,
+) -> Result<Vocabulary> {
+    let words: Vec<Word> = names
+        .into_iter()
+        .map(|word| Word { trained_on: trained.contains(&word), word, synonyms: Vec::new(), threshold: None })
+        .collect();
+    Ok(words::embed(words, words::default_prompts(), teacher)?)
+}
+
+/// The words that a student's training had boxes of, as its file says; none where it doesn't.
+pub fn trained_words(facts: &StudentFacts) -> HashSet<String> {
+    let words = facts.training.get("words").and_then(|words| words.as_array());
+    words.into_iter().flatten().filter_map(|word| Some(word.as_str()?.to_owned())).collect()
+}
