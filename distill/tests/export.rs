@@ -3,6 +3,7 @@
 
 mod support;
 
+use burn::tensor::Device;
 use wordsight_distill::export::{self, ScoringFacts, text_weights};
 use wordsight_distill::start;
 use wordsight_distill::student::Head;
@@ -28,7 +29,8 @@ fn the_exported_file_answers_like_the_model_and_carries_its_facts() {
         return;
     };
     let backbone = pth::read_pth(&backbone).unwrap();
-    let (student, config) = start::untrained(&backbone, &mut Teacher::open(&teacher).unwrap()).unwrap();
+    let (student, config) =
+        start::untrained(&backbone, &mut Teacher::open(&teacher).unwrap(), &Device::flex()).unwrap();
     let pictures = support::clip_frames(6);
     assert_eq!(pictures.len(), 20);
 
@@ -65,7 +67,8 @@ fn an_exported_student_is_read_back_as_the_model_that_it_was() {
         return;
     };
     let backbone = pth::read_pth(&backbone).unwrap();
-    let (untrained, config) = start::untrained(&backbone, &mut Teacher::open(&teacher).unwrap()).unwrap();
+    let (untrained, config) =
+        start::untrained(&backbone, &mut Teacher::open(&teacher).unwrap(), &Device::flex()).unwrap();
     let shipped = support::checkout("demo/student.onnx");
     let student = export::read_student(&shipped, untrained).unwrap();
     let parity = export::compare(&student, &config, &backbone, &shipped, &support::clip_frames(20)).unwrap();
@@ -83,11 +86,12 @@ fn every_kind_of_head_exports_and_says_how_it_is_scored() {
     };
     let backbone = pth::read_pth(&backbone).unwrap();
     let mut teacher = Teacher::open(&teacher).unwrap();
+    let (untrained, config) = start::untrained(&backbone, &mut teacher, &Device::flex()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     for (head, weights) in
         [(Head::Supervised, (1.0, 1.0)), (Head::VildImage, (0.0, 0.0)), (Head::VildEnsemble, (0.75, 0.25))]
     {
-        let (student, config) = start::untrained_fresh(&backbone, &mut teacher, head, 7).unwrap();
+        let student = start::with_fresh_head(untrained.clone(), &config, &backbone, head, 7).unwrap();
         let student = student.rounded_to_f16();
         let path = folder.path().join(format!("{}.onnx", head.name()));
         let facts = ScoringFacts { text_weights: text_weights(head, 0.25), ..facts() };

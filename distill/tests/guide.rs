@@ -13,6 +13,14 @@ use wordsight_engines::{CpuEngine, Engine, Regions};
 
 const GUIDE: &str = include_str!("../../docs/student.md");
 
+/// The guide's numbers, and those of the test.
+const SMALLER: [(&str, &str); 4] = [
+    ("--count 16000", "--count 410"),
+    ("--count 400", "--count 6"),
+    ("--steps 3600", "--steps 2"),
+    ("--steps 1000", "--steps 2"),
+];
+
 /// The first code block of a language in the guide.
 fn block(language: &str) -> &'static str {
     let fence = format!("```{language}\n");
@@ -36,9 +44,12 @@ fn every_command_of_the_guide_runs_from_photographs_to_a_student() {
     symlink(support::checkout("demo").canonicalize().unwrap(), checkout.join("demo")).unwrap();
 
     let commands: Vec<&str> = block("sh").lines().collect();
-    assert_eq!(commands.len(), 7);
+    assert_eq!(commands.len(), 12);
     for command in commands {
-        let command = command.replace("--count 12000", "--count 410").replace("--steps 3500", "--steps 2");
+        let mut command = command.to_owned();
+        for (real, small) in SMALLER {
+            command = command.replace(real, small);
+        }
         let mut words = command.split(' ');
         assert_eq!(words.next(), Some("wordsight-distill"));
         let output = Command::new(env!("CARGO_BIN_EXE_wordsight-distill"))
@@ -58,8 +69,16 @@ fn every_command_of_the_guide_runs_from_photographs_to_a_student() {
     let mut regions = Regions::default();
     engine.infer(&vec![127; 3 * facts.input_width * facts.input_height], &mut regions).unwrap();
     assert_eq!(regions.boxes_in_input.len(), facts.proposals);
-    let figures = fs::read_to_string(checkout.join("work/figures.json")).unwrap();
+    assert_eq!((facts.input_width, facts.input_height), (416, 416));
+    let figures = fs::read_to_string(checkout.join("work/photographs.json")).unwrap();
     assert!(figures.contains("novel") && figures.contains("teacher_top5"), "{figures}");
+    let figures: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(checkout.join("work/figures.json")).unwrap()).unwrap();
+    let row = &figures["rows"][0];
+    for figure in ["AP", "AP50", "AP75", "APs", "AR100", "AR300"] {
+        assert!(row["all"].get(figure).is_some(), "{figure}: {row}");
+    }
+    assert!(row["novel"]["AP50"].is_number() && row["base"]["AP50"].is_number(), "{row}");
 }
 
 #[test]

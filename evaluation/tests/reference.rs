@@ -101,7 +101,7 @@ fn run_reference(cases: &[Case]) -> Result<Reference, String> {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let packages = crate_folder.join("../.deps/evaluation/python");
     if !packages.is_dir() {
-        return Err(format!("{} is not there; scripts/fetch-packages reference", packages.display()));
+        return Err(format!("{} is not there; scripts/fetch-packages evaluation", packages.display()));
     }
     let mut python = Command::new("python3")
         .arg(crate_folder.join("tests/reference.py"))

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use burn::tensor::Device;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
@@ -348,7 +349,7 @@ fn true_boxes_of(
     set: &AnnotatedSet,
 ) -> Result<TrueBoxes> {
     let weights = super::read_backbone(backbone)?;
-    let (untrained, _) = wordsight_distill::start::untrained(&weights, teacher)?;
+    let (untrained, _) = wordsight_distill::start::untrained(&weights, teacher, &Device::flex())?;
     let model = export::read_student(student, untrained)
         .context("true boxes can only be named by a student that starts from the classifier")?;
     true_boxes::name_true_boxes(&model, detector.facts(), &weights, teacher, vocabulary, set)

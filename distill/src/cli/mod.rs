@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use burn::tensor::Device;
 use clap::{Args, Parser, Subcommand};
 use image::RgbImage;
 use wordsight_distill::export::{self, ScoringFacts, text_weights};
@@ -161,10 +162,10 @@ impl Origin {
         words: usize,
     ) -> Result<(Student, StudentConfig, Weights)> {
         let weights = self.weights()?;
-        let (student, student_config) = match config.fresh_head {
-            Some(head) => start::untrained_fresh(&weights, teacher, head, words)?,
-            None => start::untrained(&weights, teacher)?,
-        };
+        let (mut student, student_config) = start::untrained(&weights, teacher, &Device::flex().autodiff())?;
+        if let Some(head) = config.fresh_head {
+            student = start::with_fresh_head(student, &student_config, &weights, head, words)?;
+        }
         Ok((student, student_config, weights))
     }
 }

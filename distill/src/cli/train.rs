@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use wordsight_distill::embed::Embedded;
 use wordsight_distill::features::Cache;
-use wordsight_distill::student::Head;
+use wordsight_distill::student::{Head, Student, StudentConfig};
 use wordsight_distill::train::{self, Checkpoint, Learn, Material, Optimizer, TrainConfig};
 use wordsight_distill::{export, start};
 use wordsight_teacher::Teacher;
@@ -92,6 +92,38 @@ impl Arguments {
     }
 }
 
+/// The student that training starts from.
+fn first_student(
+    arguments: &Arguments,
+    config: &TrainConfig,
+    teacher: &mut Teacher,
+    words: usize,
+) -> Result<(Student, StudentConfig)> {
+    let origin = &arguments.origin;
+    let Some(start) = &arguments.start_from else {
+        let (student, student_config, _) = origin.student(teacher, config, words)?;
+        return Ok((student, student_config));
+    };
+    // As it was trained, and only then with the head that is asked for.
+    let (earlier, (student, student_config, weights)) = if start.is_file() {
+        let (student, student_config, weights) = origin.student(teacher, &TrainConfig::default(), words)?;
+        (None, (export::read_student(start, student)?, student_config, weights))
+    } else {
+        let checkpoint = Checkpoint::open(start)?;
+        let (student, student_config, weights) =
+            origin.student(teacher, &checkpoint.config, checkpoint.words.len())?;
+        (checkpoint.config.fresh_head, (checkpoint.student(start, student)?, student_config, weights))
+    };
+    match config.fresh_head {
+        same if same == earlier => Ok((student, student_config)),
+        Some(head) => {
+            let student = start::with_fresh_head(student, &student_config, &weights, head, words)?;
+            Ok((student, student_config))
+        }
+        None => bail!("{} has a fresh head: give the same --fresh-head", start.display()),
+    }
+}
+
 /// Trains, and says how far it came.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let config = arguments.config();
@@ -110,14 +142,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let names: Vec<String> = cache.dataset.categories.iter().map(|category| category.name.clone()).collect();
     let words = start::embed_names(&names, &mut teacher)?;
-    let (mut student, student_config, _) = arguments.origin.student(&mut teacher, &config, names.len())?;
-    if let Some(start) = &arguments.start_from {
-        student = if start.is_file() {
-            export::read_student(start, student)?
-        } else {
-            Checkpoint::open(start)?.student(start, student)?
-        };
-    }
+    let (student, student_config) = first_student(arguments, &config, &mut teacher, names.len())?;
 
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);

@@ -291,6 +291,11 @@ impl Student {
         self
     }
 
+    /// Where it computes.
+    pub fn device(&self) -> Device {
+        self.proposals.scales.val().device()
+    }
+
     /// The pyramid's maps and what the proposal head says of every cell.
     pub fn propose(
         &self,

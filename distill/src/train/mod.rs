@@ -224,7 +224,8 @@ pub struct Material<'a> {
 /// Trains `student` until the configured step, from the checkpoint in `folder` if there is one, and
 /// returns where it stands; the weights are in the folder.
 ///
-/// `stop` ends training early, after a checkpoint.
+/// Everything computes on the device that the student lies on, which must know gradients
+/// (`Device::autodiff`). `stop` ends training early, after a checkpoint.
 pub fn train(
     mut student: Student,
     student_config: &StudentConfig,
@@ -235,7 +236,7 @@ pub fn train(
 ) -> Result<Checkpoint> {
     let training_scenes = material.training_scenes(config)?;
     fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    let device = Device::flex().autodiff();
+    let device = student.device();
     let lessons = Lessons::new(&material, student_config)?;
     let words = Tensor::<2>::from_data(
         TensorData::new(material.words.concat(), [material.words.len(), student_config.embedding_size]),
@@ -394,7 +395,7 @@ impl<'a> Lessons<'a> {
     ) -> (Tensor<1>, Metrics) {
         if config.learn == Learn::Regions {
             // What stays needs no gradient, which is two thirds of its cost.
-            let features = self.features(scenes, &Device::flex());
+            let features = self.features(scenes, &device.clone().inner());
             let (maps, dense) = student.valid().propose(self.config, &features);
             let regions = self.regions(&dense, scenes, rng);
             let [.., coarse] = features;
@@ -633,7 +634,7 @@ impl<'a> Lessons<'a> {
         let images = self.cache.manifest.images;
         let scenes: Vec<usize> = (images - VALIDATION_SCENES..images).collect();
         for scenes in scenes.chunks(20) {
-            let features = self.features(scenes, &Device::flex());
+            let features = self.features(scenes, &student.device());
             let (maps, dense) = student.propose(self.config, &features);
             let [_, refined] = student.refined(self.config, &maps[0], &dense);
             for (&scene, proposals) in scenes.iter().zip(&refined) {

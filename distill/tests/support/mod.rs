@@ -42,9 +42,10 @@ pub fn clip_frames(step: usize) -> Vec<RgbImage> {
 /// Twelve photographs, each of one rectangle; every third is novel.
 pub fn write_collection(folder: &Path) -> Collection {
     fs::create_dir(folder.join("backgrounds")).unwrap();
-    for shade in [40, 90] {
+    // The last one's name keeps it for validation.
+    for (shade, name) in [(40, "40"), (90, "90"), (60, "lomiri-wallpapers-60")] {
         let background = RgbImage::from_fn(640, 480, |x, y| Rgb([shade, (x / 3) as u8, (y / 2) as u8]));
-        background.save(folder.join(format!("backgrounds/{shade}.png"))).unwrap();
+        background.save(folder.join(format!("backgrounds/{name}.png"))).unwrap();
     }
     let photos: Vec<serde_json::Value> = (0..12)
         .map(|number: u8| {
