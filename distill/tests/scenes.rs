@@ -67,7 +67,7 @@ fn a_background_left_out_by_name_is_not_used() {
         part: Part::Training,
         count: 1,
         seed: 1,
-        leave_out: vec!["40".to_owned(), "90".to_owned()],
+        leave_out: ["40", "90", "lomiri"].map(str::to_owned).to_vec(),
     };
     let error =
         scenes::make(&collection, &folder.path().join("backgrounds"), &settings, &folder.path().join("out"))

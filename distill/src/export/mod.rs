@@ -319,10 +319,11 @@ impl Parity {
             proposals.filter(|(_, (_, objectness))| **objectness > 0.0)
         {
             let apart = |model_box: &[f32; 4]| largest_difference(model_box, exported_box) / side;
-            let closest = model.boxes_in_input.iter().map(apart).enumerate();
-            let Some((place, apart)) =
-                closest.min_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, apart)| *apart <= SAME_BOX)
-            else {
+            // Of boxes at one place, as clipping makes them, the one that is as likely.
+            let unlike = |place: usize| (objectness - model.objectness[place]).abs();
+            let there =
+                model.boxes_in_input.iter().map(apart).enumerate().filter(|(_, apart)| *apart <= SAME_BOX);
+            let Some((place, apart)) = there.min_by(|a, b| unlike(a.0).total_cmp(&unlike(b.0))) else {
                 self.swapped += 1.0;
                 continue;
             };
@@ -331,7 +332,7 @@ impl Parity {
                 largest_difference(&embedding(exported, region), &embedding(model, place))
             };
             self.boxes = self.boxes.max(apart);
-            self.objectness = self.objectness.max((objectness - model.objectness[place]).abs());
+            self.objectness = self.objectness.max(unlike(place));
             self.text = self.text.max(between(&exported.text_embeddings, &model.text_embeddings));
             self.image = self.image.max(between(&exported.image_embeddings, &model.image_embeddings));
         }
