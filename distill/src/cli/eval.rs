@@ -199,15 +199,16 @@ pub fn bars(arguments: &Bars) -> Result<()> {
 
     println!("Validation scenes; {} words, {}", vocabulary.words.len(), trained_on(&vocabulary));
     let mut of_heads = Vec::new();
+    let mut detector = Detector::open(student, &vocabulary)?;
     for head in Head::ALL {
         let Some(folder) =
             heads.as_ref().map(|heads| heads.join(head.name())).filter(|folder| folder.is_dir())
         else {
             continue;
         };
-        of_heads.push(head_row(head, &folder, origin, &mut teacher, &vocabulary, &set)?);
+        let input_size = detector.facts().input_width;
+        of_heads.push(head_row(head, &folder, input_size, origin, &mut teacher, &vocabulary, &set)?);
     }
-    let mut detector = Detector::open(student, &vocabulary)?;
     let shipped = annotated::student_row("the student", &mut detector, &vocabulary, &set, Rules::Coco)?;
     let mut rows = of_heads.clone();
     rows.push(shipped.clone());
@@ -257,10 +258,11 @@ pub fn bars(arguments: &Bars) -> Result<()> {
     )
 }
 
-/// A training's row: exported beside its checkpoint, with the usual scoring.
+/// A training's row: exported beside its checkpoint for the shipped student's input, with the usual scoring.
 fn head_row(
     head: Head,
     training: &Path,
+    input_size: usize,
     origin: &Origin,
     teacher: &mut Teacher,
     vocabulary: &Vocabulary,
@@ -268,7 +270,7 @@ fn head_row(
 ) -> Result<Row> {
     let exported = training.join("student.onnx");
     let scoring = Scoring { temperature: 0.02, ensemble_lambda: 0.33, objectness_weight: 0.5 };
-    export_student(training, origin, None, None, &scoring, &exported)?;
+    export_student(training, origin, None, Some(input_size), &scoring, &exported)?;
     let mut vocabulary = vocabulary.clone();
     if head == Head::Supervised {
         // Its own vectors for the words that it learned; the others' text embeddings mean nothing to it.

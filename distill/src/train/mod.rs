@@ -313,10 +313,9 @@ impl Material<'_> {
         let images = &self.cache.dataset.images;
         ensure!(images.len() > 2 * VALIDATION_SCENES, "{} scenes are too few to train on", images.len());
         let scenes = images.len() - VALIDATION_SCENES;
-        let wants_crops = config.learn != Learn::Proposals && config.head().learns_crops();
-        let Some(embedded) = self.embedded.filter(|_| wants_crops) else {
+        let Some(embedded) = self.embedded.filter(|_| config.learn != Learn::Proposals) else {
             ensure!(
-                !wants_crops,
+                config.learn == Learn::Proposals || !config.head().learns_crops(),
                 "the {} head learns from the teacher's embeddings of crops: make them with `wordsight-distill \
                  proposals` and `embed` and name their folder with --embeddings",
                 config.head().name()
