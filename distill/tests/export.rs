@@ -48,7 +48,7 @@ fn the_exported_file_answers_like_the_model_and_carries_its_facts() {
     let read = engine.facts();
     assert_eq!(
         (read.input_width, read.input_height, read.proposals, read.embedding_size),
-        (320, 320, 100, 384)
+        (416, 416, 100, 384)
     );
     assert_eq!((read.temperature, read.ensemble_lambda, read.objectness_weight), (0.01, 0.25, 0.75));
     assert_eq!(read.trained_text_weight, 0.75);

@@ -69,7 +69,7 @@ fn every_command_of_the_guide_runs_from_photographs_to_a_student() {
     let mut regions = Regions::default();
     engine.infer(&vec![127; 3 * facts.input_width * facts.input_height], &mut regions).unwrap();
     assert_eq!(regions.boxes_in_input.len(), facts.proposals);
-    assert_eq!((facts.input_width, facts.input_height), (416, 416));
+    assert_eq!((facts.input_width, facts.input_height), (384, 384));
     let figures = fs::read_to_string(checkout.join("work/photographs.json")).unwrap();
     assert!(figures.contains("novel") && figures.contains("teacher_top5"), "{figures}");
     let figures: serde_json::Value =

@@ -143,6 +143,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let names: Vec<String> = cache.dataset.categories.iter().map(|category| category.name.clone()).collect();
     let words = start::embed_names(&names, &mut teacher)?;
     let (student, student_config) = first_student(arguments, &config, &mut teacher, names.len())?;
+    let (cached, input_size) = (cache.manifest.input_size, student_config.input_size);
+    ensure!(
+        cached == input_size,
+        "{} has features of {cached}x{cached} pixels, and students train at {input_size}: run `wordsight-distill \
+         precompute` again",
+        arguments.cache.display()
+    );
 
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);

@@ -3,8 +3,8 @@
 //! Flows in: a [`Collection`] of labelled photographs with cutouts of their objects, and a folder of
 //! backgrounds. Flows out: JPEG images and a COCO annotation file. Kinds of scene take turns: a
 //! photograph seen through a random window, the same with cutouts pasted beside its own object (which
-//! keeps its box), mosaics of four and of nine photographs, and cutouts on a background, from one that
-//! fills it to a dozen that are a few pixels each.
+//! keeps its box), mosaics of four and of nine to thirty-six photographs, and cutouts on a background, from
+//! one that fills it to a dozen that are a few pixels each.
 //!
 //! The surprising thing: every scene has a random generator of its own, seeded by (seed, number), so
 //! scenes are made in parallel and yet byte-identical for a seed, whatever the number of threads.
@@ -30,9 +30,11 @@ use crate::progress;
 use compose::Canvas;
 
 /// Longest side of a scene in pixels: the student's input, so that nothing is resized twice.
-const LONGEST_SIDE: u32 = 320;
+const LONGEST_SIDE: u32 = 416;
 /// Shapes of scenes, as cameras and photographs have them (width, height).
-const SHAPES: [(u32, u32); 5] = [(320, 240), (320, 240), (320, 320), (240, 320), (320, 180)];
+const SHAPES: [(u32, u32); 5] = [(416, 312), (416, 312), (416, 416), (312, 416), (416, 234)];
+/// Rows of the second of two kinds of mosaic in training. In validation it has three.
+const MOSAIC_ROWS: RangeInclusive<u32> = 3..=6;
 /// Longest side of a cutout beside a photograph's own object, relative to the canvas's shorter side.
 const COMPANION_SCALE: Range<f32> = 0.06..0.45;
 /// The same on a background, where a few objects lie.
@@ -239,7 +241,11 @@ fn make_one(
         0 | 1 => (false, photograph_scene(pantry, 0, &mut rng)),
         2 => (false, photograph_scene(pantry, 6, &mut rng)),
         3 => (false, mosaic_scene(pantry, 2, &mut rng)),
-        4 => (false, mosaic_scene(pantry, 3, &mut rng)),
+        4 => {
+            let validation = settings.part == Part::Validation;
+            let rows = if validation { 3 } else { rng.random_range(MOSAIC_ROWS) };
+            (false, mosaic_scene(pantry, rows, &mut rng))
+        }
         5 => (true, background_scene(pantry, 1..=5, OBJECT_SCALE, &mut rng)),
         _ => (true, background_scene(pantry, 4..=14, CROWD_SCALE, &mut rng)),
     };

@@ -71,7 +71,7 @@ pub struct StudentConfig {
 impl StudentConfig {
     /// The shipped sizes, for a teacher whose embeddings have `embedding_size` numbers.
     pub fn new(embedding_size: usize) -> Self {
-        Self { input_size: 320, pyramid_channels: 64, region_width: 256, embedding_size, proposals: 100 }
+        Self { input_size: 416, pyramid_channels: 64, region_width: 256, embedding_size, proposals: 100 }
     }
 
     /// Cells a side, level by level.
