@@ -112,9 +112,14 @@ fn embeddings_killed_again_and_again_are_those_of_an_uninterrupted_run() {
     let mut in_the_middle = 0;
     for kill in 0.. {
         let mut child = start(&embed(&teacher, "killed", "1/1"), folder.path());
-        // Kills fall at ever other moments: in the start, in a computation, in a write.
+        // Kills fall at ever other moments: in the start, in a computation, in a write; every other one as soon as
+        // a row is written, however slow the machine is.
+        let written = || fs::metadata(&rows).map_or(0, |metadata| metadata.len());
+        let before = written();
         let mut finished = None;
-        for _ in 0..20 + 17 * (kill % 23) {
+        let mut waited = 0;
+        while if kill % 2 == 0 { waited < 20 + 17 * (kill % 23) } else { written() == before } {
+            waited += 1;
             std::thread::sleep(Duration::from_millis(1));
             finished = child.try_wait().unwrap();
             if finished.is_some() {

@@ -67,9 +67,10 @@ fn an_exported_student_is_read_back_as_the_model_that_it_was() {
         return;
     };
     let backbone = pth::read_pth(&backbone).unwrap();
-    let (untrained, config) =
+    let (untrained, mut config) =
         start::untrained(&backbone, &mut Teacher::open(&teacher).unwrap(), &Device::flex()).unwrap();
     let shipped = support::checkout("demo/student.onnx");
+    config.input_size = CpuEngine::open(&shipped, 1).unwrap().facts().input_width;
     let student = export::read_student(&shipped, untrained).unwrap();
     let parity = export::compare(&student, &config, &backbone, &shipped, &support::clip_frames(20)).unwrap();
     println!("{}", serde_json::to_string(&parity).unwrap());
