@@ -36,8 +36,10 @@ host-deps: setup ## Weights and tokenizer of the stand-in teacher, into .deps/
 
 teacher: $(TEACHER)/config.json ## The stand-in teacher, into .deps/teacher/
 
+# The whole workspace, as the tests build it: one package alone has other features, and everything would be built twice.
 $(TEACHER)/config.json: | deps host-deps
-	cargo run --release --locked -p wordsight-distill -- teacher standin -o $(TEACHER)
+	cargo build --workspace --bins --release --locked
+	$(TARGET)/release/wordsight-distill teacher standin -o $(TEACHER)
 
 fmt:
 	cargo fmt --all --check
@@ -69,9 +71,11 @@ clip: deps ## Make demo/clip.mjpeg again from its photographs
 	cargo run --release --locked -p wordsight-demo -- clip --recipe demo/clip.toml --photos $(DEPS)/demo-photos -o demo/clip.mjpeg
 
 heads: teacher ## Train ViLD's five heads on ../shared/data and hold everything against the bars: about an hour
+	cargo build --workspace --bins --release --locked
 	scripts/heads $(TARGET)/release/wordsight-distill ../shared/data $(TARGET)/heads
 
 vocabularies: teacher ## Make the demo's vocabularies again from their words
+	cargo build --workspace --bins --release --locked
 	for words in words other-words; do \
-	  cargo run --release --locked -p wordsight-distill -- vocabulary demo/$$words.toml --teacher $(TEACHER) -o demo/$$words.safetensors || exit 1; \
+	  $(TARGET)/release/wordsight-distill vocabulary demo/$$words.toml --teacher $(TEACHER) -o demo/$$words.safetensors || exit 1; \
 	done

@@ -125,7 +125,7 @@ mod tests {
 
     /// The graph that pools by matrix products and, beside it, by ONNX's own operator.
     fn both(config: &StudentConfig) -> Vec<u8> {
-        let side = config.grids()[0] as i64;
+        let [side, _, coarse] = config.grids().map(|cells| cells as i64);
         let (regions, channels, bins) = (REGIONS as i64, CHANNELS as i64, BINS as i64);
         let mut graph = Graph::new("pooling", Storage::F32);
         let map = graph.input("map", ElementType::Float, &[1, channels, side, side]);
@@ -147,14 +147,14 @@ mod tests {
         );
         graph.output(&ours, "ours", ElementType::Float, &[regions, bins * channels * bins]);
         graph.output(&theirs, "theirs", ElementType::Float, &[regions, channels, bins, bins]);
-        graph.output(&shares.coarse, "coarse", ElementType::Float, &[regions, 100]);
+        graph.output(&shares.coarse, "coarse", ElementType::Float, &[regions, coarse * coarse]);
         wordsight_onnx::encode(&graph.into_model(&[]))
     }
 
     #[test]
     fn matrix_products_equal_onnx_runtimes_roi_align_and_what_training_computes() {
         let config = config();
-        let side = config.grids()[0];
+        let [side, _, coarse_side] = config.grids();
         let boxes = boxes(config.input_size as f32);
         let mut rng = ChaCha8Rng::seed_from_u64(8);
         let map: Vec<f32> = (0..CHANNELS * side * side).map(|_| rng.random_range(-1.0..1.0)).collect();
@@ -188,6 +188,7 @@ mod tests {
         let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert_eq!((trained.len(), shares.len()), (ours.len(), coarse.len()));
         assert!(apart(&trained, ours) < 1e-4 && apart(&shares, coarse) < 1e-5);
-        assert!(shares.chunks_exact(100).all(|region| (region.iter().sum::<f32>() - 1.0).abs() < 1e-4));
+        let regions = shares.chunks_exact(coarse_side * coarse_side);
+        assert!(regions.into_iter().all(|region| (region.iter().sum::<f32>() - 1.0).abs() < 1e-4));
     }
 }
