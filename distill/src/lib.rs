@@ -4,6 +4,7 @@
 //! ([`embed`]), both train a [`student`], and [`eval`] says how good it is.
 
 pub mod coco;
+pub mod device;
 pub mod embed;
 pub mod eval;
 pub mod export;

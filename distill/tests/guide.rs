@@ -14,9 +14,10 @@ use wordsight_engines::{CpuEngine, Engine, Regions};
 const GUIDE: &str = include_str!("../../docs/student.md");
 
 /// The guide's numbers, and those of the test.
-const SMALLER: [(&str, &str); 4] = [
+const SMALLER: [(&str, &str); 5] = [
     ("--count 16000", "--count 410"),
     ("--count 400", "--count 6"),
+    ("--per-image 12", "--per-image 2"),
     ("--steps 3600", "--steps 2"),
     ("--steps 1000", "--steps 2"),
 ];

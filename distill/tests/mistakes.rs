@@ -56,6 +56,15 @@ fn a_cache_that_is_none_or_unfinished_says_how_to_make_one() {
 }
 
 #[test]
+fn a_device_that_is_not_there_is_refused_before_any_work() {
+    let train =
+        |device| distill(&["train", "--cache", "/x", "--teacher", "/x", "-o", "/x", "--device", device]);
+    assert_told(&train("gpu"), 2, &["cpu, cuda or cuda:N"]);
+    // Whether it was built without CUDA, or finds no driver, or no thousandth GPU.
+    assert_told(&train("cuda:999"), 1, &["--device"]);
+}
+
+#[test]
 fn a_weight_that_is_no_share_is_refused_before_any_work() {
     let export = ["export", "--training", "/x", "--teacher", "/x", "-o", "/x", "--ensemble-lambda", "1.5"];
     assert_told(&distill(&export), 2, &["--ensemble-lambda", "0 to 1"]);

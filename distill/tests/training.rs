@@ -11,6 +11,7 @@ use half::f16;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use wordsight_distill::coco::{Annotation, Category, Dataset, Image};
+use wordsight_distill::device::TrainDevice;
 use wordsight_distill::embed::Embedded;
 use wordsight_distill::features::{Cache, Manifest};
 use wordsight_distill::student::{BACKBONE_CHANNELS, Head, STRIDES, Student, StudentConfig};
@@ -111,6 +112,10 @@ fn student() -> Student {
 
 /// A student, or one with a fresh region head.
 fn student_with(head: Option<Head>) -> Student {
+    student_on(&Device::flex().autodiff(), head)
+}
+
+fn student_on(device: &Device, head: Option<Head>) -> Student {
     let mut rng = ChaCha8Rng::seed_from_u64(6);
     let mut numbers =
         |count: usize| -> Vec<f32> { (0..count).map(|_| rng.random_range(-0.1..0.1)).collect() };
@@ -118,11 +123,10 @@ fn student_with(head: Option<Head>) -> Student {
         FoldedConvolution { shape: [12, 320, 1, 1], weight: numbers(12 * 320), bias: numbers(12) };
     let classifier = Classifier { classes: 5, features: 12, weight: numbers(60), bias: numbers(5) };
     let names: Vec<Vec<f32>> = (0..5).map(|_| unit(&mut rng)).collect();
-    let device = Device::flex().autodiff();
     device.seed(1);
-    let student = Student::new(&student_config(), &convolution, &classifier, &names, &device).unwrap();
+    let student = Student::new(&student_config(), &convolution, &classifier, &names, device).unwrap();
     match head {
-        Some(head) => student.with_fresh_head(&student_config(), &convolution, head, WORDS, &device),
+        Some(head) => student.with_fresh_head(&student_config(), &convolution, head, WORDS, device),
         None => student,
     }
 }
@@ -252,4 +256,29 @@ fn a_head_that_learns_crops_is_not_trained_without_them() {
     let error =
         train::train(student, &student_config(), &config, material, &run, &stop).unwrap_err().to_string();
     assert!(error.contains("vild") && error.contains("--embeddings"), "{error}");
+}
+
+#[test]
+fn a_gpu_learns_what_the_processor_does() {
+    let gpu = match TrainDevice::Cuda(0).open() {
+        Ok(gpu) => gpu,
+        Err(reason) => {
+            println!("SKIPPED: {reason:#}");
+            return;
+        }
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let cache = write_cache(folder.path());
+    let config = TrainConfig { steps: 20, batch: 4, warm_up: 2, ..TrainConfig::default() };
+    let start = folder.path().join("start.bpk");
+    student().save(&start).unwrap();
+    let [on_cpu, on_gpu] = [Device::flex().autodiff(), gpu].map(|device| {
+        let place = tempfile::tempdir().unwrap();
+        train(student_on(&device, None).load(&start).unwrap(), &config, &cache, place.path(), false);
+        let last = Checkpoint::open(place.path()).unwrap().metrics.pop().unwrap();
+        [last.objectness, last.boxes, last.refined, last.text, last.image]
+    });
+    for (cpu, gpu) in on_cpu.into_iter().zip(on_gpu) {
+        assert!((cpu - gpu).abs() <= 0.02 * cpu.abs(), "{on_cpu:?} {on_gpu:?}");
+    }
 }

@@ -275,7 +275,12 @@ fn head_row(
     if head == Head::Supervised {
         // Its own vectors for the words that it learned; the others' text embeddings mean nothing to it.
         let checkpoint = Checkpoint::open(training)?;
-        let (student, _, _) = origin.student(teacher, &checkpoint.config, checkpoint.words.len())?;
+        let (student, _, _) = origin.student(
+            teacher,
+            &checkpoint.config,
+            checkpoint.words.len(),
+            &Device::flex().autodiff(),
+        )?;
         let student = checkpoint.student(training, student)?;
         let vectors = student.regions.words().context("a supervised head has vectors of its words")?;
         let vectors: Vec<f32> = vectors.into_data().iter().collect();

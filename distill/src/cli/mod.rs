@@ -160,9 +160,10 @@ impl Origin {
         teacher: &mut Teacher,
         config: &TrainConfig,
         words: usize,
+        device: &Device,
     ) -> Result<(Student, StudentConfig, Weights)> {
         let weights = self.weights()?;
-        let (mut student, student_config) = start::untrained(&weights, teacher, &Device::flex().autodiff())?;
+        let (mut student, student_config) = start::untrained(&weights, teacher, device)?;
         if let Some(head) = config.fresh_head {
             student = start::with_fresh_head(student, &student_config, &weights, head, words)?;
         }
@@ -277,8 +278,12 @@ fn export_student(
     ensure!(scoring.temperature > 0.0, "--temperature must be above 0, not {}", scoring.temperature);
     let mut teacher = Teacher::open(&origin.teacher)?;
     let checkpoint = Checkpoint::open(training)?;
-    let (student, mut config, backbone) =
-        origin.student(&mut teacher, &checkpoint.config, checkpoint.words.len())?;
+    let (student, mut config, backbone) = origin.student(
+        &mut teacher,
+        &checkpoint.config,
+        checkpoint.words.len(),
+        &Device::flex().autodiff(),
+    )?;
     config.input_size = input_size.unwrap_or(config.input_size);
     let student = checkpoint.student(training, student)?;
     let student = student.rounded_to_f16();

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail, ensure};
+use burn::tensor::Device;
 use clap::Args;
+use wordsight_distill::device::TrainDevice;
 use wordsight_distill::embed::Embedded;
 use wordsight_distill::features::Cache;
 use wordsight_distill::student::{Head, Student, StudentConfig};
@@ -64,6 +66,9 @@ pub struct Arguments {
     /// Temperature of the text loss.
     #[arg(long, default_value_t = TrainConfig::default().temperature)]
     temperature: f32,
+    /// Where to compute: cpu, cuda or cuda:N (a build with the feature `cuda`).
+    #[arg(long, default_value_t)]
+    device: TrainDevice,
     /// Seed of everything random.
     #[arg(long, default_value_t = TrainConfig::default().seed)]
     seed: u64,
@@ -98,20 +103,22 @@ fn first_student(
     config: &TrainConfig,
     teacher: &mut Teacher,
     words: usize,
+    device: &Device,
 ) -> Result<(Student, StudentConfig)> {
     let origin = &arguments.origin;
     let Some(start) = &arguments.start_from else {
-        let (student, student_config, _) = origin.student(teacher, config, words)?;
+        let (student, student_config, _) = origin.student(teacher, config, words, device)?;
         return Ok((student, student_config));
     };
     // As it was trained, and only then with the head that is asked for.
     let (earlier, (student, student_config, weights)) = if start.is_file() {
-        let (student, student_config, weights) = origin.student(teacher, &TrainConfig::default(), words)?;
+        let (student, student_config, weights) =
+            origin.student(teacher, &TrainConfig::default(), words, device)?;
         (None, (export::read_student(start, student)?, student_config, weights))
     } else {
         let checkpoint = Checkpoint::open(start)?;
         let (student, student_config, weights) =
-            origin.student(teacher, &checkpoint.config, checkpoint.words.len())?;
+            origin.student(teacher, &checkpoint.config, checkpoint.words.len(), device)?;
         (checkpoint.config.fresh_head, (checkpoint.student(start, student)?, student_config, weights))
     };
     match config.fresh_head {
@@ -129,6 +136,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let config = arguments.config();
     ensure!(config.batch > 0, "--batch must be at least 1");
     ensure!(config.temperature > 0.0, "--temperature must be above 0, not {}", config.temperature);
+    let device = arguments.device.open()?;
     let cache = Cache::open(&arguments.cache)?;
     let embedded = arguments.embeddings.as_deref().map(Embedded::open).transpose()?;
     let mut teacher = Teacher::open(&arguments.origin.teacher)?;
@@ -142,7 +150,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let names: Vec<String> = cache.dataset.categories.iter().map(|category| category.name.clone()).collect();
     let words = start::embed_names(&names, &mut teacher)?;
-    let (student, student_config) = first_student(arguments, &config, &mut teacher, names.len())?;
+    let (student, student_config) = first_student(arguments, &config, &mut teacher, names.len(), &device)?;
     let (cached, input_size) = (cache.manifest.input_size, student_config.input_size);
     ensure!(
         cached == input_size,

@@ -1,0 +1,134 @@
+//! What trains: the processor, or with the feature `cuda` an NVIDIA GPU. The code is the same.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Result, bail};
+use burn::tensor::Device;
+
+/// Where a training computes; `cpu`, `cuda` or `cuda:N` on a command line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrainDevice {
+    /// All cores of the processor.
+    #[default]
+    Cpu,
+    /// One NVIDIA GPU, by its number.
+    Cuda(usize),
+}
+
+impl TrainDevice {
+    /// The device, with gradients.
+    ///
+    /// # Errors
+    ///
+    /// When it is a GPU and the program was built without the feature `cuda`, or the machine lacks the CUDA driver,
+    /// NVRTC, CUDA's headers or a GPU of that number.
+    pub fn open(self) -> Result<Device> {
+        match self {
+            Self::Cpu => Ok(Device::flex().autodiff()),
+            Self::Cuda(number) => cuda(number),
+        }
+    }
+}
+
+impl fmt::Display for TrainDevice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => formatter.write_str("cpu"),
+            Self::Cuda(number) => write!(formatter, "cuda:{number}"),
+        }
+    }
+}
+
+impl FromStr for TrainDevice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = match text.split_once(':') {
+            None if text == "cpu" => return Ok(Self::Cpu),
+            None if text == "cuda" => Some(0),
+            Some(("cuda", number)) => number.parse().ok(),
+            _ => None,
+        };
+        number.map(Self::Cuda).ok_or_else(|| "it is cpu, cuda or cuda:N with the GPU's number".to_owned())
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_number: usize) -> Result<Device> {
+    bail!("this program was built without CUDA: build it with `--features cuda`, or train with --device cpu")
+}
+
+/// Burn panics without a driver, and again for every tensor after: so everything is looked for beforehand.
+#[cfg(feature = "cuda")]
+fn cuda(number: usize) -> Result<Device> {
+    let devices = count_devices()?;
+    if number >= devices {
+        bail!("there is no GPU {number}: the CUDA driver sees {devices}; name another with --device cuda:N");
+    }
+    let nvrtc = ["libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12"];
+    // SAFETY: NVRTC's initialisers have no demands.
+    if nvrtc.iter().all(|name| unsafe { libloading::Library::new(*name) }.is_err()) {
+        bail!(
+            "NVRTC (libnvrtc.so) is not on the loader's path: install CUDA's toolkit, or train with --device cpu"
+        );
+    }
+    let toolkit =
+        std::env::var_os("CUDA_PATH").map_or_else(|| "/usr/local/cuda".into(), std::path::PathBuf::from);
+    if !toolkit.join("include/cuda_runtime.h").is_file() {
+        bail!(
+            "CUDA's headers are not in {}: install CUDA's toolkit and set CUDA_PATH to its folder, or train with \
+             --device cpu",
+            toolkit.join("include").display()
+        );
+    }
+    Ok(Device::cuda(number).autodiff())
+}
+
+/// How many GPUs the driver sees.
+#[cfg(feature = "cuda")]
+fn count_devices() -> Result<usize> {
+    use std::ffi::c_int;
+
+    use anyhow::Context;
+
+    // SAFETY: the driver's initialisers have no demands.
+    let driver = unsafe { libloading::Library::new("libcuda.so.1") }.context(
+        "there is no CUDA driver (libcuda.so.1) on this machine: install NVIDIA's driver, or train with --device cpu",
+    )?;
+    type Init = unsafe extern "C" fn(u32) -> c_int;
+    type Count = unsafe extern "C" fn(*mut c_int) -> c_int;
+    // SAFETY: these are the signatures of cuda.h.
+    let (init, count) =
+        unsafe { (*driver.get::<Init>(b"cuInit")?, *driver.get::<Count>(b"cuDeviceGetCount")?) };
+    let mut devices = 0;
+    // SAFETY: `devices` outlives the call.
+    let code = match unsafe { init(0) } {
+        0 => unsafe { count(&raw mut devices) },
+        code => code,
+    };
+    // Initialised, it may have threads of its own: never unloaded.
+    std::mem::forget(driver);
+    if code != 0 {
+        bail!("the CUDA driver finds no GPU that it can use (error {code}): train with --device cpu");
+    }
+    Ok(usize::try_from(devices).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn devices_are_read_as_they_are_written() {
+        for device in [TrainDevice::Cpu, TrainDevice::Cuda(0), TrainDevice::Cuda(3)] {
+            assert_eq!(device.to_string().parse(), Ok(device));
+        }
+        assert_eq!("cuda".parse(), Ok(TrainDevice::Cuda(0)));
+        for wrong in ["", "gpu", "cuda:", "cuda:-1", "cpu:0", "cuda:0:1"] {
+            assert!(wrong.parse::<TrainDevice>().is_err(), "{wrong}");
+        }
+    }
+}
