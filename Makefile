@@ -5,10 +5,14 @@ SHELL := /bin/bash
 export ORT_DYLIB_PATH ?= $(CURDIR)/.deps/onnxruntime/libonnxruntime.so.1
 DEPS := .deps
 TEACHER := $(DEPS)/teacher
+# What the feature `cuda` is compiled for where no CUDA is installed.
+export CUDARC_CUDA_VERSION ?= 13000
+# One choice for every build of tests and host programs: another would build everything twice.
+WORKSPACE := --workspace --features wordsight/tensorrt --release --locked
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars setup deps host-deps evaluation-deps teacher fmt clippy docs unit end-to-end reference clip heads vocabularies
+.PHONY: help demo test bars setup deps host-deps evaluation-deps tensorrt teacher fmt clippy docs unit end-to-end reference clip heads vocabularies
 
 help: ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -19,14 +23,17 @@ demo: setup deps ## Stream the bundled clip through the shipped student; picture
 	$(TARGET)/release/wordsight run --save demo/out --save-every 6 --compare-engine
 	@echo "Annotated pictures: demo/out/"
 
-test: setup deps host-deps evaluation-deps fmt clippy docs teacher unit end-to-end bars reference ## Everything that CI runs
+test: setup deps host-deps evaluation-deps tensorrt fmt clippy docs teacher unit end-to-end bars reference ## Everything that CI runs
 	@echo "make test: all passed"
 
-setup: ## A C compiler for the linker and Python for wheels, by apt where they lack
+setup: ## Compilers, and Python for wheels, by apt where they lack
 	@scripts/setup
 
 deps: setup ## ONNX Runtime for this machine, from its wheel, into .deps/
 	@scripts/fetch-packages runtime
+
+tensorrt: setup ## TensorRT for RTX and TensorRT's headers, into .deps/tensorrt/
+	@scripts/fetch-packages tensorrt
 
 evaluation-deps: setup ## pycocotools and lvis for the evaluation's test, into .deps/evaluation/
 	@scripts/fetch-packages evaluation
@@ -37,25 +44,25 @@ host-deps: setup ## Weights and tokenizer of the stand-in teacher, into .deps/
 teacher: $(TEACHER)/config.json ## The stand-in teacher, into .deps/teacher/
 
 # The whole workspace, as the tests build it: one package alone has other features, and everything would be built twice.
-$(TEACHER)/config.json: | deps host-deps
-	cargo build --workspace --bins --release --locked
+$(TEACHER)/config.json: | deps host-deps tensorrt
+	cargo build $(WORKSPACE) --bins
 	$(TARGET)/release/wordsight-distill teacher standin -o $(TEACHER)
 
 fmt:
 	cargo fmt --all --check
 
 clippy:
-	cargo clippy --workspace --all-targets --release --locked -- -D warnings
+	cargo clippy --workspace --all-targets --all-features --release --locked -- -D warnings
 
 docs:
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --release --locked --quiet
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --release --locked --quiet
 
 unit: teacher
-	cargo test --workspace --lib --bins --release --locked
+	cargo test $(WORKSPACE) --lib --bins
 
 end-to-end: teacher evaluation-deps
-	cargo build --workspace --bins --release --locked
-	WORDSIGHT_REQUIRE_REFERENCE=1 cargo test --workspace --test '*' --release --locked
+	cargo build $(WORKSPACE) --bins
+	WORDSIGHT_REQUIRE_REFERENCE=1 cargo test $(WORKSPACE) --test '*'
 
 bars: end-to-end ## What the shipped student finds in the demo's clip, against boxes marked by hand
 	$(TARGET)/release/wordsight run --json $(TARGET)/main.jsonl
@@ -71,11 +78,11 @@ clip: deps ## Make demo/clip.mjpeg again from its photographs
 	cargo run --release --locked -p wordsight-demo -- clip --recipe demo/clip.toml --photos $(DEPS)/demo-photos -o demo/clip.mjpeg
 
 heads: teacher ## Train ViLD's five heads on ../shared/data and hold everything against the bars: about an hour
-	cargo build --workspace --bins --release --locked
+	cargo build $(WORKSPACE) --bins
 	scripts/heads $(TARGET)/release/wordsight-distill ../shared/data $(TARGET)/heads
 
 vocabularies: teacher ## Make the demo's vocabularies again from their words
-	cargo build --workspace --bins --release --locked
+	cargo build $(WORKSPACE) --bins
 	for words in words other-words; do \
 	  $(TARGET)/release/wordsight-distill vocabulary demo/$$words.toml --teacher $(TEACHER) -o demo/$$words.safetensors || exit 1; \
 	done

@@ -10,13 +10,18 @@
 //! opened (see [`cpu::library`]), so that a program of a few megabytes builds without C++ and a
 //! missing library is a sentence rather than a failure of the loader before `main`.
 //!
+//! The feature `tensorrt` adds plans: what TensorRT makes of a student, for one kind of GPU.
+//!
 //! [`OnnxSession`] is the plain door for any other ONNX file: the teacher's towers, an exported
 //! graph under test.
 
 pub mod cpu;
 mod engine;
 mod error;
+mod loading;
 mod student;
+#[cfg(feature = "tensorrt")]
+pub mod tensorrt;
 
 pub use cpu::CpuEngine;
 pub use cpu::session::{ElementType, Input, OnnxSession, PortSpec, Tensor, TensorView};

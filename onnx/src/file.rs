@@ -43,10 +43,17 @@ pub enum OnnxFileError {
 /// When the file can't be read or isn't an ONNX model with a graph.
 pub fn read(path: &Path) -> Result<ModelProto, OnnxFileError> {
     let bytes = fs::read(path).map_err(|source| OnnxFileError::Read { path: path.into(), source })?;
-    let parse_error = |reason: String| OnnxFileError::Parse { path: path.into(), reason };
-    let model = ModelProto::decode(bytes.as_slice()).map_err(|error| parse_error(error.to_string()))?;
+    decode(&bytes).map_err(|reason| OnnxFileError::Parse { path: path.into(), reason })
+}
+
+/// Reads a model from memory.
+///
+/// # Errors
+/// Why the bytes are no ONNX model with a graph.
+pub fn decode(bytes: &[u8]) -> Result<ModelProto, String> {
+    let model = ModelProto::decode(bytes).map_err(|error| error.to_string())?;
     if model.graph.is_none() {
-        return Err(parse_error("it holds no graph".to_owned()));
+        return Err("it holds no graph".to_owned());
     }
     Ok(model)
 }

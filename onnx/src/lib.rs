@@ -15,4 +15,4 @@ mod file;
 pub mod proto;
 
 pub use builder::{Attribute, Graph, Storage, Value};
-pub use file::{OnnxFileError, encode, metadata, read, write};
+pub use file::{OnnxFileError, decode, encode, metadata, read, write};

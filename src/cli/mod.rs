@@ -6,6 +6,8 @@
 mod config;
 mod detect;
 mod parts;
+#[cfg(feature = "tensorrt")]
+mod plan;
 mod run;
 
 use std::num::NonZeroUsize;
@@ -31,6 +33,9 @@ enum Command {
     Detect(detect::DetectArgs),
     /// Names the things in a stream, one JSON line a frame
     Run(run::RunArgs),
+    /// Builds, shows and lists TensorRT plans
+    #[cfg(feature = "tensorrt")]
+    Plan(plan::PlanArgs),
 }
 
 impl Cli {
@@ -42,6 +47,8 @@ impl Cli {
         match self.command {
             Command::Detect(args) => args.run(),
             Command::Run(args) => args.run(),
+            #[cfg(feature = "tensorrt")]
+            Command::Plan(args) => args.run(),
         }
     }
 }

@@ -16,8 +16,6 @@
 //! loader maps what a truncated download lacks, and the process dies of a bus error.
 
 use std::ffi::CStr;
-use std::fs::File;
-use std::io::Read;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -26,6 +24,7 @@ use ort::environment::Environment;
 use ort::logging::LogLevel;
 
 use crate::LibraryError;
+use crate::loading::{is_cut_off, one_line, said_by_loader};
 
 /// What the loader is asked for when no file was found.
 const SYSTEM_NAME: &str = "libonnxruntime.so";
@@ -93,10 +92,8 @@ fn version_of_suffix(suffix: &str) -> Option<Vec<u32>> {
 
 /// Loads the library, checks it, and hands it to `ort`.
 fn load(path: &Path) -> Result<Environment, LibraryError> {
-    let unloadable = |reason: String| LibraryError::Unloadable {
-        path: path.to_path_buf(),
-        reason: super::one_line(&reason),
-    };
+    let unloadable =
+        |reason: String| LibraryError::Unloadable { path: path.to_path_buf(), reason: one_line(&reason) };
     let version = probe(path)?;
     tracing::debug!(path = %path.display(), version, "loaded ONNX Runtime");
     let environment = ort::init_from(path)
@@ -113,7 +110,7 @@ fn load(path: &Path) -> Result<Environment, LibraryError> {
 /// Opens the library and asks for its version, as `ort` will, but without a panic in reach.
 fn probe(path: &Path) -> Result<String, LibraryError> {
     let unloadable =
-        |reason: &str| LibraryError::Unloadable { path: path.to_path_buf(), reason: super::one_line(reason) };
+        |reason: &str| LibraryError::Unloadable { path: path.to_path_buf(), reason: one_line(reason) };
     if path != Path::new(SYSTEM_NAME) && is_cut_off(path) {
         return Err(unloadable("the file is cut off"));
     }
@@ -149,29 +146,6 @@ fn probe(path: &Path) -> Result<String, LibraryError> {
         });
     }
     Ok(version)
-}
-
-/// The loader's own words, which libloading keeps one level down.
-fn said_by_loader(error: &libloading::Error) -> String {
-    super::one_line(&std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string))
-}
-
-/// Whether a file is a 64-bit ELF library that ends before its section table, which stands last.
-/// What is no such file is the loader's to judge.
-fn is_cut_off(path: &Path) -> bool {
-    let mut header = [0; 64];
-    let Ok(length) = File::open(path).and_then(|mut file| {
-        file.read_exact(&mut header)?;
-        Ok(file.metadata()?.len())
-    }) else {
-        return false;
-    };
-    let number = |place: usize, bytes: usize| {
-        header[place..place + bytes].iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
-    };
-    // Magic, 64 bits, little-endian; then e_shoff, e_shentsize and e_shnum of the ELF header.
-    let end = number(0x28, 8).saturating_add(number(0x3A, 2) * number(0x3C, 2));
-    header.starts_with(b"\x7FELF\x02\x01") && end > length
 }
 
 /// The 32 of 1.32.0.

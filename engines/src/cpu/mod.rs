@@ -50,8 +50,3 @@ impl Engine for CpuEngine {
         })
     }
 }
-
-/// A message on one line: ONNX Runtime's span several, and an error here is one sentence.
-fn one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
-}

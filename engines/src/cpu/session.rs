@@ -16,8 +16,9 @@ use std::path::Path;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, TensorElementType, TensorRef};
 
-use super::{library, one_line};
+use super::library;
 use crate::EngineError;
+use crate::loading::one_line;
 
 /// The data of one input tensor, row-major; its element type is the variant's.
 #[derive(Debug, Clone, Copy)]

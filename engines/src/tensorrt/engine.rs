@@ -1,0 +1,65 @@
+//! A plan that TensorRT has loaded.
+
+use std::path::Path;
+use std::ptr::{null, null_mut};
+
+use super::library::has_driver;
+use super::{Library, Manifest, PlanPort, TensorRtError, ffi};
+
+/// A plan, deserialised: proof that this TensorRT and this GPU take it.
+pub struct LoadedPlan {
+    library: Library,
+    engine: *mut ffi::Engine,
+}
+
+impl Drop for LoadedPlan {
+    fn drop(&mut self) {
+        // SAFETY: it came from `load` and is freed once, before the library that it came from.
+        unsafe { (self.library.functions().free_engine)(self.engine) }
+    }
+}
+
+impl LoadedPlan {
+    /// Loads a plan that fits its manifest. Whether the manifest fits this machine is the caller's to
+    /// check before ([`super::PlanKey::differences`]).
+    ///
+    /// # Errors
+    /// When there is no driver, the plan is damaged, or TensorRT refuses it.
+    pub fn load(library: &Library, path: &Path, manifest: &Manifest) -> Result<Self, TensorRtError> {
+        let plan = manifest.read_plan(path)?;
+        if !has_driver() {
+            return Err(TensorRtError::NoDriver {
+                what_to_do: "a plan is loaded on the device that will run it",
+            });
+        }
+        let mut engine = null_mut();
+        // SAFETY: the plan is readable for its length, and `engine` is written only on success.
+        let loaded = library.call(|shim, handle| unsafe {
+            (shim.load)(handle, plan.as_ptr().cast(), plan.len(), &raw mut engine)
+        });
+        match loaded {
+            Ok(()) => Ok(Self { library: library.clone(), engine }),
+            Err((_, reason)) => {
+                Err(TensorRtError::WontLoad { path: path.to_owned(), library: library.name(), reason })
+            }
+        }
+    }
+
+    /// Its inputs and outputs.
+    pub fn ports(&self) -> (Vec<PlanPort>, Vec<PlanPort>) {
+        let shim = self.library.functions();
+        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        // SAFETY: the engine is alive, and a port's name as long as it.
+        for at in 0..unsafe { (shim.engine_port_count)(self.engine) } {
+            let mut port =
+                ffi::Port { name: null(), element_type: 0, dimension_count: 0, dimensions: [0; 8] };
+            let mut is_input = 0;
+            let status = unsafe { (shim.engine_port)(self.engine, at, &raw mut port, &raw mut is_input) };
+            if status == ffi::OK {
+                let side = if is_input == 0 { &mut outputs } else { &mut inputs };
+                side.push(PlanPort::from_shim(&port));
+            }
+        }
+        (inputs, outputs)
+    }
+}

@@ -1,0 +1,109 @@
+//! What can go wrong with TensorRT and its plans, in sentences for the person who can put it right.
+
+use std::path::PathBuf;
+
+/// Why a plan could not be built, kept or loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum TensorRtError {
+    /// No library was found by any of its names.
+    #[error(
+        "TensorRT was not found: none of {tried} is {place}; install it (JetPack has it), or name the folder of its \
+         libraries with --tensorrt"
+    )]
+    Missing {
+        /// The names that were tried.
+        tried: String,
+        /// Where.
+        place: String,
+    },
+    /// A library was found, and the loader will not have it.
+    #[error("TensorRT at {} cannot be loaded ({reason}): install it again", path.display())]
+    Unloadable {
+        /// The file that was tried.
+        path: PathBuf,
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// This program was compiled against headers of another family.
+    #[error(
+        "{library} is not what this program was built for ({built_for}): build wordsight with TENSORRT_INCLUDE_DIR set \
+         to that TensorRT's headers"
+    )]
+    OtherFamily {
+        /// The library and its version.
+        library: String,
+        /// The families that this program can serve.
+        built_for: String,
+    },
+    /// There is no GPU, and what was asked for needs one.
+    #[error("there is no NVIDIA driver (libcuda.so.1) on this machine: {what_to_do}")]
+    NoDriver {
+        /// What to do about it.
+        what_to_do: &'static str,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}: {reason}", path.display())]
+    Unwritable {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// TensorRT does not understand the model.
+    #[error("{model} is not a model that {library} understands: {reason}")]
+    NotAModel {
+        /// The model's file.
+        model: String,
+        /// The library and its version.
+        library: String,
+        /// TensorRT's own words.
+        reason: String,
+    },
+    /// The library cannot do what was asked for.
+    #[error("{library} cannot build that: {reason}")]
+    Refused {
+        /// The library and its version.
+        library: String,
+        /// TensorRT's own words.
+        reason: String,
+    },
+    /// The caller stopped the build.
+    #[error("the build was stopped")]
+    Stopped,
+    /// A plan is damaged, or not one at all.
+    #[error("{} is not a whole plan: {reason}; build it again with `wordsight plan build`", path.display())]
+    DamagedPlan {
+        /// The plan's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A whole plan, made by or for something else.
+    #[error("{} is of no use here: {}; build it again with `{rebuild}`", path.display(), differences.join("; "))]
+    StalePlan {
+        /// The plan's file.
+        path: PathBuf,
+        /// Everything that differs, each with what it is and what it should be.
+        differences: Vec<String>,
+        /// The command that makes a plan that fits.
+        rebuild: String,
+    },
+    /// TensorRT will not load a plan whose manifest fits.
+    #[error("{library} will not load {}: {reason}; build it again with `wordsight plan build`", path.display())]
+    WontLoad {
+        /// The plan's file.
+        path: PathBuf,
+        /// The library and its version.
+        library: String,
+        /// TensorRT's own words.
+        reason: String,
+    },
+}

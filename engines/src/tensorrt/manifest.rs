@@ -1,0 +1,210 @@
+//! What a plan is, written beside it: checked before TensorRT sees a byte of it.
+//!
+//! A plan fits one TensorRT, one kind of GPU and one model, and TensorRT says of a wrong one little, late, or with a
+//! crash. So everything is compared here first, and what differs is told.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use wordsight_onnx::proto::ModelProto;
+
+use super::{BuildSettings, Library, PlanPort, TensorRtError};
+
+/// The layout of the file that this code writes and reads.
+const FORMAT: u32 = 1;
+
+/// Everything that must be equal for a plan to be of use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanKey {
+    /// Which TensorRT: `TensorRT`, `TensorRT for RTX`.
+    pub flavour: String,
+    /// Its version, `10.3.0`.
+    pub version: String,
+    /// Compute capability of the GPU that it is for, `8.7`.
+    pub gpu: String,
+    /// Operating system and processor, `linux-aarch64`.
+    pub platform: String,
+    /// SHA-256 of the model's file.
+    pub model_sha256: String,
+    /// How it was built.
+    pub settings: BuildSettings,
+}
+
+impl PlanKey {
+    /// The key of a model's plan, built by `library` for `gpu` (87 for 8.7).
+    pub fn new(library: &Library, model: &[u8], settings: &BuildSettings, gpu: u32) -> Self {
+        Self {
+            flavour: library.flavour().to_owned(),
+            version: library.version(),
+            gpu: format!("{}.{}", gpu / 10, gpu % 10),
+            platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
+            model_sha256: sha256(model),
+            settings: settings.clone(),
+        }
+    }
+
+    /// A short name for a file.
+    pub(super) fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for part in [&self.flavour, &self.version, &self.gpu, &self.platform, &self.model_sha256] {
+            hash.update(part.as_bytes());
+            hash.update([0]);
+        }
+        hash.update(format!("{:?}", self.settings).as_bytes());
+        hex(&hash.finalize()[..6])
+    }
+
+    /// What differs, each with what the plan is and what is wanted.
+    pub fn differences(&self, wanted: &Self) -> Vec<String> {
+        let (workspace, wanted_workspace) = (self.settings.workspace_mib, wanted.settings.workspace_mib);
+        let scratch = |mib: Option<u32>| mib.map_or("unlimited".to_owned(), |mib| format!("{mib} MiB"));
+        let pairs = [
+            ("it was built by", &self.flavour, &wanted.flavour),
+            ("it was built by version", &self.version, &wanted.version),
+            ("it is for compute capability", &self.gpu, &wanted.gpu),
+            ("it is for", &self.platform, &wanted.platform),
+            ("its model's SHA-256 is", &self.model_sha256, &wanted.model_sha256),
+            ("its workspace was", &scratch(workspace), &scratch(wanted_workspace)),
+        ];
+        pairs
+            .into_iter()
+            .filter(|(_, is, wanted)| is != wanted)
+            .map(|(what, is, wanted)| format!("{what} {is}, not {wanted}"))
+            .collect()
+    }
+}
+
+/// The file beside a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    format: u32,
+    /// What must be equal for the plan to be of use.
+    pub key: PlanKey,
+    /// The model's file name.
+    pub model: String,
+    /// What the model computes in: `fp32`, `fp16`, `int8`.
+    pub precision: String,
+    /// The plan's inputs.
+    pub inputs: Vec<PlanPort>,
+    /// The plan's outputs.
+    pub outputs: Vec<PlanPort>,
+    /// The plan's length in bytes.
+    pub plan_bytes: u64,
+    /// SHA-256 of the plan.
+    pub plan_sha256: String,
+    /// Which program built it.
+    pub built_by: String,
+    /// How long that took, seconds.
+    pub build_seconds: f64,
+}
+
+impl Manifest {
+    /// What is known once a plan is built.
+    pub(super) fn new(
+        key: PlanKey,
+        (model, precision): (&str, &str),
+        (inputs, outputs): (&[PlanPort], &[PlanPort]),
+        plan: &[u8],
+        build_seconds: f64,
+    ) -> Self {
+        Self {
+            format: FORMAT,
+            key,
+            model: model.to_owned(),
+            precision: precision.to_owned(),
+            inputs: inputs.to_vec(),
+            outputs: outputs.to_vec(),
+            plan_bytes: plan.len() as u64,
+            plan_sha256: sha256(plan),
+            built_by: concat!("wordsight ", env!("CARGO_PKG_VERSION")).to_owned(),
+            build_seconds,
+        }
+    }
+
+    /// Where a plan's manifest lies: `x.plan.json`.
+    pub fn path_of(plan: &Path) -> PathBuf {
+        let mut name = plan.as_os_str().to_owned();
+        name.push(".json");
+        name.into()
+    }
+
+    /// Reads the manifest of a plan.
+    ///
+    /// # Errors
+    /// When the plan or its manifest is missing or is not one.
+    pub fn read(plan: &Path) -> Result<Self, TensorRtError> {
+        let damaged = |reason| TensorRtError::DamagedPlan { path: plan.to_owned(), reason };
+        File::open(plan).map_err(|reason| TensorRtError::Unreadable { path: plan.to_owned(), reason })?;
+        let path = Self::path_of(plan);
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| damaged(format!("its manifest {} cannot be read ({error})", path.display())))?;
+        let manifest: BTreeMap<String, serde_json::Value> = serde_json::from_str(&text)
+            .map_err(|error| damaged(format!("{} is no manifest ({error})", path.display())))?;
+        match manifest.get("format").and_then(serde_json::Value::as_u64) {
+            Some(format) if format == u64::from(FORMAT) => {}
+            Some(format) => {
+                return Err(damaged(format!(
+                    "its manifest has the format {format}, and this version of wordsight reads {FORMAT}"
+                )));
+            }
+            None => return Err(damaged(format!("{} is no manifest", path.display()))),
+        }
+        serde_json::from_str(&text).map_err(|error| damaged(format!("{} is wrong ({error})", path.display())))
+    }
+
+    /// Reads a plan whole and holds it against its manifest's length and hash.
+    ///
+    /// # Errors
+    /// When it can't be read or is another.
+    pub fn read_plan(&self, path: &Path) -> Result<Vec<u8>, TensorRtError> {
+        let damaged = |reason| TensorRtError::DamagedPlan { path: path.to_owned(), reason };
+        let plan = std::fs::read(path)
+            .map_err(|reason| TensorRtError::Unreadable { path: path.to_owned(), reason })?;
+        if plan.len() as u64 != self.plan_bytes {
+            return Err(damaged(format!(
+                "it has {} bytes, and its manifest says {}",
+                plan.len(),
+                self.plan_bytes
+            )));
+        }
+        if sha256(&plan) != self.plan_sha256 {
+            return Err(damaged("its bytes are not those that its manifest was written for".to_owned()));
+        }
+        Ok(plan)
+    }
+}
+
+/// What a model computes in.
+pub(super) fn precision_of(model: &ModelProto) -> &'static str {
+    let Some(graph) = &model.graph else { return "fp32" };
+    if graph.node.iter().any(|node| node.op_type == "QuantizeLinear") {
+        return "int8";
+    }
+    // Weights may be stored in FP16 and cast at once: what counts is what convolutions are given.
+    const FLOAT16: i32 = 10;
+    let half = |name: &String| {
+        graph.initializer.iter().any(|weight| &weight.name == name && weight.data_type == FLOAT16)
+    };
+    let convolutions = graph.node.iter().filter(|node| node.op_type == "Conv");
+    if convolutions.clone().count() > 0
+        && convolutions.into_iter().all(|node| node.input.get(1).is_some_and(half))
+    {
+        return "fp16";
+    }
+    "fp32"
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,26 @@
+//! TensorRT: plans built from a student, kept, checked and loaded.
+//!
+//! In flows an ONNX model, out flows a plan: the model compiled for one GPU by one TensorRT. Nothing of NVIDIA's is
+//! linked: [`Library::open`] looks for TensorRT when it is wanted, and a machine without it gets a sentence.
+//!
+//! The surprising thing is the door (`shim.cpp`). TensorRT's interface is C++ with virtual functions, whose tables only
+//! grow within a family (10.x, 11.x, RTX 1.x) and move between them, where a call would crash. So the shim is compiled
+//! once for every family whose headers there are, each with its own namespace, and the library's version decides which
+//! is called, before the first call.
+//!
+//! Networks are strongly typed: TensorRT 11 has nothing else, and so a model's precision is in its file.
+
+mod builder;
+mod engine;
+mod error;
+mod ffi;
+mod library;
+mod manifest;
+mod store;
+
+pub use builder::{BuildSettings, Going, PlanBuilder, PlanPort, Step};
+pub use engine::LoadedPlan;
+pub use error::TensorRtError;
+pub use library::{Library, Version, compute_capability, has_driver};
+pub use manifest::{Manifest, PlanKey};
+pub use store::{Plan, PlanRequest, PlanStore};

@@ -1,0 +1,204 @@
+//! Plans on disk: found again by what they are, built once, never half.
+//!
+//! A plan and its manifest are two files. The plan is renamed into place first and the manifest after it, and a
+//! manifest knows its plan's hash: so a kill at any moment leaves a pair that fits, or one that is seen not to and is
+//! built again. The folder is locked meanwhile: of two processes that build in it the second waits, and finds the plan
+//! if it wanted the same one.
+
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::manifest::precision_of;
+use super::{BuildSettings, Going, Library, Manifest, PlanBuilder, PlanKey, Step, TensorRtError};
+
+/// A folder of plans.
+#[derive(Debug, Clone)]
+pub struct PlanStore {
+    folder: PathBuf,
+}
+
+/// A plan to build, unless it is there.
+#[derive(Debug)]
+pub struct PlanRequest<'a> {
+    /// What builds it.
+    pub library: &'a Library,
+    /// The model's file.
+    pub model: &'a Path,
+    /// How.
+    pub settings: &'a BuildSettings,
+    /// The compute capability of the GPU that is there, if one is.
+    pub gpu: Option<u32>,
+    /// Build it even if it is there.
+    pub rebuild: bool,
+}
+
+/// A plan that is there.
+#[derive(Debug)]
+pub struct Plan {
+    /// Its file.
+    pub path: PathBuf,
+    /// What it is.
+    pub manifest: Manifest,
+    /// Whether it was built just now.
+    pub is_new: bool,
+}
+
+impl PlanStore {
+    /// The store in a state directory.
+    pub fn in_state(folder: &Path) -> Self {
+        Self { folder: folder.join("plans") }
+    }
+
+    /// The state directory: what systemd gives a service (`STATE_DIRECTORY`), or else the user's own
+    /// (`XDG_STATE_HOME`, `~/.local/state`).
+    pub fn default_state() -> PathBuf {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        variable("STATE_DIRECTORY")
+            .or_else(|| variable("XDG_STATE_HOME").map(|home| home.join("wordsight")))
+            .or_else(|| variable("HOME").map(|home| home.join(".local/state/wordsight")))
+            .unwrap_or_else(|| PathBuf::from("/var/lib/wordsight"))
+    }
+
+    /// The plans that are there, in the order of their names, those with a bad manifest among them.
+    ///
+    /// # Errors
+    /// When the folder can't be read; one that isn't there has no plans.
+    #[allow(clippy::type_complexity)]
+    pub fn list(&self) -> Result<Vec<(PathBuf, Result<Manifest, TensorRtError>)>, TensorRtError> {
+        let unreadable = |reason| TensorRtError::Unreadable { path: self.folder.clone(), reason };
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(unreadable(error)),
+        };
+        let paths: Result<Vec<PathBuf>, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
+        let mut paths = paths.map_err(unreadable)?;
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "plan"));
+        paths.sort();
+        Ok(paths.into_iter().map(|path| (path.clone(), Manifest::read(&path))).collect())
+    }
+
+    /// The plan of a request: the one that is there, or a new one. `out` is a file of the caller's
+    /// choice, instead of the store's own name.
+    ///
+    /// # Errors
+    /// When the model can't be read or built, or the plan can't be written.
+    pub fn obtain<F: Fn(Step<'_>) -> Going + Sync>(
+        &self,
+        request: &PlanRequest<'_>,
+        out: Option<&Path>,
+        progress: &F,
+    ) -> Result<Plan, TensorRtError> {
+        let unreadable = |reason| TensorRtError::Unreadable { path: request.model.to_owned(), reason };
+        let model = fs::read(request.model).map_err(unreadable)?;
+        let Some(gpu) = request.settings.target.or(request.gpu) else {
+            // It says what to do, for the library at hand.
+            PlanBuilder::parse(request.library, &model, &name_of(request.model), request.settings.clone())?;
+            return Err(TensorRtError::NoDriver {
+                what_to_do: "build the plan on the device that will run it",
+            });
+        };
+        let key = PlanKey::new(request.library, &model, request.settings, gpu);
+        let path = out.map_or_else(|| self.path_of(request.model, &key), Path::to_owned);
+        let unwritable = |reason| TensorRtError::Unwritable { path: path.clone(), reason };
+        let folder = match path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(folder).map_err(unwritable)?;
+        let lock = File::open(folder).map_err(unwritable)?;
+        lock.lock().map_err(unwritable)?;
+        remove_leftovers(folder, &path);
+
+        if !request.rebuild
+            && let Ok(manifest) = Manifest::read(&path)
+            && manifest.key == key
+            && manifest.read_plan(&path).is_ok()
+        {
+            return Ok(Plan { path, manifest, is_new: false });
+        }
+        let plan = self.build(request, &model, key, progress)?;
+        replace(folder, &path, &plan.1).map_err(unwritable)?;
+        let text = serde_json::to_vec_pretty(&plan.0).map_err(|error| unwritable(error.into()))?;
+        replace(folder, &Manifest::path_of(&path), &text).map_err(unwritable)?;
+        Ok(Plan { path, manifest: plan.0, is_new: true })
+    }
+
+    fn build<F: Fn(Step<'_>) -> Going + Sync>(
+        &self,
+        request: &PlanRequest<'_>,
+        model: &[u8],
+        key: PlanKey,
+        progress: &F,
+    ) -> Result<(Manifest, Vec<u8>), TensorRtError> {
+        let name = name_of(request.model);
+        let parsed = wordsight_onnx::decode(model).map_err(|reason| TensorRtError::NotAModel {
+            model: name.clone(),
+            library: request.library.name(),
+            reason: reason.to_string(),
+        })?;
+        let began = Instant::now();
+        let mut builder = PlanBuilder::parse(request.library, model, &name, request.settings.clone())?;
+        let cache = self.timing_cache(&key);
+        let timed = fs::read(&cache).unwrap_or_default();
+        let uses_cache = builder.use_timing_cache(&timed);
+        let plan = builder.build(progress)?;
+        if uses_cache && let Some(timed) = builder.timing_cache() {
+            let kept = fs::create_dir_all(&self.folder).and_then(|()| replace(&self.folder, &cache, &timed));
+            if let Err(error) = kept {
+                tracing::warn!(path = %cache.display(), %error, "the timing cache was not kept: the next build takes longer");
+            }
+        }
+        let ports = (builder.inputs(), builder.outputs());
+        let seconds = began.elapsed().as_secs_f64();
+        Ok((Manifest::new(key, (&name, precision_of(&parsed)), ports, &plan, seconds), plan))
+    }
+
+    fn path_of(&self, model: &Path, key: &PlanKey) -> PathBuf {
+        let stem = model.file_stem().unwrap_or_default().to_string_lossy();
+        self.folder.join(format!("{stem}-{}.plan", key.digest()))
+    }
+
+    /// One for each TensorRT and GPU.
+    fn timing_cache(&self, key: &PlanKey) -> PathBuf {
+        let name = format!("{}-{}-{}.timing", key.flavour, key.version, key.gpu);
+        self.folder.join(name.replace(' ', "-").to_lowercase())
+    }
+}
+
+/// What the bytes of a plan are written under until they are whole.
+const PARTIAL: &str = ".partial";
+
+/// Writes beside the old file, then takes its place.
+fn replace(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let prefix = format!(".{}.", name_of(path));
+    let mut file = tempfile::Builder::new()
+        .prefix(&prefix)
+        .suffix(PARTIAL)
+        // A plan is no secret, and the service that runs it is often not the user who built it.
+        .permissions(Permissions::from_mode(0o644))
+        .tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Removes what earlier builds of this very plan left when they were killed; its lock is held.
+fn remove_leftovers(folder: &Path, path: &Path) {
+    let prefix = format!(".{}.", name_of(path));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(&prefix) && name.ends_with(PARTIAL) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
