@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::*;
+use wordsight_calibration::{Layers, Method, Ranges, Target, quantize};
 
 /// The folder of TensorRT's libraries.
 fn libraries() -> Option<PathBuf> {
@@ -114,6 +115,42 @@ fn the_shipped_student_becomes_a_plan_that_is_found_again() {
     assert!(shown.stdout.contains("compute capability 8.9"), "{shown:?}");
     if !has_driver() {
         assert!(shown.stdout.contains("no NVIDIA driver"), "{shown:?}");
+    }
+}
+
+#[test]
+fn a_student_in_integers_becomes_a_plan_that_says_so() {
+    let Some(plans) = Plans::new() else { return };
+    let model = wordsight_onnx::read(Path::new(&shipped())).unwrap();
+    let layers = Layers::of(&model).unwrap();
+    // What flows is made up: whether TensorRT takes the graph does not depend on it.
+    let mut ranges = Ranges::default();
+    layers.tensors().into_iter().for_each(|tensor| ranges.add(tensor, &[-1.0, 6.0]));
+    let quantised = quantize(&model, &layers, &ranges, Method::Max, Target::TensorRt).unwrap();
+    let path = plans.bench.path("int8.onnx");
+    wordsight_onnx::write(&quantised, &path).unwrap();
+    let built = plans.build(path.to_str().unwrap(), &[]);
+    assert_eq!(built["manifest"]["precision"], "int8");
+    assert_eq!(built["manifest"]["outputs"], plans.build(&shipped(), &[])["manifest"]["outputs"]);
+}
+
+#[test]
+fn every_command_of_the_guide_runs() {
+    let Some(plans) = Plans::new() else { return };
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for name in ["demo", ".deps"] {
+        std::os::unix::fs::symlink(checkout.join(name), plans.bench.path(name)).unwrap();
+    }
+    let guide = include_str!("../docs/tensorrt.md");
+    let block = guide.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(block.lines().count(), 4);
+    for line in block.lines() {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        assert_eq!(arguments[0], "wordsight");
+        let mut command = wordsight(&arguments[1..]);
+        command.current_dir(plans.bench.path("")).env("STATE_DIRECTORY", plans.bench.path("state"));
+        let outcome = Outcome::of(command.output().unwrap());
+        assert_eq!(outcome.code, Some(0), "{line}: {outcome:?}");
     }
 }
 

@@ -11,6 +11,7 @@ pub mod export;
 pub mod features;
 pub mod photographs;
 pub mod progress;
+pub mod quantization;
 pub mod scenes;
 pub mod start;
 pub mod student;

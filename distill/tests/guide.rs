@@ -14,12 +14,13 @@ use wordsight_engines::{CpuEngine, Engine, Regions};
 const GUIDE: &str = include_str!("../../docs/student.md");
 
 /// The guide's numbers, and those of the test.
-const SMALLER: [(&str, &str); 5] = [
+const SMALLER: [(&str, &str); 6] = [
     ("--count 16000", "--count 410"),
     ("--count 400", "--count 6"),
     ("--per-image 12", "--per-image 2"),
     ("--steps 3600", "--steps 2"),
     ("--steps 1000", "--steps 2"),
+    ("-o work/student-int8.onnx", "--count 12 --few-images --least-cosine 0.1 -o work/student-int8.onnx"),
 ];
 
 /// The first code block of a language in the guide.
@@ -45,7 +46,7 @@ fn every_command_of_the_guide_runs_from_photographs_to_a_student() {
     symlink(support::checkout("demo").canonicalize().unwrap(), checkout.join("demo")).unwrap();
 
     let commands: Vec<&str> = block("sh").lines().collect();
-    assert_eq!(commands.len(), 12);
+    assert_eq!(commands.len(), 13);
     for command in commands {
         let mut command = command.to_owned();
         for (real, small) in SMALLER {

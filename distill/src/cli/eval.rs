@@ -374,7 +374,7 @@ fn trained_on(vocabulary: &Vocabulary) -> String {
     format!("{count} of them trained on (base), {} not (novel)", vocabulary.words.len() - count)
 }
 
-fn write_json(path: Option<&Path>, value: &impl Serialize) -> Result<()> {
+pub(super) fn write_json(path: Option<&Path>, value: &impl Serialize) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
     fs::write(path, serde_json::to_string_pretty(value)?)
         .with_context(|| format!("cannot write {}; is the disk full?", path.display()))

@@ -2,6 +2,7 @@
 
 mod data;
 mod eval;
+mod quantize;
 mod train;
 
 use std::fs;
@@ -85,6 +86,8 @@ enum Command {
     },
     /// Trains a student on a cache. Goes on from its checkpoint; Ctrl-C saves one and stops.
     Train(train::Arguments),
+    /// Turns an exported student into INT8 and reports what that costs
+    Quantize(quantize::Arguments),
     /// Writes a trained student as one .onnx file and compares it with the model.
     Export {
         /// Folder that `train` wrote.
@@ -207,6 +210,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Embed(arguments) => data::embed(&arguments),
         Command::Merge { folder } => data::merge(&folder),
         Command::Train(arguments) => train::run(&arguments),
+        Command::Quantize(arguments) => quantize::run(&arguments),
         Command::Export {
             training,
             origin,

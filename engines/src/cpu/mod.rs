@@ -25,7 +25,18 @@ impl CpuEngine {
     /// # Errors
     /// When ONNX Runtime is missing, or the file is missing, no ONNX model, or no student.
     pub fn open(student: &Path, threads: usize) -> Result<Self, EngineError> {
-        let session = OnnxSession::open(student, threads)?;
+        Self::of(OnnxSession::open(student, threads)?)
+    }
+
+    /// Opens a student in memory; `name` is for errors.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn from_bytes(student: &[u8], name: &str, threads: usize) -> Result<Self, EngineError> {
+        Self::of(OnnxSession::from_bytes(student, name, threads)?)
+    }
+
+    fn of(session: OnnxSession) -> Result<Self, EngineError> {
         let facts = StudentFacts::read(&session)?;
         let image_shape = [1, 3, facts.input_height, facts.input_width];
         Ok(Self { session, facts, image_shape })

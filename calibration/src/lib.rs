@@ -1,0 +1,43 @@
+//! INT8 post-training quantisation of an ONNX graph.
+//!
+//! In flow a model and, by way of the caller, what its tensors hold on real photographs; out flows the same model with
+//! `QuantizeLinear`/`DequantizeLinear` pairs where a runtime fuses them: explicit quantisation, which TensorRT 10 and 11,
+//! TensorRT for RTX and ONNX Runtime all understand. Nothing here runs a model: [`observed`] adds the outputs that are to
+//! be watched, the caller runs it with whatever it has, and [`Ranges`] takes the values.
+//!
+//! 1. [`Layers::of`] says what can be quantised, and [`Layers::without`] pins layers to float;
+//! 2. [`observed`], a few hundred photographs, [`Ranges::add`];
+//! 3. [`quantize`] with a [`Method`] for the thresholds and a [`Target`] for the arithmetic.
+//!
+//! The surprising thing: the two targets want different integers. TensorRT takes symmetric `int8` on both sides. ONNX
+//! Runtime's fast convolution on x86 takes `uint8` activations with a zero point against `int8` weights, and gains nothing
+//! from `int8` activations.
+
+mod layers;
+mod quantize;
+mod ranges;
+mod view;
+
+pub use layers::{Layer, Layers};
+pub use quantize::{Target, observed, quantize};
+pub use ranges::{Method, Ranges, Threshold};
+
+/// Why a graph can't be quantised.
+#[derive(Debug, thiserror::Error)]
+pub enum CalibrationError {
+    /// The model has no convolution that could be.
+    #[error("the model has no convolution to quantise, or all are pinned to float")]
+    NothingToQuantise,
+    /// It has been quantised before.
+    #[error("the model is quantised already: start from the one in floating point")]
+    QuantisedAlready,
+    /// A tensor was never watched.
+    #[error("nothing is known of what `{0}` holds: calibrate on the model that is to be quantised")]
+    NeverSeen(String),
+    /// A layer that the model doesn't have.
+    #[error("the model has no layer `{0}` that could be pinned; its layers are listed in the report")]
+    NoSuchLayer(String),
+    /// A weight that isn't a constant of the file.
+    #[error("the weights of `{0}` are not constants of the file")]
+    NoWeights(String),
+}

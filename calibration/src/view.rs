@@ -1,0 +1,74 @@
+//! Looking things up in a graph.
+
+use std::collections::HashMap;
+
+use half::f16;
+use wordsight_onnx::proto::{ElementType, GraphProto, ModelProto, NodeProto, TensorProto};
+
+/// Who makes and who takes each tensor.
+pub struct View<'a> {
+    pub graph: &'a GraphProto,
+    makers: HashMap<&'a str, &'a NodeProto>,
+    takers: HashMap<&'a str, Vec<&'a NodeProto>>,
+    constants: HashMap<&'a str, &'a TensorProto>,
+}
+
+impl<'a> View<'a> {
+    /// `None` for a model without a graph.
+    pub fn of(model: &'a ModelProto) -> Option<Self> {
+        let graph = model.graph.as_ref()?;
+        let mut takers: HashMap<&str, Vec<&NodeProto>> = HashMap::new();
+        for node in &graph.node {
+            for input in &node.input {
+                takers.entry(input).or_default().push(node);
+            }
+        }
+        let outputs = |node: &'a NodeProto| node.output.iter().map(move |output| (output.as_str(), node));
+        Some(Self {
+            graph,
+            makers: graph.node.iter().flat_map(outputs).collect(),
+            takers,
+            constants: graph.initializer.iter().map(|constant| (constant.name.as_str(), constant)).collect(),
+        })
+    }
+
+    pub fn maker(&self, tensor: &str) -> Option<&'a NodeProto> {
+        self.makers.get(tensor).copied()
+    }
+
+    pub fn takers(&self, tensor: &str) -> &[&'a NodeProto] {
+        self.takers.get(tensor).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a tensor is a constant, stored as it is or in FP16 with a cast.
+    pub fn is_constant(&self, tensor: &str) -> bool {
+        self.constant(tensor).is_some()
+    }
+
+    /// Shape and values of a constant of floats.
+    pub fn floats(&self, tensor: &str) -> Option<(&'a [i64], Vec<f32>)> {
+        let constant = self.constant(tensor)?;
+        let raw = &constant.raw_data;
+        let values = if constant.data_type == ElementType::Float as i32 {
+            let own = !constant.float_data.is_empty();
+            if own {
+                constant.float_data.clone()
+            } else {
+                raw.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+            }
+        } else if constant.data_type == ElementType::Float16 as i32 {
+            raw.as_chunks::<2>().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect()
+        } else {
+            return None;
+        };
+        Some((&constant.dims, values))
+    }
+
+    fn constant(&self, tensor: &str) -> Option<&'a TensorProto> {
+        if let Some(constant) = self.constants.get(tensor) {
+            return Some(constant);
+        }
+        let cast = self.maker(tensor).filter(|node| node.op_type == "Cast")?;
+        self.constants.get(cast.input.first()?.as_str()).copied()
+    }
+}

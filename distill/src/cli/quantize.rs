@@ -1,0 +1,291 @@
+//! `wordsight-distill quantize`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use wordsight_calibration::{Method, Target};
+use wordsight_distill::eval::annotated::{self, AnnotatedSet, Row, Rules};
+use wordsight_distill::eval::{self, Detector};
+use wordsight_distill::quantization::{Agreement, Calibration, FEWEST_IMAGES, Sensitivity};
+use wordsight_engines::{CpuEngine, Engine};
+use wordsight_onnx::proto::ModelProto;
+use wordsight_teacher::Teacher;
+
+use super::eval::write_json;
+
+/// Frames that latencies are measured on.
+const ROUNDS: usize = 60;
+/// Layers that the printed sweep has.
+const SHOWN: usize = 10;
+
+/// What `quantize` is told.
+#[derive(Args)]
+pub struct Arguments {
+    /// The student in float: an exported .onnx file.
+    #[arg(long)]
+    student: PathBuf,
+    /// What is to run it.
+    #[arg(long, value_enum)]
+    target: TargetName,
+    /// Folder of photographs like those that it will see, none of them from an evaluation set: scenes'
+    /// images, or frames of the camera.
+    #[arg(long)]
+    images: PathBuf,
+    /// How many of them to calibrate on, evenly chosen.
+    #[arg(long, default_value_t = FEWEST_IMAGES)]
+    count: usize,
+    /// Calibrate on fewer than 500 images all the same.
+    #[arg(long)]
+    few_images: bool,
+    /// How thresholds are chosen; `best` tries all and takes what keeps the embeddings best.
+    #[arg(long, value_enum, default_value_t = MethodName::Best)]
+    method: MethodName,
+    /// Pin the costliest layers to float until the median cosine between embeddings before and after is
+    /// at least this.
+    #[arg(long, default_value_t = 0.98, value_parser = super::share)]
+    least_cosine: f32,
+    /// A layer to keep in float whatever it costs; may be given several times.
+    #[arg(long)]
+    pin: Vec<String>,
+    /// Also evaluate, before and after: annotations in COCO's format.
+    #[arg(long, requires = "annotated_images", requires = "teacher")]
+    annotations: Option<PathBuf>,
+    /// The annotations' images.
+    #[arg(long)]
+    annotated_images: Option<PathBuf>,
+    /// The teacher's folder, whose words the annotations' categories are.
+    #[arg(long)]
+    teacher: Option<PathBuf>,
+    /// The quantised student to write.
+    #[arg(long, short)]
+    output: PathBuf,
+    /// Also write the report as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum TargetName {
+    /// TensorRT on a GPU: int8 on both sides.
+    Tensorrt,
+    /// ONNX Runtime on a processor: uint8 activations.
+    Cpu,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum MethodName {
+    Best,
+    Max,
+    Percentile,
+    Mse,
+    Entropy,
+}
+
+impl MethodName {
+    fn methods(self) -> Vec<Method> {
+        match self {
+            Self::Best => Method::ALL.to_vec(),
+            Self::Max => vec![Method::Max],
+            Self::Percentile => vec![Method::Percentile],
+            Self::Mse => vec![Method::Mse],
+            Self::Entropy => vec![Method::Entropy],
+        }
+    }
+}
+
+/// One student of the report.
+#[derive(Serialize)]
+struct Line {
+    student: String,
+    pinned: Vec<String>,
+    agreement: Option<Agreement>,
+    megabytes: f64,
+    milliseconds: f64,
+    /// Its time in that of the float student, run in turns.
+    relative_time: f64,
+    evaluation: Option<Row>,
+}
+
+/// Quantises, and says what it costs.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let images = chosen_images(arguments)?;
+    let target = match arguments.target {
+        TargetName::Tensorrt => Target::TensorRt,
+        TargetName::Cpu => Target::Cpu,
+    };
+    let evaluation = Evaluation::open(arguments)?;
+    let calibration = Calibration::watch(&arguments.student, &images)?;
+    let asked: BTreeSet<String> = arguments.pin.iter().cloned().collect();
+
+    let mut lines = Vec::new();
+    let mut best: Option<(Method, f32)> = None;
+    for method in arguments.method.methods() {
+        let model = calibration.quantised(method, target, &asked)?;
+        let line = line(method.name(), &model, &calibration, &asked, evaluation.as_ref())?;
+        let cosine = line.agreement.map_or(0.0, |agreement| agreement.median_cosine);
+        if best.is_none_or(|(_, known)| cosine > known) {
+            best = Some((method, cosine));
+        }
+        lines.push(line);
+    }
+    let (method, cosine) = best.context("there is no method to try")?;
+    let mut sensitivities = Vec::new();
+    let mut pinned = asked.clone();
+    if cosine < arguments.least_cosine {
+        sensitivities = calibration.sweep(method, target)?;
+        pinned = calibration.pin_until(method, target, &sensitivities, arguments.least_cosine, pinned)?;
+    }
+    let model = calibration.quantised(method, target, &pinned)?;
+    if pinned != asked {
+        let name = format!("{}, {} pinned", method.name(), pinned.len());
+        lines.push(line(&name, &model, &calibration, &pinned, evaluation.as_ref())?);
+    }
+    let float = float_line(&arguments.student, &lines, evaluation.as_ref())?;
+    lines.insert(0, float);
+    wordsight_onnx::write(&model, &arguments.output)?;
+    CpuEngine::open(&arguments.output, 1)?;
+
+    print_table(&lines);
+    if !sensitivities.is_empty() {
+        println!("\nlayers alone in integers, the costliest: mean of 1 - cosine");
+        for Sensitivity { layer, error } in sensitivities.iter().take(SHOWN) {
+            println!("{layer:<28} {error:.5}{}", if pinned.contains(layer) { "  pinned" } else { "" });
+        }
+    }
+    println!(
+        "\n{}: {} of {} layers in integers, thresholds by {} over {} images",
+        arguments.output.display(),
+        calibration.layer_count() - pinned.len(),
+        calibration.layer_count(),
+        method.name(),
+        images.len()
+    );
+    write_json(
+        arguments.json.as_deref(),
+        &serde_json::json!({
+            "target": target, "method": method, "images": images.len(), "layers": calibration.layer_count(),
+            "students": lines, "sensitivities": sensitivities,
+        }),
+    )
+}
+
+/// Images of the folder, evenly chosen.
+fn chosen_images(arguments: &Arguments) -> Result<Vec<PathBuf>> {
+    let folder = &arguments.images;
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot read the folder {}", folder.display()))?;
+    let mut files: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+            matches!(extension.as_deref(), Some("jpg" | "jpeg" | "png" | "webp"))
+        })
+        .collect();
+    files.sort();
+    let count = arguments.count.min(files.len());
+    ensure!(
+        count >= FEWEST_IMAGES || (arguments.few_images && count > 0),
+        "{} has {} images, --count asks for {}, and calibration takes {FEWEST_IMAGES} at least: thresholds from fewer \
+         are chance; give more, or say --few-images if you know better",
+        folder.display(),
+        files.len(),
+        arguments.count
+    );
+    Ok((0..count).map(|at| files[at * files.len() / count].clone()).collect())
+}
+
+struct Evaluation {
+    set: AnnotatedSet,
+    vocabulary: wordsight_detection::Vocabulary,
+}
+
+impl Evaluation {
+    fn open(arguments: &Arguments) -> Result<Option<Self>> {
+        let (Some(annotations), Some(images), Some(teacher)) =
+            (&arguments.annotations, &arguments.annotated_images, &arguments.teacher)
+        else {
+            return Ok(None);
+        };
+        let set = AnnotatedSet::load(annotations, images)?;
+        let engine = CpuEngine::open(&arguments.student, 1)?;
+        let trained = eval::trained_words(engine.facts());
+        let vocabulary = eval::vocabulary_of(set.names(), &trained, &mut Teacher::open(teacher)?)?;
+        Ok(Some(Self { set, vocabulary }))
+    }
+
+    fn row(&self, who: &str, student: &Path) -> Result<Row> {
+        let mut detector = Detector::open(student, &self.vocabulary)?;
+        annotated::student_row(who, &mut detector, &self.vocabulary, &self.set, Rules::Coco)
+    }
+}
+
+fn line(
+    who: &str,
+    model: &ModelProto,
+    calibration: &Calibration,
+    pinned: &BTreeSet<String>,
+    evaluation: Option<&Evaluation>,
+) -> Result<Line> {
+    let [float, quantised] = calibration.latencies(model, ROUNDS)?;
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let path = folder.path().join("student.onnx");
+    wordsight_onnx::write(model, &path)?;
+    Ok(Line {
+        student: who.to_owned(),
+        pinned: pinned.iter().cloned().collect(),
+        agreement: Some(calibration.agreement(model)?),
+        megabytes: fs::metadata(&path)?.len() as f64 / 1e6,
+        milliseconds: 1e3 * quantised.as_secs_f64(),
+        relative_time: quantised.as_secs_f64() / float.as_secs_f64(),
+        evaluation: evaluation.map(|evaluation| evaluation.row(who, &path)).transpose()?,
+    })
+}
+
+/// The student in float, its time as it was beside the last of the others.
+fn float_line(student: &Path, lines: &[Line], evaluation: Option<&Evaluation>) -> Result<Line> {
+    let milliseconds = lines.last().map_or(0.0, |line| line.milliseconds / line.relative_time);
+    Ok(Line {
+        student: "float".to_owned(),
+        pinned: Vec::new(),
+        agreement: None,
+        megabytes: fs::metadata(student)?.len() as f64 / 1e6,
+        milliseconds,
+        relative_time: 1.0,
+        evaluation: evaluation.map(|evaluation| evaluation.row("float", student)).transpose()?,
+    })
+}
+
+fn print_table(lines: &[Line]) {
+    let evaluated = lines.iter().any(|line| line.evaluation.is_some());
+    let mut heading = vec!["", "cosine", "lowest tenth", "regions kept", "MB", "ms", "time"];
+    if evaluated {
+        heading.extend(["AP", "AP50", "novel AP50", "AR@100"]);
+    }
+    let mut table: Vec<Vec<String>> = vec![heading.into_iter().map(str::to_owned).collect()];
+    let percent = |share: Option<f64>| share.map_or("-".to_owned(), |share| format!("{:.1}", 100.0 * share));
+    for line in lines {
+        let mut cells = vec![line.student.clone()];
+        cells.extend(match line.agreement {
+            Some(agreement) => [
+                format!("{:.4}", agreement.median_cosine),
+                format!("{:.4}", agreement.lowest_tenth),
+                percent(Some(f64::from(agreement.regions_kept))),
+            ],
+            None => ["1", "1", "100.0"].map(str::to_owned),
+        });
+        cells.push(format!("{:.1}", line.megabytes));
+        cells.push(format!("{:.1}", line.milliseconds));
+        cells.push(format!("{:.2}", line.relative_time));
+        if let Some(row) = &line.evaluation {
+            let novel = row.novel.as_ref().and_then(|part| part.ap50);
+            cells.extend([row.all.ap, row.all.ap50, novel, row.proposal_recall].map(percent));
+        }
+        table.push(cells);
+    }
+    print!("{}", annotated::aligned(&table));
+}

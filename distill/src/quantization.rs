@@ -1,0 +1,255 @@
+//! An exported student in integers, and what that costs.
+//!
+//! Flows in: a student in float and photographs like those that it will see. Flows out: the student with
+//! `QuantizeLinear` in its graph, and how far its embeddings moved.
+//!
+//! The surprising thing: what is held to a budget is not average precision, which jumps by a point when a handful of
+//! boxes change places, but the cosine between the embeddings before and after, which thousands of regions agree on.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use wordsight_calibration::{Layers, Method, Ranges, Target, observed, quantize};
+use wordsight_detection::{Preprocessor, iou};
+use wordsight_engines::{CpuEngine, Engine, Input, OnnxSession, Regions, StudentFacts, TensorView};
+use wordsight_onnx::proto::{ModelProto, StringStringEntryProto};
+
+use crate::photographs::open_picture;
+use crate::progress;
+
+/// Fewer photographs than this leave too much to chance.
+pub const FEWEST_IMAGES: usize = 500;
+/// Regions of two students are of the same thing from this overlap on.
+const SAME_PLACE: f32 = 0.7;
+/// The layer-by-layer sweep compares on so many images.
+const SWEEP_IMAGES: usize = 8;
+/// Budgets are held on so many.
+const BUDGET_IMAGES: usize = 64;
+
+/// A student to be quantised and the images to do it with, letterboxed.
+pub struct Calibration {
+    model: ModelProto,
+    layers: Layers,
+    ranges: Ranges,
+    images: Vec<Vec<u8>>,
+    /// What the student in float finds on the first [`BUDGET_IMAGES`].
+    reference: Vec<Regions>,
+}
+
+/// How near a quantised student is to the one in float.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Agreement {
+    /// The median cosine between their embeddings of the same region, over both embeddings.
+    pub median_cosine: f32,
+    /// A tenth of the cosines are below this.
+    pub lowest_tenth: f32,
+    /// The share of the float student's regions that the other proposes too.
+    pub regions_kept: f32,
+}
+
+/// What a layer costs when it alone is in integers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sensitivity {
+    /// The layer's name.
+    pub layer: String,
+    /// The mean of 1 - cosine.
+    pub error: f32,
+}
+
+impl Calibration {
+    /// Watches what flows through a student's layers on images.
+    ///
+    /// # Errors
+    /// When the student is none, is quantised already, or an image can't be read.
+    pub fn watch(student: &Path, images: &[PathBuf]) -> Result<Self> {
+        let model = wordsight_onnx::read(student)?;
+        let layers = Layers::of(&model)?;
+        let mut engine = CpuEngine::open(student, 0)?;
+        let facts = engine.facts().clone();
+        let tensors: Vec<&str> = layers.tensors().into_iter().collect();
+        let watched = wordsight_onnx::encode(&observed(&model, tensors.iter().copied()));
+        let mut session = OnnxSession::from_bytes(&watched, "the watched student", 0)?;
+        let mut preprocessor = Preprocessor::new(facts.input_width, facts.input_height);
+        let shape = [1, 3, facts.input_height, facts.input_width];
+
+        let mut ranges = Ranges::default();
+        let (mut kept, mut reference) = (Vec::new(), Vec::new());
+        let bar = progress::bar(images.len() as u64, "calibrating");
+        for path in images {
+            let picture = open_picture(path)?;
+            let mut image = vec![0; preprocessor.output_len()];
+            preprocessor.run(
+                picture.as_raw(),
+                picture.width() as usize,
+                picture.height() as usize,
+                &mut image,
+            );
+            let input = Input { name: StudentFacts::INPUT, shape: &shape, data: TensorView::U8(&image) };
+            session.run_each(&[input], |output, _, values| {
+                let tensor = output.checked_sub(StudentFacts::OUTPUTS.len()).and_then(|at| tensors.get(at));
+                if let Some(tensor) = tensor {
+                    ranges.add(tensor, values);
+                }
+            })?;
+            if reference.len() < BUDGET_IMAGES {
+                let mut regions = Regions::default();
+                engine.infer(&image, &mut regions)?;
+                reference.push(regions);
+                kept.push(image);
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        ensure!(!kept.is_empty(), "there is no image to calibrate on");
+        Ok(Self { model, layers, ranges, images: kept, reference })
+    }
+
+    /// How many layers there are to quantise.
+    pub fn layer_count(&self) -> usize {
+        self.layers.iter().count()
+    }
+
+    /// The student with all layers in integers but the pinned ones.
+    ///
+    /// # Errors
+    /// When a pinned layer is none of the student's.
+    pub fn quantised(&self, method: Method, target: Target, pinned: &BTreeSet<String>) -> Result<ModelProto> {
+        let layers = self.layers.without(pinned)?;
+        let mut model = quantize(&self.model, &layers, &self.ranges, method, target)?;
+        let summary = serde_json::json!({ "method": method, "target": target, "pinned": pinned });
+        for (key, value) in
+            [("wordsight.precision", "int8".to_owned()), ("wordsight.quantisation", summary.to_string())]
+        {
+            model.metadata_props.retain(|entry| entry.key != key);
+            model.metadata_props.push(StringStringEntryProto { key: key.to_owned(), value });
+        }
+        Ok(model)
+    }
+
+    /// How near a model is to the student in float.
+    ///
+    /// # Errors
+    /// When ONNX Runtime can't run it.
+    pub fn agreement(&self, model: &ModelProto) -> Result<Agreement> {
+        self.agreement_on(model, self.images.len())
+    }
+
+    fn agreement_on(&self, model: &ModelProto, images: usize) -> Result<Agreement> {
+        let (cosines, kept) = self.cosines(model, images)?;
+        let mut cosines = cosines;
+        cosines.sort_by(f32::total_cmp);
+        let at = |share: f32| {
+            let place = (share * cosines.len() as f32) as usize;
+            cosines.get(place.min(cosines.len().saturating_sub(1))).copied().unwrap_or(0.0)
+        };
+        Ok(Agreement { median_cosine: at(0.5), lowest_tenth: at(0.1), regions_kept: kept })
+    }
+
+    /// Cosines of regions at the same place, and the share of regions that have one.
+    fn cosines(&self, model: &ModelProto, images: usize) -> Result<(Vec<f32>, f32)> {
+        let bytes = wordsight_onnx::encode(model);
+        let mut engine = CpuEngine::from_bytes(&bytes, "the quantised student", 0)?;
+        let size = engine.facts().embedding_size;
+        let mut regions = Regions::default();
+        let (mut cosines, mut all) = (Vec::new(), 0);
+        for (image, reference) in self.images.iter().zip(&self.reference).take(images) {
+            engine.infer(image, &mut regions)?;
+            for (place, corners) in reference.boxes_in_input.iter().enumerate() {
+                all += 1;
+                let overlaps = regions.boxes_in_input.iter().map(|other| iou(*corners, *other));
+                let best = overlaps.enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
+                let Some((other, _)) = best.filter(|(_, overlap)| *overlap >= SAME_PLACE) else { continue };
+                for (ours, theirs) in [
+                    (&reference.text_embeddings, &regions.text_embeddings),
+                    (&reference.image_embeddings, &regions.image_embeddings),
+                ] {
+                    let row = |rows: &[f32], at: usize| rows[at * size..(at + 1) * size].to_vec();
+                    let products = row(ours, place).into_iter().zip(row(theirs, other)).map(|(a, b)| a * b);
+                    cosines.push(products.sum());
+                }
+            }
+        }
+        let kept = cosines.len() as f32 / 2.0 / all.max(1) as f32;
+        Ok((cosines, kept))
+    }
+
+    /// What each layer costs alone, the costliest first.
+    ///
+    /// # Errors
+    /// When ONNX Runtime can't run one of the models.
+    pub fn sweep(&self, method: Method, target: Target) -> Result<Vec<Sensitivity>> {
+        let bar = progress::bar(self.layer_count() as u64, "layers");
+        let mut sensitivities = Vec::new();
+        for layer in self.layers.iter() {
+            let model = quantize(&self.model, &self.layers.only(&layer.name), &self.ranges, method, target)?;
+            let (cosines, _) = self.cosines(&model, SWEEP_IMAGES)?;
+            let error = cosines.iter().map(|cosine| 1.0 - cosine).sum::<f32>() / cosines.len().max(1) as f32;
+            sensitivities.push(Sensitivity { layer: layer.name.clone(), error });
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        sensitivities.sort_by(|a, b| b.error.total_cmp(&a.error));
+        Ok(sensitivities)
+    }
+
+    /// Pins the costliest layers, one after another, until the median cosine is at least `least`.
+    ///
+    /// # Errors
+    /// When not even half of the layers in float are enough.
+    pub fn pin_until(
+        &self,
+        method: Method,
+        target: Target,
+        sensitivities: &[Sensitivity],
+        least: f32,
+        mut pinned: BTreeSet<String>,
+    ) -> Result<BTreeSet<String>> {
+        let mut costliest =
+            sensitivities.iter().filter(|of| !pinned.contains(&of.layer)).collect::<Vec<_>>().into_iter();
+        loop {
+            let agreement = self.agreement(&self.quantised(method, target, &pinned)?)?;
+            if agreement.median_cosine >= least {
+                return Ok(pinned);
+            }
+            let next = costliest.next().filter(|_| pinned.len() < self.layer_count() / 2);
+            let next = next.with_context(|| {
+                format!(
+                    "half of the layers are in float and the median cosine is {:.4}, below {least}: ask for less with \
+                     --least-cosine, or keep the student in float",
+                    agreement.median_cosine
+                )
+            })?;
+            tracing::info!(layer = next.layer, cosine = agreement.median_cosine, "pinned to float");
+            pinned.insert(next.layer.clone());
+        }
+    }
+
+    /// Median times of the student in float and of a model, run in turns.
+    ///
+    /// # Errors
+    /// When ONNX Runtime can't run one of them.
+    pub fn latencies(&self, model: &ModelProto, rounds: usize) -> Result<[Duration; 2]> {
+        let mut engines = [&self.model, model]
+            .map(|model| CpuEngine::from_bytes(&wordsight_onnx::encode(model), "a student", 0));
+        let mut times = [Vec::new(), Vec::new()];
+        let mut regions = Regions::default();
+        for round in 0..rounds + 3 {
+            for (engine, times) in engines.iter_mut().zip(&mut times) {
+                let engine = engine.as_mut().map_err(|error| anyhow::anyhow!("{error}"))?;
+                let began = Instant::now();
+                engine.infer(&self.images[round % self.images.len()], &mut regions)?;
+                // The first rounds lay out memory.
+                if round >= 3 {
+                    times.push(began.elapsed());
+                }
+            }
+        }
+        Ok(times.map(|mut times| {
+            times.sort();
+            times.get(times.len() / 2).copied().unwrap_or_default()
+        }))
+    }
+}

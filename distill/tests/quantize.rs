@@ -1,0 +1,125 @@
+//! The shipped student in integers: near the one in float, readable by every runtime, refused where it makes no sense.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use wordsight_engines::{CpuEngine, Engine};
+
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    /// A folder with every sixth frame of the demo's clip.
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("images")).unwrap();
+        for (at, frame) in support::clip_frames(6).iter().enumerate() {
+            frame.save(folder.path().join(format!("images/{at:03}.png"))).unwrap();
+        }
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn quantize(&self, student: &Path, more: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_wordsight-distill"))
+            .args(["quantize", "--student", student.to_str().unwrap()])
+            .args(["--images", self.path("images").to_str().unwrap()])
+            .args(["--output", self.path("student-int8.onnx").to_str().unwrap()])
+            .args(["--json", self.path("report.json").to_str().unwrap()])
+            .args(more)
+            .output()
+            .unwrap()
+    }
+
+    fn report(&self) -> Value {
+        serde_json::from_str(&fs::read_to_string(self.path("report.json")).unwrap()).unwrap()
+    }
+}
+
+fn shipped() -> PathBuf {
+    support::checkout("demo/student.onnx")
+}
+
+#[test]
+fn the_shipped_student_keeps_its_embeddings_in_integers() {
+    let bench = Bench::new();
+    let output = bench.quantize(&shipped(), &["--target", "cpu", "--few-images", "--method", "max"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report = bench.report();
+    let cosine = report["students"][1]["agreement"]["median_cosine"].as_f64().unwrap();
+    assert!((0.98..0.999_999).contains(&cosine), "{report:#}");
+
+    let engine = CpuEngine::open(&bench.path("student-int8.onnx"), 1).unwrap();
+    assert_eq!(engine.facts(), CpuEngine::open(&shipped(), 1).unwrap().facts());
+    let model = wordsight_onnx::read(&bench.path("student-int8.onnx")).unwrap();
+    assert_eq!(wordsight_onnx::metadata(&model, "wordsight.precision"), Some("int8"));
+    let graph = model.graph.unwrap();
+    let quantised = graph.node.iter().filter(|node| node.op_type == "QuantizeLinear").count();
+    assert!(quantised > 60, "{quantised}");
+
+    // And it is not quantised twice.
+    let again = bench.quantize(&bench.path("student-int8.onnx"), &["--target", "cpu", "--few-images"]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("quantised already"), "{again:?}");
+}
+
+#[test]
+fn the_costliest_layers_are_pinned_until_the_budget_holds() {
+    let bench = Bench::new();
+    let budget = |least| {
+        let flags = [
+            "--target",
+            "tensorrt",
+            "--few-images",
+            "--count",
+            "8",
+            "--method",
+            "max",
+            "--least-cosine",
+            least,
+        ];
+        let output = bench.quantize(&shipped(), &flags);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        bench.report()
+    };
+    let loose = budget("0.5");
+    assert_eq!(loose["students"].as_array().unwrap().len(), 2, "nothing to pin: {loose:#}");
+    let before = loose["students"][1]["agreement"]["median_cosine"].as_f64().unwrap();
+    let least = f64::midpoint(before, 1.0);
+    let tight = budget(&format!("{least:.4}"));
+    let last = tight["students"].as_array().unwrap().last().unwrap();
+    let pinned = last["pinned"].as_array().unwrap();
+    assert!(!pinned.is_empty(), "{tight:#}");
+    assert!(last["agreement"]["median_cosine"].as_f64().unwrap() >= least - 1e-4, "{tight:#}");
+    assert_eq!(pinned.iter().filter(|layer| **layer == tight["sensitivities"][0]["layer"]).count(), 1);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let bench = Bench::new();
+    let told = |student: &Path, more: &[&str]| {
+        let output = bench.quantize(student, &[&["--target", "cpu"], more].concat());
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && !told.contains("panicked"), "{told}");
+        told
+    };
+    let few = told(&shipped(), &[]);
+    assert!(few.contains("500") && few.contains("--few-images"), "{few}");
+    let flags = ["--few-images", "--count", "2"];
+    let unknown = told(&shipped(), &[&flags[..], &["--pin", "backbone/Conv_none"]].concat());
+    assert!(unknown.contains("no layer `backbone/Conv_none`"), "{unknown}");
+    let missing = told(Path::new("/nowhere.onnx"), &flags);
+    assert!(missing.contains("/nowhere.onnx"), "{missing}");
+    fs::write(bench.path("images/000.png"), b"no picture").unwrap();
+    let broken = told(&shipped(), &flags);
+    assert!(broken.contains("000.png"), "{broken}");
+    assert!(!bench.path("student-int8.onnx").exists());
+}
