@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::*;
-use wordsight_calibration::{Layers, Method, Ranges, Target, quantize};
+use wordsight_calibration::{Layers, Method, Ranges, Target, quantize, to_f16};
+use wordsight_onnx::proto::ModelProto;
 
 /// The folder of TensorRT's libraries.
 fn libraries() -> Option<PathBuf> {
@@ -119,19 +120,26 @@ fn the_shipped_student_becomes_a_plan_that_is_found_again() {
 }
 
 #[test]
-fn a_student_in_integers_becomes_a_plan_that_says_so() {
+fn students_in_fp16_and_int8_become_plans_that_say_so() {
     let Some(plans) = Plans::new() else { return };
     let model = wordsight_onnx::read(Path::new(&shipped())).unwrap();
+    let outputs = &plans.build(&shipped(), &[])["manifest"]["outputs"];
+    let is_built = |name: &str, model: &ModelProto| {
+        let path = plans.bench.path(name).with_extension("onnx");
+        wordsight_onnx::write(model, &path).unwrap();
+        let built = plans.build(path.to_str().unwrap(), &[]);
+        assert_eq!(
+            (&built["manifest"]["precision"], &built["manifest"]["outputs"]),
+            (&Value::from(name), outputs)
+        );
+    };
+    is_built("fp16", &to_f16(&model).unwrap());
     let layers = Layers::of(&model).unwrap();
     // What flows is made up: whether TensorRT takes the graph does not depend on it.
     let mut ranges = Ranges::default();
     layers.tensors().into_iter().for_each(|tensor| ranges.add(tensor, &[-1.0, 6.0]));
     let quantised = quantize(&model, &layers, &ranges, Method::Max, Target::TensorRt).unwrap();
-    let path = plans.bench.path("int8.onnx");
-    wordsight_onnx::write(&quantised, &path).unwrap();
-    let built = plans.build(path.to_str().unwrap(), &[]);
-    assert_eq!(built["manifest"]["precision"], "int8");
-    assert_eq!(built["manifest"]["outputs"], plans.build(&shipped(), &[])["manifest"]["outputs"]);
+    is_built("int8", &quantised);
 }
 
 #[test]

@@ -33,7 +33,9 @@ impl Layers {
     ///   objectness of a detector. Quantised to 256 steps, the best hundred proposals share a few dozen
     ///   values, and their ranking degenerates.
     ///
-    /// Matrix products are left alone: those of a student make its embeddings.
+    /// Matrix products are left alone: those of a student make its embeddings, and ONNX Runtime, which makes
+    /// one node of a product and its bias first, would compute them in float and convert the weights every
+    /// time (measured: 0.97 of the float student's time instead of 0.75).
     ///
     /// # Errors
     /// When there is nothing to quantise, or the model is quantised already.

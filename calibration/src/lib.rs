@@ -1,4 +1,4 @@
-//! INT8 post-training quantisation of an ONNX graph.
+//! INT8 post-training quantisation of an ONNX graph, and its conversion to FP16.
 //!
 //! In flow a model and, by way of the caller, what its tensors hold on real photographs; out flows the same model with
 //! `QuantizeLinear`/`DequantizeLinear` pairs where a runtime fuses them: explicit quantisation, which TensorRT 10 and 11,
@@ -9,15 +9,19 @@
 //! 2. [`observed`], a few hundred photographs, [`Ranges::add`];
 //! 3. [`quantize`] with a [`Method`] for the thresholds and a [`Target`] for the arithmetic.
 //!
+//! [`to_f16`] is the other way to a smaller and faster model, and takes no photographs.
+//!
 //! The surprising thing: the two targets want different integers. TensorRT takes symmetric `int8` on both sides. ONNX
 //! Runtime's fast convolution on x86 takes `uint8` activations with a zero point against `int8` weights, and gains nothing
 //! from `int8` activations.
 
+mod half_precision;
 mod layers;
 mod quantize;
 mod ranges;
 mod view;
 
+pub use half_precision::to_f16;
 pub use layers::{Layer, Layers};
 pub use quantize::{Target, observed, quantize};
 pub use ranges::{Method, Ranges, Threshold};

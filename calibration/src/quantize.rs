@@ -84,7 +84,7 @@ pub fn quantize(
             }
         }
     }
-    let graph = GraphProto {
+    let mut graph = GraphProto {
         name: view.graph.name.clone(),
         doc_string: view.graph.doc_string.clone(),
         input: view.graph.input.clone(),
@@ -92,7 +92,8 @@ pub fn quantize(
         initializer: view.graph.initializer.iter().cloned().chain(writer.graph.initializer).collect(),
         node: writer.graph.node,
     };
-    let mut quantised = ModelProto { graph: Some(without_the_unused(graph)), ..model.clone() };
+    remove_unused(&mut graph);
+    let mut quantised = ModelProto { graph: Some(graph), ..model.clone() };
     quantised.doc_string = format!("INT8 for {target:?}, thresholds by {}", method.name());
     Ok(quantised)
 }
@@ -240,22 +241,21 @@ fn symmetric(values: &[f32], rows: usize) -> (Vec<i8>, Vec<f32>) {
     (integers, scales)
 }
 
-/// The graph without constants and casts of constants that nobody takes any more.
-fn without_the_unused(mut graph: GraphProto) -> GraphProto {
+/// Removes constants and casts of constants that nobody takes any more.
+pub fn remove_unused(graph: &mut GraphProto) {
     let constants: BTreeSet<String> =
         graph.initializer.iter().map(|constant| constant.name.clone()).collect();
     let taken = |graph: &GraphProto| -> BTreeSet<String> {
         let outputs = graph.output.iter().map(|output| output.name.clone());
         graph.node.iter().flat_map(|node| node.input.iter().cloned()).chain(outputs).collect()
     };
-    let used = taken(&graph);
+    let used = taken(graph);
     graph.node.retain(|node| {
         let of_constants = node.input.iter().all(|input| constants.contains(input));
         node.op_type != "Cast" || !of_constants || node.output.iter().any(|output| used.contains(output))
     });
-    let used = taken(&graph);
+    let used = taken(graph);
     graph.initializer.retain(|constant| used.contains(&constant.name));
-    graph
 }
 
 #[cfg(test)]

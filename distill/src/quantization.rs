@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use wordsight_calibration::{Layers, Method, Ranges, Target, observed, quantize};
+use wordsight_calibration::{Layers, Method, Ranges, Target, observed, quantize, to_f16};
 use wordsight_detection::{Preprocessor, iou};
 use wordsight_engines::{CpuEngine, Engine, Input, OnnxSession, Regions, StudentFacts, TensorView};
 use wordsight_onnx::proto::{ModelProto, StringStringEntryProto};
@@ -119,13 +119,18 @@ impl Calibration {
     pub fn quantised(&self, method: Method, target: Target, pinned: &BTreeSet<String>) -> Result<ModelProto> {
         let layers = self.layers.without(pinned)?;
         let mut model = quantize(&self.model, &layers, &self.ranges, method, target)?;
-        let summary = serde_json::json!({ "method": method, "target": target, "pinned": pinned });
-        for (key, value) in
-            [("wordsight.precision", "int8".to_owned()), ("wordsight.quantisation", summary.to_string())]
-        {
-            model.metadata_props.retain(|entry| entry.key != key);
-            model.metadata_props.push(StringStringEntryProto { key: key.to_owned(), value });
-        }
+        let summary = serde_json::json!({ "method": method, "target": target, "pinned": pinned }).to_string();
+        mark(&mut model, &[("wordsight.precision", "int8"), ("wordsight.quantisation", &summary)]);
+        Ok(model)
+    }
+
+    /// The student in FP16.
+    ///
+    /// # Errors
+    /// When it has no convolution.
+    pub fn in_f16(&self) -> Result<ModelProto> {
+        let mut model = to_f16(&self.model)?;
+        mark(&mut model, &[("wordsight.precision", "fp16")]);
         Ok(model)
     }
 
@@ -251,5 +256,15 @@ impl Calibration {
             times.sort();
             times.get(times.len() / 2).copied().unwrap_or_default()
         }))
+    }
+}
+
+/// Writes entries of a model's metadata, in place of older ones.
+fn mark(model: &mut ModelProto, entries: &[(&str, &str)]) {
+    for (key, value) in entries {
+        model.metadata_props.retain(|entry| entry.key != *key);
+        model
+            .metadata_props
+            .push(StringStringEntryProto { key: (*key).to_owned(), value: (*value).to_owned() });
     }
 }

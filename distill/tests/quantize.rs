@@ -103,6 +103,26 @@ fn the_costliest_layers_are_pinned_until_the_budget_holds() {
 }
 
 #[test]
+fn the_shipped_student_in_fp16_finds_the_same() {
+    let bench = Bench::new();
+    let output = bench.quantize(&shipped(), &["--precision", "fp16", "--count", "8"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let agreement = &bench.report()["students"][1]["agreement"];
+    assert!(agreement["median_cosine"].as_f64().unwrap() > 0.9999, "{agreement}");
+    assert!(agreement["regions_kept"].as_f64().unwrap() > 0.95, "{agreement}");
+    // Weights are in FP16, and nothing casts them back.
+    let model = wordsight_onnx::read(&bench.path("student-int8.onnx")).unwrap();
+    let graph = model.graph.unwrap();
+    let weights: Vec<&String> =
+        graph.node.iter().filter(|node| node.op_type == "Conv").map(|node| &node.input[1]).collect();
+    assert!(
+        weights
+            .iter()
+            .all(|weight| graph.initializer.iter().any(|own| own.name == **weight && own.data_type == 10))
+    );
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     let bench = Bench::new();
     let told = |student: &Path, more: &[&str]| {

@@ -28,9 +28,12 @@ pub struct Arguments {
     /// The student in float: an exported .onnx file.
     #[arg(long)]
     student: PathBuf,
-    /// What is to run it.
-    #[arg(long, value_enum)]
-    target: TargetName,
+    /// What it is to compute in.
+    #[arg(long, value_enum, default_value_t = Precision::Int8)]
+    precision: Precision,
+    /// What is to run it in INT8.
+    #[arg(long, value_enum, required_if_eq("precision", "int8"))]
+    target: Option<TargetName>,
     /// Folder of photographs like those that it will see, none of them from an evaluation set: scenes'
     /// images, or frames of the camera.
     #[arg(long)]
@@ -66,6 +69,14 @@ pub struct Arguments {
     /// Also write the report as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Precision {
+    /// Convolutions in integers.
+    Int8,
+    /// Convolutions and linear layers in FP16, for TensorRT.
+    Fp16,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -114,12 +125,15 @@ struct Line {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let images = chosen_images(arguments)?;
     let target = match arguments.target {
-        TargetName::Tensorrt => Target::TensorRt,
-        TargetName::Cpu => Target::Cpu,
+        Some(TargetName::Cpu) => Target::Cpu,
+        Some(TargetName::Tensorrt) | None => Target::TensorRt,
     };
     let evaluation = Evaluation::open(arguments)?;
     let calibration = Calibration::watch(&arguments.student, &images)?;
     let asked: BTreeSet<String> = arguments.pin.iter().cloned().collect();
+    if arguments.precision == Precision::Fp16 {
+        return convert_to_f16(arguments, &calibration, evaluation.as_ref());
+    }
 
     let mut lines = Vec::new();
     let mut best: Option<(Method, f32)> = None;
@@ -173,6 +187,25 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     )
 }
 
+/// FP16 has no thresholds: the images are only compared on.
+fn convert_to_f16(
+    arguments: &Arguments,
+    calibration: &Calibration,
+    evaluation: Option<&Evaluation>,
+) -> Result<()> {
+    let model = calibration.in_f16()?;
+    let line = line("fp16", &model, calibration, &BTreeSet::new(), evaluation)?;
+    let float = float_line(&arguments.student, std::slice::from_ref(&line), evaluation)?;
+    wordsight_onnx::write(&model, &arguments.output)?;
+    let lines = [float, line];
+    print_table(&lines);
+    println!(
+        "\n{}: a processor computes FP16 as FP32 and slower; it is for TensorRT",
+        arguments.output.display()
+    );
+    write_json(arguments.json.as_deref(), &serde_json::json!({ "students": lines }))
+}
+
 /// Images of the folder, evenly chosen.
 fn chosen_images(arguments: &Arguments) -> Result<Vec<PathBuf>> {
     let folder = &arguments.images;
@@ -189,7 +222,8 @@ fn chosen_images(arguments: &Arguments) -> Result<Vec<PathBuf>> {
     files.sort();
     let count = arguments.count.min(files.len());
     ensure!(
-        count >= FEWEST_IMAGES || (arguments.few_images && count > 0),
+        count >= FEWEST_IMAGES
+            || (count > 0 && (arguments.few_images || arguments.precision == Precision::Fp16)),
         "{} has {} images, --count asks for {}, and calibration takes {FEWEST_IMAGES} at least: thresholds from fewer \
          are chance; give more, or say --few-images if you know better",
         folder.display(),

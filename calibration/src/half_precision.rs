@@ -1,0 +1,153 @@
+//! The graph in FP16, for runtimes that take types as they stand in the file (TensorRT's strongly typed networks).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use half::f16;
+use wordsight_onnx::proto::{
+    AttributeProto, AttributeType, ElementType, GraphProto, ModelProto, NodeProto, TensorProto,
+};
+
+use crate::CalibrationError;
+use crate::view::View;
+
+/// The model with its convolutions, all that leads to them, and its linear layers in FP16.
+///
+/// What stays in FP32 is little work and has numbers that FP16 lacks: coordinates (at 400 pixels its steps are a quarter
+/// of one), exponentials, softmaxes and norms. Inputs and outputs keep their types.
+///
+/// # Errors
+/// When the model has no convolution, or is quantised: `QuantizeLinear` of its operator set takes FP32 alone.
+pub fn to_f16(model: &ModelProto) -> Result<ModelProto, CalibrationError> {
+    let view = View::of(model).ok_or(CalibrationError::NothingToQuantise)?;
+    if view.graph.node.iter().any(|node| node.op_type == "QuantizeLinear") {
+        return Err(CalibrationError::QuantisedAlready);
+    }
+    let halves = nodes_in_f16(&view);
+    if halves.is_empty() {
+        return Err(CalibrationError::NothingToQuantise);
+    }
+    let made_in_f16: BTreeSet<&str> = view
+        .graph
+        .node
+        .iter()
+        .filter(|node| halves.contains(node.name.as_str()))
+        .flat_map(|node| node.output.iter().map(String::as_str))
+        .collect();
+
+    let mut writer =
+        Writer { view: &view, constants: BTreeMap::new(), casts: BTreeSet::new(), nodes: Vec::new() };
+    for node in &view.graph.node {
+        let mut node = node.clone();
+        let is_half = halves.contains(node.name.as_str());
+        if is_half && node.op_type == "Cast" {
+            set_cast(&mut node, ElementType::Float16);
+        } else {
+            let floats = if is_half { float_inputs(&node) } else { node.input.len() };
+            for input in &mut node.input[..floats] {
+                *input = match (is_half, made_in_f16.contains(input.as_str())) {
+                    (true, false) => writer.in_f16(input),
+                    (false, true) => writer.in_f32(input),
+                    _ => input.clone(),
+                };
+            }
+        }
+        writer.nodes.push(node);
+    }
+    let Writer { constants, nodes, .. } = writer;
+    let mut graph = GraphProto {
+        node: nodes,
+        initializer: view.graph.initializer.iter().cloned().chain(constants.into_values()).collect(),
+        ..view.graph.clone()
+    };
+    crate::quantize::remove_unused(&mut graph);
+    Ok(ModelProto { graph: Some(graph), ..model.clone() })
+}
+
+/// Convolutions, whatever leads to one, and linear layers with their sums and activations.
+fn nodes_in_f16<'a>(view: &View<'a>) -> BTreeSet<&'a str> {
+    let mut halves = BTreeSet::new();
+    let mut towards: Vec<&NodeProto> = view.graph.node.iter().filter(|node| node.op_type == "Conv").collect();
+    while let Some(node) = towards.pop() {
+        if halves.insert(node.name.as_str()) {
+            let inputs = node.input[..float_inputs(node)].iter().filter(|input| !view.is_constant(input));
+            towards.extend(inputs.filter_map(|input| view.maker(input)));
+        }
+    }
+    for node in &view.graph.node {
+        let of_halves =
+            |input: &String| view.maker(input).is_some_and(|maker| halves.contains(maker.name.as_str()));
+        let weights = node.input.get(1).is_some_and(|weights| view.is_constant(weights));
+        let goes_on = match node.op_type.as_str() {
+            "MatMul" => weights,
+            "Add" => weights && node.input.first().is_some_and(of_halves),
+            "Relu" | "Clip" => node.input.first().is_some_and(of_halves),
+            _ => false,
+        };
+        if goes_on {
+            halves.insert(node.name.as_str());
+        }
+    }
+    halves
+}
+
+/// How many of a node's inputs, counted from the first, have its own type.
+fn float_inputs(node: &NodeProto) -> usize {
+    match node.op_type.as_str() {
+        "Resize" | "MaxPool" | "Cast" => node.input.len().min(1),
+        _ => node.input.len(),
+    }
+}
+
+fn set_cast(node: &mut NodeProto, to: ElementType) {
+    node.attribute = vec![AttributeProto {
+        name: "to".to_owned(),
+        r#type: AttributeType::Int as i32,
+        i: Some(to as i64),
+        ..AttributeProto::default()
+    }];
+}
+
+struct Writer<'v, 'a> {
+    view: &'v View<'a>,
+    constants: BTreeMap<String, TensorProto>,
+    casts: BTreeSet<String>,
+    nodes: Vec<NodeProto>,
+}
+
+impl Writer<'_, '_> {
+    /// A tensor of FP32 for a node of FP16.
+    fn in_f16(&mut self, tensor: &str) -> String {
+        let name = format!("{tensor}_f16");
+        if let Some((dims, values)) = self.view.floats(tensor) {
+            self.constants.entry(name.clone()).or_insert_with(|| TensorProto {
+                dims: dims.to_vec(),
+                data_type: ElementType::Float16 as i32,
+                name: name.clone(),
+                raw_data: values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect(),
+                ..TensorProto::default()
+            });
+            return name;
+        }
+        self.cast(tensor, name, ElementType::Float16)
+    }
+
+    /// A tensor of FP16 for a node of FP32.
+    fn in_f32(&mut self, tensor: &str) -> String {
+        self.cast(tensor, format!("{tensor}_f32"), ElementType::Float)
+    }
+
+    fn cast(&mut self, tensor: &str, name: String, to: ElementType) -> String {
+        if self.casts.insert(name.clone()) {
+            let mut node = NodeProto {
+                input: vec![tensor.to_owned()],
+                output: vec![name.clone()],
+                name: name.clone(),
+                op_type: "Cast".to_owned(),
+                attribute: Vec::new(),
+            };
+            set_cast(&mut node, to);
+            self.nodes.push(node);
+        }
+        name
+    }
+}
