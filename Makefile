@@ -12,7 +12,7 @@ WORKSPACE := --workspace --features wordsight/tensorrt --release --locked
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars setup deps host-deps evaluation-deps tensorrt teacher fmt clippy docs unit end-to-end reference clip heads vocabularies
+.PHONY: help demo test bars setup deps host-deps evaluation-deps tensorrt teacher fmt clippy docs unit end-to-end reference shim clip heads vocabularies
 
 help: ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,7 +23,7 @@ demo: setup deps ## Stream the bundled clip through the shipped student; picture
 	$(TARGET)/release/wordsight run --save demo/out --save-every 6 --compare-engine
 	@echo "Annotated pictures: demo/out/"
 
-test: setup deps host-deps evaluation-deps tensorrt fmt clippy docs teacher unit end-to-end bars reference ## Everything that CI runs
+test: setup deps host-deps evaluation-deps tensorrt fmt clippy docs teacher unit end-to-end bars reference shim ## Everything that CI runs
 	@echo "make test: all passed"
 
 setup: ## Compilers, and Python for wheels, by apt where they lack
@@ -72,6 +72,9 @@ bars: end-to-end ## What the shipped student finds in the demo's clip, against b
 
 reference: ## The shipped student against onnx.checker (Python, test only)
 	@scripts/check-onnx demo/student.onnx
+
+shim: tensorrt ## TensorRT's door against every set of headers, and under sanitizers with a real TensorRT
+	@scripts/check-shim
 
 clip: deps ## Make demo/clip.mjpeg again from its photographs
 	scripts/fetch-demo-photos
