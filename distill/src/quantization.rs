@@ -27,7 +27,7 @@ const SAME_PLACE: f32 = 0.7;
 /// The layer-by-layer sweep compares on so many images.
 const SWEEP_IMAGES: usize = 8;
 /// Budgets are held on so many.
-const BUDGET_IMAGES: usize = 64;
+pub const BUDGET_IMAGES: usize = 64;
 
 /// A student to be quantised and the images to do it with, letterboxed.
 pub struct Calibration {
@@ -139,12 +139,7 @@ impl Calibration {
     /// # Errors
     /// When ONNX Runtime can't run it.
     pub fn agreement(&self, model: &ModelProto) -> Result<Agreement> {
-        self.agreement_on(model, self.images.len())
-    }
-
-    fn agreement_on(&self, model: &ModelProto, images: usize) -> Result<Agreement> {
-        let (cosines, kept) = self.cosines(model, images)?;
-        let mut cosines = cosines;
+        let (mut cosines, kept) = self.cosines(model, self.images.len())?;
         cosines.sort_by(f32::total_cmp);
         let at = |share: f32| {
             let place = (share * cosines.len() as f32) as usize;
@@ -212,15 +207,14 @@ impl Calibration {
         least: f32,
         mut pinned: BTreeSet<String>,
     ) -> Result<BTreeSet<String>> {
-        let mut costliest =
-            sensitivities.iter().filter(|of| !pinned.contains(&of.layer)).collect::<Vec<_>>().into_iter();
+        let mut costliest = sensitivities.iter();
         loop {
             let agreement = self.agreement(&self.quantised(method, target, &pinned)?)?;
             if agreement.median_cosine >= least {
                 return Ok(pinned);
             }
-            let next = costliest.next().filter(|_| pinned.len() < self.layer_count() / 2);
-            let next = next.with_context(|| {
+            let next = costliest.find(|next| !pinned.contains(&next.layer));
+            let next = next.filter(|_| pinned.len() < self.layer_count() / 2).with_context(|| {
                 format!(
                     "half of the layers are in float and the median cosine is {:.4}, below {least}: ask for less with \
                      --least-cosine, or keep the student in float",

@@ -10,7 +10,7 @@ use serde::Serialize;
 use wordsight_calibration::{Method, Target};
 use wordsight_distill::eval::annotated::{self, AnnotatedSet, Row, Rules};
 use wordsight_distill::eval::{self, Detector};
-use wordsight_distill::quantization::{Agreement, Calibration, FEWEST_IMAGES, Sensitivity};
+use wordsight_distill::quantization::{Agreement, BUDGET_IMAGES, Calibration, FEWEST_IMAGES, Sensitivity};
 use wordsight_engines::{CpuEngine, Engine};
 use wordsight_onnx::proto::ModelProto;
 use wordsight_teacher::Teacher;
@@ -190,7 +190,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     )
 }
 
-/// FP16 has no thresholds: the images are only compared on.
+/// Writes the student in FP16 and says what that costs.
 fn convert_to_f16(
     arguments: &Arguments,
     calibration: &Calibration,
@@ -223,7 +223,9 @@ fn chosen_images(arguments: &Arguments) -> Result<Vec<PathBuf>> {
         })
         .collect();
     files.sort();
-    let count = arguments.count.min(files.len());
+    // FP16 has no thresholds: its images are only compared on.
+    let most = if arguments.precision == Precision::Fp16 { BUDGET_IMAGES } else { usize::MAX };
+    let count = arguments.count.min(files.len()).min(most);
     ensure!(
         count >= FEWEST_IMAGES
             || (count > 0 && (arguments.few_images || arguments.precision == Precision::Fp16)),

@@ -110,7 +110,10 @@ impl PlanStore {
         };
         fs::create_dir_all(folder).map_err(unwritable)?;
         let lock = File::open(folder).map_err(unwritable)?;
-        lock.lock().map_err(unwritable)?;
+        if lock.try_lock().is_err() {
+            tracing::warn!(folder = %folder.display(), "another process builds plans here: waiting for it");
+            lock.lock().map_err(unwritable)?;
+        }
         remove_leftovers(folder, &path);
 
         if !request.rebuild
