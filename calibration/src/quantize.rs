@@ -18,8 +18,19 @@ pub enum Target {
     /// TensorRT: symmetric `int8` activations and weights, biases in float.
     TensorRt,
     /// ONNX Runtime on a processor: `uint8` activations with a zero point, `int8` weights, `int32`
-    /// biases, which is what its integer convolution takes.
+    /// biases, which is what its integer convolution takes. Weights have 63 steps to each side: without
+    /// VNNI, two products of full range overflow the 16 bits that x86 adds them in.
     Cpu,
+}
+
+impl Target {
+    /// Steps of a weight to each side of 0.
+    fn weight_steps(self) -> f32 {
+        match self {
+            Self::TensorRt => 127.0,
+            Self::Cpu => 63.0,
+        }
+    }
 }
 
 /// The model with some tensors as outputs behind its own, in the order given.
@@ -186,7 +197,7 @@ impl Writer {
         let weight = node.input.get(1).ok_or_else(no_weights)?.clone();
         let (dims, values) = view.floats(&weight).ok_or_else(no_weights)?;
         let channels = usize::try_from(dims[0]).map_err(|_| no_weights())?;
-        let (integers, scales) = symmetric(&values, channels);
+        let (integers, scales) = symmetric(&values, channels, self.target.weight_steps());
         let bytes = integers.iter().map(|&integer| integer as u8).collect();
         let quantised = self.constant(format!("{weight}_int8"), ElementType::Int8, dims, bytes);
         let scale = self.floats(format!("{weight}_scale"), &scales);
@@ -227,14 +238,14 @@ fn dequantised(tensor: &str) -> String {
     format!("{tensor}_dequantised")
 }
 
-/// Symmetric integers, row by row, and each row's step.
-fn symmetric(values: &[f32], rows: usize) -> (Vec<i8>, Vec<f32>) {
+/// Symmetric integers of so many steps to each side, row by row, and each row's step.
+fn symmetric(values: &[f32], rows: usize, steps: f32) -> (Vec<i8>, Vec<f32>) {
     let length = values.len() / rows.max(1);
     let mut integers = Vec::with_capacity(values.len());
     let scales = values.chunks_exact(length.max(1)).map(|row| {
         let largest = row.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
-        let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
-        integers.extend(row.iter().map(|x| (x / scale).round().clamp(-127.0, 127.0) as i8));
+        let scale = if largest > 0.0 { largest / steps } else { 1.0 };
+        integers.extend(row.iter().map(|x| (x / scale).round().clamp(-steps, steps) as i8));
         scale
     });
     let scales = scales.collect();
@@ -264,7 +275,8 @@ mod tests {
 
     #[test]
     fn a_row_of_weights_uses_all_of_its_steps() {
-        let (integers, scales) = symmetric(&[1.0, -2.0, 0.5, 0.0, 0.0, 0.0, -0.001, 0.0005, 0.00025], 3);
+        let (integers, scales) =
+            symmetric(&[1.0, -2.0, 0.5, 0.0, 0.0, 0.0, -0.001, 0.0005, 0.00025], 3, 127.0);
         assert_eq!(integers[..3], [64, -127, 32]);
         assert_eq!((&integers[3..6], scales[1]), (&[0, 0, 0][..], 1.0));
         assert_eq!(integers[6], -127);

@@ -134,12 +134,12 @@ impl Calibration {
         Ok(model)
     }
 
-    /// How near a model is to the student in float.
+    /// How near a model is to the student in float, computed as its target would.
     ///
     /// # Errors
     /// When ONNX Runtime can't run it.
-    pub fn agreement(&self, model: &ModelProto) -> Result<Agreement> {
-        let (mut cosines, kept) = self.cosines(model, self.images.len())?;
+    pub fn agreement(&self, model: &ModelProto, target: Target) -> Result<Agreement> {
+        let (mut cosines, kept) = self.cosines(model, target, self.images.len())?;
         cosines.sort_by(f32::total_cmp);
         let at = |share: f32| {
             let place = (share * cosines.len() as f32) as usize;
@@ -149,9 +149,8 @@ impl Calibration {
     }
 
     /// Cosines of regions at the same place, and the share of regions that have one.
-    fn cosines(&self, model: &ModelProto, images: usize) -> Result<(Vec<f32>, f32)> {
-        let bytes = wordsight_onnx::encode(model);
-        let mut engine = CpuEngine::from_bytes(&bytes, "the quantised student", 0)?;
+    fn cosines(&self, model: &ModelProto, target: Target, images: usize) -> Result<(Vec<f32>, f32)> {
+        let mut engine = engine_as_on(model, target)?;
         let size = engine.facts().embedding_size;
         let mut regions = Regions::default();
         let (mut cosines, mut all) = (Vec::new(), 0);
@@ -185,7 +184,7 @@ impl Calibration {
         let mut sensitivities = Vec::new();
         for layer in self.layers.iter() {
             let model = quantize(&self.model, &self.layers.only(&layer.name), &self.ranges, method, target)?;
-            let (cosines, _) = self.cosines(&model, SWEEP_IMAGES)?;
+            let (cosines, _) = self.cosines(&model, target, SWEEP_IMAGES)?;
             let error = cosines.iter().map(|cosine| 1.0 - cosine).sum::<f32>() / cosines.len().max(1) as f32;
             sensitivities.push(Sensitivity { layer: layer.name.clone(), error });
             bar.inc(1);
@@ -209,7 +208,7 @@ impl Calibration {
     ) -> Result<BTreeSet<String>> {
         let mut costliest = sensitivities.iter();
         loop {
-            let agreement = self.agreement(&self.quantised(method, target, &pinned)?)?;
+            let agreement = self.agreement(&self.quantised(method, target, &pinned)?, target)?;
             if agreement.median_cosine >= least {
                 return Ok(pinned);
             }
@@ -251,6 +250,19 @@ impl Calibration {
             times.get(times.len() / 2).copied().unwrap_or_default()
         }))
     }
+}
+
+/// A student whose integers come out as on its target: TensorRT's don't saturate, so they are computed in
+/// float; the processor's own are what a processor shows.
+///
+/// # Errors
+/// When ONNX Runtime can't run it.
+pub fn engine_as_on(model: &ModelProto, target: Target) -> Result<CpuEngine> {
+    let (bytes, name) = (wordsight_onnx::encode(model), "the converted student");
+    Ok(match target {
+        Target::TensorRt => CpuEngine::from_bytes_in_float(&bytes, name, 0)?,
+        Target::Cpu => CpuEngine::from_bytes(&bytes, name, 0)?,
+    })
 }
 
 /// Writes entries of a model's metadata, in place of older ones.

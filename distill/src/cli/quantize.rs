@@ -10,7 +10,9 @@ use serde::Serialize;
 use wordsight_calibration::{Method, Target};
 use wordsight_distill::eval::annotated::{self, AnnotatedSet, Row, Rules};
 use wordsight_distill::eval::{self, Detector};
-use wordsight_distill::quantization::{Agreement, BUDGET_IMAGES, Calibration, FEWEST_IMAGES, Sensitivity};
+use wordsight_distill::quantization::{
+    Agreement, BUDGET_IMAGES, Calibration, FEWEST_IMAGES, Sensitivity, engine_as_on,
+};
 use wordsight_engines::{CpuEngine, Engine};
 use wordsight_onnx::proto::ModelProto;
 use wordsight_teacher::Teacher;
@@ -140,7 +142,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut best: Option<(Method, Agreement)> = None;
     for method in arguments.method.methods() {
         let model = calibration.quantised(method, target, &asked)?;
-        let line = line(method.name(), &model, &calibration, &asked, evaluation.as_ref())?;
+        let line = line(method.name(), (&model, target), &calibration, &asked, evaluation.as_ref())?;
         // Medians hardly differ between methods: the regions that move most say more.
         let agreement = line.agreement.context("a quantised student has been compared")?;
         let kept = |agreement: &Agreement| agreement.median_cosine + agreement.lowest_tenth;
@@ -159,7 +161,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let model = calibration.quantised(method, target, &pinned)?;
     if pinned != asked {
         let name = format!("{}, {} pinned", method.name(), pinned.len());
-        lines.push(line(&name, &model, &calibration, &pinned, evaluation.as_ref())?);
+        lines.push(line(&name, (&model, target), &calibration, &pinned, evaluation.as_ref())?);
     }
     let float = float_line(&arguments.student, &lines, evaluation.as_ref())?;
     lines.insert(0, float);
@@ -197,7 +199,7 @@ fn convert_to_f16(
     evaluation: Option<&Evaluation>,
 ) -> Result<()> {
     let model = calibration.in_f16()?;
-    let line = line("fp16", &model, calibration, &BTreeSet::new(), evaluation)?;
+    let line = line("fp16", (&model, Target::TensorRt), calibration, &BTreeSet::new(), evaluation)?;
     let float = float_line(&arguments.student, std::slice::from_ref(&line), evaluation)?;
     wordsight_onnx::write(&model, &arguments.output)?;
     let lines = [float, line];
@@ -257,31 +259,30 @@ impl Evaluation {
         Ok(Some(Self { set, vocabulary }))
     }
 
-    fn row(&self, who: &str, student: &Path) -> Result<Row> {
-        let mut detector = Detector::open(student, &self.vocabulary)?;
+    fn row(&self, who: &str, engine: CpuEngine) -> Result<Row> {
+        let mut detector = Detector::of(engine, &self.vocabulary)?;
         annotated::student_row(who, &mut detector, &self.vocabulary, &self.set, Rules::Coco)
     }
 }
 
 fn line(
     who: &str,
-    model: &ModelProto,
+    (model, target): (&ModelProto, Target),
     calibration: &Calibration,
     pinned: &BTreeSet<String>,
     evaluation: Option<&Evaluation>,
 ) -> Result<Line> {
     let [float, quantised] = calibration.latencies(model, ROUNDS)?;
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let path = folder.path().join("student.onnx");
-    wordsight_onnx::write(model, &path)?;
     Ok(Line {
         student: who.to_owned(),
         pinned: pinned.iter().cloned().collect(),
-        agreement: Some(calibration.agreement(model)?),
-        megabytes: fs::metadata(&path)?.len() as f64 / 1e6,
+        agreement: Some(calibration.agreement(model, target)?),
+        megabytes: wordsight_onnx::encode(model).len() as f64 / 1e6,
         milliseconds: 1e3 * quantised.as_secs_f64(),
         relative_time: quantised.as_secs_f64() / float.as_secs_f64(),
-        evaluation: evaluation.map(|evaluation| evaluation.row(who, &path)).transpose()?,
+        evaluation: evaluation
+            .map(|evaluation| evaluation.row(who, engine_as_on(model, target)?))
+            .transpose()?,
     })
 }
 
@@ -295,7 +296,9 @@ fn float_line(student: &Path, lines: &[Line], evaluation: Option<&Evaluation>) -
         megabytes: fs::metadata(student)?.len() as f64 / 1e6,
         milliseconds,
         relative_time: 1.0,
-        evaluation: evaluation.map(|evaluation| evaluation.row("float", student)).transpose()?,
+        evaluation: evaluation
+            .map(|evaluation| evaluation.row("float", CpuEngine::open(student, 0)?))
+            .transpose()?,
     })
 }
 

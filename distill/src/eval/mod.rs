@@ -44,7 +44,11 @@ pub struct Detector {
 impl Detector {
     /// Opens the student and checks that it speaks the vocabulary's language.
     pub fn open(student: &Path, vocabulary: &Vocabulary) -> Result<Self> {
-        let engine = CpuEngine::open(student, 0)?;
+        Self::of(CpuEngine::open(student, 0)?, vocabulary)
+    }
+
+    /// The same for a student that is opened already.
+    pub fn of(engine: CpuEngine, vocabulary: &Vocabulary) -> Result<Self> {
         let facts = engine.facts();
         vocabulary.check_against(&facts.teacher, facts.embedding_size)?;
         let scorer = scorer(vocabulary, facts)?;

@@ -36,6 +36,15 @@ impl CpuEngine {
         Self::of(OnnxSession::from_bytes(student, name, threads)?)
     }
 
+    /// As [`Self::from_bytes`], a quantised student's integers computed in float
+    /// ([`OnnxSession::from_bytes_in_float`]).
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn from_bytes_in_float(student: &[u8], name: &str, threads: usize) -> Result<Self, EngineError> {
+        Self::of(OnnxSession::from_bytes_in_float(student, name, threads)?)
+    }
+
     fn of(session: OnnxSession) -> Result<Self, EngineError> {
         let facts = StudentFacts::read(&session)?;
         let image_shape = [1, 3, facts.input_height, facts.input_width];

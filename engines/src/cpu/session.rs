@@ -122,7 +122,7 @@ impl OnnxSession {
         if file.metadata().map_err(unreadable)?.is_dir() {
             return Err(unreadable(std::io::ErrorKind::IsADirectory.into()));
         }
-        Self::commit(&path.display().to_string(), threads, |builder| builder.commit_from_file(path))
+        Self::commit(&path.display().to_string(), threads, &[], |builder| builder.commit_from_file(path))
     }
 
     /// Opens a model from its bytes; `name` stands for it in errors. `threads` as in
@@ -131,12 +131,24 @@ impl OnnxSession {
     /// # Errors
     /// When ONNX Runtime is missing or the bytes are no ONNX model.
     pub fn from_bytes(model: &[u8], name: &str, threads: usize) -> Result<Self, EngineError> {
-        Self::commit(name, threads, |builder| builder.commit_from_memory(model))
+        Self::commit(name, threads, &[], |builder| builder.commit_from_memory(model))
+    }
+
+    /// As [`OnnxSession::from_bytes`], with the integers of a quantised model computed in float, rounded
+    /// where the graph says so. ONNX Runtime's own integer kernels saturate on x86 processors without
+    /// VNNI, which another runtime's don't.
+    ///
+    /// # Errors
+    /// As [`OnnxSession::from_bytes`].
+    pub fn from_bytes_in_float(model: &[u8], name: &str, threads: usize) -> Result<Self, EngineError> {
+        let exact = [("session.disable_quant_qdq", "1")];
+        Self::commit(name, threads, &exact, |builder| builder.commit_from_memory(model))
     }
 
     fn commit(
         name: &str,
         threads: usize,
+        more: &[(&str, &str)],
         commit: impl FnOnce(&mut ort::session::builder::SessionBuilder) -> ort::Result<Session>,
     ) -> Result<Self, EngineError> {
         let environment = library::environment()?;
@@ -144,6 +156,9 @@ impl OnnxSession {
             let mut builder = Session::builder(environment)?
                 .with_intra_threads(thread_count(threads))?
                 .with_config_entry("session.intra_op.allow_spinning", "0")?;
+            for (key, value) in more {
+                builder = builder.with_config_entry(key, value)?;
+            }
             commit(&mut builder)
         })()
         .map_err(|error: ort::Error| EngineError::NotAModel {
