@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use half::f16;
-use wordsight_onnx::proto::{
-    AttributeProto, AttributeType, ElementType, GraphProto, ModelProto, NodeProto, TensorProto,
-};
+use wordsight_onnx::Attribute;
+use wordsight_onnx::proto::{AttributeProto, ElementType, GraphProto, ModelProto, NodeProto, TensorProto};
 
 use crate::CalibrationError;
 use crate::view::View;
@@ -40,7 +39,8 @@ pub fn to_f16(model: &ModelProto) -> Result<ModelProto, CalibrationError> {
         let mut node = node.clone();
         let is_half = halves.contains(node.name.as_str());
         if is_half && node.op_type == "Cast" {
-            set_cast(&mut node, ElementType::Float16);
+            let (name, to) = cast_to(ElementType::Float16);
+            node.attribute = vec![AttributeProto::new(name, &to)];
         } else {
             let floats = if is_half { float_inputs(&node) } else { node.input.len() };
             for input in &mut node.input[..floats] {
@@ -98,13 +98,8 @@ fn float_inputs(node: &NodeProto) -> usize {
     }
 }
 
-fn set_cast(node: &mut NodeProto, to: ElementType) {
-    node.attribute = vec![AttributeProto {
-        name: "to".to_owned(),
-        r#type: AttributeType::Int as i32,
-        i: Some(to as i64),
-        ..AttributeProto::default()
-    }];
+fn cast_to(element: ElementType) -> (&'static str, Attribute<'static>) {
+    ("to", Attribute::Int(element as i64))
 }
 
 struct Writer<'v, 'a> {
@@ -119,12 +114,9 @@ impl Writer<'_, '_> {
     fn in_f16(&mut self, tensor: &str) -> String {
         let name = format!("{tensor}_f16");
         if let Some((dims, values)) = self.view.floats(tensor) {
-            self.constants.entry(name.clone()).or_insert_with(|| TensorProto {
-                dims: dims.to_vec(),
-                data_type: ElementType::Float16 as i32,
-                name: name.clone(),
-                raw_data: values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect(),
-                ..TensorProto::default()
+            self.constants.entry(name.clone()).or_insert_with(|| {
+                let bytes = values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect();
+                TensorProto::constant(&name, ElementType::Float16, dims, bytes)
             });
             return name;
         }
@@ -138,15 +130,7 @@ impl Writer<'_, '_> {
 
     fn cast(&mut self, tensor: &str, name: String, to: ElementType) -> String {
         if self.casts.insert(name.clone()) {
-            let mut node = NodeProto {
-                input: vec![tensor.to_owned()],
-                output: vec![name.clone()],
-                name: name.clone(),
-                op_type: "Cast".to_owned(),
-                attribute: Vec::new(),
-            };
-            set_cast(&mut node, to);
-            self.nodes.push(node);
+            self.nodes.push(NodeProto::new("Cast", vec![tensor.to_owned()], &name, &[cast_to(to)]));
         }
         name
     }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
+use wordsight_onnx::Attribute;
 use wordsight_onnx::proto::{
-    AttributeProto, AttributeType, ElementType, GraphProto, ModelProto, NodeProto, TensorProto,
-    TensorTypeProto, TypeProto, ValueInfoProto,
+    ElementType, GraphProto, ModelProto, NodeProto, TensorProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
 
 use crate::view::View;
@@ -68,7 +68,6 @@ pub fn quantize(
         steps.insert(tensor, Step::of(ranges.threshold(tensor, method)?, target));
     }
     let by_name: BTreeMap<&str, &Layer> = layers.iter().map(|layer| (layer.name.as_str(), layer)).collect();
-    let own_outputs: BTreeSet<&str> = view.graph.output.iter().map(|output| output.name.as_str()).collect();
     for input in &view.graph.input {
         if let Some(step) = steps.get(input.name.as_str()) {
             writer.pair(&input.name, *step);
@@ -90,18 +89,14 @@ pub fn quantize(
         writer.graph.node.push(node);
         for output in outputs {
             if let Some(step) = steps.get(output.as_str()) {
-                debug_assert!(!own_outputs.contains(output.as_str()));
                 writer.pair(&output, *step);
             }
         }
     }
     let mut graph = GraphProto {
-        name: view.graph.name.clone(),
-        doc_string: view.graph.doc_string.clone(),
-        input: view.graph.input.clone(),
-        output: view.graph.output.clone(),
         initializer: view.graph.initializer.iter().cloned().chain(writer.graph.initializer).collect(),
         node: writer.graph.node,
+        ..view.graph.clone()
     };
     remove_unused(&mut graph);
     let mut quantised = ModelProto { graph: Some(graph), ..model.clone() };
@@ -129,6 +124,9 @@ impl Step {
     }
 }
 
+/// The axis of weights and biases that has a step of its own at every place.
+const BY_CHANNEL: (&str, Attribute<'_>) = ("axis", Attribute::Int(0));
+
 /// Adds nodes and constants.
 struct Writer {
     target: Target,
@@ -137,30 +135,12 @@ struct Writer {
 
 impl Writer {
     fn constant(&mut self, name: String, element: ElementType, dims: &[i64], raw_data: Vec<u8>) -> String {
-        self.graph.initializer.push(TensorProto {
-            dims: dims.to_vec(),
-            data_type: element as i32,
-            name: name.clone(),
-            raw_data,
-            ..TensorProto::default()
-        });
+        self.graph.initializer.push(TensorProto::constant(&name, element, dims, raw_data));
         name
     }
 
-    fn node(&mut self, op: &str, inputs: Vec<String>, output: String, axis: Option<i64>) {
-        let axis = axis.map(|axis| AttributeProto {
-            name: "axis".to_owned(),
-            r#type: AttributeType::Int as i32,
-            i: Some(axis),
-            ..AttributeProto::default()
-        });
-        self.graph.node.push(NodeProto {
-            input: inputs,
-            name: output.clone(),
-            output: vec![output],
-            op_type: op.to_owned(),
-            attribute: axis.into_iter().collect(),
-        });
+    fn node(&mut self, op: &str, inputs: Vec<String>, output: &str, attributes: &[(&str, Attribute)]) {
+        self.graph.node.push(NodeProto::new(op, inputs, output, attributes));
     }
 
     /// A tensor to integers and back.
@@ -177,13 +157,8 @@ impl Writer {
         );
         let zero = self.constant(format!("{tensor}_zero"), element, &[], vec![zero]);
         let integers = format!("{tensor}_quantised");
-        self.node(
-            "QuantizeLinear",
-            vec![tensor.to_owned(), scale.clone(), zero.clone()],
-            integers.clone(),
-            None,
-        );
-        self.node("DequantizeLinear", vec![integers, scale, zero], dequantised(tensor), None);
+        self.node("QuantizeLinear", vec![tensor.to_owned(), scale.clone(), zero.clone()], &integers, &[]);
+        self.node("DequantizeLinear", vec![integers, scale, zero], &dequantised(tensor), &[]);
     }
 
     /// A convolution's weights in integers, a step for every output channel.
@@ -204,7 +179,7 @@ impl Writer {
         let zero =
             self.constant(format!("{weight}_zero"), ElementType::Int8, &[channels as i64], vec![0; channels]);
         let name = dequantised(&weight);
-        self.node("DequantizeLinear", vec![quantised, scale, zero], name.clone(), Some(0));
+        self.node("DequantizeLinear", vec![quantised, scale, zero], &name, &[BY_CHANNEL]);
         node.input[1] = name;
 
         let bias = node.input.get(2).cloned().filter(|_| self.target == Target::Cpu);
@@ -222,7 +197,7 @@ impl Writer {
             let zeros = vec![0; 4 * channels];
             let zero = self.constant(format!("{bias}_zero"), ElementType::Int32, &[channels as i64], zeros);
             let name = dequantised(&bias);
-            self.node("DequantizeLinear", vec![quantised, scale, zero], name.clone(), Some(0));
+            self.node("DequantizeLinear", vec![quantised, scale, zero], &name, &[BY_CHANNEL]);
             node.input[2] = name;
         }
         Ok(())

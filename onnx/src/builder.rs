@@ -146,7 +146,10 @@ impl Graph {
             output: outputs.iter().map(|value| value.0.clone()).collect(),
             name: outputs.first().map(|value| value.0.clone()).unwrap_or_default(),
             op_type: op.to_owned(),
-            attribute: attributes.iter().map(|(name, attribute)| attribute_proto(name, attribute)).collect(),
+            attribute: attributes
+                .iter()
+                .map(|(name, attribute)| AttributeProto::new(name, attribute))
+                .collect(),
         });
         outputs
     }
@@ -248,13 +251,8 @@ impl Graph {
 
     fn constant(&mut self, element: ElementType, shape: &[usize], raw_data: Vec<u8>) -> Value {
         let name = self.fresh_name("constant");
-        self.graph.initializer.push(TensorProto {
-            dims: shape.iter().map(|&d| d as i64).collect(),
-            data_type: element as i32,
-            name: name.clone(),
-            raw_data,
-            ..TensorProto::default()
-        });
+        let dims: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
+        self.graph.initializer.push(TensorProto::constant(&name, element, &dims, raw_data));
         Value(name)
     }
 
@@ -273,28 +271,60 @@ fn value_info(name: &str, element: ElementType, shape: &[i64]) -> ValueInfoProto
     ValueInfoProto { name: name.to_owned(), r#type: Some(TypeProto { tensor_type: Some(tensor_type) }) }
 }
 
-fn attribute_proto(name: &str, attribute: &Attribute) -> AttributeProto {
-    let mut proto = AttributeProto { name: name.to_owned(), ..AttributeProto::default() };
-    let kind = match attribute {
-        Attribute::Float(x) => {
-            proto.f = Some(*x);
-            AttributeType::Float
+impl AttributeProto {
+    /// A node's attribute.
+    pub fn new(name: &str, attribute: &Attribute) -> Self {
+        let mut proto = Self { name: name.to_owned(), ..Self::default() };
+        let kind = match attribute {
+            Attribute::Float(x) => {
+                proto.f = Some(*x);
+                AttributeType::Float
+            }
+            Attribute::Int(x) => {
+                proto.i = Some(*x);
+                AttributeType::Int
+            }
+            Attribute::Ints(x) => {
+                proto.ints = x.to_vec();
+                AttributeType::Ints
+            }
+            Attribute::Text(x) => {
+                proto.s = Some(x.as_bytes().to_vec());
+                AttributeType::String
+            }
+        };
+        proto.r#type = kind as i32;
+        proto
+    }
+}
+
+impl NodeProto {
+    /// A node with one output, which gives it its name.
+    pub fn new(op: &str, inputs: Vec<String>, output: &str, attributes: &[(&str, Attribute)]) -> Self {
+        Self {
+            input: inputs,
+            output: vec![output.to_owned()],
+            name: output.to_owned(),
+            op_type: op.to_owned(),
+            attribute: attributes
+                .iter()
+                .map(|(name, attribute)| AttributeProto::new(name, attribute))
+                .collect(),
         }
-        Attribute::Int(x) => {
-            proto.i = Some(*x);
-            AttributeType::Int
+    }
+}
+
+impl TensorProto {
+    /// A constant; `raw_data` is row-major and little-endian.
+    pub fn constant(name: &str, element: ElementType, dims: &[i64], raw_data: Vec<u8>) -> Self {
+        Self {
+            dims: dims.to_vec(),
+            data_type: element as i32,
+            name: name.to_owned(),
+            raw_data,
+            ..Self::default()
         }
-        Attribute::Ints(x) => {
-            proto.ints = x.to_vec();
-            AttributeType::Ints
-        }
-        Attribute::Text(x) => {
-            proto.s = Some(x.as_bytes().to_vec());
-            AttributeType::String
-        }
-    };
-    proto.r#type = kind as i32;
-    proto
+    }
 }
 
 #[cfg(test)]
