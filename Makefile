@@ -51,16 +51,16 @@ $(TEACHER)/config.json: | deps host-deps tensorrt
 fmt:
 	cargo fmt --all --check
 
-clippy:
+clippy: tensorrt
 	cargo clippy --workspace --all-targets --all-features --release --locked -- -D warnings
 
-docs:
+docs: tensorrt
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --release --locked --quiet
 
-unit: teacher
+unit: teacher tensorrt
 	cargo test $(WORKSPACE) --lib --bins
 
-end-to-end: teacher evaluation-deps
+end-to-end: teacher evaluation-deps tensorrt
 	cargo build $(WORKSPACE) --bins
 	WORDSIGHT_REQUIRE_REFERENCE=1 cargo test $(WORKSPACE) --test '*'
 
@@ -80,11 +80,11 @@ clip: deps ## Make demo/clip.mjpeg again from its photographs
 	scripts/fetch-demo-photos
 	cargo run --release --locked -p wordsight-demo -- clip --recipe demo/clip.toml --photos $(DEPS)/demo-photos -o demo/clip.mjpeg
 
-heads: teacher ## Train ViLD's five heads on ../shared/data and hold everything against the bars: about an hour
+heads: teacher tensorrt ## Train ViLD's five heads on ../shared/data and hold everything against the bars: about an hour
 	cargo build $(WORKSPACE) --bins
 	scripts/heads $(TARGET)/release/wordsight-distill ../shared/data $(TARGET)/heads
 
-vocabularies: teacher ## Make the demo's vocabularies again from their words
+vocabularies: teacher tensorrt ## Make the demo's vocabularies again from their words
 	cargo build $(WORKSPACE) --bins
 	for words in words other-words; do \
 	  $(TARGET)/release/wordsight-distill vocabulary demo/$$words.toml --teacher $(TEACHER) -o demo/$$words.safetensors || exit 1; \

@@ -23,9 +23,8 @@ mod tensorrt {
 
     const SHIM: &str = "src/tensorrt/shim.cpp";
     const VARIABLE: &str = "TENSORRT_INCLUDE_DIR";
-    /// All that TensorRT's headers want of CUDA's: two names of pointers.
-    const CUDA_STUB: &str =
-        "#pragma once\ntypedef struct CUevent_st* cudaEvent_t;\ntypedef struct CUstream_st* cudaStream_t;\n";
+    /// Stands in for CUDA's headers, which compiling needs nothing else of.
+    const CUDA: &str = "src/tensorrt/cuda";
 
     /// Headers whose objects have the same layout: the kind of TensorRT and its major version.
     type Family = (&'static str, u32);
@@ -49,12 +48,8 @@ mod tensorrt {
             ));
         }
         let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets no OUT_DIR")?);
-        let stub = out.join("cuda");
-        fs::create_dir_all(&stub)
-            .and_then(|()| fs::write(stub.join("cuda_runtime_api.h"), CUDA_STUB))
-            .map_err(|error| format!("cannot write {}: {error}", stub.display()))?;
         for (family, (_, folder)) in &families {
-            shim(family, folder, &stub)?;
+            shim(family, folder)?;
         }
         let list = rust_list(families.keys());
         fs::write(out.join("families.rs"), list).map_err(|error| format!("cannot write families.rs: {error}"))
@@ -107,12 +102,12 @@ mod tensorrt {
         Err(format!("{} names no version", path.display()))
     }
 
-    fn shim((kind, major): &Family, headers: &Path, cuda: &Path) -> Result<(), String> {
+    fn shim((kind, major): &Family, headers: &Path) -> Result<(), String> {
         let family = format!("{kind}_{major}");
         let mut build = cc::Build::new();
         build.cpp(true).std("c++17").file(SHIM).warnings(true).extra_warnings(true);
         build.flag("-Wno-deprecated-declarations");
-        for folder in [headers, cuda] {
+        for folder in [headers, Path::new(CUDA)] {
             build.flag("-isystem").flag(folder.as_os_str());
         }
         // Inline functions of two families must not become one in the linker.

@@ -62,7 +62,9 @@ fn cuda(_number: usize) -> Result<Device> {
 /// Burn panics without a driver, and again for every tensor after: so everything is looked for beforehand.
 #[cfg(feature = "cuda")]
 fn cuda(number: usize) -> Result<Device> {
-    let devices = count_devices()?;
+    let devices = wordsight_engines::nvidia::gpus()
+        .map_err(|error| anyhow::anyhow!("{error}: install it, or train with --device cpu"))?
+        .len();
     if number >= devices {
         bail!("there is no GPU {number}: the CUDA driver sees {devices}; name another with --device cuda:N");
     }
@@ -83,36 +85,6 @@ fn cuda(number: usize) -> Result<Device> {
         );
     }
     Ok(Device::cuda(number).autodiff())
-}
-
-/// How many GPUs the driver sees.
-#[cfg(feature = "cuda")]
-fn count_devices() -> Result<usize> {
-    use std::ffi::c_int;
-
-    use anyhow::Context;
-
-    // SAFETY: the driver's initialisers have no demands.
-    let driver = unsafe { libloading::Library::new("libcuda.so.1") }.context(
-        "there is no CUDA driver (libcuda.so.1) on this machine: install NVIDIA's driver, or train with --device cpu",
-    )?;
-    type Init = unsafe extern "C" fn(u32) -> c_int;
-    type Count = unsafe extern "C" fn(*mut c_int) -> c_int;
-    // SAFETY: these are the signatures of cuda.h.
-    let (init, count) =
-        unsafe { (*driver.get::<Init>(b"cuInit")?, *driver.get::<Count>(b"cuDeviceGetCount")?) };
-    let mut devices = 0;
-    // SAFETY: `devices` outlives the call.
-    let code = match unsafe { init(0) } {
-        0 => unsafe { count(&raw mut devices) },
-        code => code,
-    };
-    // Initialised, it may have threads of its own: never unloaded.
-    std::mem::forget(driver);
-    if code != 0 {
-        bail!("the CUDA driver finds no GPU that it can use (error {code}): train with --device cpu");
-    }
-    Ok(usize::try_from(devices).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod cpu;
 mod engine;
 mod error;
 mod loading;
+pub mod nvidia;
 mod student;
 #[cfg(feature = "tensorrt")]
 pub mod tensorrt;

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use wordsight_engines::nvidia::gpus;
 use wordsight_engines::tensorrt::{
     BuildSettings, Going, Library, LoadedPlan, Manifest, PlanPort, PlanRequest, PlanStore, Step,
-    TensorRtError, compute_capability,
+    TensorRtError,
 };
 
 use crate::pipeline::Stop;
@@ -115,8 +116,7 @@ fn build(
         bar.set_message(step.phase.to_owned());
         if stop.is_requested() { Going::Stop } else { Going::On }
     };
-    let request =
-        PlanRequest { library: &library, model: student, settings, gpu: compute_capability(), rebuild };
+    let request = PlanRequest { library: &library, model: student, settings, gpu: first_gpu(), rebuild };
     let plan = store(places.state.as_deref()).obtain(&request, out, &progress);
     bar.finish_and_clear();
     let plan = plan?;
@@ -159,13 +159,12 @@ fn inspect(path: &Path, json: bool, places: &Places) -> anyhow::Result<ExitCode>
             .collect();
         ports.join(", ")
     };
-    let workspace = key.settings.workspace_mib.map_or("unlimited".to_owned(), |mib| format!("{mib} MiB"));
     let rows = [
         ("model", format!("{} ({})", manifest.model, &key.model_sha256[..key.model_sha256.len().min(12)])),
         ("precision", manifest.precision.clone()),
         ("built by", format!("{} {}, in {:.1} s", key.flavour, key.version, manifest.build_seconds)),
         ("for", format!("compute capability {}, {}", key.gpu, key.platform)),
-        ("workspace", workspace),
+        ("workspace", key.settings.workspace()),
         ("size", format!("{:.1} MB", manifest.plan_bytes as f64 / 1e6)),
         ("inputs", ports(&manifest.inputs)),
         ("outputs", ports(&manifest.outputs)),
@@ -178,15 +177,15 @@ fn inspect(path: &Path, json: bool, places: &Places) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
+/// The compute capability of the first GPU, if there is one.
+fn first_gpu() -> Option<u32> {
+    gpus().ok()?.first().copied()
+}
+
 /// Whether this machine takes a whole plan, and if not, why.
 fn verdict(path: &Path, manifest: &Manifest, places: &Places) -> Result<(), TensorRtError> {
     let library = Library::open(places.tensorrt.as_deref())?;
-    let mut here = manifest.key.clone();
-    (here.flavour, here.version) = (library.flavour().to_owned(), library.version());
-    here.platform = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
-    if let Some(gpu) = compute_capability() {
-        here.gpu = format!("{}.{}", gpu / 10, gpu % 10);
-    }
+    let here = manifest.key.here(&library, first_gpu());
     let differences = manifest.key.differences(&here);
     if !differences.is_empty() {
         let rebuild = format!("wordsight plan build {}", manifest.model);

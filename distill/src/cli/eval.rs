@@ -363,7 +363,11 @@ fn true_boxes_of(
 }
 
 /// A vocabulary of these names, those marked that the student's training had boxes of.
-fn vocabulary_for(student: &Path, names: Vec<String>, teacher: &mut Teacher) -> Result<Vocabulary> {
+pub(super) fn vocabulary_for(
+    student: &Path,
+    names: Vec<String>,
+    teacher: &mut Teacher,
+) -> Result<Vocabulary> {
     let engine = wordsight_engines::CpuEngine::open(student, 1)?;
     let trained = eval::trained_words(wordsight_engines::Engine::facts(&engine));
     eval::vocabulary_of(names, &trained, teacher)

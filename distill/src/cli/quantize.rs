@@ -8,16 +8,16 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use wordsight_calibration::{Method, Target};
+use wordsight_distill::eval::Detector;
 use wordsight_distill::eval::annotated::{self, AnnotatedSet, Row, Rules};
-use wordsight_distill::eval::{self, Detector};
 use wordsight_distill::quantization::{
     Agreement, BUDGET_IMAGES, Calibration, FEWEST_IMAGES, Sensitivity, engine_as_on,
 };
-use wordsight_engines::{CpuEngine, Engine};
+use wordsight_engines::CpuEngine;
 use wordsight_onnx::proto::ModelProto;
 use wordsight_teacher::Teacher;
 
-use super::eval::write_json;
+use super::eval::{vocabulary_for, write_json};
 
 /// Frames that latencies are measured on.
 const ROUNDS: usize = 60;
@@ -253,9 +253,7 @@ impl Evaluation {
             return Ok(None);
         };
         let set = AnnotatedSet::load(annotations, images)?;
-        let engine = CpuEngine::open(&arguments.student, 1)?;
-        let trained = eval::trained_words(engine.facts());
-        let vocabulary = eval::vocabulary_of(set.names(), &trained, &mut Teacher::open(teacher)?)?;
+        let vocabulary = vocabulary_for(&arguments.student, set.names(), &mut Teacher::open(teacher)?)?;
         Ok(Some(Self { set, vocabulary }))
     }
 

@@ -6,8 +6,9 @@ use std::ptr::{null, null_mut};
 
 use serde::{Deserialize, Serialize};
 
-use super::library::{has_driver, text_of};
+use super::library::text_of;
 use super::{Library, TensorRtError, ffi};
+use crate::nvidia::has_driver;
 
 /// How a plan is to be built. Precision is not here: networks are strongly typed, so that the model
 /// itself says it, which is all that TensorRT 10 and 11 have in common.
@@ -19,6 +20,36 @@ pub struct BuildSettings {
     /// The compute capability to build for, 89 for 8.9; the GPU's that is there without it. Only
     /// TensorRT for RTX builds for others.
     pub target: Option<u32>,
+}
+
+impl BuildSettings {
+    /// The workspace in words.
+    pub fn workspace(&self) -> String {
+        self.workspace_mib.map_or("TensorRT's default".to_owned(), |mib| format!("{mib} MiB"))
+    }
+
+    /// Whether a library can build so on this machine.
+    ///
+    /// # Errors
+    /// When it builds for no other GPU than the one that is there, or there is none to build for.
+    pub(super) fn check(&self, library: &Library) -> Result<(), TensorRtError> {
+        if self.target.is_some() && !library.builds_for_other_gpus() {
+            return Err(TensorRtError::Refused {
+                library: library.name(),
+                reason: "it builds only for the GPU that it runs on: leave --target out".to_owned(),
+            });
+        }
+        if self.target.is_none() && !has_driver() {
+            return Err(TensorRtError::NoDriver {
+                what_to_do: if library.builds_for_other_gpus() {
+                    "name the GPU to build for (--target 89 for compute capability 8.9), or build on the device"
+                } else {
+                    "build the plan on the device that will run it"
+                },
+            });
+        }
+        Ok(())
+    }
 }
 
 /// How far a build is.
@@ -97,21 +128,7 @@ impl PlanBuilder {
             }
             _ => TensorRtError::Refused { library: library.name(), reason },
         };
-        if settings.target.is_some() && !library.builds_for_other_gpus() {
-            return Err(TensorRtError::Refused {
-                library: library.name(),
-                reason: "it builds only for the GPU that it runs on: leave --target out".to_owned(),
-            });
-        }
-        if settings.target.is_none() && !has_driver() {
-            return Err(TensorRtError::NoDriver {
-                what_to_do: if library.builds_for_other_gpus() {
-                    "name the GPU to build for (--target 89 for compute capability 8.9), or build on the device"
-                } else {
-                    "build the plan on the device that will run it"
-                },
-            });
-        }
+        settings.check(library)?;
         let mut builder = null_mut();
         // SAFETY: the model is readable for its length, and `builder` is written only on success.
         library

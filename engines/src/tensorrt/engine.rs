@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::ptr::{null, null_mut};
 
-use super::library::has_driver;
 use super::{Library, Manifest, PlanPort, TensorRtError, ffi};
+use crate::nvidia::has_driver;
 
 /// A plan, deserialised: proof that this TensorRT and this GPU take it.
 pub struct LoadedPlan {

@@ -39,10 +39,22 @@ impl PlanKey {
         Self {
             flavour: library.flavour().to_owned(),
             version: library.version(),
-            gpu: format!("{}.{}", gpu / 10, gpu % 10),
-            platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
+            gpu: capability(gpu),
+            platform: platform(),
             model_sha256: sha256(model),
             settings: settings.clone(),
+        }
+    }
+
+    /// The key that this machine would give the same model: of its TensorRT, its platform and, where
+    /// there is one, its GPU.
+    pub fn here(&self, library: &Library, gpu: Option<u32>) -> Self {
+        Self {
+            flavour: library.flavour().to_owned(),
+            version: library.version(),
+            gpu: gpu.map_or_else(|| self.gpu.clone(), capability),
+            platform: platform(),
+            ..self.clone()
         }
     }
 
@@ -59,15 +71,13 @@ impl PlanKey {
 
     /// What differs, each with what the plan is and what is wanted.
     pub fn differences(&self, wanted: &Self) -> Vec<String> {
-        let (workspace, wanted_workspace) = (self.settings.workspace_mib, wanted.settings.workspace_mib);
-        let scratch = |mib: Option<u32>| mib.map_or("unlimited".to_owned(), |mib| format!("{mib} MiB"));
         let pairs = [
             ("it was built by", &self.flavour, &wanted.flavour),
             ("it was built by version", &self.version, &wanted.version),
             ("it is for compute capability", &self.gpu, &wanted.gpu),
             ("it is for", &self.platform, &wanted.platform),
             ("its model's SHA-256 is", &self.model_sha256, &wanted.model_sha256),
-            ("its workspace was", &scratch(workspace), &scratch(wanted_workspace)),
+            ("its workspace was", &self.settings.workspace(), &wanted.settings.workspace()),
         ];
         pairs
             .into_iter()
@@ -75,6 +85,15 @@ impl PlanKey {
             .map(|(what, is, wanted)| format!("{what} {is}, not {wanted}"))
             .collect()
     }
+}
+
+/// 87 as 8.7.
+fn capability(gpu: u32) -> String {
+    format!("{}.{}", gpu / 10, gpu % 10)
+}
+
+fn platform() -> String {
+    format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH)
 }
 
 /// The file beside a plan.

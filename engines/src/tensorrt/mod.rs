@@ -21,6 +21,6 @@ mod store;
 pub use builder::{BuildSettings, Going, PlanBuilder, PlanPort, Step};
 pub use engine::LoadedPlan;
 pub use error::TensorRtError;
-pub use library::{Library, Version, compute_capability, has_driver};
+pub use library::{Library, Version};
 pub use manifest::{Manifest, PlanKey};
 pub use store::{Plan, PlanRequest, PlanStore};

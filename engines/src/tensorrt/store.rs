@@ -94,13 +94,11 @@ impl PlanStore {
     ) -> Result<Plan, TensorRtError> {
         let unreadable = |reason| TensorRtError::Unreadable { path: request.model.to_owned(), reason };
         let model = fs::read(request.model).map_err(unreadable)?;
-        let Some(gpu) = request.settings.target.or(request.gpu) else {
-            // It says what to do, for the library at hand.
-            PlanBuilder::parse(request.library, &model, &name_of(request.model), request.settings.clone())?;
-            return Err(TensorRtError::NoDriver {
+        request.settings.check(request.library)?;
+        let gpu =
+            request.settings.target.or(request.gpu).ok_or(TensorRtError::NoDriver {
                 what_to_do: "build the plan on the device that will run it",
-            });
-        };
+            })?;
         let key = PlanKey::new(request.library, &model, request.settings, gpu);
         let path = out.map_or_else(|| self.path_of(request.model, &key), Path::to_owned);
         let unwritable = |reason| TensorRtError::Unwritable { path: path.clone(), reason };

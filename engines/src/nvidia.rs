@@ -1,0 +1,67 @@
+//! NVIDIA's driver, asked before anything of CUDA's is touched: without one, TensorRT's libraries and CUDA's bindings
+//! crash instead of failing.
+
+use std::mem::ManuallyDrop;
+
+/// Why there is no GPU to compute on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DriverError {
+    /// There is no driver.
+    #[error("there is no NVIDIA driver (libcuda.so.1) on this machine")]
+    Missing,
+    /// There is one, and it finds no GPU that it can use.
+    #[error("NVIDIA's driver finds no GPU that it can use (error {0})")]
+    Unusable(i32),
+}
+
+/// The driver's library. Never unloaded: it may have threads of its own.
+fn load() -> Result<ManuallyDrop<libloading::Library>, DriverError> {
+    // SAFETY: the driver's initialisers have no demands.
+    let driver = unsafe { libloading::Library::new("libcuda.so.1") };
+    driver.map(ManuallyDrop::new).map_err(|_| DriverError::Missing)
+}
+
+/// Whether the driver is on this machine.
+pub fn has_driver() -> bool {
+    load().is_ok()
+}
+
+/// Compute capabilities of the GPUs, in the driver's order: 87 for 8.7.
+///
+/// # Errors
+/// When there is no driver, or it can't use the GPUs.
+pub fn gpus() -> Result<Vec<u32>, DriverError> {
+    type Init = unsafe extern "C" fn(u32) -> i32;
+    type Count = unsafe extern "C" fn(*mut i32) -> i32;
+    type Device = unsafe extern "C" fn(*mut i32, i32) -> i32;
+    type Attribute = unsafe extern "C" fn(*mut i32, i32, i32) -> i32;
+    /// cuda.h: CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR.
+    const CAPABILITY: [i32; 2] = [75, 76];
+    fn checked(code: i32) -> Result<(), DriverError> {
+        if code == 0 { Ok(()) } else { Err(DriverError::Unusable(code)) }
+    }
+
+    let driver = load()?;
+    // A driver without these functions is none.
+    let missing = |_| DriverError::Missing;
+    // SAFETY: these are the signatures of cuda.h, and all pointers outlive the calls.
+    unsafe {
+        let init = driver.get::<Init>(b"cuInit\0").map_err(missing)?;
+        let count = driver.get::<Count>(b"cuDeviceGetCount\0").map_err(missing)?;
+        let device = driver.get::<Device>(b"cuDeviceGet\0").map_err(missing)?;
+        let attribute = driver.get::<Attribute>(b"cuDeviceGetAttribute\0").map_err(missing)?;
+        let mut gpus = 0;
+        checked(init(0))?;
+        checked(count(&raw mut gpus))?;
+        (0..gpus)
+            .map(|at| {
+                let (mut gpu, mut capability) = (0, [0; 2]);
+                checked(device(&raw mut gpu, at))?;
+                for (value, which) in capability.iter_mut().zip(CAPABILITY) {
+                    checked(attribute(value, which, gpu))?;
+                }
+                Ok(u32::try_from(10 * capability[0] + capability[1]).unwrap_or(0))
+            })
+            .collect()
+    }
+}
