@@ -131,6 +131,15 @@ fn what_makes_no_sense_is_refused() {
         assert!(!output.status.success() && !told.contains("panicked"), "{told}");
         told
     };
+    let untargeted = ["quantize", "--student", "/s.onnx", "--images", "/", "-o", "/x.onnx"];
+    for more in [&[][..], &["--precision", "int8"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_wordsight-distill"))
+            .args(untargeted)
+            .args(more)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "INT8 of what runs it: {output:?}");
+    }
     let few = told(&shipped(), &[]);
     assert!(few.contains("500") && few.contains("--few-images"), "{few}");
     let flags = ["--few-images", "--count", "2"];
@@ -138,6 +147,21 @@ fn what_makes_no_sense_is_refused() {
     assert!(unknown.contains("no layer `backbone/Conv_none`"), "{unknown}");
     let missing = told(Path::new("/nowhere.onnx"), &flags);
     assert!(missing.contains("/nowhere.onnx"), "{missing}");
+    let nowhere = Command::new(env!("CARGO_BIN_EXE_wordsight-distill"))
+        .args([
+            "quantize",
+            "--student",
+            shipped().to_str().unwrap(),
+            "--target",
+            "cpu",
+            "-o",
+            "/nowhere/x.onnx",
+        ])
+        .args(["--images", bench.path("images").to_str().unwrap()])
+        .args(flags)
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&nowhere.stderr).contains("no folder /nowhere"), "{nowhere:?}");
     fs::write(bench.path("images/000.png"), b"no picture").unwrap();
     let broken = told(&shipped(), &flags);
     assert!(broken.contains("000.png"), "{broken}");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use wordsight_calibration::{Method, Target};
@@ -30,11 +30,11 @@ pub struct Arguments {
     /// The student in float: an exported .onnx file.
     #[arg(long)]
     student: PathBuf,
-    /// What it is to compute in.
-    #[arg(long, value_enum, default_value_t = Precision::Int8)]
-    precision: Precision,
+    /// What it is to compute in; INT8 where it isn't said.
+    #[arg(long, value_enum)]
+    precision: Option<Precision>,
     /// What is to run it in INT8.
-    #[arg(long, value_enum, required_if_eq("precision", "int8"))]
+    #[arg(long, value_enum, required_unless_present = "precision", required_if_eq("precision", "int8"))]
     target: Option<TargetName>,
     /// Folder of photographs like those that it will see, none of them from an evaluation set: scenes'
     /// images, or frames of the camera.
@@ -127,6 +127,11 @@ struct Line {
 /// Quantises, and says what it costs.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let images = chosen_images(arguments)?;
+    // Before work that takes minutes.
+    let folder = arguments.output.parent().filter(|folder| *folder != Path::new(""));
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        bail!("there is no folder {} for --output: make it first", folder.display());
+    }
     let target = match arguments.target {
         Some(TargetName::Cpu) => Target::Cpu,
         Some(TargetName::Tensorrt) | None => Target::TensorRt,
@@ -134,7 +139,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let evaluation = Evaluation::open(arguments)?;
     let calibration = Calibration::watch(&arguments.student, &images)?;
     let asked: BTreeSet<String> = arguments.pin.iter().cloned().collect();
-    if arguments.precision == Precision::Fp16 {
+    if arguments.precision == Some(Precision::Fp16) {
         return convert_to_f16(arguments, &calibration, evaluation.as_ref());
     }
 
@@ -165,9 +170,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let float = float_line(&arguments.student, &lines, evaluation.as_ref())?;
     lines.insert(0, float);
-    wordsight_onnx::write(&model, &arguments.output)?;
-    CpuEngine::open(&arguments.output, 1)?;
-
+    // What was measured is told even if the file can't be written.
     print_table(&lines);
     if !sensitivities.is_empty() {
         println!("\nlayers alone in integers, the costliest: mean of 1 - cosine");
@@ -175,6 +178,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             println!("{layer:<28} {error:.5}{}", if pinned.contains(layer) { "  pinned" } else { "" });
         }
     }
+    wordsight_onnx::write(&model, &arguments.output)?;
+    CpuEngine::open(&arguments.output, 1)?;
     println!(
         "\n{}: {} of {} layers in integers, thresholds by {} over {} images",
         arguments.output.display(),
@@ -201,9 +206,9 @@ fn convert_to_f16(
     let model = calibration.in_f16()?;
     let line = line("fp16", (&model, Target::TensorRt), calibration, &BTreeSet::new(), evaluation)?;
     let float = float_line(&arguments.student, std::slice::from_ref(&line), evaluation)?;
-    wordsight_onnx::write(&model, &arguments.output)?;
     let lines = [float, line];
     print_table(&lines);
+    wordsight_onnx::write(&model, &arguments.output)?;
     println!(
         "\n{}: a processor computes FP16 as FP32 and slower; it is for TensorRT",
         arguments.output.display()
@@ -226,11 +231,11 @@ fn chosen_images(arguments: &Arguments) -> Result<Vec<PathBuf>> {
         .collect();
     files.sort();
     // FP16 has no thresholds: its images are only compared on.
-    let most = if arguments.precision == Precision::Fp16 { BUDGET_IMAGES } else { usize::MAX };
+    let most = if arguments.precision == Some(Precision::Fp16) { BUDGET_IMAGES } else { usize::MAX };
     let count = arguments.count.min(files.len()).min(most);
     ensure!(
         count >= FEWEST_IMAGES
-            || (count > 0 && (arguments.few_images || arguments.precision == Precision::Fp16)),
+            || (count > 0 && (arguments.few_images || arguments.precision == Some(Precision::Fp16))),
         "{} has {} images, --count asks for {}, and calibration takes {FEWEST_IMAGES} at least: thresholds from fewer \
          are chance; give more, or say --few-images if you know better",
         folder.display(),

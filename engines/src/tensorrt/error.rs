@@ -58,7 +58,10 @@ pub enum TensorRtError {
         reason: std::io::Error,
     },
     /// TensorRT does not understand the model.
-    #[error("{model} is not a model that {library} understands: {reason}")]
+    #[error(
+        "{model} is not a model that {library} understands: {reason}; give it a student that `wordsight-distill \
+         export` or `quantize --target tensorrt` made"
+    )]
     NotAModel {
         /// The model's file.
         model: String,

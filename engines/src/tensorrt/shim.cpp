@@ -271,7 +271,7 @@ int32_t set_target(Builder* b, int32_t capability) noexcept
 #if FAMILY_IS_RTX
         auto target = capability ? static_cast<ComputeCapability>(capability) : ComputeCapability::kCURRENT;
         if (b->config->setNbComputeCapabilities(1) && b->config->setComputeCapability(target, 0)) return kOk;
-        return b->library->fail(kRefused, "compute capability refused");
+        return b->library->fail(kRefused, "no plan for that compute capability (`wordsight plan build --help` lists those that there are)");
 #else
         if (!capability) return kOk;
         return b->library->fail(kUnsupported, "it builds only for the GPU that it runs on");
