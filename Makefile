@@ -5,14 +5,12 @@ SHELL := /bin/bash
 export ORT_DYLIB_PATH ?= $(CURDIR)/.deps/onnxruntime/libonnxruntime.so.1
 DEPS := .deps
 TEACHER := $(DEPS)/teacher
-# What the feature `cuda` is compiled for where no CUDA is installed.
-export CUDARC_CUDA_VERSION ?= 13000
 # One choice for every build of tests and host programs: another would build everything twice.
 WORKSPACE := --workspace --features wordsight/tensorrt --release --locked
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars setup deps host-deps evaluation-deps tensorrt teacher fmt clippy docs unit end-to-end reference shim clip heads vocabularies
+.PHONY: help demo test bars setup deps host-deps evaluation-deps tensorrt nvrtc kernels teacher fmt clippy docs unit end-to-end reference shim clip heads vocabularies
 
 help: ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,7 +21,7 @@ demo: setup deps ## Stream the bundled clip through the shipped student; picture
 	$(TARGET)/release/wordsight run --save demo/out --save-every 6 --compare-engine
 	@echo "Annotated pictures: demo/out/"
 
-test: setup deps host-deps evaluation-deps tensorrt fmt clippy docs teacher unit end-to-end bars reference shim ## Everything that CI runs
+test: setup deps host-deps evaluation-deps tensorrt nvrtc fmt clippy docs teacher unit end-to-end bars reference shim ## Everything that CI runs
 	@echo "make test: all passed"
 
 setup: ## Compilers, and Python for wheels, by apt where they lack
@@ -34,6 +32,12 @@ deps: setup ## ONNX Runtime for this machine, from its wheel, into .deps/
 
 tensorrt: setup ## TensorRT for RTX and TensorRT's headers, into .deps/tensorrt/
 	@scripts/fetch-packages tensorrt
+
+nvrtc: setup ## CUDA's compiler for kernels, into .deps/nvrtc/
+	@scripts/fetch-packages nvrtc
+
+kernels: nvrtc tensorrt ## Compile the GPU's kernels again: engines/src/gpu/kernels.ptx
+	WORDSIGHT_UPDATE_PTX=1 cargo test $(WORKSPACE) -p wordsight-engines --test kernels
 
 evaluation-deps: setup ## pycocotools and lvis for the evaluation's test, into .deps/evaluation/
 	@scripts/fetch-packages evaluation
@@ -60,7 +64,7 @@ docs: tensorrt
 unit: teacher tensorrt
 	cargo test $(WORKSPACE) --lib --bins
 
-end-to-end: teacher evaluation-deps tensorrt
+end-to-end: teacher evaluation-deps tensorrt nvrtc
 	cargo build $(WORKSPACE) --bins
 	WORDSIGHT_REQUIRE_REFERENCE=1 cargo test $(WORKSPACE) --test '*'
 

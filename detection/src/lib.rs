@@ -7,14 +7,18 @@
 //! The one surprising thing: the words come last. An engine's regions carry embeddings and no
 //! class, and a [`Scorer`] made from another [`Vocabulary`] finds other things in the same regions.
 
+mod frame;
 mod letterbox;
 mod preprocess;
+mod resample;
 mod scoring;
 mod suppression;
 mod vocabulary;
 
+pub use frame::{FrameView, PixelFormat, YuvEncoding, YuvFactors};
 pub use letterbox::Letterbox;
 pub use preprocess::{PADDING, Preprocessor};
-pub use scoring::{Detection, DetectionSettings, Scorer, TextWeights};
+pub use resample::{Resampler, Taps};
+pub use scoring::{Detection, DetectionSettings, Ranked, Scorer, TextWeights, WordTable};
 pub use suppression::iou;
 pub use vocabulary::{Vocabulary, VocabularyError, Word};

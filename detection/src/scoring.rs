@@ -69,6 +69,36 @@ struct Regions<'a> {
     image_embeddings: &'a [f32],
 }
 
+/// One of a region's best words, as [`Scorer`] or a GPU finds it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ranked {
+    /// The region's place among the engine's.
+    pub region: usize,
+    /// The word's place in the vocabulary.
+    pub word: usize,
+    /// How sure, 0 to 1.
+    pub score: f32,
+}
+
+/// Everything that ranking words takes, for whoever does it elsewhere: [`Scorer::table`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct WordTable {
+    /// `[1 + W, D]`, row-major: the background's embedding, then the words'.
+    pub background_and_words: Vec<f32>,
+    /// D.
+    pub embedding_size: usize,
+    /// `[W]`: the text head's weight against the image head's.
+    pub text_weights: Vec<f32>,
+    /// `[W]`: the least score of a word.
+    pub thresholds: Vec<f32>,
+    /// Cosines are multiplied by it before a softmax.
+    pub inverse_temperature: f32,
+    /// Weight of the objectness in the score.
+    pub objectness_weight: f32,
+    /// How many words a region may carry, 1 to W.
+    pub words_per_region: usize,
+}
+
 /// Scores regions against one vocabulary; keeps its buffers between frames.
 pub struct Scorer {
     words: Vec<ScoredWord>,
@@ -146,6 +176,53 @@ impl Scorer {
         let within_reach = self.regions_within_reach(regions.objectness, settings);
         self.compute_log_probabilities(&regions, within_reach);
         self.collect_candidates(&regions, within_reach, settings);
+        self.settle(settings, out);
+    }
+
+    /// As [`Self::detect`], the words ranked already, by this scorer's [`Self::table`] for the same `settings`.
+    ///
+    /// # Panics
+    /// When a region is ranked that there isn't: a mistake in the calling code.
+    pub fn detect_ranked(
+        &mut self,
+        boxes_in_input: &[[f32; 4]],
+        objectness: &[f32],
+        ranked: &[Ranked],
+        settings: &DetectionSettings,
+        out: &mut Vec<Detection>,
+    ) {
+        self.candidates.clear();
+        self.candidates.extend(
+            ranked
+                .iter()
+                .map(|&Ranked { region, word, score }| Detection {
+                    word,
+                    score,
+                    objectness: objectness[region],
+                    box_in_input: boxes_in_input[region],
+                    region,
+                })
+                .filter(|detection| is_a_box(detection.box_in_input)),
+        );
+        self.settle(settings, out);
+    }
+
+    /// What ranking words takes, for whoever does it elsewhere.
+    pub fn table(&self, settings: &DetectionSettings) -> WordTable {
+        let thresholds = self.words.iter().map(|word| word.threshold.unwrap_or(settings.score_threshold));
+        WordTable {
+            background_and_words: self.background_and_words.clone(),
+            embedding_size: self.embedding_size,
+            text_weights: self.words.iter().map(|word| word.text_weight).collect(),
+            thresholds: thresholds.collect(),
+            inverse_temperature: self.inverse_temperature,
+            objectness_weight: self.objectness_weight,
+            words_per_region: settings.words_per_region.clamp(1, self.words.len()),
+        }
+    }
+
+    /// Of the candidates those that stand, best first.
+    fn settle(&mut self, settings: &DetectionSettings, out: &mut Vec<Detection>) {
         out.clear();
         if settings.words_per_region <= 1 {
             self.candidates.sort_by(best_first);

@@ -1,5 +1,7 @@
 //! The door that every engine stands behind.
 
+use wordsight_detection::{FrameView, WordTable};
+
 use crate::{EngineError, Regions, StudentFacts};
 
 /// Runs one student, one frame at a time.
@@ -22,4 +24,38 @@ pub trait Engine: Send {
     /// # Errors
     /// When `image` has the wrong length or the runtime fails.
     fn infer(&mut self, image: &[u8], regions: &mut Regions) -> Result<(), EngineError>;
+
+    /// This engine as one that does more of a frame's way than the network, if it is one.
+    fn whole_frames(&mut self) -> Option<&mut dyn WholeFrames> {
+        None
+    }
+}
+
+/// An engine that letterboxes frames and ranks words itself: on a GPU both are near the network, and only boxes and
+/// words come back.
+///
+/// At most two frames are under way at once: started and not finished. They finish in the order of their start.
+pub trait WholeFrames {
+    /// Ranks these words from the next frame on. What is under way is lost; on an error the words before stay.
+    ///
+    /// # Errors
+    /// When there is no room for them.
+    fn set_words(&mut self, words: &WordTable) -> Result<(), EngineError>;
+
+    /// Sends a frame on its way, placed as [`wordsight_detection::Letterbox`] places it; its bytes are free again at
+    /// once.
+    ///
+    /// # Errors
+    /// When the frame isn't whole or the runtime fails.
+    ///
+    /// # Panics
+    /// When two are under way already: a mistake in the calling code.
+    fn start(&mut self, frame: &FrameView<'_>) -> Result<(), EngineError>;
+
+    /// Waits for the oldest frame under way; its regions come with the words that were set when it started, or with
+    /// embeddings where none were. Without a frame under way there are none.
+    ///
+    /// # Errors
+    /// When the runtime fails.
+    fn finish(&mut self, regions: &mut Regions) -> Result<(), EngineError>;
 }

@@ -60,6 +60,21 @@ pub enum EngineError {
         found: String,
     },
 
+    /// A GPU failed, or something that was to be done on it.
+    #[cfg(feature = "tensorrt")]
+    #[error("{engine}: {reason}")]
+    Gpu {
+        /// The engine.
+        engine: String,
+        /// What failed.
+        reason: crate::gpu::GpuError,
+    },
+
+    /// There is no plan to run, or TensorRT won't run it.
+    #[cfg(feature = "tensorrt")]
+    #[error(transparent)]
+    TensorRt(#[from] crate::tensorrt::TensorRtError),
+
     /// ONNX Runtime failed while it ran the model.
     #[error("ONNX Runtime failed on {model}: {reason}")]
     Failed {

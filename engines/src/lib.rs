@@ -18,6 +18,8 @@
 pub mod cpu;
 mod engine;
 mod error;
+#[cfg(feature = "tensorrt")]
+pub mod gpu;
 mod loading;
 pub mod nvidia;
 mod student;
@@ -26,6 +28,6 @@ pub mod tensorrt;
 
 pub use cpu::CpuEngine;
 pub use cpu::session::{ElementType, Input, OnnxSession, PortSpec, Tensor, TensorView};
-pub use engine::Engine;
+pub use engine::{Engine, WholeFrames};
 pub use error::{EngineError, LibraryError};
 pub use student::{Regions, StudentFacts};

@@ -8,6 +8,7 @@
 //! [`StudentFacts::read`] refuses a file whose outputs stand in another order.
 
 use serde_json::Value;
+use wordsight_detection::Ranked;
 
 use crate::EngineError;
 use crate::cpu::session::{ElementType, OnnxSession, PortSpec};
@@ -54,10 +55,31 @@ impl StudentFacts {
     /// # Errors
     /// [`EngineError::NotAStudent`], with the first thing that is missing or wrong.
     pub fn read(session: &OnnxSession) -> Result<Self, EngineError> {
-        let refused = |reason| EngineError::NotAStudent { model: session.name().to_owned(), reason };
-        let sizes = Sizes::read(session).map_err(refused)?;
-        let metadata = Metadata(session);
-        metadata.facts(sizes).map_err(refused)
+        Self::of(session.name(), session.inputs(), session.outputs(), &|key| session.metadata(key))
+    }
+
+    /// Reads and checks the facts of a model that ONNX Runtime doesn't run.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    #[cfg(feature = "tensorrt")]
+    pub fn of_model(model: &wordsight_onnx::proto::ModelProto, name: &str) -> Result<Self, EngineError> {
+        let ports =
+            |ports: &[wordsight_onnx::proto::ValueInfoProto]| ports.iter().map(PortSpec::of_model).collect();
+        let (inputs, outputs): (Vec<_>, Vec<_>) =
+            model.graph.as_ref().map(|graph| (ports(&graph.input), ports(&graph.output))).unwrap_or_default();
+        Self::of(name, &inputs, &outputs, &|key| wordsight_onnx::metadata(model, key).map(str::to_owned))
+    }
+
+    fn of(
+        name: &str,
+        inputs: &[PortSpec],
+        outputs: &[PortSpec],
+        metadata: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, EngineError> {
+        let refused = |reason| EngineError::NotAStudent { model: name.to_owned(), reason };
+        let sizes = Sizes::read(inputs, outputs).map_err(refused)?;
+        Metadata(metadata).facts(sizes).map_err(refused)
     }
 }
 
@@ -70,17 +92,17 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn read(session: &OnnxSession) -> Result<Self, String> {
+    fn read(inputs: &[PortSpec], outputs: &[PortSpec]) -> Result<Self, String> {
         let names =
             |ports: &[PortSpec]| -> Vec<String> { ports.iter().map(|port| port.name.clone()).collect() };
-        let [image] = session.inputs() else {
-            return Err(wrong_ports("inputs", &names(session.inputs()), &[StudentFacts::INPUT]));
+        let [image] = inputs else {
+            return Err(wrong_ports("inputs", &names(inputs), &[StudentFacts::INPUT]));
         };
         if image.name != StudentFacts::INPUT {
-            return Err(wrong_ports("inputs", &names(session.inputs()), &[StudentFacts::INPUT]));
+            return Err(wrong_ports("inputs", &names(inputs), &[StudentFacts::INPUT]));
         }
-        let found = names(session.outputs());
-        let [boxes, objectness, text, image_side] = session.outputs() else {
+        let found = names(outputs);
+        let [boxes, objectness, text, image_side] = outputs else {
             return Err(wrong_ports("outputs", &found, &StudentFacts::OUTPUTS));
         };
         if found != StudentFacts::OUTPUTS {
@@ -132,7 +154,7 @@ fn static_shape<const RANK: usize>(
 const TRAINED_TEXT_WEIGHT: &str = "wordsight.trained_text_weight";
 
 /// The `wordsight.*` entries of a model's metadata.
-struct Metadata<'a>(&'a OnnxSession);
+struct Metadata<'a>(&'a dyn Fn(&str) -> Option<String>);
 
 impl Metadata<'_> {
     fn facts(&self, sizes: Sizes) -> Result<StudentFacts, String> {
@@ -148,7 +170,7 @@ impl Metadata<'_> {
             return Err(format!("`wordsight.temperature` is {temperature}, and must be above 0"));
         }
         let ensemble_lambda = self.weight("wordsight.ensemble_lambda")?;
-        let trained_text_weight = match self.0.metadata(TRAINED_TEXT_WEIGHT) {
+        let trained_text_weight = match (self.0)(TRAINED_TEXT_WEIGHT) {
             Some(_) => self.weight(TRAINED_TEXT_WEIGHT)?,
             None => 1.0 - ensemble_lambda,
         };
@@ -168,10 +190,7 @@ impl Metadata<'_> {
     }
 
     fn text(&self, key: &str) -> Result<String, String> {
-        self.0
-            .metadata(key)
-            .filter(|value| !value.is_empty())
-            .ok_or_else(|| format!("its metadata has no `{key}`"))
+        (self.0)(key).filter(|value| !value.is_empty()).ok_or_else(|| format!("its metadata has no `{key}`"))
     }
 
     fn number(&self, key: &str) -> Result<f32, String> {
@@ -225,11 +244,17 @@ pub struct Regions {
     pub text_embeddings: Vec<f32>,
     /// `[K, D]` row-major, rows of length 1: the image head.
     pub image_embeddings: Vec<f32>,
+    /// The best words of each region, where the engine ranks them itself
+    /// ([`crate::WholeFrames::set_words`]); there are no embeddings then.
+    pub ranked: Option<Vec<Ranked>>,
 }
 
 impl Regions {
     /// Forgets the regions and keeps the buffers.
     pub fn clear(&mut self) {
+        if let Some(ranked) = &mut self.ranked {
+            ranked.clear();
+        }
         self.boxes_in_input.clear();
         self.objectness.clear();
         self.text_embeddings.clear();

@@ -100,6 +100,25 @@ impl PortSpec {
             },
         }
     }
+
+    /// As a model's file has it.
+    #[cfg(feature = "tensorrt")]
+    pub(crate) fn of_model(port: &wordsight_onnx::proto::ValueInfoProto) -> Self {
+        use wordsight_onnx::proto::{self, Dimension};
+        let tensor = port.r#type.as_ref().and_then(|of| of.tensor_type.as_ref());
+        let sizes = tensor.and_then(|tensor| tensor.shape.as_ref()).map_or(&[][..], |shape| &shape.dim);
+        let shape = sizes.iter().map(|size| match size.value {
+            Some(Dimension::Fixed(size)) => size,
+            Some(Dimension::Named(_)) | None => -1,
+        });
+        let element_type = match tensor.map(|tensor| tensor.elem_type()).unwrap_or_default() {
+            proto::ElementType::Float => ElementType::F32,
+            proto::ElementType::Uint8 => ElementType::U8,
+            proto::ElementType::Int64 => ElementType::I64,
+            other => ElementType::Other(format!("{other:?}")),
+        };
+        Self { name: port.name.clone(), shape: shape.collect(), element_type }
+    }
 }
 
 /// An ONNX model that is loaded and ready to run.

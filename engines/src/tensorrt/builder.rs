@@ -82,6 +82,20 @@ pub struct PlanPort {
 }
 
 impl PlanPort {
+    /// Bytes of its data, where its shape is fixed and its type has a size that we know.
+    pub(super) fn bytes(&self) -> Option<usize> {
+        let element = match self.element_type.as_str() {
+            "bool" | "int8" | "uint8" => 1,
+            "float16" => 2,
+            "float32" | "int32" => 4,
+            "int64" => 8,
+            _ => return None,
+        };
+        self.shape
+            .iter()
+            .try_fold(element, |bytes: usize, &size| bytes.checked_mul(usize::try_from(size).ok()?))
+    }
+
     pub(super) fn from_shim(port: &ffi::Port) -> Self {
         const TYPES: [&str; 7] = ["float32", "float16", "int8", "int32", "bool", "uint8", "int64"];
         let type_at = usize::try_from(port.element_type).ok();

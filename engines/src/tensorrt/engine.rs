@@ -1,9 +1,11 @@
-//! A plan that TensorRT has loaded.
+//! A plan that TensorRT has loaded, and can run.
 
+use std::ffi::{CString, c_void};
 use std::path::Path;
 use std::ptr::{null, null_mut};
 
 use super::{Library, Manifest, PlanPort, TensorRtError, ffi};
+use crate::gpu::{Memory, Network};
 use crate::nvidia::has_driver;
 
 /// A plan, deserialised: proof that this TensorRT and this GPU take it.
@@ -11,6 +13,9 @@ pub struct LoadedPlan {
     library: Library,
     engine: *mut ffi::Engine,
 }
+
+// SAFETY: TensorRT's objects may be used from any thread, one at a time, and `&mut self` sees to it.
+unsafe impl Send for LoadedPlan {}
 
 impl Drop for LoadedPlan {
     fn drop(&mut self) {
@@ -61,5 +66,33 @@ impl LoadedPlan {
             }
         }
         (inputs, outputs)
+    }
+}
+
+impl Network for LoadedPlan {
+    fn bind(&mut self, port: &str, memory: Memory) -> Result<(), String> {
+        let (inputs, outputs) = self.ports();
+        let found = inputs.iter().chain(&outputs).find(|found| found.name == port);
+        let found = found.ok_or_else(|| format!("the plan has no `{port}`"))?;
+        match found.bytes() {
+            Some(bytes) if bytes == memory.len => {}
+            _ => {
+                return Err(format!(
+                    "the plan's `{port}` is {} {:?}, which is not the student's {} bytes",
+                    found.element_type, found.shape, memory.len
+                ));
+            }
+        }
+        let name = CString::new(port).map_err(|error| error.to_string())?;
+        let address = memory.address as *mut c_void;
+        // SAFETY: the engine is alive, and the memory as long as the port needs it.
+        let bound = self.library.call(|shim, _| unsafe { (shim.bind)(self.engine, name.as_ptr(), address) });
+        bound.map_err(|(_, reason)| format!("{} cannot bind `{port}`: {reason}", self.library.name()))
+    }
+
+    fn queue(&mut self, stream: *mut c_void) -> Result<(), String> {
+        // SAFETY: the engine is alive, its ports are bound to memory that outlives it, and the stream is the caller's.
+        let queued = self.library.call(|shim, _| unsafe { (shim.enqueue)(self.engine, stream) });
+        queued.map_err(|(_, reason)| format!("{} cannot run the plan: {reason}", self.library.name()))
     }
 }

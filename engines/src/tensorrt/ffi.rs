@@ -63,6 +63,8 @@ pub struct Functions {
     pub free_engine: unsafe extern "C" fn(*mut Engine),
     pub engine_port_count: unsafe extern "C" fn(*const Engine) -> i32,
     pub engine_port: unsafe extern "C" fn(*const Engine, at: i32, *mut Port, is_input: *mut i32) -> i32,
+    pub bind: unsafe extern "C" fn(*mut Engine, port: *const c_char, address: *mut c_void) -> i32,
+    pub enqueue: unsafe extern "C" fn(*mut Engine, stream: *mut c_void) -> i32,
 }
 
 include!(concat!(env!("OUT_DIR"), "/families.rs"));

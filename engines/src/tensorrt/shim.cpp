@@ -156,6 +156,7 @@ struct Engine {
     Library* library;
     std::unique_ptr<IRuntime> runtime;
     std::unique_ptr<ICudaEngine> engine;
+    std::unique_ptr<IExecutionContext> context;
 };
 
 // Some libraries return a null base plus an offset when they fail. No object lives in the first page.
@@ -335,7 +336,7 @@ int32_t load(Library* library, void const* plan, size_t size, Engine** out) noex
 {
     return guarded(library, [&]() -> Status {
         library->logger.take();
-        auto engine = std::unique_ptr<Engine>(new Engine{library, {}, {}});
+        auto engine = std::unique_ptr<Engine>(new Engine{library, {}, {}, {}});
         engine->runtime.reset(
             made<IRuntime>(library->make_runtime(static_cast<ILogger*>(&library->logger), NV_TENSORRT_VERSION)));
         if (!engine->runtime) return library->fail(kRefused, "no runtime");
@@ -354,6 +355,29 @@ int32_t engine_port(Engine const* engine, int32_t at, Port* out, int32_t* is_inp
     describe(out, name, engine->engine->getTensorDataType(name), engine->engine->getTensorShape(name));
     *is_input = engine->engine->getTensorIOMode(name) == TensorIOMode::kINPUT;
     return kOk;
+}
+
+// `port` of the engine is to read or write at `address` on the GPU. The context comes with the first.
+int32_t bind(Engine* engine, char const* port, void* address) noexcept
+{
+    return guarded(engine->library, [&]() -> Status {
+        engine->library->logger.take();
+        if (!engine->context) engine->context.reset(engine->engine->createExecutionContext());
+        if (!engine->context) return engine->library->fail(kRefused, "no execution context");
+        if (!engine->context->setTensorAddress(port, address)) return engine->library->fail(kRefused, "no such address");
+        return kOk;
+    });
+}
+// Puts one run in the stream; every port is bound.
+int32_t enqueue(Engine* engine, void* stream) noexcept
+{
+    return guarded(engine->library, [&]() -> Status {
+        engine->library->logger.take();
+        if (!engine->context) return engine->library->fail(kRefused, "nothing is bound");
+        if (!engine->context->enqueueV3(static_cast<cudaStream_t>(stream)))
+            return engine->library->fail(kRefused, "not enqueued");
+        return kOk;
+    });
 }
 
 struct Functions {
@@ -378,12 +402,14 @@ struct Functions {
     decltype(&free_engine) free_engine_;
     decltype(&engine_port_count) engine_port_count_;
     decltype(&engine_port) engine_port_;
+    decltype(&bind) bind_;
+    decltype(&enqueue) enqueue_;
 };
 
 constexpr Functions functions{
     NV_TENSORRT_VERSION, FAMILY_IS_RTX, open, close, last_error, parse, free_builder, port_count, port, limit_workspace,
     set_target, set_timing_cache, timing_cache, build, bytes_data, bytes_size, free_bytes, load, free_engine,
-    engine_port_count, engine_port,
+    engine_port_count, engine_port, bind, enqueue,
 };
 
 }  // namespace

@@ -1,0 +1,372 @@
+//! The way of a frame over the GPU: up, letterbox, network, words, down.
+
+use std::collections::VecDeque;
+use std::ffi::c_void;
+
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::{CudaEvent, CudaGraph, CudaSlice};
+use wordsight_detection::{FrameView, Ranked, WordTable};
+
+use super::device::{Device, GpuError, Memory, Pinned, cuda};
+use super::kernels::Kernels;
+use super::ranking::{Outputs, Ranking};
+use super::resizing::{Resizing, Shape};
+use crate::{Engine, EngineError, Regions, StudentFacts, WholeFrames};
+
+/// Runs a student between the kernels.
+///
+/// Its input and outputs are those of [`StudentFacts`]; they lie in the memory that [`Network::bind`] told.
+pub trait Network: Send {
+    /// Tells where a port's data lies, before the first run; the memory outlives the network.
+    ///
+    /// # Errors
+    /// When there is no such port, or it is of another size.
+    fn bind(&mut self, port: &str, memory: Memory) -> Result<(), String>;
+
+    /// Queues one run in a stream (a `CUstream`), without waiting for it.
+    ///
+    /// # Errors
+    /// When it can't, or not in a stream that is being captured.
+    fn queue(&mut self, stream: *mut c_void) -> Result<(), String>;
+}
+
+/// Frames that may be under way.
+const SLOTS: usize = 2;
+
+/// A student and all that surrounds it, on one GPU.
+pub struct GpuEngine<N> {
+    name: String,
+    facts: StudentFacts,
+    // Dropped first: what they were captured from and read lies below.
+    slots: Vec<Slot>,
+    network: N,
+    resizing: Option<Resizing>,
+    ranking: Option<Ranking>,
+    buffers: Buffers,
+    kernels: Kernels,
+    device: Device,
+    /// Slots that are under way, oldest first.
+    under_way: VecDeque<usize>,
+    /// Which ways have been gone without a graph, so that the next time one is captured.
+    warm: Vec<Way>,
+    captures: bool,
+    /// Counts changes of `resizing` and `ranking`: graphs of another generation are of no use.
+    generation: u64,
+}
+
+/// What the network reads and writes.
+struct Buffers {
+    input: CudaSlice<u8>,
+    boxes: CudaSlice<f32>,
+    objectness: CudaSlice<f32>,
+    text: CudaSlice<f32>,
+    image: CudaSlice<f32>,
+}
+
+/// Which way a frame goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Way {
+    /// From a frame, by the letterbox; or else from the planes of the input.
+    from_frame: bool,
+    /// To ranked words; or else to embeddings.
+    to_words: bool,
+    generation: u64,
+}
+
+/// Pinned memory for one frame, and its graph.
+struct Slot {
+    graph: Option<(Way, CudaGraph)>,
+    way: Option<Way>,
+    upload: Pinned<u8>,
+    boxes: Pinned<f32>,
+    objectness: Pinned<f32>,
+    text: Pinned<f32>,
+    image: Pinned<f32>,
+    words: Pinned<i32>,
+    scores: Pinned<f32>,
+    words_per_region: usize,
+    done: CudaEvent,
+}
+
+// SAFETY: graphs are the one part that isn't Send by itself: CUDA asks that a graph not be used by two threads at once,
+// and `&mut self` sees to it.
+unsafe impl<N: Send> Send for GpuEngine<N> {}
+
+impl Slot {
+    fn new(device: &Device, facts: &StudentFacts, upload: usize) -> Result<Self, GpuError> {
+        let (regions, values) = (facts.proposals, facts.proposals * facts.embedding_size);
+        Ok(Self {
+            graph: None,
+            way: None,
+            upload: Pinned::zeros(device, upload)?,
+            boxes: Pinned::zeros(device, 4 * regions)?,
+            objectness: Pinned::zeros(device, regions)?,
+            text: Pinned::zeros(device, values)?,
+            image: Pinned::zeros(device, values)?,
+            words: Pinned::zeros(device, 0)?,
+            scores: Pinned::zeros(device, 0)?,
+            words_per_region: 1,
+            done: device.event()?,
+        })
+    }
+}
+
+impl<N: Network> GpuEngine<N> {
+    /// A student on the first GPU; `network` makes what runs it, once the GPU is open.
+    ///
+    /// # Errors
+    /// When there is no GPU or no room on it, or the network can't be made or bound.
+    pub fn new<E: From<GpuError>>(
+        name: &str,
+        facts: StudentFacts,
+        network: impl FnOnce() -> Result<N, E>,
+    ) -> Result<Self, E> {
+        let device = Device::open()?;
+        let kernels = Kernels::load(&device)?;
+        let network = network()?;
+        Ok(Self::around(name, facts, network, device, kernels)?)
+    }
+
+    fn around(
+        name: &str,
+        facts: StudentFacts,
+        mut network: N,
+        device: Device,
+        kernels: Kernels,
+    ) -> Result<Self, GpuError> {
+        let (regions, values) = (facts.proposals, facts.proposals * facts.embedding_size);
+        let buffers = Buffers {
+            input: device.zeros(3 * facts.input_width * facts.input_height)?,
+            boxes: device.zeros(4 * regions)?,
+            objectness: device.zeros(regions)?,
+            text: device.zeros(values)?,
+            image: device.zeros(values)?,
+        };
+        let [boxes, objectness, text, image] = StudentFacts::OUTPUTS;
+        let input = Memory { address: device.address(&buffers.input), len: buffers.input.len() };
+        network.bind(StudentFacts::INPUT, input).map_err(GpuError::Network)?;
+        for (port, buffer) in [
+            (boxes, &buffers.boxes),
+            (objectness, &buffers.objectness),
+            (text, &buffers.text),
+            (image, &buffers.image),
+        ] {
+            let memory = Memory { address: device.address(buffer), len: size_of::<f32>() * buffer.len() };
+            network.bind(port, memory).map_err(GpuError::Network)?;
+        }
+        let slots: Result<Vec<Slot>, GpuError> =
+            (0..SLOTS).map(|_| Slot::new(&device, &facts, buffers.input.len())).collect();
+        Ok(Self {
+            name: name.to_owned(),
+            slots: slots?,
+            facts,
+            network,
+            resizing: None,
+            ranking: None,
+            buffers,
+            kernels,
+            device,
+            under_way: VecDeque::with_capacity(SLOTS),
+            warm: Vec::new(),
+            captures: true,
+            generation: 0,
+        })
+    }
+
+    /// Sends bytes, a frame's or those of the input's planes, on their way.
+    fn start(&mut self, bytes: &[u8], from_frame: bool, to_words: bool) -> Result<(), GpuError> {
+        assert!(self.under_way.len() < SLOTS, "no more than {SLOTS} frames under way");
+        self.device.enter()?;
+        let at = (0..SLOTS).find(|at| !self.under_way.contains(at)).unwrap_or(0);
+        let way = Way { from_frame, to_words, generation: self.generation };
+        let slot = &mut self.slots[at];
+        if slot.way.is_none_or(|before| before.generation != self.generation) {
+            let places = self.ranking.as_ref().map_or(0, |ranking| ranking.words.len());
+            slot.graph = None;
+            slot.words = Pinned::zeros(&self.device, places)?;
+            slot.scores = Pinned::zeros(&self.device, places)?;
+            slot.words_per_region = self.ranking.as_ref().map_or(1, |ranking| ranking.words_per_region);
+        }
+        if slot.upload.len() < bytes.len() {
+            slot.graph = None;
+            slot.upload = Pinned::zeros(&self.device, bytes.len())?;
+        }
+        slot.way = Some(way);
+        slot.upload[..bytes.len()].copy_from_slice(bytes);
+
+        let captured = matches!(&slot.graph, Some((of, _)) if *of == way);
+        if !captured && self.captures && self.warm.contains(&way) {
+            self.slots[at].graph = self.capture(at, way, bytes.len())?.map(|graph| (way, graph));
+        }
+        if let Some((_, graph)) = &self.slots[at].graph {
+            graph.launch().map_err(cuda("run a frame"))?;
+        } else {
+            self.queue(at, way, bytes.len())?;
+            if !self.warm.contains(&way) {
+                self.warm.retain(|known| known.generation == way.generation);
+                self.warm.push(way);
+            }
+        }
+        self.slots[at].done.record(&self.device.stream).map_err(cuda("mark a frame's end"))?;
+        self.under_way.push_back(at);
+        Ok(())
+    }
+
+    /// Captures a frame's way as a graph; `None` where that can't be, which is told once.
+    fn capture(&mut self, at: usize, way: Way, bytes: usize) -> Result<Option<CudaGraph>, GpuError> {
+        const DOING: &str = "capture a graph";
+        self.device
+            .stream
+            .begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED)
+            .map_err(cuda(DOING))?;
+        let queued = self.queue(at, way, bytes);
+        // Ends the capture whatever came of it.
+        let graph = self.device.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(cuda(DOING));
+        match (queued, graph) {
+            (Ok(()), Ok(Some(graph))) => return Ok(Some(graph)),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::info!(%error, "frames go without a CUDA graph: the network does not take part in one");
+            }
+            (Ok(()), Ok(None)) => tracing::info!("frames go without a CUDA graph: CUDA made none"),
+        }
+        self.captures = false;
+        Ok(None)
+    }
+
+    /// Puts all of a frame's way in the stream.
+    fn queue(&mut self, at: usize, way: Way, bytes: usize) -> Result<(), GpuError> {
+        let (device, buffers, slot) = (&self.device, &self.buffers, &mut self.slots[at]);
+        match &self.resizing {
+            Some(resizing) if way.from_frame => {
+                device.upload(&slot.upload, bytes, &resizing.frame)?;
+                resizing.queue(device, &self.kernels)?;
+            }
+            _ => device.upload(&slot.upload, bytes, &buffers.input)?,
+        }
+        self.network.queue(device.stream.cu_stream().cast()).map_err(GpuError::Network)?;
+        device.download(&buffers.boxes, &mut slot.boxes)?;
+        device.download(&buffers.objectness, &mut slot.objectness)?;
+        match &self.ranking {
+            Some(ranking) if way.to_words => {
+                ranking.queue(device, &self.kernels)?;
+                device.download(&ranking.words, &mut slot.words)?;
+                device.download(&ranking.scores, &mut slot.scores)
+            }
+            _ => {
+                device.download(&buffers.text, &mut slot.text)?;
+                device.download(&buffers.image, &mut slot.image)
+            }
+        }
+    }
+
+    /// Waits for the oldest frame under way and copies what came of it.
+    fn settle(&mut self, regions: &mut Regions) -> Result<(), GpuError> {
+        regions.clear();
+        let Some(at) = self.under_way.pop_front() else { return Ok(()) };
+        let slot = &self.slots[at];
+        slot.done.synchronize().map_err(cuda("finish a frame"))?;
+        regions.boxes_in_input.extend_from_slice(slot.boxes.as_chunks::<4>().0);
+        regions.objectness.extend_from_slice(&slot.objectness);
+        if slot.way.is_some_and(|way| way.to_words) {
+            let ranked = regions.ranked.get_or_insert_default();
+            let places = slot.words.iter().zip(&slot.scores[..]).enumerate();
+            ranked.extend(places.filter_map(|(place, (&word, &score))| {
+                let word = usize::try_from(word).ok()?;
+                Some(Ranked { region: place / slot.words_per_region, word, score })
+            }));
+        } else {
+            regions.ranked = None;
+            regions.text_embeddings.extend_from_slice(&slot.text);
+            regions.image_embeddings.extend_from_slice(&slot.image);
+        }
+        Ok(())
+    }
+
+    /// Nothing is under way after it; what was is lost.
+    fn drain(&mut self) -> Result<(), GpuError> {
+        self.under_way.clear();
+        self.device.enter()?;
+        self.device.stream.synchronize().map_err(cuda("wait for the GPU"))
+    }
+
+    fn named(&self, error: GpuError) -> EngineError {
+        EngineError::Gpu { engine: self.name.clone(), reason: error }
+    }
+}
+
+impl<N> Drop for GpuEngine<N> {
+    fn drop(&mut self) {
+        // Kernels read what the fields own, until they have come by.
+        let ended = self.device.enter().and_then(|()| self.device.stream.synchronize().map_err(cuda("end")));
+        if let Err(error) = ended {
+            tracing::debug!(%error, "the GPU did not end cleanly");
+        }
+    }
+}
+
+impl<N: Network> Engine for GpuEngine<N> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn facts(&self) -> &StudentFacts {
+        &self.facts
+    }
+
+    fn infer(&mut self, image: &[u8], regions: &mut Regions) -> Result<(), EngineError> {
+        if image.len() != self.buffers.input.len() {
+            return Err(EngineError::BadInput {
+                model: self.name.clone(),
+                input: StudentFacts::INPUT.to_owned(),
+                reason: format!(
+                    "it takes {} bytes, and {} were given",
+                    self.buffers.input.len(),
+                    image.len()
+                ),
+            });
+        }
+        let done =
+            self.drain().and_then(|()| self.start(image, false, false)).and_then(|()| self.settle(regions));
+        done.map_err(|error| self.named(error))
+    }
+
+    fn whole_frames(&mut self) -> Option<&mut dyn WholeFrames> {
+        Some(self)
+    }
+}
+
+impl<N: Network> WholeFrames for GpuEngine<N> {
+    fn set_words(&mut self, words: &WordTable) -> Result<(), EngineError> {
+        let outputs = Outputs {
+            objectness: &self.buffers.objectness,
+            text: &self.buffers.text,
+            image: &self.buffers.image,
+        };
+        // Made first: should there be no room for it, the old one stays.
+        let made = self.device.enter().and_then(|()| Ranking::new(&self.device, words, outputs));
+        let ranking =
+            made.and_then(|ranking| self.drain().map(|()| ranking)).map_err(|error| self.named(error))?;
+        self.generation += 1;
+        self.ranking = Some(ranking);
+        Ok(())
+    }
+
+    fn start(&mut self, frame: &FrameView<'_>) -> Result<(), EngineError> {
+        let started = Shape::of(frame).and_then(|shape| {
+            if !self.resizing.as_ref().is_some_and(|resizing| resizing.is_for(shape)) {
+                self.device.enter()?;
+                // Frames under way still read the old tables.
+                self.device.stream.synchronize().map_err(cuda("wait for the GPU"))?;
+                let input_size = (self.facts.input_width, self.facts.input_height);
+                self.resizing = Some(Resizing::new(&self.device, shape, &self.buffers.input, input_size)?);
+                self.generation += 1;
+            }
+            GpuEngine::start(self, frame.bytes, true, self.ranking.is_some())
+        });
+        started.map_err(|error| self.named(error))
+    }
+
+    fn finish(&mut self, regions: &mut Regions) -> Result<(), EngineError> {
+        self.settle(regions).map_err(|error| self.named(error))
+    }
+}

@@ -1,0 +1,247 @@
+// What a GPU does around the network: the letterbox before it, the words after it.
+//
+// `scripts/make-kernels` compiles this file to kernels.ptx with NVRTC, without contraction to fused multiply-adds, so
+// that the letterbox's sums are those of its twin on the processor to the last bit (`Resampler` in wordsight-detection).
+// The tests compile it once more as C++ for the processor. Therefore: no headers, no warp intrinsics, and
+// __syncthreads() only where all threads of a block come by.
+
+// What follows has its like in gpu/letterbox.rs and gpu/scoring.rs, field by field.
+
+struct Letterbox {
+    unsigned char const* frame;  // RGB rows; or YUYV rows; or NV12's luma, then its chroma rows
+    unsigned char* input;        // [3, input_height, input_width]
+    int const* column_spans;     // [resized_width, 2]: the first pixel of a column's, and how many
+    float const* column_weights; // [resized_width, column_stride]
+    int const* row_spans;        // [resized_height, 2]
+    float const* row_weights;    // [resized_height, row_stride]
+    int column_stride, row_stride;
+    int format;                  // 0 RGB, 1 YUYV, 2 NV12
+    int width, height;           // of the frame
+    int resized_width, resized_height, pad_x, pad_y, input_width, input_height;
+    int padding;
+    // What makes RGB of YUV: (y - y_offset) * y_scale + red_v * (v - 128), and so on.
+    float y_offset, y_scale, red_v, green_u, green_v, blue_u;
+};
+
+__device__ unsigned char to_byte(float value)
+{
+    value += 0.5f;
+    return value <= 0.0f ? 0 : value >= 255.0f ? 255 : (unsigned char) value;
+}
+
+// A thread a pixel of the input.
+extern "C" __global__ void letterbox(Letterbox p)
+{
+    int x = blockIdx.x * blockDim.x + threadIdx.x;
+    int y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= p.input_width || y >= p.input_height) return;
+    int plane = p.input_width * p.input_height;
+    unsigned char* out = p.input + y * p.input_width + x;
+    int column = x - p.pad_x, row = y - p.pad_y;
+    if (column < 0 || column >= p.resized_width || row < 0 || row >= p.resized_height) {
+        out[0] = out[plane] = out[2 * plane] = (unsigned char) p.padding;
+        return;
+    }
+
+    int first_x = p.column_spans[2 * column], columns = p.column_spans[2 * column + 1];
+    int first_y = p.row_spans[2 * row], rows = p.row_spans[2 * row + 1];
+    float const* column_weights = p.column_weights + column * p.column_stride;
+    float const* row_weights = p.row_weights + row * p.row_stride;
+    float sum[3] = {0.0f, 0.0f, 0.0f};
+    for (int j = 0; j < rows; ++j) {
+        float along[3] = {0.0f, 0.0f, 0.0f};
+        int source_y = first_y + j;
+        for (int i = 0; i < columns; ++i) {
+            int source_x = first_x + i;
+            float weight = column_weights[i];
+            unsigned char const *a, *b, *c;
+            if (p.format == 0) {
+                a = p.frame + 3 * (source_y * p.width + source_x);
+                b = a + 1;
+                c = a + 2;
+            } else if (p.format == 1) {
+                // Rows of a whole number of pairs: Y U Y V.
+                unsigned char const* pair = p.frame + 2 * (source_y * p.width + (source_x & ~1));
+                a = pair + 2 * (source_x & 1);
+                b = pair + 1;
+                c = pair + 3;
+            } else {
+                a = p.frame + source_y * p.width + source_x;
+                b = p.frame + p.width * p.height + (source_y >> 1) * p.width + (source_x & ~1);
+                c = b + 1;
+            }
+            along[0] += weight * (float) *a;
+            along[1] += weight * (float) *b;
+            along[2] += weight * (float) *c;
+        }
+        for (int channel = 0; channel < 3; ++channel) sum[channel] += row_weights[j] * along[channel];
+    }
+    if (p.format != 0) {
+        float luma = (sum[0] - p.y_offset) * p.y_scale, u = sum[1] - 128.0f, v = sum[2] - 128.0f;
+        sum[0] = luma + p.red_v * v;
+        sum[1] = luma + (p.green_u * u + p.green_v * v);
+        sum[2] = luma + p.blue_u * u;
+    }
+    for (int channel = 0; channel < 3; ++channel) out[channel * plane] = to_byte(sum[channel]);
+}
+
+struct Similarities {
+    float const* text;   // [regions, size]
+    float const* image;  // [regions, size]
+    float const* words;  // [columns, size]: the background, then the words
+    float* logits;       // [2, regions, columns]: the text head's, then the image head's
+    int regions, columns, size;
+    float scale;         // 1 / temperature
+};
+
+// Blocks of 256 threads make tiles of 32 regions by 64 columns, of one head each; a thread makes 2 by 4 of a tile.
+enum { TILE_REGIONS = 32, TILE_COLUMNS = 64, TILE_DEPTH = 16 };
+
+extern "C" __global__ void similarities(Similarities p)
+{
+    __shared__ float left[TILE_DEPTH][TILE_REGIONS + 1];
+    __shared__ float right[TILE_DEPTH][TILE_COLUMNS + 1];
+    int thread = threadIdx.x;
+    int first_region = blockIdx.y * TILE_REGIONS, first_column = blockIdx.x * TILE_COLUMNS;
+    float const* embeddings = blockIdx.z == 0 ? p.text : p.image;
+    int at_region = 2 * (thread / 16), at_column = thread % 16;
+    float sums[2][4] = {};
+    for (int depth = 0; depth < p.size; depth += TILE_DEPTH) {
+        // 16 threads in a row read 16 neighbours of one embedding.
+        int along = depth + thread % 16;
+        for (int region = thread / 16; region < TILE_REGIONS; region += 16) {
+            bool inside = first_region + region < p.regions && along < p.size;
+            left[thread % 16][region] = inside ? embeddings[(first_region + region) * p.size + along] : 0.0f;
+        }
+        for (int column = thread / 16; column < TILE_COLUMNS; column += 16) {
+            bool inside = first_column + column < p.columns && along < p.size;
+            right[thread % 16][column] =
+                inside ? p.words[(long long) (first_column + column) * p.size + along] : 0.0f;
+        }
+        __syncthreads();
+        for (int k = 0; k < TILE_DEPTH; ++k)
+            for (int i = 0; i < 2; ++i)
+                for (int j = 0; j < 4; ++j) sums[i][j] += left[k][at_region + i] * right[k][at_column + 16 * j];
+        __syncthreads();
+    }
+    for (int i = 0; i < 2; ++i)
+        for (int j = 0; j < 4; ++j) {
+            int region = first_region + at_region + i, column = first_column + at_column + 16 * j;
+            if (region < p.regions && column < p.columns)
+                p.logits[((long long) blockIdx.z * p.regions + region) * p.columns + column] = p.scale * sums[i][j];
+        }
+}
+
+struct Ranking {
+    float const* logits;        // [2, regions, columns]
+    float const* objectness;    // [regions]
+    float const* text_weights;  // [columns - 1]
+    float const* thresholds;    // [columns - 1]
+    int* words;                 // [regions, words_per_region]; -1 where no word reaches its threshold
+    float* scores;              // [regions, words_per_region]
+    int regions, columns, words_per_region;
+    float objectness_weight;
+    float lowest_threshold;
+};
+
+enum { RANKING_THREADS = 256 };
+constexpr float HUGE_NUMBER = 3.402823466e+38f;  // the largest float
+
+__device__ float largest_of(float* shared, float mine)
+{
+    shared[threadIdx.x] = mine;
+    __syncthreads();
+    for (int step = RANKING_THREADS / 2; step > 0; step /= 2) {
+        if ((int) threadIdx.x < step) shared[threadIdx.x] = fmaxf(shared[threadIdx.x], shared[threadIdx.x + step]);
+        __syncthreads();
+    }
+    float found = shared[0];
+    __syncthreads();
+    return found;
+}
+
+__device__ float sum_of(float* shared, float mine)
+{
+    shared[threadIdx.x] = mine;
+    __syncthreads();
+    for (int step = RANKING_THREADS / 2; step > 0; step /= 2) {
+        if ((int) threadIdx.x < step) shared[threadIdx.x] += shared[threadIdx.x + step];
+        __syncthreads();
+    }
+    float found = shared[0];
+    __syncthreads();
+    return found;
+}
+
+// What log-softmax takes from each logit of a row.
+__device__ float log_of_sum(float const* row, int count, float* shared)
+{
+    float largest = -HUGE_NUMBER, sum = 0.0f;
+    for (int at = threadIdx.x; at < count; at += RANKING_THREADS) largest = fmaxf(largest, row[at]);
+    largest = largest_of(shared, largest);
+    for (int at = threadIdx.x; at < count; at += RANKING_THREADS) sum += expf(row[at] - largest);
+    return largest + logf(sum_of(shared, sum));
+}
+
+// A block a region: log-softmax of both heads' rows, their weighted mean, the best words. Scores are those of `Scorer`.
+extern "C" __global__ void rank(Ranking p)
+{
+    __shared__ float values[RANKING_THREADS];
+    __shared__ int places[RANKING_THREADS];
+    int region = blockIdx.x, words = p.columns - 1;
+    int* out_words = p.words + region * p.words_per_region;
+    float* out_scores = p.scores + region * p.words_per_region;
+    float objectness = powf(p.objectness[region], p.objectness_weight);
+    // A score is at most this. The whole block goes, or none of it; a NaN stays and reaches no threshold.
+    if (objectness < p.lowest_threshold) {
+        for (int at = threadIdx.x; at < p.words_per_region; at += RANKING_THREADS) out_words[at] = -1;
+        return;
+    }
+    float const* text = p.logits + (long long) region * p.columns;
+    float const* image = p.logits + (long long) (p.regions + region) * p.columns + 1;
+    float text_shift = log_of_sum(text, p.columns, values);
+    float image_shift = log_of_sum(image, words, values);
+    text += 1;  // past the background
+
+    // The best, then the best of what comes after it, and so on; equal ones in the order of their places.
+    float last = HUGE_NUMBER;
+    int last_place = -1;
+    for (int at = 0; at < p.words_per_region; ++at) {
+        float best = -HUGE_NUMBER;
+        int best_place = words;
+        for (int word = threadIdx.x; word < words; word += RANKING_THREADS) {
+            float weight = p.text_weights[word];
+            float log_p = weight * (text[word] - text_shift) + (1.0f - weight) * (image[word] - image_shift);
+            float value = (1.0f - p.objectness_weight) * log_p;
+            bool after = value < last || (value == last && word > last_place);
+            if (after && (value > best || (value == best && word < best_place))) {
+                best = value;
+                best_place = word;
+            }
+        }
+        values[threadIdx.x] = best;
+        places[threadIdx.x] = best_place;
+        __syncthreads();
+        for (int step = RANKING_THREADS / 2; step > 0; step /= 2) {
+            if ((int) threadIdx.x < step) {
+                float other = values[threadIdx.x + step];
+                int other_place = places[threadIdx.x + step];
+                if (other > values[threadIdx.x] ||
+                    (other == values[threadIdx.x] && other_place < places[threadIdx.x])) {
+                    values[threadIdx.x] = other;
+                    places[threadIdx.x] = other_place;
+                }
+            }
+            __syncthreads();
+        }
+        last = values[0];
+        last_place = places[0];
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            float score = expf(last) * objectness;
+            bool told = last_place < words && score >= p.thresholds[last_place];
+            out_words[at] = told ? last_place : -1;
+            out_scores[at] = score;
+        }
+    }
+}

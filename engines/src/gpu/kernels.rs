@@ -1,0 +1,67 @@
+//! The kernels, loaded.
+
+use std::sync::Arc;
+
+use cudarc::driver::{CudaFunction, CudaModule, DeviceRepr, LaunchConfig, PushKernelArg};
+use cudarc::nvrtc::Ptx;
+
+use super::device::{Device, GpuError, cuda};
+
+const PTX: &str = include_str!("kernels.ptx");
+
+/// The kernels of `kernels.cu`.
+pub(super) struct Kernels {
+    letterbox: CudaFunction,
+    similarities: CudaFunction,
+    rank: CudaFunction,
+}
+
+/// One of them.
+#[derive(Clone, Copy)]
+pub(super) enum Kernel {
+    Letterbox,
+    Similarities,
+    Rank,
+}
+
+impl Kernels {
+    pub fn load(device: &Device) -> Result<Self, GpuError> {
+        const DOING: &str = "load wordsight's kernels";
+        let module: Arc<CudaModule> = device.context.load_module(Ptx::from_src(PTX)).map_err(cuda(DOING))?;
+        let function = |name| module.load_function(name).map_err(cuda(DOING));
+        Ok(Self {
+            letterbox: function("letterbox")?,
+            similarities: function("similarities")?,
+            rank: function("rank")?,
+        })
+    }
+
+    /// Queues a kernel.
+    ///
+    /// # Safety
+    /// `parameters` is what the kernel takes, every address in it belongs to memory of the GPU that is as
+    /// long as the sizes beside it say and lives until the stream has come by, and `config` has the threads
+    /// that the kernel was written for.
+    pub unsafe fn launch<P: DeviceRepr>(
+        &self,
+        device: &Device,
+        kernel: Kernel,
+        config: LaunchConfig,
+        parameters: &P,
+    ) -> Result<(), GpuError> {
+        let function = match kernel {
+            Kernel::Letterbox => &self.letterbox,
+            Kernel::Similarities => &self.similarities,
+            Kernel::Rank => &self.rank,
+        };
+        // SAFETY: the caller's promise.
+        unsafe { device.stream.launch_builder(function).arg(parameters).launch(config) }
+            .map(|_| ())
+            .map_err(cuda("start a kernel"))
+    }
+}
+
+/// Blocks of `each` that cover `all`.
+pub(super) fn blocks(all: usize, each: usize) -> u32 {
+    u32::try_from(all.div_ceil(each)).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,22 @@
+//! What a GPU does around a network: the letterbox before it, the words after it, and all of it in one stream.
+//!
+//! In flows a frame as the camera gave it, out flow boxes and the best words of each region; between them nothing
+//! comes back to the processor. [`GpuEngine`] has the buffers, the stream and the kernels (`kernels.cu`); what runs the
+//! student between the kernels is a [`Network`]: a TensorRT plan, or in tests a stand-in.
+//!
+//! Two frames may be under way: while the GPU computes one, the next is copied to pinned memory and queued behind it.
+//! After a first run that warms up, the way of a frame is captured as a CUDA graph, one launch a frame, where the
+//! network allows it.
+//!
+//! The surprising thing: kernels travel as PTX (`kernels.ptx`, made by NVRTC and kept in the repository; a test holds
+//! it against `kernels.cu`), for compute capability 7.5, the oldest that TensorRT 10 supports. The driver compiles it
+//! for the GPU that is there and caches it, so that neither building nor running takes a CUDA toolkit.
+
+mod device;
+mod engine;
+mod kernels;
+mod ranking;
+mod resizing;
+
+pub use device::{GpuError, Memory};
+pub use engine::{GpuEngine, Network};

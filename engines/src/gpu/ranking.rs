@@ -1,0 +1,133 @@
+//! The words on the GPU: similarities of all regions to all words, and the best of each region.
+
+use cudarc::driver::{CudaSlice, DeviceRepr, LaunchConfig};
+use wordsight_detection::WordTable;
+
+use super::device::{Device, GpuError};
+use super::kernels::{Kernel, Kernels, blocks};
+
+/// A tile of `similarities`, as `kernels.cu` has it: regions and columns.
+const TILE: (usize, usize) = (32, 64);
+/// Threads of a block of either kernel.
+const THREADS: u32 = 256;
+
+/// `kernels.cu`'s `Similarities`, field by field.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct SimilarityParameters {
+    text: u64,
+    image: u64,
+    words: u64,
+    logits: u64,
+    regions: i32,
+    columns: i32,
+    size: i32,
+    scale: f32,
+}
+
+// SAFETY: plain numbers in C's layout.
+unsafe impl DeviceRepr for SimilarityParameters {}
+
+/// `kernels.cu`'s `Ranking`, field by field.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct RankParameters {
+    logits: u64,
+    objectness: u64,
+    text_weights: u64,
+    thresholds: u64,
+    words: u64,
+    scores: u64,
+    regions: i32,
+    columns: i32,
+    words_per_region: i32,
+    objectness_weight: f32,
+    lowest_threshold: f32,
+}
+
+// SAFETY: as above.
+unsafe impl DeviceRepr for RankParameters {}
+
+/// The network's outputs that words are ranked by, on the GPU.
+#[derive(Clone, Copy)]
+pub(super) struct Outputs<'a> {
+    pub objectness: &'a CudaSlice<f32>,
+    pub text: &'a CudaSlice<f32>,
+    pub image: &'a CudaSlice<f32>,
+}
+
+/// One vocabulary on the GPU.
+pub(super) struct Ranking {
+    /// `[regions, words_per_region]`; -1 where there is none.
+    pub words: CudaSlice<i32>,
+    /// `[regions, words_per_region]`.
+    pub scores: CudaSlice<f32>,
+    pub words_per_region: usize,
+    similarities: SimilarityParameters,
+    rank: RankParameters,
+    _tables: [CudaSlice<f32>; 4],
+}
+
+impl Ranking {
+    pub fn new(device: &Device, table: &WordTable, outputs: Outputs<'_>) -> Result<Self, GpuError> {
+        let (regions, size) = (outputs.objectness.len(), table.embedding_size);
+        let columns = 1 + table.thresholds.len();
+        assert_eq!(
+            table.background_and_words.len(),
+            columns * size,
+            "an embedding a word and the background's"
+        );
+        assert_eq!(
+            (outputs.text.len(), outputs.image.len()),
+            (regions * size, regions * size),
+            "regions' embeddings"
+        );
+        let places = regions * table.words_per_region;
+        let (words, scores) = (device.zeros(places)?, device.zeros(places)?);
+        let logits: CudaSlice<f32> = device.zeros(2 * regions * columns)?;
+        let vocabulary = device.copy_of(&table.background_and_words)?;
+        let text_weights = device.copy_of(&table.text_weights)?;
+        let thresholds = device.copy_of(&table.thresholds)?;
+        // A vocabulary in memory has fewer words than that, and a student fewer regions.
+        let number = |size: usize| size as i32;
+        let similarities = SimilarityParameters {
+            text: device.address(outputs.text),
+            image: device.address(outputs.image),
+            words: device.address(&vocabulary),
+            logits: device.address(&logits),
+            regions: number(regions),
+            columns: number(columns),
+            size: number(size),
+            scale: table.inverse_temperature,
+        };
+        let rank = RankParameters {
+            logits: similarities.logits,
+            objectness: device.address(outputs.objectness),
+            text_weights: device.address(&text_weights),
+            thresholds: device.address(&thresholds),
+            words: device.address(&words),
+            scores: device.address(&scores),
+            regions: number(regions),
+            columns: number(columns),
+            words_per_region: number(table.words_per_region),
+            objectness_weight: table.objectness_weight,
+            lowest_threshold: table.thresholds.iter().copied().fold(f32::INFINITY, f32::min),
+        };
+        let words_per_region = table.words_per_region;
+        let tables = [logits, vocabulary, text_weights, thresholds];
+        Ok(Self { words, scores, words_per_region, similarities, rank, _tables: tables })
+    }
+
+    /// Queues the ranking of what the network's outputs hold then.
+    pub fn queue(&self, device: &Device, kernels: &Kernels) -> Result<(), GpuError> {
+        let (regions, columns) = (self.rank.regions as usize, self.rank.columns as usize);
+        let config = |grid_dim| LaunchConfig { grid_dim, block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 };
+        let tiles = (blocks(columns, TILE.1), blocks(regions, TILE.0), 2);
+        // SAFETY: the tables are this struct's own and made for these sizes; the outputs are the engine's, live as long
+        // as this, and were measured in `new`.
+        unsafe {
+            kernels.launch(device, Kernel::Similarities, config(tiles), &self.similarities)?;
+            kernels.launch(device, Kernel::Rank, config((blocks(regions, 1), 1, 1)), &self.rank)
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The letterbox on the GPU, for frames of one size and format.
+
+use cudarc::driver::{CudaSlice, DeviceRepr, LaunchConfig};
+use wordsight_detection::{FrameView, Letterbox, PADDING, PixelFormat, Taps, YuvEncoding};
+
+use super::device::{Device, GpuError};
+use super::kernels::{Kernel, Kernels, blocks};
+
+/// Threads of a block, along x and y.
+const BLOCK: (usize, usize) = (32, 8);
+
+/// `kernels.cu`'s `Letterbox`, field by field.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct Parameters {
+    frame: u64,
+    input: u64,
+    column_spans: u64,
+    column_weights: u64,
+    row_spans: u64,
+    row_weights: u64,
+    column_stride: i32,
+    row_stride: i32,
+    format: i32,
+    width: i32,
+    height: i32,
+    resized_width: i32,
+    resized_height: i32,
+    pad_x: i32,
+    pad_y: i32,
+    input_width: i32,
+    input_height: i32,
+    padding: i32,
+    y_offset: f32,
+    y_scale: f32,
+    red_v: f32,
+    green_u: f32,
+    green_v: f32,
+    blue_u: f32,
+}
+
+// SAFETY: plain numbers in C's layout.
+unsafe impl DeviceRepr for Parameters {}
+
+/// What frames have in common while none of the resizing's tables change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub width: usize,
+    pub height: usize,
+    pub format: PixelFormat,
+    pub encoding: YuvEncoding,
+}
+
+impl Shape {
+    /// The shape of a frame whose bytes are as many as it says, few enough for the kernel to count.
+    pub fn of(frame: &FrameView<'_>) -> Result<Self, GpuError> {
+        let FrameView { bytes, width, height, format, encoding } = *frame;
+        if !frame.is_whole() || i32::try_from(bytes.len()).is_err() {
+            let format = format!("{format:?}");
+            return Err(GpuError::BadFrame { width, height, bytes: bytes.len(), format });
+        }
+        Ok(Self { width, height, format, encoding })
+    }
+}
+
+/// The letterbox for frames of one shape.
+pub(super) struct Resizing {
+    shape: Shape,
+    /// The frame on the GPU.
+    pub frame: CudaSlice<u8>,
+    parameters: Parameters,
+    input_size: (usize, usize),
+    _tables: (CudaSlice<i32>, CudaSlice<f32>, CudaSlice<i32>, CudaSlice<f32>),
+}
+
+impl Resizing {
+    /// For frames of a shape that are to come into `input`, three planes of `input_size` (width, height).
+    pub fn new(
+        device: &Device,
+        shape: Shape,
+        input: &CudaSlice<u8>,
+        input_size: (usize, usize),
+    ) -> Result<Self, GpuError> {
+        assert_eq!(input.len(), 3 * input_size.0 * input_size.1, "the planes of a student's input");
+        let letterbox = Letterbox::new((shape.width, shape.height), input_size);
+        let (resized, pad) = (letterbox.resized_size(), letterbox.pad());
+        let (columns, rows) = (Taps::new(shape.width, resized.0), Taps::new(shape.height, resized.1));
+        let tables = (
+            device.copy_of(columns.spans.as_flattened())?,
+            device.copy_of(&columns.weights)?,
+            device.copy_of(rows.spans.as_flattened())?,
+            device.copy_of(&rows.weights)?,
+        );
+        let frame = device.zeros(shape.format.frame_len(shape.width, shape.height).unwrap_or(0))?;
+        let factors = shape.encoding.factors();
+        // Every side is shorter than the frame is long, which `Shape::of` has held against i32.
+        let number = |size: usize| size as i32;
+        let parameters = Parameters {
+            frame: device.address(&frame),
+            input: device.address(input),
+            column_spans: device.address(&tables.0),
+            column_weights: device.address(&tables.1),
+            row_spans: device.address(&tables.2),
+            row_weights: device.address(&tables.3),
+            column_stride: number(columns.stride),
+            row_stride: number(rows.stride),
+            format: match shape.format {
+                PixelFormat::Rgb => 0,
+                PixelFormat::Yuyv => 1,
+                PixelFormat::Nv12 => 2,
+            },
+            width: number(shape.width),
+            height: number(shape.height),
+            resized_width: number(resized.0),
+            resized_height: number(resized.1),
+            pad_x: number(pad.0),
+            pad_y: number(pad.1),
+            input_width: number(input_size.0),
+            input_height: number(input_size.1),
+            padding: i32::from(PADDING),
+            y_offset: factors.y_offset,
+            y_scale: factors.y_scale,
+            red_v: factors.red_v,
+            green_u: factors.green_u,
+            green_v: factors.green_v,
+            blue_u: factors.blue_u,
+        };
+        Ok(Self { shape, frame, parameters, input_size, _tables: tables })
+    }
+
+    pub fn is_for(&self, shape: Shape) -> bool {
+        self.shape == shape
+    }
+
+    /// Queues the letterbox of what `frame` holds then.
+    pub fn queue(&self, device: &Device, kernels: &Kernels) -> Result<(), GpuError> {
+        let config = LaunchConfig {
+            grid_dim: (blocks(self.input_size.0, BLOCK.0), blocks(self.input_size.1, BLOCK.1), 1),
+            block_dim: (BLOCK.0 as u32, BLOCK.1 as u32, 1),
+            shared_mem_bytes: 0,
+        };
+        // SAFETY: the tables and the frame are this struct's own and made for these sizes; `input` is the engine's,
+        // lives as long as this and was measured in `new`. Taps stay within the frame, as their test has it.
+        unsafe { kernels.launch(device, Kernel::Letterbox, config, &self.parameters) }
+    }
+}

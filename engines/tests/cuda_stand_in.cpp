@@ -1,0 +1,408 @@
+// A libcuda.so.1 for machines without a GPU: what wordsight calls of CUDA's driver, on the processor.
+//
+// Kernels are those of kernels.cu, compiled as C++; the PTX is not looked at. What is queued in a stream runs when
+// somebody waits for it and not before, so that whoever forgets to wait reads old values, and whoever reuses or frees
+// memory too early is found out. Memory has guards on both sides, which are checked when it is freed.
+// Switching by longjmp between stacks is what it is for here, and what fortified builds forbid.
+#undef _FORTIFY_SOURCE
+#include <setjmp.h>
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace {
+
+[[noreturn]] void die(char const* what)
+{
+    std::fprintf(stderr, "cuda_stand_in: %s\n", what);
+    std::abort();
+}
+
+// A kernel's threads are fibers that take turns at __syncthreads().
+struct Place {
+    unsigned x, y, z;
+};
+Place gridDim, blockDim, blockIdx, threadIdx;
+
+// A fiber is entered as a ucontext and then switched by _longjmp, which takes no system call.
+struct Fiber {
+    ucontext_t context;
+    std::vector<char> stack;
+    Place place;
+    jmp_buf at_barrier;
+    bool entered, done;
+};
+std::vector<Fiber> fibers;
+size_t running;
+jmp_buf scheduler;
+std::function<void()> const* body;
+
+void enter_fiber()
+{
+    (*body)();
+    fibers[running].done = true;
+    _longjmp(scheduler, 1);
+}
+
+void __syncthreads()
+{
+    if (_setjmp(fibers[running].at_barrier) == 0) _longjmp(scheduler, 1);
+}
+
+void resume(Fiber& fiber)
+{
+    if (_setjmp(scheduler) != 0) return;
+    if (fiber.entered) _longjmp(fiber.at_barrier, 1);
+    fiber.entered = true;
+    setcontext(&fiber.context);
+}
+
+void run_block(std::function<void()> const& function, bool has_barriers)
+{
+    size_t count = size_t(blockDim.x) * blockDim.y * blockDim.z;
+    auto place = [](size_t at) {
+        return Place{unsigned(at % blockDim.x), unsigned(at / blockDim.x % blockDim.y), unsigned(at / blockDim.x / blockDim.y)};
+    };
+    if (!has_barriers) {
+        for (size_t at = 0; at < count; ++at) {
+            threadIdx = place(at);
+            function();
+        }
+        return;
+    }
+    body = &function;
+    if (fibers.size() < count) fibers.resize(count);
+    for (size_t at = 0; at < count; ++at) {
+        Fiber& fiber = fibers[at];
+        fiber.stack.resize(1 << 16);
+        getcontext(&fiber.context);
+        fiber.context.uc_stack.ss_sp = fiber.stack.data();
+        fiber.context.uc_stack.ss_size = fiber.stack.size();
+        fiber.context.uc_link = nullptr;
+        fiber.place = place(at);
+        fiber.entered = fiber.done = false;
+        makecontext(&fiber.context, enter_fiber, 0);
+    }
+    // Each goes on to its next barrier before any goes past it.
+    for (size_t left = count; left > 0;) {
+        size_t ended = 0;
+        for (size_t at = 0; at < count; ++at) {
+            if (fibers[at].done) continue;
+            running = at;
+            threadIdx = fibers[at].place;
+            resume(fibers[at]);
+            ended += fibers[at].done;
+        }
+        if (ended != 0 && ended != left) die("some threads of a block end while others wait at a barrier");
+        left -= ended;
+    }
+}
+
+#define __device__ static
+#define __global__
+#define __shared__ static
+#include "../src/gpu/kernels.cu"
+
+struct Kernel {
+    bool has_barriers;
+    std::function<std::function<void()>(void** parameters)> bind;
+};
+
+template <class P> Kernel kernel(void (*function)(P), bool has_barriers)
+{
+    return {has_barriers, [function](void** parameters) {
+                P copy = *static_cast<P*>(parameters[0]);
+                return std::function<void()>([function, copy] { function(copy); });
+            }};
+}
+
+std::map<std::string, Kernel> const& kernels()
+{
+    static std::map<std::string, Kernel> const all{
+        {"letterbox", kernel(letterbox, false)},
+        {"similarities", kernel(similarities, true)},
+        {"rank", kernel(rank, true)},
+    };
+    return all;
+}
+
+using Work = std::function<void()>;
+
+struct Graph {
+    std::vector<Work> work;
+};
+
+struct Event {
+    bool reached = true;
+};
+
+struct Stream {
+    std::deque<Work> work;
+    std::unique_ptr<Graph> capture;
+
+    void put(Work one)
+    {
+        if (capture) capture->work.push_back(std::move(one));
+        else work.push_back(std::move(one));
+    }
+    void run_until(bool const* reached)
+    {
+        while (!work.empty() && !(reached && *reached)) {
+            Work one = std::move(work.front());
+            work.pop_front();
+            one();
+        }
+    }
+};
+
+std::recursive_mutex guard;
+Stream default_stream;
+std::vector<Stream*> streams{&default_stream};
+
+Stream* stream_of(void* handle) { return handle ? static_cast<Stream*>(handle) : &default_stream; }
+
+std::map<void*, size_t> blocks;
+constexpr size_t kGuard = 64;
+
+void run_all()
+{
+    for (Stream* stream : streams) stream->run_until(nullptr);
+}
+
+void* reserve(size_t size)
+{
+    char* start = static_cast<char*>(std::malloc(size + 2 * kGuard));
+    std::memset(start, 0xA5, size + 2 * kGuard);
+    blocks[start + kGuard] = size;
+    return start + kGuard;
+}
+
+int release(void* pointer)
+{
+    auto found = blocks.find(pointer);
+    if (found == blocks.end()) die("memory is freed that was not reserved, or twice");
+    char* start = static_cast<char*>(pointer) - kGuard;
+    for (size_t at = 0; at < kGuard; ++at)
+        if (start[at] != char(0xA5) || start[kGuard + found->second + at] != char(0xA5))
+            die("memory was written outside of its bounds");
+    // Whoever still reads it gets nothing of use.
+    std::memset(start, 0xDD, found->second + 2 * kGuard);
+    blocks.erase(found);
+    std::free(start);
+    return 0;
+}
+
+// Whether a range lies within one block.
+void check(void const* pointer, size_t size)
+{
+    auto found = blocks.upper_bound(const_cast<void*>(pointer));
+    if (found != blocks.begin()) {
+        --found;
+        char const* start = static_cast<char const*>(found->first);
+        char const* at = static_cast<char const*>(pointer);
+        if (at >= start && at + size <= start + found->second) return;
+    }
+    die("a copy reaches outside of the GPU's memory");
+}
+
+int context;
+thread_local void* current;
+
+#define LOCKED std::lock_guard<std::recursive_mutex> locked(guard)
+
+}  // namespace
+
+extern "C" {
+
+int cuInit(unsigned) { return 0; }
+int cuDriverGetVersion(int* version) { return *version = 12060, 0; }
+int cuDeviceGetCount(int* count) { return *count = 1, 0; }
+int cuDeviceGet(int* device, int) { return *device = 0, 0; }
+int cuDeviceGetAttribute(int* value, int which, int)
+{
+    // Compute capability 8.7; no memory pools.
+    *value = which == 75 ? 8 : which == 76 ? 7 : 0;
+    return 0;
+}
+int cuDevicePrimaryCtxRetain(void** out, int) { return *out = &context, 0; }
+int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
+int cuCtxGetCurrent(void** out) { return *out = current, 0; }
+int cuCtxSetCurrent(void* to) { return current = to, 0; }
+int cuGetErrorName(int, char const** out) { return *out = "CUDA_ERROR_STAND_IN", 0; }
+int cuGetErrorString(int, char const** out) { return *out = "an error of the stand-in", 0; }
+
+int cuStreamCreate(void** out, unsigned)
+{
+    LOCKED;
+    auto* stream = new Stream;
+    streams.push_back(stream);
+    return *out = stream, 0;
+}
+int cuStreamDestroy_v2(void* handle)
+{
+    LOCKED;
+    auto* stream = stream_of(handle);
+    stream->run_until(nullptr);
+    for (auto& known : streams)
+        if (known == stream) std::swap(known, streams.back());
+    streams.pop_back();
+    delete stream;
+    return 0;
+}
+int cuStreamSynchronize(void* handle)
+{
+    LOCKED;
+    auto* stream = stream_of(handle);
+    if (stream->capture) return 900;
+    stream->run_until(nullptr);
+    return 0;
+}
+int cuCtxSynchronize() { LOCKED; return run_all(), 0; }
+int cuStreamBeginCapture_v2(void* handle, int)
+{
+    LOCKED;
+    stream_of(handle)->capture.reset(new Graph);
+    return 0;
+}
+int cuStreamEndCapture(void* handle, void** out)
+{
+    LOCKED;
+    return *out = stream_of(handle)->capture.release(), 0;
+}
+int cuStreamIsCapturing(void* handle, int* status)
+{
+    LOCKED;
+    return *status = stream_of(handle)->capture ? 1 : 0, 0;
+}
+int cuGraphInstantiateWithFlags(void** out, void* graph, unsigned long long)
+{
+    return *out = new Graph(*static_cast<Graph*>(graph)), 0;
+}
+int cuGraphLaunch(void* graph, void* stream)
+{
+    LOCKED;
+    for (auto const& work : static_cast<Graph*>(graph)->work) stream_of(stream)->put(work);
+    return 0;
+}
+int cuGraphDestroy(void* graph) { return delete static_cast<Graph*>(graph), 0; }
+int cuGraphExecDestroy(void* graph) { LOCKED; return delete static_cast<Graph*>(graph), 0; }
+
+int cuEventCreate(void** out, unsigned) { return *out = new Event, 0; }
+int cuEventDestroy_v2(void* event) { LOCKED; return run_all(), delete static_cast<Event*>(event), 0; }
+int cuEventRecord(void* handle, void* stream)
+{
+    LOCKED;
+    auto* event = static_cast<Event*>(handle);
+    event->reached = false;
+    stream_of(stream)->put([event] { event->reached = true; });
+    return 0;
+}
+int cuEventSynchronize(void* handle)
+{
+    LOCKED;
+    auto* event = static_cast<Event*>(handle);
+    for (Stream* stream : streams) stream->run_until(&event->reached);
+    return event->reached ? 0 : 600;
+}
+// Only an event that was reached already is waited for here.
+int cuStreamWaitEvent(void*, void* handle, unsigned)
+{
+    LOCKED;
+    return cuEventSynchronize(handle);
+}
+int cuEventQuery(void* handle) { LOCKED; return static_cast<Event*>(handle)->reached ? 0 : 600; }
+
+int cuMemAlloc_v2(uint64_t* out, size_t size)
+{
+    LOCKED;
+    return *out = reinterpret_cast<uint64_t>(reserve(size)), 0;
+}
+int cuMemFree_v2(uint64_t pointer)
+{
+    LOCKED;
+    // CUDA waits here too.
+    run_all();
+    return release(reinterpret_cast<void*>(pointer));
+}
+int cuMemHostAlloc(void** out, size_t size, unsigned) { LOCKED; return *out = reserve(size), 0; }
+int cuMemFreeHost(void* pointer) { LOCKED; return run_all(), release(pointer); }
+int cuMemsetD8Async(uint64_t pointer, unsigned char value, size_t size, void* stream)
+{
+    LOCKED;
+    stream_of(stream)->put([=] {
+        check(reinterpret_cast<void*>(pointer), size);
+        std::memset(reinterpret_cast<void*>(pointer), value, size);
+    });
+    return 0;
+}
+int cuMemcpyHtoDAsync_v2(uint64_t to, void const* from, size_t size, void* stream)
+{
+    LOCKED;
+    stream_of(stream)->put([=] {
+        check(reinterpret_cast<void*>(to), size);
+        std::memcpy(reinterpret_cast<void*>(to), from, size);
+    });
+    return 0;
+}
+int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t size, void* stream)
+{
+    LOCKED;
+    stream_of(stream)->put([=] {
+        check(reinterpret_cast<void*>(from), size);
+        std::memcpy(to, reinterpret_cast<void*>(from), size);
+    });
+    return 0;
+}
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t size, void* stream)
+{
+    LOCKED;
+    stream_of(stream)->put([=] {
+        check(reinterpret_cast<void*>(to), size);
+        check(reinterpret_cast<void*>(from), size);
+        std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), size);
+    });
+    return 0;
+}
+
+int cuModuleLoadData(void** out, void const*) { return *out = &context, 0; }
+int cuModuleUnload(void*) { return 0; }
+int cuModuleGetFunction(void** out, void*, char const* name)
+{
+    auto found = kernels().find(name);
+    if (found == kernels().end()) return 500;
+    return *out = const_cast<Kernel*>(&found->second), 0;
+}
+int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+    unsigned block_y, unsigned block_z, unsigned, void* stream, void** parameters, void**)
+{
+    LOCKED;
+    auto const& kernel = *static_cast<Kernel*>(function);
+    if (!grid_x || !grid_y || !grid_z || block_x * block_y * block_z > 1024) return 1;
+    auto bound = kernel.bind(parameters);
+    stream_of(stream)->put([=, has_barriers = kernel.has_barriers] {
+        gridDim = {grid_x, grid_y, grid_z};
+        blockDim = {block_x, block_y, block_z};
+        for (unsigned z = 0; z < grid_z; ++z)
+            for (unsigned y = 0; y < grid_y; ++y)
+                for (unsigned x = 0; x < grid_x; ++x) {
+                    blockIdx = {x, y, z};
+                    run_block(bound, has_barriers);
+                }
+    });
+    return 0;
+}
+
+}  // extern "C"

@@ -1,0 +1,424 @@
+//! The way of a frame over a GPU, on the GPU that is there, or else on a stand-in for CUDA's driver
+//! (`cuda_stand_in.cpp`) that runs the same kernels on the processor.
+//!
+//! The driver is found by the loader's path, which is read when a program starts: so without a GPU each test runs
+//! itself again as a process of its own, with the stand-in on that path.
+#![cfg(feature = "tensorrt")]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::ffi::c_void;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, result};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use wordsight_detection::{
+    Detection, DetectionSettings, FrameView, PixelFormat, Resampler, Scorer, TextWeights, Vocabulary, Word,
+    YuvEncoding,
+};
+use wordsight_engines::gpu::{GpuEngine, GpuError, Memory, Network};
+use wordsight_engines::{Engine, EngineError, Regions, StudentFacts, WholeFrames, nvidia};
+
+/// Where the process of a test finds the stand-in.
+const STAND_IN: &str = "WORDSIGHT_TEST_CUDA_STAND_IN";
+
+/// The folder of the compiled stand-in.
+fn stand_in() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda_stand_in.cpp");
+        let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
+        let compiled = Command::new(compiler)
+            .args([
+                "-std=c++17",
+                "-O2",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-ffp-contract=off",
+                "-fPIC",
+                "-shared",
+                "-o",
+            ])
+            .arg(folder.path().join("libcuda.so.1"))
+            .arg(source)
+            .status();
+        assert!(compiled.expect("a C++ compiler (`make setup`)").success());
+        folder
+    });
+    folder.path()
+}
+
+/// Runs the body of the test of that name where there is a GPU to run it on.
+fn on_a_gpu(name: &str, body: impl FnOnce()) {
+    if std::env::var_os(STAND_IN).is_some() || nvidia::gpus().is_ok_and(|gpus| !gpus.is_empty()) {
+        return body();
+    }
+    // Not by eprintln!, which the test runner keeps to itself when a test passes.
+    let _ = writeln!(std::io::stderr(), "{name}: there is no GPU, a stand-in takes its place");
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env("LD_LIBRARY_PATH", stand_in())
+        .env(STAND_IN, "1")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&child.stdout) + String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success() && told.contains("1 passed"), "{told}");
+}
+
+const REGIONS: usize = 100;
+const SIZE: usize = 48;
+const INPUT: (usize, usize) = (64, 48);
+
+fn facts() -> StudentFacts {
+    StudentFacts {
+        teacher: "t".to_owned(),
+        input_width: INPUT.0,
+        input_height: INPUT.1,
+        proposals: REGIONS,
+        embedding_size: SIZE,
+        temperature: 0.02,
+        background: unit(&mut StdRng::seed_from_u64(9)),
+        ensemble_lambda: 0.3,
+        trained_text_weight: 0.7,
+        objectness_weight: 0.4,
+        training: serde_json::Value::Null,
+    }
+}
+
+fn unit(random: &mut StdRng) -> Vec<f32> {
+    let row: Vec<f32> = (0..SIZE).map(|_| random.random_range(-1.0..1.0)).collect();
+    let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+    row.iter().map(|x| x / length).collect()
+}
+
+fn random_regions(seed: u64) -> Regions {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut objectness: Vec<f32> = (0..REGIONS).map(|_| random.random_range(0.0..1.0)).collect();
+    objectness.sort_by(|a, b| b.total_cmp(a));
+    let boxes_in_input = (0..REGIONS)
+        .map(|_| {
+            let (left, top) = (random.random_range(0.0..40.0), random.random_range(0.0..30.0));
+            [left, top, left + random.random_range(1.0..24.0), top + random.random_range(1.0..18.0)]
+        })
+        .collect();
+    let mut rows = || (0..REGIONS).flat_map(|_| unit(&mut random)).collect::<Vec<f32>>();
+    Regions { boxes_in_input, objectness, text_embeddings: rows(), image_embeddings: rows(), ranked: None }
+}
+
+fn vocabulary(words: usize, seed: u64) -> Vocabulary {
+    let mut random = StdRng::seed_from_u64(seed);
+    let named = |word: usize| Word {
+        word: format!("w{word}"),
+        synonyms: Vec::new(),
+        threshold: (word % 5 == 3).then_some(0.05),
+        trained_on: word % 2 == 0,
+    };
+    Vocabulary {
+        teacher: "t".to_owned(),
+        embedding_size: SIZE,
+        prompts: Vec::new(),
+        words: (0..words).map(named).collect(),
+        embeddings: (0..words).flat_map(|_| unit(&mut random)).collect(),
+    }
+}
+
+/// How the stand-in for a network behaves.
+#[derive(Clone, Copy, PartialEq)]
+enum Manner {
+    Good,
+    /// Does not let itself be captured.
+    Uncapturable,
+    /// Fails from its second run on.
+    Failing,
+}
+
+/// Finds the same regions in every frame, except that its text embeddings begin with the bytes of its input: what
+/// came out of the letterbox.
+struct Canned {
+    stream: std::sync::Arc<CudaStream>,
+    outputs: [CudaSlice<f32>; 4],
+    shows_input: bool,
+    manner: Manner,
+    runs: usize,
+    ports: Vec<(String, Memory)>,
+}
+
+impl Canned {
+    fn new(regions: &Regions, shows_input: bool, manner: Manner) -> Result<Self, GpuError> {
+        let stream = CudaContext::new(0).unwrap().new_stream().unwrap();
+        let outputs = [
+            regions.boxes_in_input.as_flattened(),
+            &regions.objectness,
+            &regions.text_embeddings,
+            &regions.image_embeddings,
+        ]
+        .map(|values| stream.clone_htod(values).unwrap());
+        stream.synchronize().unwrap();
+        Ok(Self { stream, outputs, shows_input, manner, runs: 0, ports: Vec::new() })
+    }
+}
+
+impl Network for Canned {
+    fn bind(&mut self, port: &str, memory: Memory) -> Result<(), String> {
+        self.ports.push((port.to_owned(), memory));
+        Ok(())
+    }
+
+    fn queue(&mut self, stream: *mut c_void) -> Result<(), String> {
+        self.runs += 1;
+        if self.manner == Manner::Failing && self.runs > 1 {
+            return Err("the network has had enough".to_owned());
+        }
+        // The second run is the first that would be captured.
+        if self.manner == Manner::Uncapturable && self.runs == 2 {
+            return Err("not while capturing".to_owned());
+        }
+        let of = |name: &str| self.ports.iter().find(|(port, _)| port == name).unwrap().1;
+        let copy = |to: Memory, from: u64, len: usize| {
+            // SAFETY: both are on the GPU, and `len` is within both.
+            unsafe { result::memcpy_dtod_async(to.address, from, len, stream.cast()) }.unwrap();
+        };
+        for (name, output) in StudentFacts::OUTPUTS.into_iter().zip(&self.outputs) {
+            let to = of(name);
+            assert_eq!(to.len, 4 * output.len());
+            copy(to, output.device_ptr(&self.stream).0, to.len);
+        }
+        if self.shows_input {
+            let input = of(StudentFacts::INPUT);
+            copy(of("text_embeddings"), input.address, input.len);
+        }
+        Ok(())
+    }
+}
+
+fn engine(regions: &Regions, shows_input: bool, manner: Manner) -> GpuEngine<Canned> {
+    GpuEngine::new::<GpuError>("canned", facts(), || Canned::new(regions, shows_input, manner)).unwrap()
+}
+
+fn frame_bytes(format: PixelFormat, width: usize, height: usize, seed: u64) -> Vec<u8> {
+    let mut random = StdRng::seed_from_u64(seed);
+    (0..format.frame_len(width, height).unwrap()).map(|_| random.random()).collect()
+}
+
+/// What came out of the letterbox, from the engine's regions.
+fn shown_input(regions: &Regions) -> Vec<u8> {
+    regions
+        .text_embeddings
+        .iter()
+        .flat_map(|value| value.to_bits().to_le_bytes())
+        .take(3 * INPUT.0 * INPUT.1)
+        .collect()
+}
+
+fn planes_of(frame: &FrameView<'_>) -> Vec<u8> {
+    let mut planes = vec![0; 3 * INPUT.0 * INPUT.1];
+    Resampler::new(INPUT.0, INPUT.1).run(frame, &mut planes);
+    planes
+}
+
+const SETTINGS: DetectionSettings = DetectionSettings {
+    score_threshold: 0.1,
+    nms_iou: 0.5,
+    voting_iou: 0.6,
+    max_detections: 50,
+    words_per_region: 1,
+};
+
+fn scorer(vocabulary: &Vocabulary) -> Scorer {
+    let facts = facts();
+    let weights = TextWeights { trained: facts.trained_text_weight, others: facts.ensemble_lambda };
+    Scorer::new(vocabulary, facts.temperature, &facts.background, weights, facts.objectness_weight).unwrap()
+}
+
+/// Detections by the processor.
+fn detect(scorer: &mut Scorer, regions: &Regions, settings: &DetectionSettings) -> Vec<Detection> {
+    let mut found = Vec::new();
+    let Regions { boxes_in_input, objectness, text_embeddings, image_embeddings, .. } = regions;
+    scorer.detect(boxes_in_input, objectness, text_embeddings, image_embeddings, settings, &mut found);
+    found
+}
+
+/// Detections from words that were ranked on the GPU.
+fn settle(scorer: &mut Scorer, regions: &Regions, settings: &DetectionSettings) -> Vec<Detection> {
+    let mut found = Vec::new();
+    let ranked = regions.ranked.as_ref().expect("ranked words");
+    scorer.detect_ranked(&regions.boxes_in_input, &regions.objectness, ranked, settings, &mut found);
+    found
+}
+
+fn assert_same(found: &[Detection], wanted: &[Detection]) {
+    assert_eq!(found.len(), wanted.len());
+    for (found, wanted) in found.iter().zip(wanted) {
+        assert_eq!((found.word, found.region), (wanted.word, wanted.region));
+        assert!((found.score - wanted.score).abs() < 1e-4, "{found:?} {wanted:?}");
+        for (found, wanted) in found.box_in_input.iter().zip(wanted.box_in_input) {
+            assert!((found - wanted).abs() < 1e-2);
+        }
+    }
+}
+
+#[test]
+fn the_letterbox_is_its_twin_s_to_the_last_bit() {
+    on_a_gpu("the_letterbox_is_its_twin_s_to_the_last_bit", || {
+        let mut engine = engine(&random_regions(1), true, Manner::Good);
+        let mut regions = Regions::default();
+        for (width, height) in [(64, 48), (2, 2), (640, 360), (30, 202), (640, 360), (48, 64)] {
+            for format in [PixelFormat::Rgb, PixelFormat::Yuyv, PixelFormat::Nv12] {
+                for encoding in [YuvEncoding::Bt601, YuvEncoding::Bt601Full, YuvEncoding::Bt709] {
+                    let bytes = frame_bytes(format, width, height, 7);
+                    let frame = FrameView { bytes: &bytes, width, height, format, encoding };
+                    // The first comes alone, the second through a graph.
+                    for _ in 0..3 {
+                        WholeFrames::start(&mut engine, &frame).unwrap();
+                        engine.finish(&mut regions).unwrap();
+                        assert!(
+                            shown_input(&regions) == planes_of(&frame),
+                            "{format:?} {encoding:?} {width}x{height}"
+                        );
+                    }
+                }
+            }
+        }
+        let bytes = frame_bytes(PixelFormat::Rgb, 31, 17, 3);
+        let frame = FrameView::rgb(&bytes, 31, 17);
+        WholeFrames::start(&mut engine, &frame).unwrap();
+        engine.finish(&mut regions).unwrap();
+        assert!(shown_input(&regions) == planes_of(&frame), "odd sides");
+    });
+}
+
+#[test]
+fn ranked_words_are_those_of_the_scorer() {
+    on_a_gpu("ranked_words_are_those_of_the_scorer", || {
+        let found = random_regions(2);
+        let mut engine = engine(&found, false, Manner::Good);
+        let bytes = frame_bytes(PixelFormat::Rgb, 32, 24, 1);
+        let mut regions = Regions::default();
+        for (words, words_per_region) in [(1, 1), (2, 1), (63, 2), (64, 1), (65, 3), (300, 1), (1203, 1)] {
+            let vocabulary = vocabulary(words, words as u64);
+            let settings = DetectionSettings { words_per_region, ..SETTINGS };
+            let mut scorer = scorer(&vocabulary);
+            engine.set_words(&scorer.table(&settings)).unwrap();
+            for _ in 0..3 {
+                WholeFrames::start(&mut engine, &FrameView::rgb(&bytes, 32, 24)).unwrap();
+                engine.finish(&mut regions).unwrap();
+                assert!(regions.text_embeddings.is_empty(), "embeddings stay on the GPU");
+                let wanted = detect(&mut scorer, &found, &settings);
+                assert!(!wanted.is_empty() && wanted.len() < REGIONS);
+                assert_same(&settle(&mut scorer, &regions, &settings), &wanted);
+            }
+        }
+    });
+}
+
+#[test]
+fn two_frames_are_under_way_and_come_in_order() {
+    on_a_gpu("two_frames_are_under_way_and_come_in_order", || {
+        let mut engine = engine(&random_regions(3), true, Manner::Good);
+        let mut regions = Regions::default();
+        let frames: Vec<(usize, Vec<u8>)> = (0..12)
+            .map(|at| {
+                // The size changes while frames are under way.
+                let width = if at < 6 { 40 } else { 90 };
+                (width, frame_bytes(PixelFormat::Yuyv, width, 30, at))
+            })
+            .collect();
+        let view = |at: usize| {
+            let (width, bytes) = &frames[at];
+            FrameView {
+                bytes,
+                width: *width,
+                height: 30,
+                format: PixelFormat::Yuyv,
+                encoding: YuvEncoding::Bt601,
+            }
+        };
+        WholeFrames::start(&mut engine, &view(0)).unwrap();
+        for at in 1..frames.len() {
+            WholeFrames::start(&mut engine, &view(at)).unwrap();
+            engine.finish(&mut regions).unwrap();
+            assert!(shown_input(&regions) == planes_of(&view(at - 1)), "frame {}", at - 1);
+        }
+        engine.finish(&mut regions).unwrap();
+        assert!(shown_input(&regions) == planes_of(&view(frames.len() - 1)));
+        engine.finish(&mut regions).unwrap();
+        assert!(regions.boxes_in_input.is_empty(), "nothing is under way");
+    });
+}
+
+#[test]
+fn planes_go_to_embeddings_whatever_words_are_set() {
+    on_a_gpu("planes_go_to_embeddings_whatever_words_are_set", || {
+        let found = random_regions(4);
+        let mut engine = engine(&found, false, Manner::Good);
+        let (planes, frame) = (vec![3; 3 * INPUT.0 * INPUT.1], frame_bytes(PixelFormat::Rgb, 8, 8, 1));
+        let mut regions = Regions::default();
+        let mut scorer = scorer(&vocabulary(20, 1));
+        for _ in 0..2 {
+            engine.infer(&planes, &mut regions).unwrap();
+            assert!(regions == found, "the regions of the network");
+            engine.set_words(&scorer.table(&SETTINGS)).unwrap();
+            engine.infer(&planes, &mut regions).unwrap();
+            assert!(regions == found, "the regions of the network");
+            WholeFrames::start(&mut engine, &FrameView::rgb(&frame, 8, 8)).unwrap();
+            engine.finish(&mut regions).unwrap();
+            assert_same(&settle(&mut scorer, &regions, &SETTINGS), &detect(&mut scorer, &found, &SETTINGS));
+        }
+        let short = engine.infer(&planes[1..], &mut regions).unwrap_err();
+        assert!(matches!(short, EngineError::BadInput { .. }), "{short}");
+    });
+}
+
+#[test]
+fn a_network_that_is_not_captured_runs_all_the_same() {
+    on_a_gpu("a_network_that_is_not_captured_runs_all_the_same", || {
+        let found = random_regions(5);
+        let mut engine = engine(&found, false, Manner::Uncapturable);
+        let mut regions = Regions::default();
+        for _ in 0..4 {
+            engine.infer(&vec![0; 3 * INPUT.0 * INPUT.1], &mut regions).unwrap();
+            assert!(regions == found, "the regions of the network");
+        }
+    });
+}
+
+#[test]
+fn what_fails_is_told_with_the_reason() {
+    on_a_gpu("what_fails_is_told_with_the_reason", || {
+        let mut engine = engine(&random_regions(6), false, Manner::Failing);
+        let mut regions = Regions::default();
+        let planes = vec![0; 3 * INPUT.0 * INPUT.1];
+        engine.infer(&planes, &mut regions).unwrap();
+        let told: Vec<String> = (0..3)
+            .filter_map(|_| engine.infer(&planes, &mut regions).err())
+            .map(|error| error.to_string())
+            .collect();
+        assert!(
+            !told.is_empty() && told.iter().all(|told| told.contains("canned: the network has had enough")),
+            "{told:?}"
+        );
+
+        let bytes = vec![0; 10];
+        let odd = FrameView { format: PixelFormat::Nv12, ..FrameView::rgb(&bytes, 5, 2) };
+        let told = WholeFrames::start(&mut engine, &odd).unwrap_err().to_string();
+        assert!(told.contains("5x2") && told.contains("Nv12"), "{told}");
+    });
+}
+
+#[test]
+fn without_a_driver_there_is_a_sentence() {
+    if nvidia::has_driver() {
+        return;
+    }
+    let error = GpuEngine::new::<GpuError>("canned", facts(), || {
+        Canned::new(&random_regions(7), false, Manner::Good)
+    })
+    .err()
+    .unwrap();
+    assert!(error.to_string().contains("no NVIDIA driver"), "{error}");
+}
