@@ -316,3 +316,101 @@ fn a_kill_while_a_plan_is_written_leaves_no_half_plan() {
     files.sort();
     assert_eq!(files.len(), 2, "a plan and its manifest, and nothing left over: {files:?}");
 }
+
+/// `wordsight run` on the small student, with TensorRT's libraries named in the configuration.
+fn run_with_engine(plans: &Plans, kind: &str, more: &str, driver: Option<&Path>) -> Outcome {
+    plans.bench.write("clip.mjpeg", motion_jpeg(&[RED, BLUE, GREEN]));
+    let config = plans.bench.write_config(&format!(
+        "[source]\nuri = \"clip.mjpeg\"\n[engine]\nkind = \"{kind}\"\ntensorrt = \"{}\"\n{more}",
+        plans.libraries.display()
+    ));
+    let mut command = wordsight(&["run", "--config", config.to_str().unwrap()]);
+    command.env("STATE_DIRECTORY", plans.bench.path("state"));
+    if let Some(folder) = driver {
+        command.env("LD_LIBRARY_PATH", folder);
+    }
+    Outcome::of(command.output().unwrap())
+}
+
+#[test]
+fn without_a_driver_onnx_runtime_takes_over_where_it_may() {
+    if has_driver() {
+        return;
+    }
+    let Some(plans) = Plans::new() else { return };
+    let alone = run_with_engine(&plans, "tensorrt", "", None);
+    assert!(alone.sentence(1).contains("no NVIDIA driver"), "{alone:?}");
+    for kind in ["auto", "onnxruntime"] {
+        let outcome = run_with_engine(&plans, kind, "", None);
+        assert_eq!((outcome.code, outcome.lines().len()), (Some(0), 3), "{outcome:?}");
+        assert!(outcome.stderr.starts_with("engine    onnxruntime-cpu\n"), "{outcome:?}");
+    }
+    let wrong = run_with_engine(&plans, "tensorflow", "", None);
+    assert!(wrong.code == Some(2) && wrong.stderr.contains("`onnxruntime`, `tensorrt`"), "{wrong:?}");
+}
+
+/// A driver that TensorRT can't use: a stand-in for CUDA's, which knows what `wordsight` calls and no more.
+#[test]
+fn with_a_driver_that_tensorrt_refuses_that_is_said_once() {
+    if has_driver() {
+        return;
+    }
+    let Some(plans) = Plans::new() else { return };
+    let folder = plans.bench.path("driver");
+    fs::create_dir(&folder).unwrap();
+    let compiled = Command::new(std::env::var_os("CXX").unwrap_or_else(|| "c++".into()))
+        .args(["-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-o"])
+        .arg(folder.join("libcuda.so.1"))
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("engines/tests/cuda_stand_in.cpp"))
+        .status();
+    assert!(compiled.unwrap().success());
+
+    let alone = run_with_engine(&plans, "tensorrt", "", Some(&folder));
+    assert!(alone.sentence(1).contains("TensorRT for RTX"), "{alone:?}");
+    let instead = run_with_engine(&plans, "auto", "", Some(&folder));
+    assert_eq!((instead.code, instead.lines().len()), (Some(0), 3), "{instead:?}");
+    assert_eq!(instead.stderr.matches("and not TensorRT: TensorRT for RTX").count(), 1, "{instead:?}");
+
+    // No plan, and none may be built; then one for another GPU than this stand-in's 8.7.
+    let student = plans.student();
+    let none = run_with_engine(&plans, "tensorrt", "build_plans = false\n", Some(&folder));
+    assert!(none.sentence(1).contains(&format!("`wordsight plan build {student}`")), "{none:?}");
+    plans.build(&student, &[]);
+    let stale = run_with_engine(&plans, "tensorrt", "build_plans = false\n", Some(&folder));
+    assert!(stale.sentence(1).contains("it is for compute capability 8.9, not 8.7"), "{stale:?}");
+}
+
+/// What only a GPU can show: the plan of the shipped student runs, and finds what ONNX Runtime finds.
+#[test]
+fn on_a_gpu_the_shipped_student_finds_what_it_finds_on_the_processor() {
+    if !has_driver() {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: there is no GPU to run a plan on");
+        return;
+    }
+    let Some(plans) = Plans::new() else { return };
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo");
+    let found = |kind: &str| {
+        let config = plans.bench.write(
+            "gpu.toml",
+            format!(
+                "student = \"{0}/student.onnx\"\nvocabulary = \"{0}/words.safetensors\"\n[source]\nuri = \
+                 \"{0}/clip.mjpeg\"\n[engine]\nkind = \"{kind}\"\ntensorrt = \"{1}\"\n",
+                demo.display(),
+                plans.libraries.display()
+            ),
+        );
+        let mut command = wordsight(&["run", "--config", config.to_str().unwrap(), "--compare-engine"]);
+        let outcome =
+            Outcome::of(command.env("STATE_DIRECTORY", plans.bench.path("state")).output().unwrap());
+        let _ = writeln!(std::io::stderr(), "{}", outcome.stderr);
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        outcome.lines()
+    };
+    let (here, there) = (found("onnxruntime"), found("tensorrt"));
+    assert_eq!(here.len(), there.len());
+    let words = |lines: &[Value]| lines.iter().map(|line| words_of(line).len()).sum::<usize>();
+    let same = here.iter().zip(&there).filter(|(here, there)| words_of(here) == words_of(there)).count();
+    // The kernels' letterbox rounds once where the processor's rounds twice: what stands at a threshold may differ.
+    assert!(same * 10 >= here.len() * 9, "{same} of {} frames alike", here.len());
+    assert!(words(&here).abs_diff(words(&there)) * 20 <= words(&here));
+}

@@ -19,7 +19,7 @@ use wordsight_detection::{
     Detection, DetectionSettings, FrameView, PixelFormat, Resampler, Scorer, TextWeights, Vocabulary, Word,
     YuvEncoding,
 };
-use wordsight_engines::gpu::{GpuEngine, GpuError, Memory, Network};
+use wordsight_engines::gpu::{GpuEngine, Memory, Network};
 use wordsight_engines::{Engine, EngineError, Regions, StudentFacts, WholeFrames, nvidia};
 
 /// Where the process of a test finds the stand-in.
@@ -149,7 +149,7 @@ struct Canned {
 }
 
 impl Canned {
-    fn new(regions: &Regions, shows_input: bool, manner: Manner) -> Result<Self, GpuError> {
+    fn new(regions: &Regions, shows_input: bool, manner: Manner) -> Result<Self, EngineError> {
         let stream = CudaContext::new(0).unwrap().new_stream().unwrap();
         let outputs = [
             regions.boxes_in_input.as_flattened(),
@@ -197,7 +197,7 @@ impl Network for Canned {
 }
 
 fn engine(regions: &Regions, shows_input: bool, manner: Manner) -> GpuEngine<Canned> {
-    GpuEngine::new::<GpuError>("canned", facts(), || Canned::new(regions, shows_input, manner)).unwrap()
+    GpuEngine::new("canned", facts(), || Canned::new(regions, shows_input, manner)).unwrap()
 }
 
 fn frame_bytes(format: PixelFormat, width: usize, height: usize, seed: u64) -> Vec<u8> {
@@ -415,10 +415,8 @@ fn without_a_driver_there_is_a_sentence() {
     if nvidia::has_driver() {
         return;
     }
-    let error = GpuEngine::new::<GpuError>("canned", facts(), || {
-        Canned::new(&random_regions(7), false, Manner::Good)
-    })
-    .err()
-    .unwrap();
+    let error = GpuEngine::new("canned", facts(), || Canned::new(&random_regions(7), false, Manner::Good))
+        .err()
+        .unwrap();
     assert!(error.to_string().contains("no NVIDIA driver"), "{error}");
 }

@@ -52,6 +52,13 @@ pub enum ConfigError {
     /// A key has no value anywhere; a test keeps the built-in configuration from such a gap.
     #[error("the built-in configuration has a gap; this is a bug in wordsight")]
     NoValue,
+    /// TensorRT is wanted from a program that can't have it.
+    #[cfg(not(feature = "tensorrt"))]
+    #[error(
+        "this wordsight was built without TensorRT: set engine.kind to \"auto\" or \"onnxruntime\", or build it with \
+         `cargo build --release --features tensorrt`"
+    )]
+    NoTensorRt,
     /// A stream where photographs are wanted.
     #[error("{} is a stream and not a photograph: use `wordsight run --source`", .0.display())]
     NotAPhotograph(PathBuf),
@@ -140,6 +147,20 @@ impl PacingName {
     }
 }
 
+/// `engine.kind`, in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// TensorRT where it is, or else ONNX Runtime.
+    Auto,
+    /// ONNX Runtime, on the processor.
+    #[value(name = "onnxruntime")]
+    OnnxRuntime,
+    /// TensorRT, on NVIDIA's GPU.
+    #[value(name = "tensorrt")]
+    TensorRt,
+}
+
 /// What stands in one file: every key may be absent.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -175,7 +196,10 @@ pub struct DetectionKeys {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineKeys {
+    pub kind: Option<EngineKind>,
     pub threads: Option<usize>,
+    pub tensorrt: Option<PathBuf>,
+    pub build_plans: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

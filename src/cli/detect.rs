@@ -35,7 +35,8 @@ impl DetectArgs {
             return Err(ConfigError::NotAPhotograph(stream.clone()).into());
         }
         let config = self.common.load_config()?;
-        let engine = self.common.open_engine(&config)?;
+        let stop = Stop::on_signals()?;
+        let engine = self.common.open_engine(&config, &stop)?;
         let scoring = self.common.open_scoring(&config, &*engine)?;
         let photographs = Photographs::open(&self.photographs);
         let json_on_stdout = self.json.as_deref().is_some_and(is_standard_output);
@@ -58,7 +59,7 @@ impl DetectArgs {
             outputs,
             inputs_to_keep: 0,
         };
-        let report = pipeline.run(&Stop::on_signals()?)?;
+        let report = pipeline.run(&stop)?;
         let (photographs, things) = (report.summary.frames(), report.summary.things());
         eprintln!("{things} things in {photographs} photographs, {} not readable", report.unreadable);
         Ok(if report.unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use wordsight_detection::VocabularyError;
 
-use config::{ConfigError, Fraction};
+use config::{ConfigError, EngineKind, Fraction};
 
 /// Finds in pictures what you can name.
 #[derive(Debug, Parser)]
@@ -77,6 +77,9 @@ struct CommonArgs {
     /// Words that one region may carry; above 1, only equal words compete
     #[arg(long, value_name = "N")]
     words_per_region: Option<NonZeroUsize>,
+    /// What runs the student
+    #[arg(long, value_name = "KIND")]
+    engine: Option<EngineKind>,
     /// CPU threads that run one frame together; 0 = all cores
     #[arg(long, value_name = "N")]
     threads: Option<usize>,

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use wordsight_engines::nvidia::gpus;
 use wordsight_engines::tensorrt::{
-    BuildSettings, Going, Library, LoadedPlan, Manifest, PlanPort, PlanRequest, PlanStore, Step,
+    BuildPolicy, BuildSettings, Going, Library, LoadedPlan, Manifest, PlanPort, PlanRequest, PlanStore, Step,
     TensorRtError,
 };
 
@@ -84,7 +84,8 @@ impl PlanArgs {
         match self.command {
             PlanCommand::Build { student, target, out, workspace, rebuild, json, places } => {
                 let settings = BuildSettings { workspace_mib: workspace, target };
-                build(&student, &settings, out.as_deref(), rebuild, json, &places)
+                let policy = if rebuild { BuildPolicy::Always } else { BuildPolicy::IfMissing };
+                build(&student, &settings, out.as_deref(), policy, json, &places)
             }
             PlanCommand::Inspect { plan, json, places } => inspect(&plan, json, &places),
             PlanCommand::List { json, state } => list(&store(state.as_deref()), json),
@@ -100,25 +101,16 @@ fn build(
     student: &Path,
     settings: &BuildSettings,
     out: Option<&Path>,
-    rebuild: bool,
+    policy: BuildPolicy,
     json: bool,
     places: &Places,
 ) -> anyhow::Result<ExitCode> {
     let library = Library::open(places.tensorrt.as_deref())?;
     let stop = Stop::on_signals()?;
-    let bar = ProgressBar::new_spinner()
-        .with_style(ProgressStyle::with_template("{spinner} {elapsed} [{wide_bar}] {pos}/{len} {msg}")?);
-    bar.enable_steady_tick(std::time::Duration::from_millis(200));
-    bar.set_message(format!("{} builds {}", library.name(), student.display()));
-    let progress = |step: Step<'_>| {
-        bar.set_length(u64::from(step.done.1));
-        bar.set_position(u64::from(step.done.0));
-        bar.set_message(step.phase.to_owned());
-        if stop.is_requested() { Going::Stop } else { Going::On }
-    };
-    let request = PlanRequest { library: &library, model: student, settings, gpu: first_gpu(), rebuild };
-    let plan = store(places.state.as_deref()).obtain(&request, out, &progress);
-    bar.finish_and_clear();
+    let bar = BuildBar::new(student)?;
+    let request = PlanRequest { library: &library, model: student, settings, gpu: first_gpu(), policy };
+    let plan = store(places.state.as_deref()).obtain(&request, out, &|step| bar.show(step, &stop));
+    drop(bar);
     let plan = plan?;
     if json {
         let shown =
@@ -140,6 +132,34 @@ fn build(
         )?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How far a build is, on a terminal.
+pub(super) struct BuildBar(ProgressBar);
+
+impl BuildBar {
+    /// For the plan of a student.
+    pub fn new(student: &Path) -> anyhow::Result<Self> {
+        let style = ProgressStyle::with_template("{spinner} {elapsed} [{wide_bar}] {pos}/{len} {msg}")?;
+        let bar = ProgressBar::new_spinner().with_style(style);
+        bar.set_message(format!("TensorRT builds {}", student.display()));
+        Ok(Self(bar))
+    }
+
+    /// Shows a step, and says whether to go on.
+    pub fn show(&self, step: Step<'_>, stop: &Stop) -> Going {
+        self.0.enable_steady_tick(std::time::Duration::from_millis(200));
+        self.0.set_length(u64::from(step.done.1));
+        self.0.set_position(u64::from(step.done.0));
+        self.0.set_message(step.phase.to_owned());
+        if stop.is_requested() { Going::Stop } else { Going::On }
+    }
+}
+
+impl Drop for BuildBar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
 }
 
 fn inspect(path: &Path, json: bool, places: &Places) -> anyhow::Result<ExitCode> {

@@ -57,7 +57,8 @@ pub struct RunArgs {
 impl RunArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let config = self.common.load_config()?;
-        let engine = self.common.open_engine(&config)?;
+        let stop = Stop::on_signals()?;
+        let engine = self.common.open_engine(&config, &stop)?;
         let scoring = self.common.open_scoring(&config, &*engine)?;
         let pipeline = Pipeline {
             source: self.open_source(&config)?,
@@ -68,7 +69,6 @@ impl RunArgs {
             outputs: self.open_outputs(&config)?,
             inputs_to_keep: if self.compare_engine { INPUTS_TO_COMPARE } else { 0 },
         };
-        let stop = Stop::on_signals()?;
         let mut report = pipeline.run(&stop)?;
         print_summary(&report);
         if self.compare_engine && !stop.is_requested() {
@@ -127,6 +127,7 @@ fn without_scheme(uri: &Path) -> PathBuf {
 }
 
 fn print_summary(report: &Report) {
+    eprintln!("engine    {}", report.engine.name());
     eprint!("{}", report.summary);
     let dropped = report.captured - report.summary.frames();
     if dropped > 0 {
@@ -157,7 +158,7 @@ fn compare_engine(report: &mut Report) -> anyhow::Result<()> {
     let stream_fps = report.summary.frames_per_second();
     let name = report.engine.name();
     eprintln!(
-        "engine    {name} alone {engine_fps:.1} frames/s; the stream reaches {:.2} of it",
+        "alone     {name} {engine_fps:.1} frames/s; the stream reaches {:.2} of it",
         stream_fps / engine_fps
     );
     Ok(())

@@ -20,22 +20,24 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use ring_channel::{RingReceiver, RingSender, ring_channel};
-use wordsight_engines::Engine;
+use wordsight_detection::FrameView;
+use wordsight_engines::{Engine, WholeFrames};
 
 pub use pool::{Job, Lease, Pool};
 pub use stop::Stop;
 
-use crate::capture::{Captured, Metronome, Pacing, Source};
+use crate::capture::{Captured, Frame, Metronome, Pacing, Source};
 use crate::preprocess::Preprocess;
 use crate::publish::{Outputs, Publisher, Summary, Verdict};
 use crate::scoring::Scoring;
 
-/// Jobs for a file: one in the hands of each of the five threads (the fifth saves pictures), and
-/// one more, so that none waits for a neighbour who is merely a little slower this time.
-const LOSSLESS_JOBS: NonZeroUsize = NonZeroUsize::new(6).unwrap();
-/// Jobs for a camera: one in the hands of each of the five threads, one in each of the four rings,
-/// and one more for the moment in which a pushed-out job is on its way home.
-const CAMERA_JOBS: NonZeroUsize = NonZeroUsize::new(10).unwrap();
+/// Jobs for a file: one in the hands of each of the five threads (the fifth saves pictures), a second in the engine's
+/// where two frames may be under way, and one more, so that none waits for a neighbour who is merely a little slower
+/// this time.
+const LOSSLESS_JOBS: NonZeroUsize = NonZeroUsize::new(7).unwrap();
+/// Jobs for a camera: as many in the threads' hands, one in each of the four rings, and one more for the moment in
+/// which a pushed-out job is on its way home.
+const CAMERA_JOBS: NonZeroUsize = NonZeroUsize::new(11).unwrap();
 /// How long a wait for the next frame may go without a look at whether to stop.
 const LONGEST_NAP: Duration = Duration::from_millis(50);
 
@@ -76,7 +78,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// When the engine or an output fails. What cannot be captured is reported and counted.
-    pub fn run(self, stop: &Stop) -> anyhow::Result<Report> {
+    pub fn run(mut self, stop: &Stop) -> anyhow::Result<Report> {
         let (jobs, ring) = match self.pacing {
             Pacing::Lossless => (LOSSLESS_JOBS, LOSSLESS_JOBS),
             Pacing::Camera { .. } => (CAMERA_JOBS, NonZeroUsize::MIN),
@@ -86,8 +88,16 @@ impl Pipeline {
         let (preprocessed, to_engine) = ring_channel(ring);
         let (inferred, to_scoring) = ring_channel(ring);
 
+        let letterboxed = match self.engine.whole_frames() {
+            Some(engine) => {
+                engine.set_words(&self.scoring.table())?;
+                // The kept inputs are for the engine alone, which takes no frames.
+                self.inputs_to_keep as u64
+            }
+            None => u64::MAX,
+        };
         let facts = self.engine.facts();
-        let preprocess = Preprocess::new(facts.input_width, facts.input_height);
+        let preprocess = Preprocess::new(facts.input_width, facts.input_height, letterboxed);
         let publisher = Publisher::start(self.outputs, self.scoring.words(), ring)?;
         let capture = CaptureStage {
             source: self.source,
@@ -225,24 +235,79 @@ impl EngineStage {
         preprocessed: &RingReceiver<Lease>,
         inferred: &RingSender<Lease>,
     ) -> anyhow::Result<Self> {
+        if self.engine.whole_frames().is_some() {
+            return self.run_whole_frames(preprocessed, inferred);
+        }
         while let Ok(mut lease) = preprocessed.recv() {
             let job = &mut *lease;
+            self.keep_input(job);
             let start = Instant::now();
-            self.engine
-                .infer(&job.image, &mut job.regions)
-                .with_context(|| format!("frame {} of {}", job.number, job.frame.source))?;
-            let elapsed = start.elapsed();
-            job.latency += elapsed;
-            tracing::trace!(frame = job.number, ?elapsed, "inferred");
-            if self.kept_inputs.len() < self.inputs_to_keep {
-                self.kept_inputs.push(job.image.clone());
-            }
+            self.engine.infer(&job.image, &mut job.regions).with_context(|| place_of(job))?;
+            done(job, start);
             if inferred.send(lease).is_err() {
                 break;
             }
         }
         Ok(self)
     }
+
+    /// As [`Self::run`], for an engine that takes whole frames: while it computes one, the next is started.
+    fn run_whole_frames(
+        mut self,
+        preprocessed: &RingReceiver<Lease>,
+        inferred: &RingSender<Lease>,
+    ) -> anyhow::Result<Self> {
+        let mut under_way: Option<(Lease, Instant)> = None;
+        loop {
+            // With a frame under way the next is taken only if it is there: a result never waits for a camera.
+            let next = match &under_way {
+                Some(_) => preprocessed.try_recv().ok(),
+                None => preprocessed.recv().ok(),
+            };
+            let start = Instant::now();
+            if let Some(job) = next.as_deref() {
+                self.keep_input(job);
+                let Frame { rgb, width, height, .. } = &job.frame;
+                let frame = FrameView::rgb(rgb, *width, *height);
+                self.whole_frames()?.start(&frame).with_context(|| place_of(job))?;
+            }
+            if let Some((mut lease, start)) = under_way.take() {
+                let job = &mut *lease;
+                self.whole_frames()?.finish(&mut job.regions).with_context(|| place_of(job))?;
+                done(job, start);
+                if inferred.send(lease).is_err() {
+                    return Ok(self);
+                }
+            } else if next.is_none() {
+                return Ok(self);
+            }
+            under_way = next.map(|lease| (lease, start));
+        }
+    }
+
+    fn whole_frames(&mut self) -> anyhow::Result<&mut dyn WholeFrames> {
+        self.engine
+            .whole_frames()
+            .context("an engine that took whole frames takes none; this is a bug in wordsight")
+    }
+
+    fn keep_input(&mut self, job: &Job) {
+        if self.kept_inputs.len() < self.inputs_to_keep && !job.image.is_empty() {
+            self.kept_inputs.push(job.image.clone());
+        }
+    }
+}
+
+/// Where an engine's error happened.
+fn place_of(job: &Job) -> String {
+    format!("frame {} of {}", job.number, job.frame.source)
+}
+
+/// Notes that the engine is done with a frame that it began at `start`.
+fn done(job: &mut Job, start: Instant) {
+    let elapsed = start.elapsed();
+    job.latency += elapsed;
+    tracing::trace!(frame = job.number, ?elapsed, "inferred");
 }
 
 /// The fourth thread, which is the caller's: regions to named things, and out.
@@ -263,3 +328,6 @@ fn run_publish(
     drop(inferred);
     publisher.finish()
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,26 +2,39 @@
 //!
 //! In flows a captured frame, out flow the three planes of the student's input and the placing that
 //! leads boxes back. The arithmetic is `wordsight-detection`'s, so that evaluation does the same.
+//!
+//! An engine that takes whole frames letterboxes them itself; only the placing is left then.
 
-use wordsight_detection::Preprocessor;
+use wordsight_detection::{Letterbox, Preprocessor};
 
 use crate::pipeline::Job;
 
 /// The stage's state.
 pub struct Preprocess {
     preprocessor: Preprocessor,
+    input_size: (usize, usize),
+    /// How many frames are letterboxed; behind them only the placing is done.
+    letterboxed: u64,
 }
 
 impl Preprocess {
-    /// For a student whose input is `input_width` by `input_height` pixels.
-    pub fn new(input_width: usize, input_height: usize) -> Self {
-        Self { preprocessor: Preprocessor::new(input_width, input_height) }
+    /// For a student whose input is `input_width` by `input_height` pixels; the first `letterboxed` frames
+    /// are letterboxed.
+    pub fn new(input_width: usize, input_height: usize, letterboxed: u64) -> Self {
+        let preprocessor = Preprocessor::new(input_width, input_height);
+        Self { preprocessor, input_size: (input_width, input_height), letterboxed }
     }
 
     /// Fills the job's `image` and `letterbox` from its `frame`.
     pub fn run(&mut self, job: &mut Job) {
-        job.image.resize(self.preprocessor.output_len(), 0);
         let frame = &job.frame;
+        if self.letterboxed == 0 {
+            job.image.clear();
+            job.letterbox = Letterbox::new((frame.width, frame.height), self.input_size);
+            return;
+        }
+        self.letterboxed -= 1;
+        job.image.resize(self.preprocessor.output_len(), 0);
         job.letterbox = self.preprocessor.run(&frame.rgb, frame.width, frame.height, &mut job.image);
     }
 }

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use wordsight_detection::{Detection, DetectionSettings, Scorer, TextWeights, Vocabulary, VocabularyError};
+use wordsight_detection::{
+    Detection, DetectionSettings, Scorer, TextWeights, Vocabulary, VocabularyError, WordTable,
+};
 use wordsight_engines::StudentFacts;
 
 use crate::pipeline::Job;
@@ -85,17 +87,23 @@ impl Scoring {
         self.words.clone()
     }
 
+    /// What an engine needs to rank the words itself.
+    pub fn table(&self) -> WordTable {
+        self.scorer.table(&self.settings)
+    }
+
     /// Fills the job's `found` from its `regions`, best first.
     pub fn run(&mut self, job: &mut Job) {
         let regions = &job.regions;
-        self.scorer.detect(
-            &regions.boxes_in_input,
-            &regions.objectness,
-            &regions.text_embeddings,
-            &regions.image_embeddings,
-            &self.settings,
-            &mut self.detections,
-        );
+        let (boxes, objectness) = (&regions.boxes_in_input, &regions.objectness);
+        let (settings, detections) = (&self.settings, &mut self.detections);
+        match &regions.ranked {
+            Some(ranked) => self.scorer.detect_ranked(boxes, objectness, ranked, settings, detections),
+            None => {
+                let (text, image) = (&regions.text_embeddings, &regions.image_embeddings);
+                self.scorer.detect(boxes, objectness, text, image, settings, detections);
+            }
+        }
         job.found.clear();
         job.found.extend(self.detections.iter().map(|detection| Found {
             word: detection.word,

@@ -377,6 +377,7 @@ pub fn compare(
             objectness: numbers(dense.best(config).0),
             text_embeddings: numbers(embeddings.text),
             image_embeddings: numbers(embeddings.image),
+            ranked: None,
         };
         parity.add(config, &regions, &model);
     }

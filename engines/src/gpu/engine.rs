@@ -116,15 +116,15 @@ impl<N: Network> GpuEngine<N> {
     ///
     /// # Errors
     /// When there is no GPU or no room on it, or the network can't be made or bound.
-    pub fn new<E: From<GpuError>>(
+    pub fn new(
         name: &str,
         facts: StudentFacts,
-        network: impl FnOnce() -> Result<N, E>,
-    ) -> Result<Self, E> {
-        let device = Device::open()?;
-        let kernels = Kernels::load(&device)?;
-        let network = network()?;
-        Ok(Self::around(name, facts, network, device, kernels)?)
+        network: impl FnOnce() -> Result<N, EngineError>,
+    ) -> Result<Self, EngineError> {
+        let named = |reason| EngineError::Gpu { engine: name.to_owned(), reason };
+        let device = Device::open().map_err(named)?;
+        let kernels = Kernels::load(&device).map_err(named)?;
+        Self::around(name, facts, network()?, device, kernels).map_err(named)
     }
 
     fn around(

@@ -99,6 +99,14 @@ pub enum TensorRtError {
         /// The command that makes a plan that fits.
         rebuild: String,
     },
+    /// There is no plan, and none may be built.
+    #[error("there is no plan of {} for this machine: build it with `{build}`", model.display())]
+    NoPlan {
+        /// The student's file.
+        model: PathBuf,
+        /// The command that makes one.
+        build: String,
+    },
     /// TensorRT will not load a plan whose manifest fits.
     #[error("{library} will not load {}: {reason}; build it again with `wordsight plan build`", path.display())]
     WontLoad {

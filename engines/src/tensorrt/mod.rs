@@ -8,6 +8,8 @@
 //! once for every family whose headers there are, each with its own namespace, and the library's version decides which
 //! is called, before the first call.
 //!
+//! [`TensorRtEngine`] runs a plan between the kernels of [`crate::gpu`].
+//!
 //! Networks are strongly typed: TensorRT 11 has nothing else, and so a model's precision is in its file.
 
 mod builder;
@@ -17,10 +19,12 @@ mod ffi;
 mod library;
 mod manifest;
 mod store;
+mod student;
 
 pub use builder::{BuildSettings, Going, PlanBuilder, PlanPort, Step};
 pub use engine::LoadedPlan;
 pub use error::TensorRtError;
 pub use library::{Library, Version};
 pub use manifest::{Manifest, PlanKey};
-pub use store::{Plan, PlanRequest, PlanStore};
+pub use store::{BuildPolicy, Plan, PlanRequest, PlanStore};
+pub use student::{TensorRtEngine, TensorRtSettings};

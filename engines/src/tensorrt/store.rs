@@ -31,8 +31,19 @@ pub struct PlanRequest<'a> {
     pub settings: &'a BuildSettings,
     /// The compute capability of the GPU that is there, if one is.
     pub gpu: Option<u32>,
-    /// Build it even if it is there.
-    pub rebuild: bool,
+    /// Whether to build it.
+    pub policy: BuildPolicy,
+}
+
+/// When a plan is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuildPolicy {
+    /// When none is there that fits.
+    IfMissing,
+    /// Even if one is there.
+    Always,
+    /// Not at all: what is there differs, and that is told.
+    Never,
 }
 
 /// A plan that is there.
@@ -85,7 +96,8 @@ impl PlanStore {
     /// choice, instead of the store's own name.
     ///
     /// # Errors
-    /// When the model can't be read or built, or the plan can't be written.
+    /// When the model can't be read or built, the plan can't be written, or none is there that fits and none
+    /// may be built.
     pub fn obtain<F: Fn(Step<'_>) -> Going + Sync>(
         &self,
         request: &PlanRequest<'_>,
@@ -114,12 +126,26 @@ impl PlanStore {
         }
         remove_leftovers(folder, &path);
 
-        if !request.rebuild
+        if request.policy != BuildPolicy::Always
             && let Ok(manifest) = Manifest::read(&path)
             && manifest.key == key
             && manifest.read_plan(&path).is_ok()
         {
             return Ok(Plan { path, manifest, is_new: false });
+        }
+        let nearest = self.nearest(request.model, &key);
+        if request.policy == BuildPolicy::Never {
+            let command = format!("wordsight plan build {}", request.model.display());
+            return Err(match nearest {
+                Some((path, differences)) => TensorRtError::StalePlan { path, differences, rebuild: command },
+                None => TensorRtError::NoPlan { model: request.model.to_owned(), build: command },
+            });
+        }
+        if request.policy == BuildPolicy::IfMissing
+            && let Some((path, differences)) = nearest
+        {
+            let differences = differences.join("; ");
+            tracing::info!(plan = %path.display(), differences, "a plan that is there does not fit: building another");
         }
         let plan = self.build(request, &model, key, progress)?;
         replace(folder, &path, &plan.1).map_err(unwritable)?;
@@ -156,6 +182,18 @@ impl PlanStore {
         let ports = (builder.inputs(), builder.outputs());
         let seconds = began.elapsed().as_secs_f64();
         Ok((Manifest::new(key, (&name, precision_of(&parsed)), ports, &plan, seconds), plan))
+    }
+
+    /// Of the plans of a model of that name, the one that differs least from a key, and in what.
+    fn nearest(&self, model: &Path, key: &PlanKey) -> Option<(PathBuf, Vec<String>)> {
+        let name = name_of(model);
+        let plans = self.list().ok()?.into_iter();
+        plans
+            .filter_map(|(path, manifest)| manifest.ok().map(|manifest| (path, manifest)))
+            .filter(|(_, manifest)| manifest.model == name)
+            .map(|(path, manifest)| (path, manifest.key.differences(key)))
+            .filter(|(_, differences)| !differences.is_empty())
+            .min_by_key(|(_, differences)| differences.len())
     }
 
     fn path_of(&self, model: &Path, key: &PlanKey) -> PathBuf {

@@ -1,0 +1,219 @@
+//! The line with engines that are made up: one that takes inputs, and one that takes whole frames.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use wordsight_detection::{DetectionSettings, Ranked, Vocabulary, Word, WordTable};
+use wordsight_engines::{EngineError, Regions, StudentFacts};
+
+use super::*;
+use crate::capture::CaptureError;
+
+/// Frames of one grey each, which is their number.
+struct Greys {
+    next: u8,
+    count: u8,
+}
+
+impl Source for Greys {
+    fn capture(&mut self, frame: &mut Frame) -> Result<Captured, CaptureError> {
+        if self.next == self.count {
+            return Ok(Captured::End);
+        }
+        (frame.width, frame.height) = (32, 32);
+        frame.captured_at = Instant::now();
+        frame.rgb.clear();
+        frame.rgb.resize(3 * 32 * 32, self.next);
+        self.next += 1;
+        Ok(Captured::Frame)
+    }
+
+    fn rewind(&mut self) -> Result<(), CaptureError> {
+        self.next = 0;
+        Ok(())
+    }
+}
+
+/// Finds one region a frame: as wide as the grey is bright.
+struct Made {
+    facts: StudentFacts,
+    takes_frames: bool,
+    words: Option<WordTable>,
+    under_way: VecDeque<u8>,
+    /// The most frames that were under way at once.
+    most: Arc<Mutex<usize>>,
+    fails_at: Option<u8>,
+}
+
+impl Made {
+    fn new(takes_frames: bool) -> Self {
+        let facts = StudentFacts {
+            teacher: "t".to_owned(),
+            input_width: 32,
+            input_height: 32,
+            proposals: 1,
+            embedding_size: 2,
+            temperature: 0.1,
+            background: vec![0.0, 1.0],
+            ensemble_lambda: 0.5,
+            trained_text_weight: 0.5,
+            objectness_weight: 0.5,
+            training: Value::Null,
+        };
+        Self {
+            facts,
+            takes_frames,
+            words: None,
+            under_way: VecDeque::new(),
+            most: Arc::default(),
+            fails_at: None,
+        }
+    }
+
+    fn fill(&self, grey: u8, regions: &mut Regions) {
+        regions.clear();
+        regions.boxes_in_input.push([0.0, 0.0, f32::from(grey) / 4.0 + 1.0, 32.0]);
+        regions.objectness.push(1.0);
+        if self.takes_frames {
+            assert_eq!(
+                self.words.as_ref().map(|words| words.thresholds.len()),
+                Some(1),
+                "the words were set"
+            );
+            regions.ranked.get_or_insert_default().push(Ranked { region: 0, word: 0, score: 0.9 });
+        } else {
+            regions.text_embeddings.extend([1.0, 0.0]);
+            regions.image_embeddings.extend([1.0, 0.0]);
+        }
+    }
+}
+
+impl Engine for Made {
+    fn name(&self) -> &str {
+        "made"
+    }
+
+    fn facts(&self) -> &StudentFacts {
+        &self.facts
+    }
+
+    fn infer(&mut self, image: &[u8], regions: &mut Regions) -> Result<(), EngineError> {
+        self.fill(image[0], regions);
+        Ok(())
+    }
+
+    fn whole_frames(&mut self) -> Option<&mut dyn WholeFrames> {
+        if self.takes_frames { Some(self) } else { None }
+    }
+}
+
+impl WholeFrames for Made {
+    fn set_words(&mut self, words: &WordTable) -> Result<(), EngineError> {
+        self.words = Some(words.clone());
+        Ok(())
+    }
+
+    fn start(&mut self, frame: &FrameView<'_>) -> Result<(), EngineError> {
+        assert!(frame.is_whole() && self.under_way.len() < 2);
+        self.under_way.push_back(frame.bytes[0]);
+        let mut most = self.most.lock().unwrap();
+        *most = self.under_way.len().max(*most);
+        Ok(())
+    }
+
+    fn finish(&mut self, regions: &mut Regions) -> Result<(), EngineError> {
+        // As long as a network takes, so that the next frame is there before this one is done.
+        thread::sleep(Duration::from_millis(2));
+        let grey = self.under_way.pop_front().expect("a frame under way");
+        if Some(grey) == self.fails_at {
+            let reason = "a made-up failure".to_owned();
+            return Err(EngineError::Failed { model: "made".to_owned(), reason });
+        }
+        self.fill(grey, regions);
+        Ok(())
+    }
+}
+
+fn pipeline(engine: Made, pacing: Pacing, count: u8, json: &std::path::Path) -> Pipeline {
+    let word = Word { word: "grey".to_owned(), synonyms: Vec::new(), threshold: None, trained_on: false };
+    let vocabulary = Vocabulary {
+        teacher: "t".to_owned(),
+        embedding_size: 2,
+        prompts: Vec::new(),
+        words: vec![word],
+        embeddings: vec![1.0, 0.0],
+    };
+    let settings = DetectionSettings {
+        score_threshold: 0.3,
+        nms_iou: 0.5,
+        voting_iou: 1.0,
+        max_detections: 5,
+        words_per_region: 1,
+    };
+    Pipeline {
+        source: Box::new(Greys { next: 0, count }),
+        pacing,
+        repeat: false,
+        scoring: Scoring::new(&vocabulary, &engine.facts, settings).unwrap(),
+        engine: Box::new(engine),
+        outputs: Outputs {
+            json: Some(Box::new(std::fs::File::create(json).unwrap())),
+            table: None,
+            save: None,
+            frames: None,
+        },
+        inputs_to_keep: 3,
+    }
+}
+
+/// The right sides of the boxes in each line.
+fn widths(json: &std::path::Path) -> Vec<f64> {
+    let text = std::fs::read_to_string(json).unwrap();
+    let width = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line["detections"][0]["box_in_frame"][2].as_f64().unwrap()
+    };
+    text.lines().map(width).collect()
+}
+
+#[test]
+fn an_engine_that_takes_whole_frames_tells_what_the_other_tells() {
+    let folder = tempfile::tempdir().unwrap();
+    let all: Vec<f64> = (0..60).map(|grey| f64::from(grey) / 4.0 + 1.0).collect();
+    for takes_frames in [false, true] {
+        let json = folder.path().join("lines.jsonl");
+        let made = Made::new(takes_frames);
+        let most = Arc::clone(&made.most);
+        let report = pipeline(made, Pacing::Lossless, 60, &json).run(&Stop::default()).unwrap();
+        assert_eq!(widths(&json), all, "every frame, in order");
+        assert_eq!(report.kept_inputs, [0, 1, 2].map(|grey| vec![grey; 3 * 32 * 32]));
+        assert_eq!(*most.lock().unwrap(), if takes_frames { 2 } else { 0 });
+    }
+}
+
+#[test]
+fn from_a_camera_a_result_does_not_wait_for_the_next_frame() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("lines.jsonl");
+    let pacing = Pacing::Camera { period: Duration::from_millis(200) };
+    pipeline(Made::new(true), pacing, 5, &json).run(&Stop::default()).unwrap();
+    let text = std::fs::read_to_string(&json).unwrap();
+    let ages =
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["age_ms"].as_f64().unwrap());
+    let mut ages: Vec<f64> = ages.collect();
+    ages.sort_by(f64::total_cmp);
+    // One that waited would be as old as the camera's period; the middle one, since this machine may be busy.
+    assert!(ages.len() == 5 && ages[2] < 150.0, "{ages:?}");
+}
+
+#[test]
+fn an_engine_that_fails_ends_the_stream_with_the_frame_s_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("lines.jsonl");
+    let made = Made { fails_at: Some(7), ..Made::new(true) };
+    let error = pipeline(made, Pacing::Lossless, 60, &json).run(&Stop::default()).err().unwrap();
+    let told = format!("{error:#}");
+    assert!(told.contains("frame 7") && told.contains("a made-up failure"), "{told}");
+}
