@@ -58,4 +58,41 @@ pub trait WholeFrames {
     /// # Errors
     /// When the runtime fails.
     fn finish(&mut self, regions: &mut Regions) -> Result<(), EngineError>;
+
+    /// What the steps of one frame take by themselves, one after the other. What is under way is lost.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    fn time_steps(&mut self, frame: &FrameView<'_>) -> Result<StepTimes, EngineError>;
+}
+
+/// What the steps of a frame took by the GPU's own clock, milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StepTimes {
+    /// The frame's copy to the GPU, from pinned memory.
+    pub h2d_ms: f32,
+    /// The letterbox, colours included.
+    pub letterbox_ms: f32,
+    /// The network.
+    pub network_ms: f32,
+    /// Ranking the words; 0 where none are set.
+    pub words_ms: f32,
+    /// The copy of boxes and words, or of embeddings, from the GPU.
+    pub d2h_ms: f32,
+}
+
+impl StepTimes {
+    /// How many there are.
+    pub const STEPS: usize = 5;
+
+    /// Their names, where they can be trtexec's words, and values.
+    pub fn named(&self) -> [(&'static str, f32); Self::STEPS] {
+        [
+            ("H2D", self.h2d_ms),
+            ("letterbox", self.letterbox_ms),
+            ("GPU compute", self.network_ms),
+            ("words", self.words_ms),
+            ("D2H", self.d2h_ms),
+        ]
+    }
 }

@@ -28,6 +28,6 @@ pub mod tensorrt;
 
 pub use cpu::CpuEngine;
 pub use cpu::session::{ElementType, Input, OnnxSession, PortSpec, Tensor, TensorView};
-pub use engine::{Engine, WholeFrames};
+pub use engine::{Engine, StepTimes, WholeFrames};
 pub use error::{EngineError, LibraryError};
 pub use student::{Regions, StudentFacts};

@@ -352,6 +352,27 @@ fn two_frames_are_under_way_and_come_in_order() {
 }
 
 #[test]
+fn the_steps_of_a_frame_have_times() {
+    on_a_gpu("the_steps_of_a_frame_have_times", || {
+        let found = random_regions(8);
+        let mut engine = engine(&found, false, Manner::Good);
+        let mut scorer = scorer(&vocabulary(300, 1));
+        engine.set_words(&scorer.table(&SETTINGS)).unwrap();
+        let bytes = frame_bytes(PixelFormat::Nv12, 640, 360, 1);
+        let frame = FrameView { format: PixelFormat::Nv12, ..FrameView::rgb(&bytes, 640, 360) };
+        let mut regions = Regions::default();
+        for _ in 0..3 {
+            let times = engine.time_steps(&frame).unwrap().named();
+            assert!(times.iter().all(|(_, ms)| *ms > 0.0), "{times:?}");
+            let _ = writeln!(std::io::stderr(), "{times:?}");
+            WholeFrames::start(&mut engine, &frame).unwrap();
+            engine.finish(&mut regions).unwrap();
+            assert_same(&settle(&mut scorer, &regions, &SETTINGS), &detect(&mut scorer, &found, &SETTINGS));
+        }
+    });
+}
+
+#[test]
 fn planes_go_to_embeddings_whatever_words_are_set() {
     on_a_gpu("planes_go_to_embeddings_whatever_words_are_set", || {
         let found = random_regions(4);

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{ArgAction, Args};
-use wordsight_engines::Regions;
+use wordsight_detection::FrameView;
+use wordsight_engines::{Regions, StepTimes};
 
 use super::CommonArgs;
 use super::config::{Config, ConfigError, FramesPerSecond, PacingName};
@@ -17,6 +18,9 @@ use crate::publish::{Outputs, PictureNames, SaveSettings};
 
 /// Inputs kept for `--compare-engine`: enough that they don't all stay in the processor's cache.
 const INPUTS_TO_COMPARE: usize = 64;
+/// Frames whose steps are timed on a GPU for `--compare-engine`, after as many others as warm it up.
+const STEPS_TIMED: usize = 200;
+const STEPS_WARM_UP: usize = 50;
 /// The longest that the engine runs alone for `--compare-engine`.
 const LONGEST_COMPARISON: Duration = Duration::from_secs(20);
 
@@ -138,6 +142,31 @@ fn print_summary(report: &Report) {
     }
 }
 
+/// What the steps of a frame take on a GPU, in trtexec's manner: medians after a warm-up.
+fn print_steps(report: &mut Report) -> anyhow::Result<()> {
+    let (width, height) = report.frame_size;
+    let Some(engine) = report.engine.whole_frames() else { return Ok(()) };
+    let bytes = vec![wordsight_detection::PADDING; 3 * width * height];
+    let frame = FrameView::rgb(&bytes, width, height);
+    let mut steps: [Vec<f32>; StepTimes::STEPS] = Default::default();
+    for run in 0..STEPS_WARM_UP + STEPS_TIMED {
+        let times = engine.time_steps(&frame)?.named();
+        if run >= STEPS_WARM_UP {
+            steps.iter_mut().zip(times).for_each(|(step, (_, ms))| step.push(ms));
+        }
+    }
+    let medians = steps.iter_mut().zip(StepTimes::default().named()).map(|(step, (name, _))| {
+        step.sort_by(f32::total_cmp);
+        format!("{name} {:.3}", step[step.len() / 2])
+    });
+    let medians: Vec<String> = medians.collect();
+    eprintln!(
+        "steps     {} ms (medians of {STEPS_TIMED}, {width}x{height} RGB, without a graph)",
+        medians.join(", ")
+    );
+    Ok(())
+}
+
 /// Runs the engine alone on the stream's own inputs, as many times as the stream had frames.
 fn compare_engine(report: &mut Report) -> anyhow::Result<()> {
     let inputs = std::mem::take(&mut report.kept_inputs);
@@ -154,6 +183,7 @@ fn compare_engine(report: &mut Report) -> anyhow::Result<()> {
     if runs == 0 {
         return Ok(());
     }
+    print_steps(report)?;
     let engine_fps = f64::from(runs) / start.elapsed().as_secs_f64();
     let stream_fps = report.summary.frames_per_second();
     let name = report.engine.name();

@@ -71,6 +71,8 @@ pub struct Report {
     pub engine: Box<dyn Engine>,
     /// The first inputs that the engine got, as many as were asked for.
     pub kept_inputs: Vec<Vec<u8>>,
+    /// The size of the last frame that the engine got, (width, height).
+    pub frame_size: (usize, usize),
 }
 
 impl Pipeline {
@@ -106,8 +108,12 @@ impl Pipeline {
             captured: 0,
             unreadable: 0,
         };
-        let engine =
-            EngineStage { engine: self.engine, inputs_to_keep: self.inputs_to_keep, kept_inputs: Vec::new() };
+        let engine = EngineStage {
+            engine: self.engine,
+            inputs_to_keep: self.inputs_to_keep,
+            kept_inputs: Vec::new(),
+            frame_size: (1, 1),
+        };
 
         thread::scope(|scope| {
             let pool = &pool;
@@ -134,6 +140,7 @@ impl Pipeline {
                 unreadable: capture.unreadable,
                 engine: engine.engine,
                 kept_inputs: engine.kept_inputs,
+                frame_size: engine.frame_size,
             })
         })
     }
@@ -227,6 +234,7 @@ struct EngineStage {
     engine: Box<dyn Engine>,
     inputs_to_keep: usize,
     kept_inputs: Vec<Vec<u8>>,
+    frame_size: (usize, usize),
 }
 
 impl EngineStage {
@@ -292,6 +300,7 @@ impl EngineStage {
     }
 
     fn keep_input(&mut self, job: &Job) {
+        self.frame_size = (job.frame.width, job.frame.height);
         if self.kept_inputs.len() < self.inputs_to_keep && !job.image.is_empty() {
             self.kept_inputs.push(job.image.clone());
         }

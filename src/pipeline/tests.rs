@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use wordsight_detection::{DetectionSettings, Ranked, Vocabulary, Word, WordTable};
-use wordsight_engines::{EngineError, Regions, StudentFacts};
+use wordsight_engines::{EngineError, Regions, StepTimes, StudentFacts};
 
 use super::*;
 use crate::capture::CaptureError;
@@ -133,6 +133,10 @@ impl WholeFrames for Made {
         }
         self.fill(grey, regions);
         Ok(())
+    }
+
+    fn time_steps(&mut self, _: &FrameView<'_>) -> Result<StepTimes, EngineError> {
+        Ok(StepTimes::default())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::c_void;
 
-use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaEvent, CudaGraph, CudaSlice};
 use wordsight_detection::{FrameView, Ranked, WordTable};
 
@@ -11,7 +11,7 @@ use super::device::{Device, GpuError, Memory, Pinned, cuda};
 use super::kernels::Kernels;
 use super::ranking::{Outputs, Ranking};
 use super::resizing::{Resizing, Shape};
-use crate::{Engine, EngineError, Regions, StudentFacts, WholeFrames};
+use crate::{Engine, EngineError, Regions, StepTimes, StudentFacts, WholeFrames};
 
 /// Runs a student between the kernels.
 ///
@@ -201,7 +201,7 @@ impl<N: Network> GpuEngine<N> {
         if let Some((_, graph)) = &self.slots[at].graph {
             graph.launch().map_err(cuda("run a frame"))?;
         } else {
-            self.queue(at, way, bytes.len())?;
+            self.queue(at, way, bytes.len(), &[])?;
             if !self.warm.contains(&way) {
                 self.warm.retain(|known| known.generation == way.generation);
                 self.warm.push(way);
@@ -212,6 +212,42 @@ impl<N: Network> GpuEngine<N> {
         Ok(())
     }
 
+    /// Has the letterbox's tables for frames of this shape.
+    fn make_ready_for(&mut self, frame: &FrameView<'_>) -> Result<(), GpuError> {
+        let shape = Shape::of(frame)?;
+        if self.resizing.as_ref().is_some_and(|resizing| resizing.is_for(shape)) {
+            return Ok(());
+        }
+        self.device.enter()?;
+        // Frames under way still read the old tables.
+        self.device.stream.synchronize().map_err(cuda("wait for the GPU"))?;
+        let input_size = (self.facts.input_width, self.facts.input_height);
+        self.resizing = Some(Resizing::new(&self.device, shape, &self.buffers.input, input_size)?);
+        self.generation += 1;
+        Ok(())
+    }
+
+    /// Sends a frame on its way without a graph, waits for it, and returns what the steps took.
+    fn time(&mut self, frame: &FrameView<'_>) -> Result<StepTimes, GpuError> {
+        self.make_ready_for(frame)?;
+        self.drain()?;
+        let flags = Some(CUevent_flags::CU_EVENT_DEFAULT);
+        let marks: Result<Vec<CudaEvent>, _> =
+            (0..=StepTimes::STEPS).map(|_| self.device.context.new_event(flags)).collect();
+        let marks = marks.map_err(cuda("make an event"))?;
+        // The slot's buffers are made for the words and the size, as for any frame.
+        self.start(frame.bytes, true, self.ranking.is_some())?;
+        self.settle(&mut Regions::default())?;
+        let way = Way { from_frame: true, to_words: self.ranking.is_some(), generation: self.generation };
+        self.queue(0, way, frame.bytes.len(), &marks)?;
+        let mut times = [0.0; StepTimes::STEPS];
+        for (time, ends) in times.iter_mut().zip(marks.windows(2)) {
+            *time = ends[0].elapsed_ms(&ends[1]).map_err(cuda("read the GPU's clock"))?;
+        }
+        let [h2d_ms, letterbox_ms, network_ms, words_ms, d2h_ms] = times;
+        Ok(StepTimes { h2d_ms, letterbox_ms, network_ms, words_ms, d2h_ms })
+    }
+
     /// Captures a frame's way as a graph; `None` where that can't be, which is told once.
     fn capture(&mut self, at: usize, way: Way, bytes: usize) -> Result<Option<CudaGraph>, GpuError> {
         const DOING: &str = "capture a graph";
@@ -219,7 +255,7 @@ impl<N: Network> GpuEngine<N> {
             .stream
             .begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED)
             .map_err(cuda(DOING))?;
-        let queued = self.queue(at, way, bytes);
+        let queued = self.queue(at, way, bytes, &[]);
         // Ends the capture whatever came of it.
         let graph = self.device.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(cuda(DOING));
         match (queued, graph) {
@@ -233,30 +269,39 @@ impl<N: Network> GpuEngine<N> {
         Ok(None)
     }
 
-    /// Puts all of a frame's way in the stream.
-    fn queue(&mut self, at: usize, way: Way, bytes: usize) -> Result<(), GpuError> {
+    /// Puts all of a frame's way in the stream; `marks`, if there are any, before and after each step.
+    fn queue(&mut self, at: usize, way: Way, bytes: usize, marks: &[CudaEvent]) -> Result<(), GpuError> {
         let (device, buffers, slot) = (&self.device, &self.buffers, &mut self.slots[at]);
-        match &self.resizing {
-            Some(resizing) if way.from_frame => {
-                device.upload(&slot.upload, bytes, &resizing.frame)?;
-                resizing.queue(device, &self.kernels)?;
-            }
-            _ => device.upload(&slot.upload, bytes, &buffers.input)?,
+        let mut marks = marks.iter();
+        let mut mark = || match marks.next() {
+            Some(mark) => mark.record(&device.stream).map_err(cuda("mark a step")),
+            None => Ok(()),
+        };
+        let resizing = self.resizing.as_ref().filter(|_| way.from_frame);
+        let ranking = self.ranking.as_ref().filter(|_| way.to_words);
+        mark()?;
+        device.upload(&slot.upload, bytes, resizing.map_or(&buffers.input, |resizing| &resizing.frame))?;
+        mark()?;
+        if let Some(resizing) = resizing {
+            resizing.queue(device, &self.kernels)?;
         }
+        mark()?;
         self.network.queue(device.stream.cu_stream().cast()).map_err(GpuError::Network)?;
+        mark()?;
+        if let Some(ranking) = ranking {
+            ranking.queue(device, &self.kernels)?;
+        }
+        mark()?;
         device.download(&buffers.boxes, &mut slot.boxes)?;
         device.download(&buffers.objectness, &mut slot.objectness)?;
-        match &self.ranking {
-            Some(ranking) if way.to_words => {
-                ranking.queue(device, &self.kernels)?;
-                device.download(&ranking.words, &mut slot.words)?;
-                device.download(&ranking.scores, &mut slot.scores)
-            }
-            _ => {
-                device.download(&buffers.text, &mut slot.text)?;
-                device.download(&buffers.image, &mut slot.image)
-            }
+        if let Some(ranking) = ranking {
+            device.download(&ranking.words, &mut slot.words)?;
+            device.download(&ranking.scores, &mut slot.scores)?;
+        } else {
+            device.download(&buffers.text, &mut slot.text)?;
+            device.download(&buffers.image, &mut slot.image)?;
         }
+        mark()
     }
 
     /// Waits for the oldest frame under way and copies what came of it.
@@ -352,21 +397,16 @@ impl<N: Network> WholeFrames for GpuEngine<N> {
     }
 
     fn start(&mut self, frame: &FrameView<'_>) -> Result<(), EngineError> {
-        let started = Shape::of(frame).and_then(|shape| {
-            if !self.resizing.as_ref().is_some_and(|resizing| resizing.is_for(shape)) {
-                self.device.enter()?;
-                // Frames under way still read the old tables.
-                self.device.stream.synchronize().map_err(cuda("wait for the GPU"))?;
-                let input_size = (self.facts.input_width, self.facts.input_height);
-                self.resizing = Some(Resizing::new(&self.device, shape, &self.buffers.input, input_size)?);
-                self.generation += 1;
-            }
-            GpuEngine::start(self, frame.bytes, true, self.ranking.is_some())
-        });
+        let ready = self.make_ready_for(frame);
+        let started = ready.and_then(|()| GpuEngine::start(self, frame.bytes, true, self.ranking.is_some()));
         started.map_err(|error| self.named(error))
     }
 
     fn finish(&mut self, regions: &mut Regions) -> Result<(), EngineError> {
         self.settle(regions).map_err(|error| self.named(error))
+    }
+
+    fn time_steps(&mut self, frame: &FrameView<'_>) -> Result<StepTimes, EngineError> {
+        self.time(frame).map_err(|error| self.named(error))
     }
 }
