@@ -4,6 +4,8 @@ SHELL := /bin/bash
 # Tests run from the folders of their crates, and the target folder may lie anywhere.
 export ORT_DYLIB_PATH ?= $(CURDIR)/.deps/onnxruntime/libonnxruntime.so.1
 DEPS := .deps
+# Whose bindings are compiled where no CUDA is installed.
+export CUDARC_CUDA_VERSION ?= 13000
 TEACHER := $(DEPS)/teacher
 # One choice for every build of tests and host programs: another would build everything twice.
 WORKSPACE := --workspace --features wordsight/tensorrt --release --locked

@@ -6,7 +6,6 @@
 #![cfg(feature = "tensorrt")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::ffi::c_void;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
@@ -19,7 +18,7 @@ use wordsight_detection::{
     Detection, DetectionSettings, FrameView, PixelFormat, Resampler, Scorer, TextWeights, Vocabulary, Word,
     YuvEncoding,
 };
-use wordsight_engines::gpu::{GpuEngine, Memory, Network};
+use wordsight_engines::gpu::{GpuEngine, Memory, Network, Stream};
 use wordsight_engines::{Engine, EngineError, Regions, StudentFacts, WholeFrames, nvidia};
 
 /// Where the process of a test finds the stand-in.
@@ -116,7 +115,7 @@ fn vocabulary(words: usize, seed: u64) -> Vocabulary {
         word: format!("w{word}"),
         synonyms: Vec::new(),
         threshold: (word % 5 == 3).then_some(0.05),
-        trained_on: word % 2 == 0,
+        trained_on: word.is_multiple_of(2),
     };
     Vocabulary {
         teacher: "t".to_owned(),
@@ -169,7 +168,7 @@ impl Network for Canned {
         Ok(())
     }
 
-    fn queue(&mut self, stream: *mut c_void) -> Result<(), String> {
+    fn queue(&mut self, stream: Stream) -> Result<(), String> {
         self.runs += 1;
         if self.manner == Manner::Failing && self.runs > 1 {
             return Err("the network has had enough".to_owned());
@@ -181,7 +180,7 @@ impl Network for Canned {
         let of = |name: &str| self.ports.iter().find(|(port, _)| port == name).unwrap().1;
         let copy = |to: Memory, from: u64, len: usize| {
             // SAFETY: both are on the GPU, and `len` is within both.
-            unsafe { result::memcpy_dtod_async(to.address, from, len, stream.cast()) }.unwrap();
+            unsafe { result::memcpy_dtod_async(to.address, from, len, stream.as_ptr().cast()) }.unwrap();
         };
         for (name, output) in StudentFacts::OUTPUTS.into_iter().zip(&self.outputs) {
             let to = of(name);

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use cudarc::driver::sys::CUevent_flags;
+use cudarc::driver::sys::{self, CUevent_flags};
 use cudarc::driver::{
     CudaContext, CudaEvent, CudaSlice, CudaStream, DevicePtr, DeviceRepr, ValidAsZeroBits, result,
 };
@@ -125,6 +125,39 @@ impl Device {
     }
 }
 
+/// From one event to another, by the GPU's clock. Both are waited for.
+///
+/// CUDA's bindings call another function for it from CUDA 13 on, which drivers before 12.8 don't have, and JetPack
+/// 6.2's is of 12.6.
+pub(super) fn milliseconds_between(first: &CudaEvent, last: &CudaEvent) -> Result<f32, GpuError> {
+    type ElapsedTime = unsafe extern "C" fn(*mut f32, sys::CUevent, sys::CUevent) -> sys::CUresult;
+    const DOING: &str = "read the GPU's clock";
+    last.synchronize().map_err(cuda(DOING))?;
+    let mut milliseconds = 0.0;
+    // SAFETY: the driver is loaded, since there are events; the signature is cuda.h's.
+    unsafe {
+        let elapsed = sys::culib().get::<ElapsedTime>(b"cuEventElapsedTime\0");
+        let elapsed = elapsed.map_err(|error| GpuError::Cuda { doing: DOING, reason: error.to_string() })?;
+        elapsed(&raw mut milliseconds, first.cu_event(), last.cu_event()).result().map_err(cuda(DOING))?;
+    }
+    Ok(milliseconds)
+}
+
+/// The stream that a network is queued in, as C has it (`CUstream`). It outlives the network.
+#[derive(Debug, Clone, Copy)]
+pub struct Stream(*mut c_void);
+
+impl Stream {
+    pub(super) fn of(device: &Device) -> Self {
+        Self(device.stream.cu_stream().cast())
+    }
+
+    /// For CUDA.
+    pub fn as_ptr(self) -> *mut c_void {
+        self.0
+    }
+}
+
 /// Memory of the processor that the GPU reads and writes by itself.
 pub(super) struct Pinned<T> {
     start: NonNull<T>,
@@ -141,7 +174,7 @@ impl<T: ValidAsZeroBits + Copy> Pinned<T> {
     pub fn zeros(device: &Device, len: usize) -> Result<Self, GpuError> {
         const DOING: &str = "reserve pinned memory";
         device.enter()?;
-        let bytes = len.max(1).checked_mul(size_of::<T>()).unwrap_or(usize::MAX);
+        let bytes = len.max(1).saturating_mul(size_of::<T>());
         // SAFETY: the context is current.
         let start = unsafe { result::malloc_host(bytes, 0) }.map_err(cuda(DOING))?;
         let Some(start) = NonNull::new(start.cast::<T>()) else {

@@ -1,13 +1,12 @@
 //! The way of a frame over the GPU: up, letterbox, network, words, down.
 
 use std::collections::VecDeque;
-use std::ffi::c_void;
 
 use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaEvent, CudaGraph, CudaSlice};
 use wordsight_detection::{FrameView, Ranked, WordTable};
 
-use super::device::{Device, GpuError, Memory, Pinned, cuda};
+use super::device::{Device, GpuError, Memory, Pinned, Stream, cuda, milliseconds_between};
 use super::kernels::Kernels;
 use super::ranking::{Outputs, Ranking};
 use super::resizing::{Resizing, Shape};
@@ -23,11 +22,11 @@ pub trait Network: Send {
     /// When there is no such port, or it is of another size.
     fn bind(&mut self, port: &str, memory: Memory) -> Result<(), String>;
 
-    /// Queues one run in a stream (a `CUstream`), without waiting for it.
+    /// Queues one run in a stream, without waiting for it.
     ///
     /// # Errors
     /// When it can't, or not in a stream that is being captured.
-    fn queue(&mut self, stream: *mut c_void) -> Result<(), String>;
+    fn queue(&mut self, stream: Stream) -> Result<(), String>;
 }
 
 /// Frames that may be under way.
@@ -242,7 +241,7 @@ impl<N: Network> GpuEngine<N> {
         self.queue(0, way, frame.bytes.len(), &marks)?;
         let mut times = [0.0; StepTimes::STEPS];
         for (time, ends) in times.iter_mut().zip(marks.windows(2)) {
-            *time = ends[0].elapsed_ms(&ends[1]).map_err(cuda("read the GPU's clock"))?;
+            *time = milliseconds_between(&ends[0], &ends[1])?;
         }
         let [h2d_ms, letterbox_ms, network_ms, words_ms, d2h_ms] = times;
         Ok(StepTimes { h2d_ms, letterbox_ms, network_ms, words_ms, d2h_ms })
@@ -286,7 +285,7 @@ impl<N: Network> GpuEngine<N> {
             resizing.queue(device, &self.kernels)?;
         }
         mark()?;
-        self.network.queue(device.stream.cu_stream().cast()).map_err(GpuError::Network)?;
+        self.network.queue(Stream::of(device)).map_err(GpuError::Network)?;
         mark()?;
         if let Some(ranking) = ranking {
             ranking.queue(device, &self.kernels)?;

@@ -18,5 +18,5 @@ mod kernels;
 mod ranking;
 mod resizing;
 
-pub use device::{GpuError, Memory};
+pub use device::{GpuError, Memory, Stream};
 pub use engine::{GpuEngine, Network};

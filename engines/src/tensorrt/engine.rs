@@ -5,7 +5,7 @@ use std::path::Path;
 use std::ptr::{null, null_mut};
 
 use super::{Library, Manifest, PlanPort, TensorRtError, ffi};
-use crate::gpu::{Memory, Network};
+use crate::gpu::{Memory, Network, Stream};
 use crate::nvidia::has_driver;
 
 /// A plan, deserialised: proof that this TensorRT and this GPU take it.
@@ -90,9 +90,9 @@ impl Network for LoadedPlan {
         bound.map_err(|(_, reason)| format!("{} cannot bind `{port}`: {reason}", self.library.name()))
     }
 
-    fn queue(&mut self, stream: *mut c_void) -> Result<(), String> {
+    fn queue(&mut self, stream: Stream) -> Result<(), String> {
         // SAFETY: the engine is alive, its ports are bound to memory that outlives it, and the stream is the caller's.
-        let queued = self.library.call(|shim, _| unsafe { (shim.enqueue)(self.engine, stream) });
+        let queued = self.library.call(|shim, _| unsafe { (shim.enqueue)(self.engine, stream.as_ptr()) });
         queued.map_err(|(_, reason)| format!("{} cannot run the plan: {reason}", self.library.name()))
     }
 }
