@@ -18,7 +18,7 @@ mod vocabulary;
 pub use frame::{FrameView, PixelFormat, YuvEncoding, YuvFactors};
 pub use letterbox::Letterbox;
 pub use preprocess::{PADDING, Preprocessor};
-pub use resample::{Resampler, Taps};
+pub use resample::{Channel, Resampler, Tables, Taps};
 pub use scoring::{Detection, DetectionSettings, Ranked, Scorer, TextWeights, WordTable};
 pub use suppression::iou;
 pub use vocabulary::{Vocabulary, VocabularyError, Word};

@@ -1,19 +1,21 @@
 //! The letterbox in float, from any pixel format: what the GPU's kernel computes, sum by sum.
 //!
 //! In flows a frame as a camera gives it, out flow the planes of the student's input. Resizing comes before the
-//! conversion from YUV, which is linear: a tenth of the pixels are converted, and no RGB frame is ever made.
+//! conversion from YUV, which is linear: a tenth of the pixels are converted, and no RGB frame is ever made. Colours
+//! that two or four pixels share are read once, with the weights of all of them.
 //!
-//! The one surprising thing: [`crate::Preprocessor`] does the same for RGB in whole numbers and faster, and is within
-//! two grey levels of this. This one is the kernel's twin: the order of its sums is part of what it promises.
+//! The one surprising thing: columns are summed first and rows after, because a whole row of a frame, whatever its
+//! bytes mean, is one loop over neighbours. The order of the sums is part of what this promises: the kernel has the
+//! same, and is held against this to the last bit.
 
-use crate::frame::{FrameView, PixelFormat};
+use crate::frame::{FrameView, PixelFormat, YuvFactors};
 use crate::{Letterbox, PADDING};
 
-/// Which pixels of a side make each pixel of the shorter or longer one, and with what weights: bilinear, the kernel
+/// Which samples of a side make each pixel of the shorter or longer one, and with what weights: bilinear, the kernel
 /// widened by the scale when it shrinks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Taps {
-    /// For each pixel: the first that it is made of, and how many.
+    /// For each pixel: the first sample that it is made of, and how many.
     pub spans: Vec<[i32; 2]>,
     /// Their weights, `stride` a pixel; 0 behind the last.
     pub weights: Vec<f32>,
@@ -27,23 +29,36 @@ impl Taps {
         let scale = source as f64 / resized as f64;
         let reach = scale.max(1.0);
         let last = source.saturating_sub(1);
-        let spans: Vec<[usize; 2]> = (0..resized)
-            .map(|pixel| {
-                let centre = (pixel as f64 + 0.5) * scale;
-                let first = ((centre - reach).max(0.0).floor() as usize).min(last);
-                let end = ((centre + reach).ceil() as usize).clamp(first + 1, last + 1);
-                [first, end - first]
-            })
-            .collect();
-        let stride = spans.iter().map(|span| span[1]).max().unwrap_or(1);
-        let mut weights = vec![0.0; stride * resized];
-        for (pixel, ([first, count], row)) in spans.iter().zip(weights.chunks_exact_mut(stride)).enumerate() {
+        let rows = (0..resized).map(|pixel| {
             let centre = (pixel as f64 + 0.5) * scale;
-            let weight = |tap: usize| (1.0 - ((first + tap) as f64 + 0.5 - centre).abs() / reach).max(0.0);
-            let sum: f64 = (0..*count).map(weight).sum();
-            row[..*count].iter_mut().enumerate().for_each(|(tap, out)| *out = (weight(tap) / sum) as f32);
+            let first = ((centre - reach).max(0.0).floor() as usize).min(last);
+            let end = ((centre + reach).ceil() as usize).clamp(first + 1, last + 1);
+            let weights = (first..end).map(|tap| (1.0 - (tap as f64 + 0.5 - centre).abs() / reach).max(0.0));
+            let weights: Vec<f64> = weights.collect();
+            let sum: f64 = weights.iter().sum();
+            (first, weights.into_iter().map(|weight| (weight / sum) as f32).collect())
+        });
+        Self::of_rows(rows.collect())
+    }
+
+    /// The same pixels from samples that two neighbours share.
+    fn of_pairs(&self) -> Self {
+        let rows = (0..self.spans.len()).map(|pixel| {
+            let (first, weights) = self.of(pixel);
+            let mut pairs = vec![0.0; (first + weights.len()).div_ceil(2) - first / 2];
+            (first..).zip(weights).for_each(|(tap, weight)| pairs[tap / 2 - first / 2] += weight);
+            (first / 2, pairs)
+        });
+        Self::of_rows(rows.collect())
+    }
+
+    fn of_rows(rows: Vec<(usize, Vec<f32>)>) -> Self {
+        let stride = rows.iter().map(|(_, weights)| weights.len()).max().unwrap_or(1);
+        let mut weights = vec![0.0; stride * rows.len()];
+        for (padded, (_, row)) in weights.chunks_exact_mut(stride).zip(&rows) {
+            padded[..row.len()].copy_from_slice(row);
         }
-        let spans = spans.into_iter().map(|span| span.map(|number| number as i32)).collect();
+        let spans = rows.iter().map(|(first, row)| [*first as i32, row.len() as i32]).collect();
         Self { spans, weights, stride }
     }
 
@@ -53,15 +68,86 @@ impl Taps {
     }
 }
 
+/// Where a frame has the samples of one channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Channel {
+    /// The first sample's byte.
+    pub offset: usize,
+    /// Bytes from one sample of a row to the next.
+    pub sample_stride: usize,
+    /// Bytes from one row of samples to the next.
+    pub row_stride: usize,
+    /// Whether two neighbours in a row share a sample.
+    pub shares_columns: bool,
+    /// Whether two neighbours in a column do.
+    pub shares_rows: bool,
+}
+
+impl PixelFormat {
+    /// Where frames of `width` by `height` pixels have red, green and blue, or Y, U and V.
+    pub fn channels(self, width: usize, height: usize) -> [Channel; 3] {
+        let channel = |offset, sample_stride, row_stride| Channel {
+            offset,
+            sample_stride,
+            row_stride,
+            shares_columns: false,
+            shares_rows: false,
+        };
+        match self {
+            Self::Rgb => [0, 1, 2].map(|offset| channel(offset, 3, 3 * width)),
+            Self::Yuyv => {
+                let chroma = |offset| Channel { shares_columns: true, ..channel(offset, 4, 2 * width) };
+                [channel(0, 2, 2 * width), chroma(1), chroma(3)]
+            }
+            Self::Nv12 => {
+                let chroma = |offset| Channel {
+                    shares_columns: true,
+                    shares_rows: true,
+                    ..channel(width * height + offset, 2, width)
+                };
+                [channel(0, 1, width), chroma(0), chroma(1)]
+            }
+        }
+    }
+}
+
+/// The weights for frames of one size: of pixels by themselves, and of pairs of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tables {
+    columns: [Taps; 2],
+    rows: [Taps; 2],
+}
+
+impl Tables {
+    /// For frames placed so.
+    pub fn new(letterbox: &Letterbox) -> Self {
+        let (frame_size, resized_size) = (letterbox.frame_size(), letterbox.resized_size());
+        let columns = Taps::new(frame_size.0, resized_size.0);
+        let rows = Taps::new(frame_size.1, resized_size.1);
+        let (column_pairs, row_pairs) = (columns.of_pairs(), rows.of_pairs());
+        Self { columns: [columns, column_pairs], rows: [rows, row_pairs] }
+    }
+
+    /// Which samples of its rows make a channel's pixels.
+    pub fn columns(&self, channel: &Channel) -> &Taps {
+        &self.columns[usize::from(channel.shares_columns)]
+    }
+
+    /// Which of its rows do.
+    pub fn rows(&self, channel: &Channel) -> &Taps {
+        &self.rows[usize::from(channel.shares_rows)]
+    }
+}
+
 /// Letterboxes frames of any format; keeps its tables while the frames keep their size.
 pub struct Resampler {
     input_size: (usize, usize),
     letterbox: Letterbox,
-    columns: Taps,
-    rows: Taps,
-    /// One channel each of one row of the frame, as wide as it will be.
-    along: Vec<[f32; 3]>,
-    sums: Vec<[f32; 3]>,
+    tables: Tables,
+    /// The sums over rows of one row to be, byte by byte.
+    down: Vec<f32>,
+    /// And those over its columns, a channel each.
+    along: [Vec<f32>; 3],
 }
 
 impl Resampler {
@@ -69,8 +155,8 @@ impl Resampler {
     pub fn new(input_width: usize, input_height: usize) -> Self {
         let input_size = (input_width, input_height);
         let letterbox = Letterbox::new((1, 1), input_size);
-        let (columns, rows) = taps(&letterbox);
-        Self { input_size, letterbox, columns, rows, along: Vec::new(), sums: Vec::new() }
+        let tables = Tables::new(&letterbox);
+        Self { input_size, letterbox, tables, down: Vec::new(), along: Default::default() }
     }
 
     /// Letterboxes one frame into `out`, three planes of the input's size, every byte of which is written.
@@ -83,70 +169,77 @@ impl Resampler {
         assert_eq!(out.len(), 3 * input_width * input_height, "the planes of a student's input");
         let letterbox = Letterbox::new((frame.width, frame.height), self.input_size);
         if letterbox != self.letterbox {
-            (self.columns, self.rows) = taps(&letterbox);
+            self.tables = Tables::new(&letterbox);
             self.letterbox = letterbox;
         }
+        let channels = frame.format.channels(frame.width, frame.height);
+        let factors = (frame.format != PixelFormat::Rgb).then(|| frame.encoding.factors());
         let (resized_width, resized_height) = letterbox.resized_size();
         let (pad_x, pad_y) = letterbox.pad();
-        let factors = (frame.format != PixelFormat::Rgb).then(|| frame.encoding.factors());
-        self.along.resize(resized_width, [0.0; 3]);
-        out.fill(PADDING);
+        if (resized_width, resized_height) != self.input_size {
+            out.fill(PADDING);
+        }
+        self.along.iter_mut().for_each(|along| along.resize(resized_width, 0.0));
         for row in 0..resized_height {
-            self.sums.clear();
-            self.sums.resize(resized_width, [0.0; 3]);
-            let (first, weights) = self.rows.of(row);
-            for (source_y, weight) in (first..).zip(weights) {
-                shrink_row(frame, source_y, &self.columns, &mut self.along);
-                for (sum, along) in self.sums.iter_mut().zip(&self.along) {
-                    sum.iter_mut().zip(along).for_each(|(sum, along)| *sum += weight * along);
+            let mut summed = None;
+            for (channel, along) in channels.iter().zip(&mut self.along) {
+                // Channels that lie in the same rows have these sums in common.
+                let start = channel.offset - channel.offset % channel.row_stride;
+                if summed != Some(start) {
+                    sum_rows(
+                        &frame.bytes[start..],
+                        channel.row_stride,
+                        self.tables.rows(channel).of(row),
+                        &mut self.down,
+                    );
+                    summed = Some(start);
                 }
+                let down = &self.down[channel.offset - start..];
+                sum_columns(down, channel.sample_stride, self.tables.columns(channel), along);
             }
             let start = (row + pad_y) * input_width + pad_x;
-            for (x, sum) in self.sums.iter().enumerate() {
-                let rgb = factors.map_or(*sum, |factors| factors.rgb(*sum));
-                for (channel, value) in rgb.into_iter().enumerate() {
-                    // `as` clamps and takes what is behind the point away.
-                    out[channel * input_width * input_height + start + x] = (value + 0.5) as u8;
-                }
-            }
+            let planes = out.chunks_exact_mut(input_width * input_height);
+            let rows = planes.map(|plane| &mut plane[start..start + resized_width]);
+            write_row(&self.along, factors.as_ref(), rows);
         }
         letterbox
     }
 }
 
-fn taps(letterbox: &Letterbox) -> (Taps, Taps) {
-    let ((width, height), (resized_width, resized_height)) =
-        (letterbox.frame_size(), letterbox.resized_size());
-    (Taps::new(width, resized_width), Taps::new(height, resized_height))
+/// `out` = the weighted sum of rows, byte by byte.
+fn sum_rows(bytes: &[u8], row_stride: usize, (first, weights): (usize, &[f32]), out: &mut Vec<f32>) {
+    out.clear();
+    out.resize(row_stride, 0.0);
+    for (row, &weight) in bytes.chunks_exact(row_stride).skip(first).zip(weights) {
+        for (sum, &byte) in out.iter_mut().zip(row) {
+            *sum += weight * f32::from(byte);
+        }
+    }
 }
 
-/// One row of the frame at the width that it will have, its channels as the format has them.
-fn shrink_row(frame: &FrameView<'_>, y: usize, columns: &Taps, out: &mut [[f32; 3]]) {
-    let FrameView { bytes, width, height, .. } = *frame;
-    let pixel = |x: usize| -> [u8; 3] {
-        match frame.format {
-            PixelFormat::Rgb => {
-                let at = 3 * (y * width + x);
-                [bytes[at], bytes[at + 1], bytes[at + 2]]
-            }
-            PixelFormat::Yuyv => {
-                let pair = 2 * (y * width + (x & !1));
-                [bytes[pair + 2 * (x & 1)], bytes[pair + 1], bytes[pair + 3]]
-            }
-            PixelFormat::Nv12 => {
-                let chroma = width * height + (y / 2) * width + (x & !1);
-                [bytes[y * width + x], bytes[chroma], bytes[chroma + 1]]
-            }
-        }
-    };
-    for (at, out) in out.iter_mut().enumerate() {
-        let (first, weights) = columns.of(at);
-        let mut sum = [0.0; 3];
-        for (x, weight) in (first..).zip(weights) {
-            let pixel = pixel(x);
-            sum.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += weight * f32::from(value));
-        }
-        *out = sum;
+/// `out` = for each pixel the weighted sum of its samples.
+fn sum_columns(samples: &[f32], sample_stride: usize, columns: &Taps, out: &mut [f32]) {
+    for (pixel, out) in out.iter_mut().enumerate() {
+        let (first, weights) = columns.of(pixel);
+        let samples = samples[first * sample_stride..].iter().step_by(sample_stride);
+        *out = weights.iter().zip(samples).fold(0.0, |sum, (weight, sample)| sum + weight * sample);
+    }
+}
+
+/// Writes one row of each plane, converted where there are factors.
+fn write_row<'a>(
+    along: &[Vec<f32>; 3],
+    factors: Option<&YuvFactors>,
+    rows: impl Iterator<Item = &'a mut [u8]>,
+) {
+    // `as` clamps and takes what is behind the point away.
+    let byte = |value: f32| (value + 0.5) as u8;
+    let mut rows: Vec<&mut [u8]> = rows.collect();
+    let [red, green, blue] = rows.as_mut_slice() else { return };
+    for x in 0..along[0].len() {
+        let sums = [along[0][x], along[1][x], along[2][x]];
+        let rgb = factors.map_or(sums, |factors| factors.rgb(sums));
+        [red[x], green[x], blue[x]] = rgb.map(byte);
     }
 }
 

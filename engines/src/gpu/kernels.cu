@@ -5,20 +5,25 @@
 // The tests compile it once more as C++ for the processor. Therefore: no headers, no warp intrinsics, and
 // __syncthreads() only where all threads of a block come by.
 
-// What follows has its like in gpu/letterbox.rs and gpu/scoring.rs, field by field.
+// The structs have their like in resizing.rs and ranking.rs, field by field.
+
+// Where a frame has one channel, and which of its samples make each pixel.
+struct Channel {
+    int const* column_spans;      // [resized_width, 2]: the first sample of a pixel's, and how many
+    float const* column_weights;  // [resized_width, column_stride]
+    int const* row_spans;         // [resized_height, 2]
+    float const* row_weights;     // [resized_height, row_stride]
+    int column_stride, row_stride;
+    int offset, sample_bytes, row_bytes;
+};
 
 struct Letterbox {
-    unsigned char const* frame;  // RGB rows; or YUYV rows; or NV12's luma, then its chroma rows
-    unsigned char* input;        // [3, input_height, input_width]
-    int const* column_spans;     // [resized_width, 2]: the first pixel of a column's, and how many
-    float const* column_weights; // [resized_width, column_stride]
-    int const* row_spans;        // [resized_height, 2]
-    float const* row_weights;    // [resized_height, row_stride]
-    int column_stride, row_stride;
-    int format;                  // 0 RGB, 1 YUYV, 2 NV12
-    int width, height;           // of the frame
+    Channel channels[3];      // red, green, blue; or Y, U, V
+    unsigned char const* frame;
+    unsigned char* input;     // [3, input_height, input_width]
     int resized_width, resized_height, pad_x, pad_y, input_width, input_height;
     int padding;
+    int is_yuv;
     // What makes RGB of YUV: (y - y_offset) * y_scale + red_v * (v - 128), and so on.
     float y_offset, y_scale, red_v, green_u, green_v, blue_u;
 };
@@ -27,6 +32,23 @@ __device__ unsigned char to_byte(float value)
 {
     value += 0.5f;
     return value <= 0.0f ? 0 : value >= 255.0f ? 255 : (unsigned char) value;
+}
+
+// Down each column first, then along the row of these sums: the order of the twin.
+__device__ float sample(Channel const& channel, unsigned char const* frame, int column, int row)
+{
+    int first_x = channel.column_spans[2 * column], columns = channel.column_spans[2 * column + 1];
+    int first_y = channel.row_spans[2 * row], rows = channel.row_spans[2 * row + 1];
+    float const* column_weights = channel.column_weights + column * channel.column_stride;
+    float const* row_weights = channel.row_weights + row * channel.row_stride;
+    unsigned char const* at = frame + channel.offset + first_y * channel.row_bytes + first_x * channel.sample_bytes;
+    float along = 0.0f;
+    for (int i = 0; i < columns; ++i) {
+        float down = 0.0f;
+        for (int j = 0; j < rows; ++j) down += row_weights[j] * (float) at[i * channel.sample_bytes + j * channel.row_bytes];
+        along += column_weights[i] * down;
+    }
+    return along;
 }
 
 // A thread a pixel of the input.
@@ -42,47 +64,18 @@ extern "C" __global__ void letterbox(Letterbox p)
         out[0] = out[plane] = out[2 * plane] = (unsigned char) p.padding;
         return;
     }
-
-    int first_x = p.column_spans[2 * column], columns = p.column_spans[2 * column + 1];
-    int first_y = p.row_spans[2 * row], rows = p.row_spans[2 * row + 1];
-    float const* column_weights = p.column_weights + column * p.column_stride;
-    float const* row_weights = p.row_weights + row * p.row_stride;
-    float sum[3] = {0.0f, 0.0f, 0.0f};
-    for (int j = 0; j < rows; ++j) {
-        float along[3] = {0.0f, 0.0f, 0.0f};
-        int source_y = first_y + j;
-        for (int i = 0; i < columns; ++i) {
-            int source_x = first_x + i;
-            float weight = column_weights[i];
-            unsigned char const *a, *b, *c;
-            if (p.format == 0) {
-                a = p.frame + 3 * (source_y * p.width + source_x);
-                b = a + 1;
-                c = a + 2;
-            } else if (p.format == 1) {
-                // Rows of a whole number of pairs: Y U Y V.
-                unsigned char const* pair = p.frame + 2 * (source_y * p.width + (source_x & ~1));
-                a = pair + 2 * (source_x & 1);
-                b = pair + 1;
-                c = pair + 3;
-            } else {
-                a = p.frame + source_y * p.width + source_x;
-                b = p.frame + p.width * p.height + (source_y >> 1) * p.width + (source_x & ~1);
-                c = b + 1;
-            }
-            along[0] += weight * (float) *a;
-            along[1] += weight * (float) *b;
-            along[2] += weight * (float) *c;
-        }
-        for (int channel = 0; channel < 3; ++channel) sum[channel] += row_weights[j] * along[channel];
+    float a = sample(p.channels[0], p.frame, column, row);
+    float b = sample(p.channels[1], p.frame, column, row);
+    float c = sample(p.channels[2], p.frame, column, row);
+    if (p.is_yuv) {
+        float luma = (a - p.y_offset) * p.y_scale, u = b - 128.0f, v = c - 128.0f;
+        a = luma + p.red_v * v;
+        b = luma + (p.green_u * u + p.green_v * v);
+        c = luma + p.blue_u * u;
     }
-    if (p.format != 0) {
-        float luma = (sum[0] - p.y_offset) * p.y_scale, u = sum[1] - 128.0f, v = sum[2] - 128.0f;
-        sum[0] = luma + p.red_v * v;
-        sum[1] = luma + (p.green_u * u + p.green_v * v);
-        sum[2] = luma + p.blue_u * u;
-    }
-    for (int channel = 0; channel < 3; ++channel) out[channel * plane] = to_byte(sum[channel]);
+    out[0] = to_byte(a);
+    out[plane] = to_byte(b);
+    out[2 * plane] = to_byte(c);
 }
 
 struct Similarities {

@@ -1,7 +1,7 @@
 //! The letterbox on the GPU, for frames of one size and format.
 
 use cudarc::driver::{CudaSlice, DeviceRepr, LaunchConfig};
-use wordsight_detection::{FrameView, Letterbox, PADDING, PixelFormat, Taps, YuvEncoding};
+use wordsight_detection::{Channel, FrameView, Letterbox, PADDING, PixelFormat, Tables, Taps, YuvEncoding};
 
 use super::device::{Device, GpuError};
 use super::kernels::{Kernel, Kernels, blocks};
@@ -9,21 +9,28 @@ use super::kernels::{Kernel, Kernels, blocks};
 /// Threads of a block, along x and y.
 const BLOCK: (usize, usize) = (32, 8);
 
-/// `kernels.cu`'s `Letterbox`, field by field.
+/// `kernels.cu`'s `Channel`, field by field.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
-struct Parameters {
-    frame: u64,
-    input: u64,
+struct ChannelParameters {
     column_spans: u64,
     column_weights: u64,
     row_spans: u64,
     row_weights: u64,
     column_stride: i32,
     row_stride: i32,
-    format: i32,
-    width: i32,
-    height: i32,
+    offset: i32,
+    sample_bytes: i32,
+    row_bytes: i32,
+}
+
+/// `kernels.cu`'s `Letterbox`, field by field.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct Parameters {
+    channels: [ChannelParameters; 3],
+    frame: u64,
+    input: u64,
     resized_width: i32,
     resized_height: i32,
     pad_x: i32,
@@ -31,6 +38,7 @@ struct Parameters {
     input_width: i32,
     input_height: i32,
     padding: i32,
+    is_yuv: i32,
     y_offset: f32,
     y_scale: f32,
     red_v: f32,
@@ -70,7 +78,7 @@ pub(super) struct Resizing {
     pub frame: CudaSlice<u8>,
     parameters: Parameters,
     input_size: (usize, usize),
-    _tables: (CudaSlice<i32>, CudaSlice<f32>, CudaSlice<i32>, CudaSlice<f32>),
+    _tables: (Vec<CudaSlice<i32>>, Vec<CudaSlice<f32>>),
 }
 
 impl Resizing {
@@ -84,33 +92,41 @@ impl Resizing {
         assert_eq!(input.len(), 3 * input_size.0 * input_size.1, "the planes of a student's input");
         let letterbox = Letterbox::new((shape.width, shape.height), input_size);
         let (resized, pad) = (letterbox.resized_size(), letterbox.pad());
-        let (columns, rows) = (Taps::new(shape.width, resized.0), Taps::new(shape.height, resized.1));
-        let tables = (
-            device.copy_of(columns.spans.as_flattened())?,
-            device.copy_of(&columns.weights)?,
-            device.copy_of(rows.spans.as_flattened())?,
-            device.copy_of(&rows.weights)?,
-        );
+        let tables = Tables::new(&letterbox);
         let frame = device.zeros(shape.format.frame_len(shape.width, shape.height).unwrap_or(0))?;
-        let factors = shape.encoding.factors();
-        // Every side is shorter than the frame is long, which `Shape::of` has held against i32.
+        // Every side and offset is shorter than the frame is long, which `Shape::of` has held against i32.
         let number = |size: usize| size as i32;
+        let mut spans = Vec::new();
+        let mut weights = Vec::new();
+        let mut copy = |taps: &Taps| -> Result<(u64, u64, i32), GpuError> {
+            let copies = (device.copy_of(taps.spans.as_flattened())?, device.copy_of(&taps.weights)?);
+            let addresses = (device.address(&copies.0), device.address(&copies.1), number(taps.stride));
+            spans.push(copies.0);
+            weights.push(copies.1);
+            Ok(addresses)
+        };
+        let mut channel = |channel: &Channel| -> Result<ChannelParameters, GpuError> {
+            let (column_spans, column_weights, column_stride) = copy(tables.columns(channel))?;
+            let (row_spans, row_weights, row_stride) = copy(tables.rows(channel))?;
+            Ok(ChannelParameters {
+                column_spans,
+                column_weights,
+                row_spans,
+                row_weights,
+                column_stride,
+                row_stride,
+                offset: number(channel.offset),
+                sample_bytes: number(channel.sample_stride),
+                row_bytes: number(channel.row_stride),
+            })
+        };
+        let [a, b, c] = shape.format.channels(shape.width, shape.height);
+        let channels = [channel(&a)?, channel(&b)?, channel(&c)?];
+        let factors = shape.encoding.factors();
         let parameters = Parameters {
+            channels,
             frame: device.address(&frame),
             input: device.address(input),
-            column_spans: device.address(&tables.0),
-            column_weights: device.address(&tables.1),
-            row_spans: device.address(&tables.2),
-            row_weights: device.address(&tables.3),
-            column_stride: number(columns.stride),
-            row_stride: number(rows.stride),
-            format: match shape.format {
-                PixelFormat::Rgb => 0,
-                PixelFormat::Yuyv => 1,
-                PixelFormat::Nv12 => 2,
-            },
-            width: number(shape.width),
-            height: number(shape.height),
             resized_width: number(resized.0),
             resized_height: number(resized.1),
             pad_x: number(pad.0),
@@ -118,6 +134,7 @@ impl Resizing {
             input_width: number(input_size.0),
             input_height: number(input_size.1),
             padding: i32::from(PADDING),
+            is_yuv: i32::from(shape.format != PixelFormat::Rgb),
             y_offset: factors.y_offset,
             y_scale: factors.y_scale,
             red_v: factors.red_v,
@@ -125,7 +142,7 @@ impl Resizing {
             green_v: factors.green_v,
             blue_u: factors.blue_u,
         };
-        Ok(Self { shape, frame, parameters, input_size, _tables: tables })
+        Ok(Self { shape, frame, parameters, input_size, _tables: (spans, weights) })
     }
 
     pub fn is_for(&self, shape: Shape) -> bool {
