@@ -12,10 +12,10 @@ WORKSPACE := --workspace --features wordsight/tensorrt --release --locked
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars setup deps host-deps evaluation-deps tensorrt nvrtc kernels teacher fmt clippy docs unit end-to-end reference shim clip heads vocabularies
+.PHONY: help demo test bars setup deps host-deps evaluation-deps tensorrt nvrtc kernels teacher fmt clippy docs unit end-to-end reference shim arm64 clip heads vocabularies
 
 help: ## What there is to make
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: setup deps ## Stream the bundled clip through the shipped student; pictures in demo/out/
 	cargo build --release --locked
@@ -23,7 +23,7 @@ demo: setup deps ## Stream the bundled clip through the shipped student; picture
 	$(TARGET)/release/wordsight run --save demo/out --save-every 6 --compare-engine
 	@echo "Annotated pictures: demo/out/"
 
-test: setup deps host-deps evaluation-deps tensorrt nvrtc fmt clippy docs teacher unit end-to-end bars reference shim ## Everything that CI runs
+test: setup deps host-deps evaluation-deps tensorrt nvrtc fmt clippy docs teacher unit end-to-end bars reference shim arm64 ## Everything that CI runs
 	@echo "make test: all passed"
 
 setup: ## Compilers, and Python for wheels, by apt where they lack
@@ -81,6 +81,10 @@ reference: ## The shipped student against onnx.checker (Python, test only)
 
 shim: tensorrt ## TensorRT's door against every set of headers, and under sanitizers with a real TensorRT
 	@scripts/check-shim
+
+arm64: deps tensorrt ## The device program for aarch64 under QEMU: plans, and the demo's detections beside this machine's
+	cargo build $(WORKSPACE) --bins
+	scripts/check-arm64
 
 clip: deps ## Make demo/clip.mjpeg again from its photographs
 	scripts/fetch-demo-photos
