@@ -144,11 +144,16 @@ pub struct Resampler {
     input_size: (usize, usize),
     letterbox: Letterbox,
     tables: Tables,
-    /// The sums over rows of one row to be, byte by byte.
-    down: Vec<f32>,
-    /// And those over its columns, a channel each.
-    along: [Vec<f32>; 3],
+    /// The sums over rows of some rows to be, byte by byte.
+    down: [Vec<f32>; LANES],
+    /// The same, byte by byte what the rows have there: so the sums over columns are of neighbours too.
+    woven: Vec<[f32; LANES]>,
+    /// Those sums, a channel each.
+    along: [Vec<[f32; LANES]>; 3],
 }
+
+/// Rows that are made together.
+const LANES: usize = 8;
 
 impl Resampler {
     /// For a student whose input is `input_width` by `input_height` pixels.
@@ -156,7 +161,14 @@ impl Resampler {
         let input_size = (input_width, input_height);
         let letterbox = Letterbox::new((1, 1), input_size);
         let tables = Tables::new(&letterbox);
-        Self { input_size, letterbox, tables, down: Vec::new(), along: Default::default() }
+        Self {
+            input_size,
+            letterbox,
+            tables,
+            down: Default::default(),
+            woven: Vec::new(),
+            along: Default::default(),
+        }
     }
 
     /// Letterboxes one frame into `out`, three planes of the input's size, every byte of which is written.
@@ -179,28 +191,32 @@ impl Resampler {
         if (resized_width, resized_height) != self.input_size {
             out.fill(PADDING);
         }
-        self.along.iter_mut().for_each(|along| along.resize(resized_width, 0.0));
-        for row in 0..resized_height {
+        self.along.iter_mut().for_each(|along| along.resize(resized_width, [0.0; LANES]));
+        for first_row in (0..resized_height).step_by(LANES) {
+            let count = LANES.min(resized_height - first_row);
             let mut summed = None;
             for (channel, along) in channels.iter().zip(&mut self.along) {
                 // Channels that lie in the same rows have these sums in common.
                 let start = channel.offset - channel.offset % channel.row_stride;
                 if summed != Some(start) {
-                    sum_rows(
-                        &frame.bytes[start..],
-                        channel.row_stride,
-                        self.tables.rows(channel).of(row),
-                        &mut self.down,
-                    );
+                    let (bytes, rows) = (&frame.bytes[start..], self.tables.rows(channel));
+                    for (lane, down) in self.down.iter_mut().enumerate().take(count) {
+                        sum_rows(bytes, channel.row_stride, rows.of(first_row + lane), down);
+                    }
+                    // The last rows may be fewer: what the other lanes have of before is not looked at.
+                    self.down.iter_mut().for_each(|down| down.resize(channel.row_stride, 0.0));
+                    weave(&self.down, &mut self.woven);
                     summed = Some(start);
                 }
-                let down = &self.down[channel.offset - start..];
-                sum_columns(down, channel.sample_stride, self.tables.columns(channel), along);
+                let samples = &self.woven[channel.offset - start..];
+                sum_columns(samples, channel.sample_stride, self.tables.columns(channel), along);
             }
-            let start = (row + pad_y) * input_width + pad_x;
-            let planes = out.chunks_exact_mut(input_width * input_height);
-            let rows = planes.map(|plane| &mut plane[start..start + resized_width]);
-            write_row(&self.along, factors.as_ref(), rows);
+            for lane in 0..count {
+                let start = (first_row + lane + pad_y) * input_width + pad_x;
+                let planes = out.chunks_exact_mut(input_width * input_height);
+                let rows = planes.map(|plane| &mut plane[start..start + resized_width]);
+                write_row(&self.along, lane, factors.as_ref(), rows);
+            }
         }
         letterbox
     }
@@ -210,36 +226,85 @@ impl Resampler {
 fn sum_rows(bytes: &[u8], row_stride: usize, (first, weights): (usize, &[f32]), out: &mut Vec<f32>) {
     out.clear();
     out.resize(row_stride, 0.0);
-    for (row, &weight) in bytes.chunks_exact(row_stride).skip(first).zip(weights) {
-        for (sum, &byte) in out.iter_mut().zip(row) {
-            *sum += weight * f32::from(byte);
+    let rows = &bytes[first * row_stride..];
+    // Four at a time, so that the sums are fetched and stored a quarter as often.
+    let mut fours = weights.chunks_exact(4);
+    let mut rows = rows.chunks_exact(row_stride);
+    for weights in &mut fours {
+        let four = [rows.next(), rows.next(), rows.next(), rows.next()];
+        let ([Some(a), Some(b), Some(c), Some(d)], &[wa, wb, wc, wd]) = (four, weights) else { return };
+        add_rows([a, b, c, d], [wa, wb, wc, wd], out);
+    }
+    for (row, &weight) in rows.zip(fours.remainder()) {
+        add_rows([row], [weight], out);
+    }
+}
+
+/// Adds weighted rows, in their order, with the widest instructions that there are.
+fn add_rows<const COUNT: usize>(rows: [&[u8]; COUNT], weights: [f32; COUNT], out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        /// The same for processors since 2013: eight sums at once instead of four.
+        #[target_feature(enable = "avx2")]
+        fn on_avx2<const COUNT: usize>(rows: [&[u8]; COUNT], weights: [f32; COUNT], out: &mut [f32]) {
+            add_rows_anywhere(rows, weights, out);
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2.
+            return unsafe { on_avx2(rows, weights, out) };
+        }
+    }
+    add_rows_anywhere(rows, weights, out);
+}
+
+#[inline(always)]
+fn add_rows_anywhere<const COUNT: usize>(rows: [&[u8]; COUNT], weights: [f32; COUNT], out: &mut [f32]) {
+    let rows = rows.map(|row| &row[..out.len()]);
+    for (at, sum) in out.iter_mut().enumerate() {
+        for (row, weight) in rows.iter().zip(weights) {
+            *sum += weight * f32::from(row[at]);
         }
     }
 }
 
+/// `out` = what the rows have in each place.
+fn weave(rows: &[Vec<f32>; LANES], out: &mut Vec<[f32; LANES]>) {
+    let len = rows[0].len();
+    let rows: [&[f32]; LANES] = std::array::from_fn(|lane| &rows[lane][..len]);
+    out.resize(len, [0.0; LANES]);
+    for (at, out) in out.iter_mut().enumerate() {
+        *out = std::array::from_fn(|lane| rows[lane][at]);
+    }
+}
+
 /// `out` = for each pixel the weighted sum of its samples.
-fn sum_columns(samples: &[f32], sample_stride: usize, columns: &Taps, out: &mut [f32]) {
+fn sum_columns(samples: &[[f32; LANES]], sample_stride: usize, columns: &Taps, out: &mut [[f32; LANES]]) {
     for (pixel, out) in out.iter_mut().enumerate() {
         let (first, weights) = columns.of(pixel);
         let samples = samples[first * sample_stride..].iter().step_by(sample_stride);
-        *out = weights.iter().zip(samples).fold(0.0, |sum, (weight, sample)| sum + weight * sample);
+        let mut sums = [0.0; LANES];
+        for (weight, samples) in weights.iter().zip(samples) {
+            sums.iter_mut().zip(samples).for_each(|(sum, sample)| *sum += weight * sample);
+        }
+        *out = sums;
     }
 }
 
 /// Writes one row of each plane, converted where there are factors.
 fn write_row<'a>(
-    along: &[Vec<f32>; 3],
+    along: &[Vec<[f32; LANES]>; 3],
+    lane: usize,
     factors: Option<&YuvFactors>,
-    rows: impl Iterator<Item = &'a mut [u8]>,
+    mut rows: impl Iterator<Item = &'a mut [u8]>,
 ) {
     // `as` clamps and takes what is behind the point away.
     let byte = |value: f32| (value + 0.5) as u8;
-    let mut rows: Vec<&mut [u8]> = rows.collect();
-    let [red, green, blue] = rows.as_mut_slice() else { return };
-    for x in 0..along[0].len() {
-        let sums = [along[0][x], along[1][x], along[2][x]];
+    let (Some(red), Some(green), Some(blue)) = (rows.next(), rows.next(), rows.next()) else { return };
+    let sums = along[0].iter().zip(&along[1]).zip(&along[2]);
+    for (((red, green), blue), ((a, b), c)) in red.iter_mut().zip(green).zip(blue).zip(sums) {
+        let sums = [a[lane], b[lane], c[lane]];
         let rgb = factors.map_or(sums, |factors| factors.rgb(sums));
-        [red[x], green[x], blue[x]] = rgb.map(byte);
+        [*red, *green, *blue] = rgb.map(byte);
     }
 }
 
