@@ -17,12 +17,13 @@
 
 mod half_precision;
 mod layers;
+mod normalisation;
 mod quantize;
 mod ranges;
 mod view;
 
 pub use half_precision::to_f16;
-pub use layers::{Layer, Layers};
+pub use layers::{Bias, Kind, Layer, Layers};
 pub use quantize::{Target, observed, quantize};
 pub use ranges::{Method, Ranges, Threshold};
 

@@ -8,8 +8,9 @@ use wordsight_onnx::proto::{
     ElementType, GraphProto, ModelProto, NodeProto, TensorProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
 
+use crate::normalisation::folded;
 use crate::view::View;
-use crate::{CalibrationError, Layer, Layers, Method, Ranges, Threshold};
+use crate::{Bias, CalibrationError, Kind, Layer, Layers, Method, Ranges, Threshold};
 
 /// What is to run the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +19,7 @@ pub enum Target {
     /// TensorRT: symmetric `int8` activations and weights, biases in float.
     TensorRt,
     /// ONNX Runtime on a processor: `uint8` activations with a zero point, `int8` weights, `int32`
-    /// biases, which is what its integer convolution takes. Weights have 63 steps to each side: without
+    /// biases, which is what its integer convolution and `Gemm` take. Weights have 63 steps to each side: without
     /// VNNI, two products of full range overflow the 16 bits that x86 adds them in.
     Cpu,
 }
@@ -48,7 +49,8 @@ pub fn observed<'a>(model: &ModelProto, tensors: impl IntoIterator<Item = &'a st
     model
 }
 
-/// The model with its `layers` in integers.
+/// The model with its `layers` in integers. For a processor the image's normalisation goes into the first
+/// convolution, which stays in float.
 ///
 /// # Errors
 /// When there is no layer, a tensor was never watched, or a layer's weights are not constants.
@@ -59,21 +61,30 @@ pub fn quantize(
     method: Method,
     target: Target,
 ) -> Result<ModelProto, CalibrationError> {
+    let without_normalisation = (target == Target::Cpu).then(|| folded(model));
+    let model = without_normalisation.as_ref().unwrap_or(model);
     let view = View::of(model).filter(|_| layers.iter().next().is_some());
     let view = view.ok_or(CalibrationError::NothingToQuantise)?;
     let mut writer = Writer { target, graph: GraphProto::default() };
 
+    let shares = layers.shares();
     let mut steps: HashMap<&str, Step> = HashMap::new();
     for tensor in layers.tensors() {
+        let method = if shares.contains(tensor) { Method::Max } else { method };
         steps.insert(tensor, Step::of(ranges.threshold(tensor, method)?, target));
     }
     let by_name: BTreeMap<&str, &Layer> = layers.iter().map(|layer| (layer.name.as_str(), layer)).collect();
+    let biases = layers.iter().filter_map(|layer| match &layer.kind {
+        Kind::Linear { bias } => bias.as_ref().map(|bias| bias.node.as_str()),
+        _ => None,
+    });
+    let biases: BTreeSet<&str> = biases.collect();
     for input in &view.graph.input {
         if let Some(step) = steps.get(input.name.as_str()) {
             writer.pair(&input.name, *step);
         }
     }
-    for node in &view.graph.node {
+    for node in view.graph.node.iter().filter(|node| !biases.contains(node.name.as_str())) {
         let mut node = node.clone();
         // Everybody takes the rounded values: what a layer makes leaves it in integers.
         for input in &mut node.input {
@@ -81,9 +92,13 @@ pub fn quantize(
                 *input = dequantised(input);
             }
         }
-        if let Some(layer) = by_name.get(node.name.as_str()).filter(|layer| layer.op == "Conv") {
-            let input_scale = steps[layer.inputs[0].as_str()].scale;
-            writer.weights(&mut node, input_scale, &view)?;
+        if let Some(layer) = by_name.get(node.name.as_str()) {
+            let input_scale = layer.inputs.first().map_or(1.0, |input| steps[input.as_str()].scale);
+            match &layer.kind {
+                Kind::Convolution => writer.convolution(&mut node, input_scale, &view)?,
+                Kind::Linear { bias } => writer.linear(&mut node, bias.as_ref(), input_scale, &view)?,
+                Kind::Sum | Kind::Product => {}
+            }
         }
         let outputs = node.output.clone();
         writer.graph.node.push(node);
@@ -124,9 +139,6 @@ impl Step {
     }
 }
 
-/// The axis of weights and biases that has a step of its own at every place.
-const BY_CHANNEL: (&str, Attribute<'_>) = ("axis", Attribute::Int(0));
-
 /// Adds nodes and constants.
 struct Writer {
     target: Target,
@@ -161,8 +173,8 @@ impl Writer {
         self.node("DequantizeLinear", vec![integers, scale, zero], &dequantised(tensor), &[]);
     }
 
-    /// A convolution's weights in integers, a step for every output channel.
-    fn weights(
+    /// A convolution's weights in integers, a step for every output channel, and for a processor its bias.
+    fn convolution(
         &mut self,
         node: &mut NodeProto,
         input_scale: f32,
@@ -173,34 +185,78 @@ impl Writer {
         let (dims, values) = view.floats(&weight).ok_or_else(no_weights)?;
         let channels = usize::try_from(dims[0]).map_err(|_| no_weights())?;
         let (integers, scales) = symmetric(&values, channels, self.target.weight_steps());
-        let bytes = integers.iter().map(|&integer| integer as u8).collect();
-        let quantised = self.constant(format!("{weight}_int8"), ElementType::Int8, dims, bytes);
-        let scale = self.floats(format!("{weight}_scale"), &scales);
-        let zero =
-            self.constant(format!("{weight}_zero"), ElementType::Int8, &[channels as i64], vec![0; channels]);
-        let name = dequantised(&weight);
-        self.node("DequantizeLinear", vec![quantised, scale, zero], &name, &[BY_CHANNEL]);
+        let name = self.weights(&weight, dims, integers, &scales, 0);
         node.input[1] = name;
-
         let bias = node.input.get(2).cloned().filter(|_| self.target == Target::Cpu);
         if let Some(bias) = bias {
             let (_, values) = view.floats(&bias).ok_or_else(no_weights)?;
-            let scales: Vec<f32> = scales.iter().map(|scale| scale * input_scale).collect();
-            let integers = values.iter().zip(&scales).flat_map(|(value, scale)| {
-                let integer = (f64::from(*value) / f64::from(*scale)).round();
-                (integer.clamp(f64::from(i32::MIN), f64::from(i32::MAX)) as i32).to_le_bytes()
-            });
-            let bytes = integers.collect();
-            let quantised =
-                self.constant(format!("{bias}_int32"), ElementType::Int32, &[channels as i64], bytes);
-            let scale = self.floats(format!("{bias}_scale"), &scales);
-            let zeros = vec![0; 4 * channels];
-            let zero = self.constant(format!("{bias}_zero"), ElementType::Int32, &[channels as i64], zeros);
-            let name = dequantised(&bias);
-            self.node("DequantizeLinear", vec![quantised, scale, zero], &name, &[BY_CHANNEL]);
-            node.input[2] = name;
+            node.input[2] = self.bias(&bias, &values, &scales, input_scale);
         }
         Ok(())
+    }
+
+    /// A matrix product and its bias as one `Gemm`, a step for every column of its weights. As two nodes ONNX Runtime
+    /// would join them itself, before it looks for integers, and then compute in float.
+    fn linear(
+        &mut self,
+        node: &mut NodeProto,
+        bias: Option<&Bias>,
+        input_scale: f32,
+        view: &View<'_>,
+    ) -> Result<(), CalibrationError> {
+        let no_weights = || CalibrationError::NoWeights(node.name.clone());
+        let weight = node.input.get(1).ok_or_else(no_weights)?.clone();
+        let (dims, values) = view.floats(&weight).ok_or_else(no_weights)?;
+        let [rows, columns] = [0, 1].map(|axis| dims.get(axis).map_or(0, |&size| size as usize));
+        let (integers, scales) =
+            symmetric(&transposed(&values, rows, columns), columns, self.target.weight_steps());
+        let integers = transposed(&integers, columns, rows);
+        let name = self.weights(&weight, dims, integers, &scales, 1);
+        node.op_type = "Gemm".to_owned();
+        node.input[1] = name;
+        if let Some(bias) = bias {
+            let (_, values) = view.floats(&bias.constant).ok_or_else(no_weights)?;
+            let name = self.bias(&bias.constant, &values, &scales, input_scale);
+            node.input.push(name);
+            node.output = vec![bias.output.clone()];
+        }
+        Ok(())
+    }
+
+    /// Weights with a step for every place on an axis; returns what they are in float.
+    fn weights(
+        &mut self,
+        weight: &str,
+        dims: &[i64],
+        integers: Vec<i8>,
+        scales: &[f32],
+        axis: i64,
+    ) -> String {
+        let bytes = integers.into_iter().map(|integer| integer as u8).collect();
+        let quantised = self.constant(format!("{weight}_int8"), ElementType::Int8, dims, bytes);
+        let scale = self.floats(format!("{weight}_scale"), scales);
+        let zeros = vec![0; scales.len()];
+        let zero = self.constant(format!("{weight}_zero"), ElementType::Int8, &[scales.len() as i64], zeros);
+        let name = dequantised(weight);
+        self.node("DequantizeLinear", vec![quantised, scale, zero], &name, &[("axis", Attribute::Int(axis))]);
+        name
+    }
+
+    /// A bias in the integers that the sums of products are in; returns what it is in float.
+    fn bias(&mut self, bias: &str, values: &[f32], weight_scales: &[f32], input_scale: f32) -> String {
+        let scales: Vec<f32> = weight_scales.iter().map(|scale| scale * input_scale).collect();
+        let integers = values.iter().zip(&scales).flat_map(|(value, scale)| {
+            let integer = (f64::from(*value) / f64::from(*scale)).round();
+            (integer.clamp(f64::from(i32::MIN), f64::from(i32::MAX)) as i32).to_le_bytes()
+        });
+        let (dims, bytes) = ([scales.len() as i64], integers.collect());
+        let quantised = self.constant(format!("{bias}_int32"), ElementType::Int32, &dims, bytes);
+        let scale = self.floats(format!("{bias}_scale"), &scales);
+        let zero =
+            self.constant(format!("{bias}_zero"), ElementType::Int32, &dims, vec![0; 4 * scales.len()]);
+        let name = dequantised(bias);
+        self.node("DequantizeLinear", vec![quantised, scale, zero], &name, &[("axis", Attribute::Int(0))]);
+        name
     }
 
     fn floats(&mut self, name: String, values: &[f32]) -> String {
@@ -225,6 +281,11 @@ fn symmetric(values: &[f32], rows: usize, steps: f32) -> (Vec<i8>, Vec<f32>) {
     });
     let scales = scales.collect();
     (integers, scales)
+}
+
+/// Rows become columns.
+fn transposed<T: Copy>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
+    (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
 }
 
 /// Removes constants and casts of constants that nobody takes any more.
@@ -255,6 +316,13 @@ mod tests {
         assert_eq!(integers[..3], [64, -127, 32]);
         assert_eq!((&integers[3..6], scales[1]), (&[0, 0, 0][..], 1.0));
         assert_eq!(integers[6], -127);
+    }
+
+    #[test]
+    fn columns_become_rows_and_rows_columns() {
+        let rows = transposed(&[1, 2, 3, 4, 5, 6], 2, 3);
+        assert_eq!(rows, [1, 4, 2, 5, 3, 6]);
+        assert_eq!(transposed(&rows, 3, 2), [1, 2, 3, 4, 5, 6]);
     }
 
     #[test]

@@ -40,6 +40,14 @@ impl<'a> View<'a> {
         self.takers.get(tensor).map_or(&[], Vec::as_slice)
     }
 
+    /// The one node that takes a tensor, where there is one.
+    pub fn only_taker(&self, tensor: &str) -> Option<&'a NodeProto> {
+        match self.takers(tensor) {
+            [taker] => Some(taker),
+            _ => None,
+        }
+    }
+
     /// Whether a tensor is a constant, stored as it is or in FP16 with a cast.
     pub fn is_constant(&self, tensor: &str) -> bool {
         self.constant(tensor).is_some()
@@ -64,7 +72,8 @@ impl<'a> View<'a> {
         Some((&constant.dims, values))
     }
 
-    fn constant(&self, tensor: &str) -> Option<&'a TensorProto> {
+    /// A constant of the file.
+    pub fn constant(&self, tensor: &str) -> Option<&'a TensorProto> {
         if let Some(constant) = self.constants.get(tensor) {
             return Some(constant);
         }
