@@ -5,7 +5,7 @@
 //! TensorRT for RTX and ONNX Runtime all understand. Nothing here runs a model: [`observed`] adds the outputs that are to
 //! be watched, the caller runs it with whatever it has, and [`Ranges`] takes the values.
 //!
-//! 1. [`Layers::of`] says what can be quantised, and [`Layers::without`] pins layers to float;
+//! 1. [`Layers::of`] or [`Layers::for_processor`] says what can be quantised, [`Layers::without`] pins layers to float;
 //! 2. [`observed`], a few hundred photographs, [`Ranges::add`];
 //! 3. [`quantize`] with a [`Method`] for the thresholds and a [`Target`] for the arithmetic.
 //!

@@ -20,7 +20,10 @@ const SMALLER: [(&str, &str); 6] = [
     ("--per-image 12", "--per-image 2"),
     ("--steps 3600", "--steps 2"),
     ("--steps 1000", "--steps 2"),
-    ("-o work/student-int8.onnx", "--count 12 --few-images --least-cosine 0.1 -o work/student-int8.onnx"),
+    (
+        "--target cpu",
+        "--target cpu --count 12 --few-images --least-cosine 0 --least-lowest-tenth 0 --least-kept 0",
+    ),
 ];
 
 /// The first code block of a language in the guide.
@@ -46,7 +49,7 @@ fn every_command_of_the_guide_runs_from_photographs_to_a_student() {
     symlink(support::checkout("demo").canonicalize().unwrap(), checkout.join("demo")).unwrap();
 
     let commands: Vec<&str> = block("sh").lines().collect();
-    assert_eq!(commands.len(), 13);
+    assert_eq!(commands.len(), 14);
     for command in commands {
         let mut command = command.to_owned();
         for (real, small) in SMALLER {
@@ -72,6 +75,11 @@ fn every_command_of_the_guide_runs_from_photographs_to_a_student() {
     engine.infer(&vec![127; 3 * facts.input_width * facts.input_height], &mut regions).unwrap();
     assert_eq!(regions.boxes_in_input.len(), facts.proposals);
     assert_eq!((facts.input_width, facts.input_height), (384, 384));
+    for quantised in ["work/student-int8.onnx", "work/student-cpu.onnx"] {
+        let model = wordsight_onnx::read(&checkout.join(quantised)).unwrap();
+        assert_eq!(wordsight_onnx::metadata(&model, "wordsight.precision"), Some("int8"), "{quantised}");
+    }
+    assert!(checkout.join("work/int8.svg").exists() && !checkout.join("work/student-cpu.fp32.onnx").exists());
     let figures = fs::read_to_string(checkout.join("work/photographs.json")).unwrap();
     assert!(figures.contains("novel") && figures.contains("teacher_top5"), "{figures}");
     let figures: serde_json::Value =

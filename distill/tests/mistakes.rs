@@ -71,6 +71,21 @@ fn a_weight_that_is_no_share_is_refused_before_any_work() {
 }
 
 #[test]
+fn an_export_that_lacks_what_its_precision_takes_is_bad_usage() {
+    let export = |more: &[&str]| {
+        distill(&[&["export", "--training", "/x", "--teacher", "/x", "-o", "/tmp/x.onnx"], more].concat())
+    };
+    assert_told(&export(&["--precision", "int8", "--target", "cpu"]), 2, &["--images"]);
+    assert_told(&export(&["--precision", "int8", "--images", "/x"]), 2, &["--target"]);
+    assert_told(&export(&["--precision", "fp16"]), 2, &["--images"]);
+    assert_told(&export(&["--precision", "fp16", "--images", "/x", "--target", "cpu"]), 2, &["FP16 as FP32"]);
+    assert_told(&export(&["--annotations", "/x.json", "--annotated-images", "/x"]), 2, &["--images"]);
+    assert_told(&export(&["--json", "/tmp/x.json"]), 2, &["--images"]);
+    // And what it can look for is looked for before the training is read.
+    assert_told(&export(&["--precision", "fp16", "--images", "/nowhere"]), 1, &["/nowhere"]);
+}
+
+#[test]
 fn annotations_that_refer_to_nothing_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("annotations.json");

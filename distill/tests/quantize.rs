@@ -63,8 +63,16 @@ fn the_shipped_student_keeps_its_embeddings_in_integers() {
     let model = wordsight_onnx::read(&bench.path("student-int8.onnx")).unwrap();
     assert_eq!(wordsight_onnx::metadata(&model, "wordsight.precision"), Some("int8"));
     let graph = model.graph.unwrap();
-    let quantised = graph.node.iter().filter(|node| node.op_type == "QuantizeLinear").count();
-    assert!(quantised > 60, "{quantised}");
+    let count = |op: &str| graph.node.iter().filter(|node| node.op_type == op).count();
+    assert!(count("QuantizeLinear") > 60, "{}", count("QuantizeLinear"));
+    // Matrix products with weights became Gemm with a bias in integers, but for the classes' mixture and the boxes'
+    // shifts; the image's normalisation is in the stem.
+    let biases: Vec<&String> =
+        graph.node.iter().filter(|node| node.op_type == "Gemm").flat_map(|node| node.input.last()).collect();
+    assert_eq!(biases.len(), 8, "{biases:?}");
+    let is_dequantised = |name: &&&String| name.ends_with("_dequantised");
+    assert_eq!(biases.iter().filter(is_dequantised).count(), 8, "{biases:?}");
+    assert_eq!((count("MatMul"), count("Pad"), count("Div")), (5, 1, 2));
 
     // And it is not quantised twice.
     let again = bench.quantize(&bench.path("student-int8.onnx"), &["--target", "cpu", "--few-images"]);
@@ -74,32 +82,34 @@ fn the_shipped_student_keeps_its_embeddings_in_integers() {
 #[test]
 fn the_costliest_layers_are_pinned_until_the_budget_holds() {
     let bench = Bench::new();
-    let budget = |least| {
-        let flags = [
-            "--target",
-            "tensorrt",
-            "--few-images",
-            "--count",
-            "8",
-            "--method",
-            "max",
-            "--least-cosine",
-            least,
-        ];
-        let output = bench.quantize(&shipped(), &flags);
+    let plot = bench.path("report.svg");
+    let budget = |least_cosine: f64, least_tenth: f64| {
+        let (least_cosine, least_tenth) = (format!("{least_cosine:.4}"), format!("{least_tenth:.4}"));
+        let flags =
+            ["--target", "tensorrt", "--few-images", "--count", "8", "--method", "max", "--least-kept", "0"];
+        let least = ["--least-cosine", &least_cosine, "--least-lowest-tenth", &least_tenth];
+        let plot = ["--plot", plot.to_str().unwrap()];
+        let output = bench.quantize(&shipped(), &[&flags[..], &least, &plot].concat());
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         bench.report()
     };
-    let loose = budget("0.5");
+    let loose = budget(0.5, 0.5);
     assert_eq!(loose["students"].as_array().unwrap().len(), 2, "nothing to pin: {loose:#}");
-    let before = loose["students"][1]["agreement"]["median_cosine"].as_f64().unwrap();
-    let least = f64::midpoint(before, 1.0);
-    let tight = budget(&format!("{least:.4}"));
+    let agreement = |student: &Value, what: &str| student["agreement"][what].as_f64().unwrap();
+    let before = |what| agreement(&loose["students"][1], what);
+    let least_cosine = f64::midpoint(before("median_cosine"), 1.0);
+    let least_tenth = before("lowest_tenth") + (1.0 - before("lowest_tenth")) / 4.0;
+    let tight = budget(least_cosine, least_tenth);
     let last = tight["students"].as_array().unwrap().last().unwrap();
     let pinned = last["pinned"].as_array().unwrap();
     assert!(!pinned.is_empty(), "{tight:#}");
-    assert!(last["agreement"]["median_cosine"].as_f64().unwrap() >= least - 1e-4, "{tight:#}");
-    assert_eq!(pinned.iter().filter(|layer| **layer == tight["sensitivities"][0]["layer"]).count(), 1);
+    assert!(agreement(last, "median_cosine") >= least_cosine - 1e-4, "{tight:#}");
+    assert!(agreement(last, "lowest_tenth") >= least_tenth - 1e-4, "{tight:#}");
+    let costliest = &tight["sensitivities"][0]["layer"];
+    assert_eq!(pinned.iter().filter(|layer| *layer == costliest).count(), 1);
+    // The picture has the students and what was tried.
+    let drawn = fs::read_to_string(&plot).unwrap();
+    assert!(drawn.contains("median cosine") && drawn.contains(costliest.as_str().unwrap()), "{drawn}");
 }
 
 #[test]
@@ -140,6 +150,9 @@ fn what_makes_no_sense_is_refused() {
             .unwrap();
         assert_eq!(output.status.code(), Some(2), "INT8 of what runs it: {output:?}");
     }
+    let output = bench.quantize(&shipped(), &["--precision", "fp16", "--target", "cpu"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("FP16 as FP32"), "{output:?}");
     let few = told(&shipped(), &[]);
     assert!(few.contains("500") && few.contains("--few-images"), "{few}");
     let flags = ["--few-images", "--count", "2"];

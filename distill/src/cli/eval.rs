@@ -20,7 +20,8 @@ use wordsight_distill::student::Head;
 use wordsight_distill::train::Checkpoint;
 use wordsight_teacher::Teacher;
 
-use super::{Origin, Scoring, export_student};
+use super::Origin;
+use super::export::{Scoring, export_student};
 
 /// What `eval` is told.
 #[derive(Args)]

@@ -2,30 +2,23 @@
 
 mod data;
 mod eval;
+mod export;
 mod quantize;
 mod train;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use burn::tensor::Device;
-use clap::{Args, Parser, Subcommand};
-use image::RgbImage;
-use wordsight_distill::export::{self, ScoringFacts, text_weights};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use wordsight_distill::photographs::Collection;
 use wordsight_distill::student::{Student, StudentConfig};
-use wordsight_distill::train::{Checkpoint, TrainConfig};
+use wordsight_distill::train::TrainConfig;
 use wordsight_distill::{scenes, start};
 use wordsight_teacher::efficientnet::Weights;
 use wordsight_teacher::{Teacher, standin, words};
-
-/// The exported file may differ from the trained model by this much.
-const PARITY_TOLERANCE: f32 = 1e-3;
-/// And have this share of proposals that the model hasn't.
-const MOST_SWAPPED: f32 = 0.01;
-/// Pictures that an export is compared on.
-const PARITY_PICTURES: usize = 20;
 
 /// Makes students and vocabularies for wordsight.
 #[derive(Parser)]
@@ -88,34 +81,9 @@ enum Command {
     Train(train::Arguments),
     /// Turns an exported student into INT8 and reports what that costs
     Quantize(quantize::Arguments),
-    /// Writes a trained student as one .onnx file and compares it with the model.
-    Export {
-        /// Folder that `train` wrote.
-        #[arg(long)]
-        training: PathBuf,
-        #[command(flatten)]
-        origin: Origin,
-        /// Folder of photographs to compare on.
-        #[arg(long)]
-        compare_on: Option<PathBuf>,
-        /// Side of the square input in pixels, a multiple of 32, where it is to be another than
-        /// training's: the student is convolutional, and sees smaller things in a larger input.
-        #[arg(long, value_parser = side)]
-        input_size: Option<usize>,
-        /// Softmax temperature of the scores. Twice training's 0.01: scores of overlapping regions
-        /// would all be 1 otherwise, and their order left to the objectness.
-        #[arg(long, default_value_t = 0.02)]
-        temperature: f32,
-        /// Weight of the text head for words not trained on; the others get one minus it.
-        #[arg(long, default_value_t = 0.33, value_parser = share)]
-        ensemble_lambda: f32,
-        /// Weight of the objectness in a detection's score.
-        #[arg(long, default_value_t = 0.5, value_parser = share)]
-        objectness_weight: f32,
-        /// The student to write.
-        #[arg(long, short)]
-        output: PathBuf,
-    },
+    /// Writes a trained student as one .onnx file, compares it with the model, and turns it into FP16 or INT8
+    /// where it is asked to.
+    Export(export::Arguments),
     /// Average precision of a student on annotated images.
     Eval(eval::Eval),
     /// Tests a student on photographs that training never saw, base and novel.
@@ -181,6 +149,11 @@ fn read_backbone(path: &Path) -> Result<Weights> {
     Ok(wordsight_teacher::pth::read_pth(path)?)
 }
 
+/// Ends the program as clap does for bad usage, for what clap can't express.
+fn refuse_usage(told: &str) -> ! {
+    Arguments::command().error(ErrorKind::ArgumentConflict, told).exit()
+}
+
 /// A number from 0 to 1.
 fn share(text: &str) -> Result<f32, String> {
     let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
@@ -211,19 +184,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Merge { folder } => data::merge(&folder),
         Command::Train(arguments) => train::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
-        Command::Export {
-            training,
-            origin,
-            compare_on,
-            input_size,
-            temperature,
-            ensemble_lambda,
-            objectness_weight,
-            output,
-        } => {
-            let scoring = Scoring { temperature, ensemble_lambda, objectness_weight };
-            export_student(&training, &origin, compare_on.as_deref(), input_size, &scoring, &output)
-        }
+        Command::Export(arguments) => export::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::EvalPhotographs(arguments) => eval::photographs(&arguments),
         Command::Bars(arguments) => eval::bars(&arguments),
@@ -262,69 +223,4 @@ fn make_scenes(data: &Path, settings: scenes::Settings, output: &Path) -> Result
         output.display()
     );
     Ok(())
-}
-
-/// How an exported student's detections are to be scored.
-struct Scoring {
-    temperature: f32,
-    ensemble_lambda: f32,
-    objectness_weight: f32,
-}
-
-fn export_student(
-    training: &Path,
-    origin: &Origin,
-    compare_on: Option<&Path>,
-    input_size: Option<usize>,
-    scoring: &Scoring,
-    output: &Path,
-) -> Result<()> {
-    ensure!(scoring.temperature > 0.0, "--temperature must be above 0, not {}", scoring.temperature);
-    let mut teacher = Teacher::open(&origin.teacher)?;
-    let checkpoint = Checkpoint::open(training)?;
-    let (student, mut config, backbone) = origin.student(
-        &mut teacher,
-        &checkpoint.config,
-        checkpoint.words.len(),
-        &Device::flex().autodiff(),
-    )?;
-    config.input_size = input_size.unwrap_or(config.input_size);
-    let student = checkpoint.student(training, student)?;
-    let student = student.rounded_to_f16();
-    let facts = ScoringFacts {
-        teacher: teacher.id().to_owned(),
-        temperature: scoring.temperature,
-        text_weights: text_weights(checkpoint.config.head(), scoring.ensemble_lambda),
-        objectness_weight: scoring.objectness_weight,
-        training: checkpoint.summary()?,
-    };
-    let model = export::student_model(&student, &config, &backbone, &facts)?;
-    wordsight_onnx::write(&model, output)?;
-    let size = fs::metadata(output).map_or(0, |metadata| metadata.len());
-    println!("{} ({:.1} MB, {} steps)", output.display(), size as f64 / 1e6, checkpoint.step);
-    if let Some(folder) = compare_on {
-        let pictures = some_pictures(folder)?;
-        let parity = export::compare(&student, &config, &backbone, output, &pictures)?;
-        println!("largest difference from the trained model: {}", serde_json::to_string(&parity)?);
-        ensure!(
-            parity.worst() <= PARITY_TOLERANCE && parity.swapped <= MOST_SWAPPED,
-            "the exported file differs from the trained model by more than {PARITY_TOLERANCE}, or in more than \
-             {MOST_SWAPPED} of its proposals"
-        );
-    }
-    Ok(())
-}
-
-/// Up to [`PARITY_PICTURES`] pictures of a folder, in the order of their names.
-fn some_pictures(folder: &Path) -> Result<Vec<RgbImage>> {
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.sort();
-    let pictures: Vec<RgbImage> = paths
-        .iter()
-        .filter_map(|path| Some(image::open(path).ok()?.to_rgb8()))
-        .take(PARITY_PICTURES)
-        .collect();
-    ensure!(!pictures.is_empty(), "there are no pictures in {}", folder.display());
-    Ok(pictures)
 }

@@ -11,7 +11,7 @@ use wordsight_calibration::{Method, Target};
 use wordsight_distill::eval::Detector;
 use wordsight_distill::eval::annotated::{self, AnnotatedSet, Row, Rules};
 use wordsight_distill::quantization::{
-    Agreement, BUDGET_IMAGES, Calibration, FEWEST_IMAGES, Sensitivity, engine_as_on,
+    Agreement, BUDGET_IMAGES, Budget, Calibration, FEWEST_IMAGES, Sensitivity, engine_as_on, plot,
 };
 use wordsight_engines::CpuEngine;
 use wordsight_onnx::proto::ModelProto;
@@ -40,7 +40,20 @@ pub struct Arguments {
     /// images, or frames of the camera.
     #[arg(long)]
     images: PathBuf,
-    /// How many of them to calibrate on, evenly chosen.
+    #[command(flatten)]
+    options: Options,
+    /// The teacher's folder, whose words the annotations' categories are.
+    #[arg(long)]
+    teacher: Option<PathBuf>,
+    /// The quantised student to write.
+    #[arg(long, short)]
+    output: PathBuf,
+}
+
+/// What `export` is told too.
+#[derive(Args)]
+pub struct Options {
+    /// How many of the images to calibrate on, evenly chosen.
     #[arg(long, default_value_t = FEWEST_IMAGES)]
     count: usize,
     /// Calibrate on fewer than 500 images all the same.
@@ -54,40 +67,77 @@ pub struct Arguments {
     /// at least this.
     #[arg(long, default_value_t = 0.98, value_parser = super::share)]
     least_cosine: f32,
+    /// And until no more than a tenth of the cosines are below this: a layer that spoils one kind of region
+    /// moves them long before the median.
+    #[arg(long, default_value_t = 0.97, value_parser = super::share)]
+    least_lowest_tenth: f32,
+    /// And until this share of the float student's proposals is there at least. Low, because most of a hundred
+    /// proposals are of nothing and change places freely: it catches a ranking that has degenerated.
+    #[arg(long, default_value_t = 0.5, value_parser = super::share)]
+    least_kept: f32,
     /// A layer to keep in float whatever it costs; may be given several times.
     #[arg(long)]
     pin: Vec<String>,
     /// Also evaluate, before and after: annotations in COCO's format.
-    #[arg(long, requires = "annotated_images", requires = "teacher")]
+    #[arg(long, requires = "annotated_images", requires = "teacher", requires = "images")]
     annotations: Option<PathBuf>,
     /// The annotations' images.
     #[arg(long)]
     annotated_images: Option<PathBuf>,
-    /// The teacher's folder, whose words the annotations' categories are.
-    #[arg(long)]
-    teacher: Option<PathBuf>,
-    /// The quantised student to write.
-    #[arg(long, short)]
-    output: PathBuf,
     /// Also write the report as JSON.
-    #[arg(long)]
+    #[arg(long, requires = "images")]
     json: Option<PathBuf>,
+    /// Also draw it, as SVG.
+    #[arg(long, requires = "images")]
+    plot: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Precision {
-    /// Convolutions in integers.
+    /// What pays in integers.
     Int8,
     /// Convolutions and linear layers in FP16, for TensorRT.
     Fp16,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum TargetName {
+/// What is to run a student.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TargetName {
     /// TensorRT on a GPU: int8 on both sides.
     Tensorrt,
-    /// ONNX Runtime on a processor: uint8 activations.
+    /// ONNX Runtime on a processor: uint8 activations, matrix products too.
     Cpu,
+}
+
+/// What a student is to compute in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// As it was exported.
+    Fp32,
+    /// FP16, for TensorRT.
+    Fp16,
+    /// Integers.
+    Int8(Target),
+}
+
+impl Format {
+    /// FP16, which is for one target only.
+    pub fn of_fp16(target: Option<TargetName>) -> Self {
+        if target == Some(TargetName::Cpu) {
+            super::refuse_usage(
+                "--precision fp16 is for --target tensorrt: a processor computes FP16 as FP32 and slower",
+            );
+        }
+        Self::Fp16
+    }
+
+    /// INT8 for a target; clap has asked for one.
+    pub fn of_int8(target: Option<TargetName>) -> Self {
+        Self::Int8(match target {
+            Some(TargetName::Cpu) => Target::Cpu,
+            Some(TargetName::Tensorrt) | None => Target::TensorRt,
+        })
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -111,6 +161,22 @@ impl MethodName {
     }
 }
 
+/// A conversion and its report, as `quantize` and `export` ask for them.
+pub struct Order<'a> {
+    /// The student in float.
+    pub student: &'a Path,
+    /// What it is to become.
+    pub format: Format,
+    /// Photographs like those that it will see.
+    pub images: &'a Path,
+    /// All that has a default.
+    pub options: &'a Options,
+    /// Needed to evaluate.
+    pub teacher: Option<&'a Path>,
+    /// What to write; with [`Format::Fp32`] it is there already.
+    pub output: &'a Path,
+}
+
 /// One student of the report.
 #[derive(Serialize)]
 struct Line {
@@ -126,28 +192,42 @@ struct Line {
 
 /// Quantises, and says what it costs.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let images = chosen_images(arguments)?;
-    // Before work that takes minutes.
-    let folder = arguments.output.parent().filter(|folder| *folder != Path::new(""));
-    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        bail!("there is no folder {} for --output: make it first", folder.display());
-    }
-    let target = match arguments.target {
-        Some(TargetName::Cpu) => Target::Cpu,
-        Some(TargetName::Tensorrt) | None => Target::TensorRt,
+    let Arguments { student, images, options, output, .. } = arguments;
+    let format = match arguments.precision {
+        Some(Precision::Fp16) => Format::of_fp16(arguments.target),
+        Some(Precision::Int8) | None => Format::of_int8(arguments.target),
     };
-    let evaluation = Evaluation::open(arguments)?;
-    let calibration = Calibration::watch(&arguments.student, &images)?;
-    let asked: BTreeSet<String> = arguments.pin.iter().cloned().collect();
-    if arguments.precision == Some(Precision::Fp16) {
-        return convert_to_f16(arguments, &calibration, evaluation.as_ref());
-    }
+    carry_out(&Order { student, format, images, options, teacher: arguments.teacher.as_deref(), output })
+}
 
+/// Converts, writes, and says what it costs.
+pub fn carry_out(order: &Order<'_>) -> Result<()> {
+    let images = order.check()?;
+    let evaluation = Evaluation::open(order)?;
+    let evaluation = evaluation.as_ref();
+    match order.format {
+        Format::Fp32 => report_float(order, &Calibration::unwatched(order.student, &images)?, evaluation),
+        Format::Fp16 => convert_to_f16(order, &Calibration::unwatched(order.student, &images)?, evaluation),
+        Format::Int8(target) => {
+            convert_to_int8(order, target, &Calibration::watch(order.student, target, &images)?, evaluation)
+        }
+    }
+}
+
+/// Tries the methods, pins what the budget asks for, writes and reports.
+fn convert_to_int8(
+    order: &Order<'_>,
+    target: Target,
+    calibration: &Calibration,
+    evaluation: Option<&Evaluation>,
+) -> Result<()> {
+    let options = order.options;
+    let asked: BTreeSet<String> = options.pin.iter().cloned().collect();
     let mut lines = Vec::new();
     let mut best: Option<(Method, Agreement)> = None;
-    for method in arguments.method.methods() {
+    for method in options.method.methods() {
         let model = calibration.quantised(method, target, &asked)?;
-        let line = line(method.name(), (&model, target), &calibration, &asked, evaluation.as_ref())?;
+        let line = line(method.name(), (&model, target), calibration, &asked, evaluation)?;
         // Medians hardly differ between methods: the regions that move most say more.
         let agreement = line.agreement.context("a quantised student has been compared")?;
         let kept = |agreement: &Agreement| agreement.median_cosine + agreement.lowest_tenth;
@@ -157,92 +237,139 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         lines.push(line);
     }
     let (method, agreement) = best.context("there is no method to try")?;
+    let budget = Budget {
+        median_cosine: options.least_cosine,
+        lowest_tenth: options.least_lowest_tenth,
+        regions_kept: options.least_kept,
+    };
     let mut sensitivities = Vec::new();
     let mut pinned = asked.clone();
-    if agreement.median_cosine < arguments.least_cosine {
+    if !budget.holds(agreement) {
         sensitivities = calibration.sweep(method, target)?;
-        pinned = calibration.pin_until(method, target, &sensitivities, arguments.least_cosine, pinned)?;
+        pinned = calibration.pin_until(method, target, &sensitivities, budget, pinned)?;
     }
     let model = calibration.quantised(method, target, &pinned)?;
     if pinned != asked {
         let name = format!("{}, {} pinned", method.name(), pinned.len());
-        lines.push(line(&name, (&model, target), &calibration, &pinned, evaluation.as_ref())?);
+        lines.push(line(&name, (&model, target), calibration, &pinned, evaluation)?);
     }
-    let float = float_line(&arguments.student, &lines, evaluation.as_ref())?;
-    lines.insert(0, float);
+    lines.insert(0, float_line(order.student, &lines, evaluation)?);
     // What was measured is told even if the file can't be written.
     print_table(&lines);
     if !sensitivities.is_empty() {
-        println!("\nlayers alone in integers, the costliest: mean of 1 - cosine");
-        for Sensitivity { layer, error } in sensitivities.iter().take(SHOWN) {
-            println!("{layer:<28} {error:.5}{}", if pinned.contains(layer) { "  pinned" } else { "" });
+        println!("\nlayers alone in integers, the costliest: mean of 1 - cosine, regions lost");
+        for Sensitivity { layer, error, regions_lost } in sensitivities.iter().take(SHOWN) {
+            let mark = if pinned.contains(layer) { "  pinned" } else { "" };
+            println!("{layer:<28} {error:.5}  {:>5.1}%{mark}", 100.0 * regions_lost);
         }
     }
-    wordsight_onnx::write(&model, &arguments.output)?;
-    CpuEngine::open(&arguments.output, 1)?;
+    wordsight_onnx::write(&model, order.output)?;
+    CpuEngine::open(order.output, 1)?;
     println!(
         "\n{}: {} of {} layers in integers, thresholds by {} over {} images",
-        arguments.output.display(),
+        order.output.display(),
         calibration.layer_count() - pinned.len(),
         calibration.layer_count(),
         method.name(),
-        images.len()
+        calibration.image_count()
     );
+    draw(order, &lines, &sensitivities, &pinned)?;
     write_json(
-        arguments.json.as_deref(),
+        options.json.as_deref(),
         &serde_json::json!({
-            "target": target, "method": method, "images": images.len(), "layers": calibration.layer_count(),
-            "students": lines, "sensitivities": sensitivities,
+            "target": target, "method": method, "images": calibration.image_count(),
+            "layers": calibration.layer_count(), "students": lines, "sensitivities": sensitivities,
         }),
     )
 }
 
 /// Writes the student in FP16 and says what that costs.
 fn convert_to_f16(
-    arguments: &Arguments,
+    order: &Order<'_>,
     calibration: &Calibration,
     evaluation: Option<&Evaluation>,
 ) -> Result<()> {
     let model = calibration.in_f16()?;
     let line = line("fp16", (&model, Target::TensorRt), calibration, &BTreeSet::new(), evaluation)?;
-    let float = float_line(&arguments.student, std::slice::from_ref(&line), evaluation)?;
+    let float = float_line(order.student, std::slice::from_ref(&line), evaluation)?;
     let lines = [float, line];
     print_table(&lines);
-    wordsight_onnx::write(&model, &arguments.output)?;
+    wordsight_onnx::write(&model, order.output)?;
     println!(
         "\n{}: a processor computes FP16 as FP32 and slower; it is for TensorRT",
-        arguments.output.display()
+        order.output.display()
     );
-    write_json(arguments.json.as_deref(), &serde_json::json!({ "students": lines }))
+    draw(order, &lines, &[], &BTreeSet::new())?;
+    write_json(order.options.json.as_deref(), &serde_json::json!({ "students": lines }))
 }
 
-/// Images of the folder, evenly chosen.
-fn chosen_images(arguments: &Arguments) -> Result<Vec<PathBuf>> {
-    let folder = &arguments.images;
-    let entries =
-        fs::read_dir(folder).with_context(|| format!("cannot read the folder {}", folder.display()))?;
-    let mut files: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-            matches!(extension.as_deref(), Some("jpg" | "jpeg" | "png" | "webp"))
+/// Says what the student in float is like.
+fn report_float(order: &Order<'_>, calibration: &Calibration, evaluation: Option<&Evaluation>) -> Result<()> {
+    let [_, time] = calibration.latencies(&wordsight_onnx::read(order.student)?, ROUNDS)?;
+    let mut float = float_line(order.student, &[], evaluation)?;
+    float.milliseconds = 1e3 * time.as_secs_f64();
+    let lines = [float];
+    print_table(&lines);
+    draw(order, &lines, &[], &BTreeSet::new())?;
+    write_json(order.options.json.as_deref(), &serde_json::json!({ "students": lines }))
+}
+
+/// The report as a picture, where one is asked for.
+fn draw(
+    order: &Order<'_>,
+    lines: &[Line],
+    sensitivities: &[Sensitivity],
+    pinned: &BTreeSet<String>,
+) -> Result<()> {
+    let Some(path) = &order.options.plot else { return Ok(()) };
+    let students: Vec<plot::Student> = lines
+        .iter()
+        .map(|line| plot::Student {
+            name: line.student.clone(),
+            agreement: line.agreement,
+            relative_time: line.relative_time,
+            ap50: line.evaluation.as_ref().and_then(|row| row.all.ap50),
+            novel_ap50: line.evaluation.as_ref().and_then(|row| row.novel.as_ref()?.ap50),
         })
         .collect();
-    files.sort();
-    // FP16 has no thresholds: its images are only compared on.
-    let most = if arguments.precision == Some(Precision::Fp16) { BUDGET_IMAGES } else { usize::MAX };
-    let count = arguments.count.min(files.len()).min(most);
-    ensure!(
-        count >= FEWEST_IMAGES
-            || (count > 0 && (arguments.few_images || arguments.precision == Some(Precision::Fp16))),
-        "{} has {} images, --count asks for {}, and calibration takes {FEWEST_IMAGES} at least: thresholds from fewer \
-         are chance; give more, or say --few-images if you know better",
-        folder.display(),
-        files.len(),
-        arguments.count
-    );
-    Ok((0..count).map(|at| files[at * files.len() / count].clone()).collect())
+    plot::draw(&students, sensitivities, pinned, path)
+}
+
+impl Order<'_> {
+    /// Looks for what would fail after minutes of work; returns the images, evenly chosen from the folder.
+    pub fn check(&self) -> Result<Vec<PathBuf>> {
+        for (path, flag) in [(Some(self.output), "--output"), (self.options.plot.as_deref(), "--plot")] {
+            let folder = path.and_then(Path::parent).filter(|folder| *folder != Path::new(""));
+            if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+                bail!("there is no folder {} for {flag}: make it first", folder.display());
+            }
+        }
+        let (folder, options) = (self.images, self.options);
+        let entries =
+            fs::read_dir(folder).with_context(|| format!("cannot read the folder {}", folder.display()))?;
+        let mut files: Vec<PathBuf> = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| {
+                let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+                matches!(extension.as_deref(), Some("jpg" | "jpeg" | "png" | "webp"))
+            })
+            .collect();
+        files.sort();
+        // Without thresholds images are only compared on.
+        let has_thresholds = matches!(self.format, Format::Int8(_));
+        let most = if has_thresholds { usize::MAX } else { BUDGET_IMAGES };
+        let count = options.count.min(files.len()).min(most);
+        ensure!(
+            count >= FEWEST_IMAGES || (count > 0 && (options.few_images || !has_thresholds)),
+            "{} has {} images, --count asks for {}, and calibration takes {FEWEST_IMAGES} at least: thresholds from \
+             fewer are chance; give more, or say --few-images if you know better",
+            folder.display(),
+            files.len(),
+            options.count
+        );
+        Ok((0..count).map(|at| files[at * files.len() / count].clone()).collect())
+    }
 }
 
 struct Evaluation {
@@ -251,14 +378,14 @@ struct Evaluation {
 }
 
 impl Evaluation {
-    fn open(arguments: &Arguments) -> Result<Option<Self>> {
+    fn open(order: &Order<'_>) -> Result<Option<Self>> {
         let (Some(annotations), Some(images), Some(teacher)) =
-            (&arguments.annotations, &arguments.annotated_images, &arguments.teacher)
+            (&order.options.annotations, &order.options.annotated_images, order.teacher)
         else {
             return Ok(None);
         };
         let set = AnnotatedSet::load(annotations, images)?;
-        let vocabulary = vocabulary_for(&arguments.student, set.names(), &mut Teacher::open(teacher)?)?;
+        let vocabulary = vocabulary_for(order.student, set.names(), &mut Teacher::open(teacher)?)?;
         Ok(Some(Self { set, vocabulary }))
     }
 

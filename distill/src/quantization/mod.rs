@@ -4,7 +4,10 @@
 //! `QuantizeLinear` in its graph, and how far its embeddings moved.
 //!
 //! The surprising thing: what is held to a budget is not average precision, which jumps by a point when a handful of
-//! boxes change places, but the cosine between the embeddings before and after, which thousands of regions agree on.
+//! boxes change places, but the cosines between the embeddings before and after, which thousands of regions agree on:
+//! their median, and their lowest tenth, which moves first; and that regions are still proposed at all.
+
+pub mod plot;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -34,6 +37,8 @@ pub struct Calibration {
     model: ModelProto,
     layers: Layers,
     ranges: Ranges,
+    /// Images that the ranges are of.
+    watched: usize,
     images: Vec<Vec<u8>>,
     /// What the student in float finds on the first [`BUDGET_IMAGES`].
     reference: Vec<Regions>,
@@ -50,6 +55,44 @@ pub struct Agreement {
     pub regions_kept: f32,
 }
 
+/// What [`Agreement`] is to be at least.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Of the median cosine.
+    pub median_cosine: f32,
+    /// Of the cosine that a tenth are below.
+    pub lowest_tenth: f32,
+    /// Of the share of regions that are still proposed.
+    pub regions_kept: f32,
+}
+
+impl Budget {
+    /// What an agreement misses, first that of the embeddings.
+    fn missed(self, agreement: Agreement) -> Option<Missed> {
+        [
+            ("median cosine", "--least-cosine", agreement.median_cosine, self.median_cosine),
+            ("lowest tenth of cosines", "--least-lowest-tenth", agreement.lowest_tenth, self.lowest_tenth),
+            ("share of regions kept", "--least-kept", agreement.regions_kept, self.regions_kept),
+        ]
+        .into_iter()
+        .find(|(.., is, least)| is < least)
+        .map(|(what, flag, is, least)| Missed { what, flag, is, least })
+    }
+
+    /// Whether an agreement is enough.
+    pub fn holds(self, agreement: Agreement) -> bool {
+        self.missed(agreement).is_none()
+    }
+}
+
+/// A part of a [`Budget`] that isn't held.
+struct Missed {
+    what: &'static str,
+    flag: &'static str,
+    is: f32,
+    least: f32,
+}
+
 /// What a layer costs when it alone is in integers.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sensitivity {
@@ -57,6 +100,8 @@ pub struct Sensitivity {
     pub layer: String,
     /// The mean of 1 - cosine.
     pub error: f32,
+    /// The share of regions that are no longer proposed.
+    pub regions_lost: f32,
 }
 
 impl Calibration {
@@ -64,14 +109,33 @@ impl Calibration {
     ///
     /// # Errors
     /// When the student is none, is quantised already, or an image can't be read.
-    pub fn watch(student: &Path, images: &[PathBuf]) -> Result<Self> {
+    pub fn watch(student: &Path, target: Target, images: &[PathBuf]) -> Result<Self> {
         let model = wordsight_onnx::read(student)?;
-        let layers = Layers::of(&model)?;
+        let layers = match target {
+            Target::TensorRt => Layers::of(&model)?,
+            Target::Cpu => Layers::for_processor(&model)?,
+        };
+        Self::of(student, model, layers, images)
+    }
+
+    /// A student without layers that could be quantised, for what takes no thresholds: FP16, and to compare with.
+    ///
+    /// # Errors
+    /// When the student is none, or an image can't be read.
+    pub fn unwatched(student: &Path, images: &[PathBuf]) -> Result<Self> {
+        Self::of(student, wordsight_onnx::read(student)?, Layers::default(), images)
+    }
+
+    fn of(student: &Path, model: ModelProto, layers: Layers, images: &[PathBuf]) -> Result<Self> {
         let mut engine = CpuEngine::open(student, 0)?;
         let facts = engine.facts().clone();
         let tensors: Vec<&str> = layers.tensors().into_iter().collect();
-        let watched = wordsight_onnx::encode(&observed(&model, tensors.iter().copied()));
-        let mut session = OnnxSession::from_bytes(&watched, "the watched student", 0)?;
+        let mut session = if tensors.is_empty() {
+            None
+        } else {
+            let watching = wordsight_onnx::encode(&observed(&model, tensors.iter().copied()));
+            Some(OnnxSession::from_bytes(&watching, "the watched student", 0)?)
+        };
         let mut preprocessor = Preprocessor::new(facts.input_width, facts.input_height);
         let shape = [1, 3, facts.input_height, facts.input_width];
 
@@ -87,13 +151,16 @@ impl Calibration {
                 picture.height() as usize,
                 &mut image,
             );
-            let input = Input { name: StudentFacts::INPUT, shape: &shape, data: TensorView::U8(&image) };
-            session.run_each(&[input], |output, _, values| {
-                let tensor = output.checked_sub(StudentFacts::OUTPUTS.len()).and_then(|at| tensors.get(at));
-                if let Some(tensor) = tensor {
-                    ranges.add(tensor, values);
-                }
-            })?;
+            if let Some(session) = &mut session {
+                let input = Input { name: StudentFacts::INPUT, shape: &shape, data: TensorView::U8(&image) };
+                session.run_each(&[input], |output, _, values| {
+                    let tensor =
+                        output.checked_sub(StudentFacts::OUTPUTS.len()).and_then(|at| tensors.get(at));
+                    if let Some(tensor) = tensor {
+                        ranges.add(tensor, values);
+                    }
+                })?;
+            }
             if reference.len() < BUDGET_IMAGES {
                 let mut regions = Regions::default();
                 engine.infer(&image, &mut regions)?;
@@ -104,7 +171,12 @@ impl Calibration {
         }
         bar.finish_and_clear();
         ensure!(!kept.is_empty(), "there is no image to calibrate on");
-        Ok(Self { model, layers, ranges, images: kept, reference })
+        Ok(Self { model, layers, ranges, watched: images.len(), images: kept, reference })
+    }
+
+    /// On how many images the thresholds are chosen.
+    pub fn image_count(&self) -> usize {
+        self.watched
     }
 
     /// How many layers there are to quantise.
@@ -184,9 +256,9 @@ impl Calibration {
         let mut sensitivities = Vec::new();
         for layer in self.layers.iter() {
             let model = quantize(&self.model, &self.layers.only(&layer.name), &self.ranges, method, target)?;
-            let (cosines, _) = self.cosines(&model, target, SWEEP_IMAGES)?;
+            let (cosines, kept) = self.cosines(&model, target, SWEEP_IMAGES)?;
             let error = cosines.iter().map(|cosine| 1.0 - cosine).sum::<f32>() / cosines.len().max(1) as f32;
-            sensitivities.push(Sensitivity { layer: layer.name.clone(), error });
+            sensitivities.push(Sensitivity { layer: layer.name.clone(), error, regions_lost: 1.0 - kept });
             bar.inc(1);
         }
         bar.finish_and_clear();
@@ -194,7 +266,8 @@ impl Calibration {
         Ok(sensitivities)
     }
 
-    /// Pins the costliest layers, one after another, until the median cosine is at least `least`.
+    /// Pins the costliest layers, one after another, until the budget holds: those that move embeddings most, and where
+    /// only regions are lost those that lose most.
     ///
     /// # Errors
     /// When not even half of the layers in float are enough.
@@ -203,24 +276,23 @@ impl Calibration {
         method: Method,
         target: Target,
         sensitivities: &[Sensitivity],
-        least: f32,
+        budget: Budget,
         mut pinned: BTreeSet<String>,
     ) -> Result<BTreeSet<String>> {
-        let mut costliest = sensitivities.iter();
         loop {
             let agreement = self.agreement(&self.quantised(method, target, &pinned)?, target)?;
-            if agreement.median_cosine >= least {
-                return Ok(pinned);
-            }
-            let next = costliest.find(|next| !pinned.contains(&next.layer));
+            let Some(Missed { what, flag, is, least }) = budget.missed(agreement) else { return Ok(pinned) };
+            let lost_alone = Budget { regions_kept: 0.0, ..budget }.holds(agreement);
+            let cost = |layer: &Sensitivity| if lost_alone { layer.regions_lost } else { layer.error };
+            let others = sensitivities.iter().filter(|layer| !pinned.contains(&layer.layer));
+            let next = others.max_by(|a, b| cost(a).total_cmp(&cost(b)));
             let next = next.filter(|_| pinned.len() < self.layer_count() / 2).with_context(|| {
                 format!(
-                    "half of the layers are in float and the median cosine is {:.4}, below {least}: ask for less with \
-                     --least-cosine, or keep the student in float",
-                    agreement.median_cosine
+                    "half of the layers are in float and the {what} is {is:.4}, below {least}: ask for less with {flag}, \
+                     or keep the student in float"
                 )
             })?;
-            tracing::info!(layer = next.layer, cosine = agreement.median_cosine, "pinned to float");
+            tracing::info!(layer = next.layer, "{what} {is:.4}, pinned to float");
             pinned.insert(next.layer.clone());
         }
     }
