@@ -1,6 +1,6 @@
 //! From a 1080p camera's YUYV to a student's input: at once, or by way of an RGB frame.
 //!
-//!     cargo bench -p wordsight-detection --bench letterbox
+//!     make bench
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use criterion::{Criterion, criterion_group, criterion_main};

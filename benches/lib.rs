@@ -1,0 +1,1 @@
+//! Benchmarks against other crates; there is nothing here but them (`make bench`).
