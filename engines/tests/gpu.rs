@@ -395,6 +395,29 @@ fn planes_go_to_embeddings_whatever_words_are_set() {
 }
 
 #[test]
+fn frames_and_planes_take_turns_each_by_its_own_way() {
+    on_a_gpu("frames_and_planes_take_turns_each_by_its_own_way", || {
+        let mut engine = engine(&random_regions(9), true, Manner::Good);
+        let mut regions = Regions::default();
+        let (bytes, planes) =
+            (frame_bytes(PixelFormat::Rgb, 40, 30, 1), frame_bytes(PixelFormat::Rgb, INPUT.0, INPUT.1, 2));
+        let frame = FrameView::rgb(&bytes, 40, 30);
+        // The first planes come when frames have a graph already.
+        for turns in [3, 1, 2] {
+            for _ in 0..turns {
+                WholeFrames::start(&mut engine, &frame).unwrap();
+                engine.finish(&mut regions).unwrap();
+                assert!(shown_input(&regions) == planes_of(&frame), "a frame");
+            }
+            for _ in 0..turns {
+                engine.infer(&planes, &mut regions).unwrap();
+                assert!(shown_input(&regions) == planes, "planes");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_network_that_is_not_captured_runs_all_the_same() {
     on_a_gpu("a_network_that_is_not_captured_runs_all_the_same", || {
         let found = random_regions(5);

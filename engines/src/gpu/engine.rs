@@ -194,8 +194,12 @@ impl<N: Network> GpuEngine<N> {
         slot.upload[..bytes.len()].copy_from_slice(bytes);
 
         let captured = matches!(&slot.graph, Some((of, _)) if *of == way);
-        if !captured && self.captures && self.warm.contains(&way) {
-            self.slots[at].graph = self.capture(at, way, bytes.len())?.map(|graph| (way, graph));
+        if !captured {
+            // A graph of another way is of no use to this frame.
+            slot.graph = None;
+            if self.captures && self.warm.contains(&way) {
+                self.slots[at].graph = self.capture(at, way, bytes.len())?.map(|graph| (way, graph));
+            }
         }
         if let Some((_, graph)) = &self.slots[at].graph {
             graph.launch().map_err(cuda("run a frame"))?;
