@@ -14,13 +14,13 @@ use crate::view::View;
 /// What stays in FP32 is little work and has numbers that FP16 lacks: coordinates (at 400 pixels its steps are a quarter
 /// of one), exponentials, softmaxes and norms. Inputs and outputs keep their types.
 ///
+/// Of a quantised model this is what quantisation left in float: the stem, the heads, the linear layers. `QuantizeLinear`
+/// of the operator set that we write takes FP32 alone, so what computes in integers keeps that type around it.
+///
 /// # Errors
-/// When the model has no convolution, or is quantised: `QuantizeLinear` of its operator set takes FP32 alone.
+/// When the model has no convolution in float.
 pub fn to_f16(model: &ModelProto) -> Result<ModelProto, CalibrationError> {
     let view = View::of(model).ok_or(CalibrationError::NothingToQuantise)?;
-    if view.graph.node.iter().any(|node| node.op_type == "QuantizeLinear") {
-        return Err(CalibrationError::QuantisedAlready);
-    }
     let halves = nodes_in_f16(&view);
     if halves.is_empty() {
         return Err(CalibrationError::NothingToQuantise);
@@ -63,12 +63,24 @@ pub fn to_f16(model: &ModelProto) -> Result<ModelProto, CalibrationError> {
     Ok(ModelProto { graph: Some(graph), ..model.clone() })
 }
 
-/// Convolutions, whatever leads to one, and linear layers with their sums and activations.
+/// Convolutions in float, whatever leads to one, and linear layers with their sums and activations.
 fn nodes_in_f16<'a>(view: &View<'a>) -> BTreeSet<&'a str> {
     let mut halves = BTreeSet::new();
-    let mut towards: Vec<&NodeProto> = view.graph.node.iter().filter(|node| node.op_type == "Conv").collect();
+    let is_in_integers = |node: &NodeProto| {
+        let made_of_integers =
+            |input: &String| view.maker(input).is_some_and(|maker| maker.op_type == "DequantizeLinear");
+        match node.op_type.as_str() {
+            "QuantizeLinear" | "DequantizeLinear" => true,
+            "Conv" => node.input.get(1).is_some_and(made_of_integers),
+            // The sums between them; those that something else takes are rounded already, and FP16 holds that.
+            "Add" => node.input.iter().all(made_of_integers),
+            _ => false,
+        }
+    };
+    let convolutions = view.graph.node.iter().filter(|node| node.op_type == "Conv");
+    let mut towards: Vec<&NodeProto> = convolutions.collect();
     while let Some(node) = towards.pop() {
-        if halves.insert(node.name.as_str()) {
+        if !is_in_integers(node) && halves.insert(node.name.as_str()) {
             let inputs = node.input[..float_inputs(node)].iter().filter(|input| !view.is_constant(input));
             towards.extend(inputs.filter_map(|input| view.maker(input)));
         }

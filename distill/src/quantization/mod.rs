@@ -184,13 +184,17 @@ impl Calibration {
         self.layers.iter().count()
     }
 
-    /// The student with all layers in integers but the pinned ones.
+    /// The student with all layers in integers but the pinned ones; for TensorRT the others in FP16.
     ///
     /// # Errors
     /// When a pinned layer is none of the student's.
     pub fn quantised(&self, method: Method, target: Target, pinned: &BTreeSet<String>) -> Result<ModelProto> {
         let layers = self.layers.without(pinned)?;
         let mut model = quantize(&self.model, &layers, &self.ranges, method, target)?;
+        if target == Target::TensorRt {
+            // A GPU computes in FP16 what is left in float; a processor would be slower.
+            model = to_f16(&model)?;
+        }
         let summary = serde_json::json!({ "method": method, "target": target, "pinned": pinned }).to_string();
         mark(&mut model, &[("wordsight.precision", "int8"), ("wordsight.quantisation", &summary)]);
         Ok(model)
