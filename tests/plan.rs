@@ -6,6 +6,8 @@
 #![cfg(feature = "tensorrt")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../engines/tests/stand_in/mod.rs"]
+mod stand_in;
 mod support;
 
 use std::fs;
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use support::*;
 use wordsight_calibration::{Layers, Method, Ranges, Target, quantize, to_f16};
+use wordsight_engines::nvidia::has_driver;
 use wordsight_onnx::proto::ModelProto;
 
 /// The folder of TensorRT's libraries.
@@ -30,10 +33,6 @@ fn libraries() -> Option<PathBuf> {
     // Not by eprintln!, which the test runner keeps to itself when a test passes.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {lacking}");
     None
-}
-
-fn has_driver() -> bool {
-    Command::new("nvidia-smi").output().is_ok_and(|output| output.status.success())
 }
 
 /// A bench whose `plan` commands know TensorRT and a state directory.
@@ -359,12 +358,7 @@ fn with_a_driver_that_tensorrt_refuses_that_is_said_once() {
     let Some(plans) = Plans::new() else { return };
     let folder = plans.bench.path("driver");
     fs::create_dir(&folder).unwrap();
-    let compiled = Command::new(std::env::var_os("CXX").unwrap_or_else(|| "c++".into()))
-        .args(["-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-o"])
-        .arg(folder.join("libcuda.so.1"))
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("engines/tests/cuda_stand_in.cpp"))
-        .status();
-    assert!(compiled.unwrap().success());
+    stand_in::compile_into(&folder, &Path::new(env!("CARGO_MANIFEST_DIR")).join("engines"));
 
     let alone = run_with_engine(&plans, "tensorrt", "", Some(&folder));
     assert!(alone.sentence(1).contains("TensorRT for RTX"), "{alone:?}");

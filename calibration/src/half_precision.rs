@@ -72,8 +72,6 @@ fn nodes_in_f16<'a>(view: &View<'a>) -> BTreeSet<&'a str> {
         match node.op_type.as_str() {
             "QuantizeLinear" | "DequantizeLinear" => true,
             "Conv" => node.input.get(1).is_some_and(made_of_integers),
-            // The sums between them; those that something else takes are rounded already, and FP16 holds that.
-            "Add" => node.input.iter().all(made_of_integers),
             _ => false,
         }
     };

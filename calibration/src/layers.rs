@@ -74,9 +74,8 @@ impl Layers {
     /// but not
     ///
     /// - the convolutions behind the stem until one widens the map: of few channels, they take as long in integers as
-    ///   in float, and were half of the student's error (regions kept: 81% with them, 87% without);
-    /// - products with a softmax: most probabilities are less than a step, and their sum counts (such a one cost half
-    ///   as much at the lowest tenth of cosines as all convolutions);
+    ///   in float, and cost the student regions that it would keep without;
+    /// - products with a softmax: most probabilities are less than a step, and their sum counts;
     /// - products with few columns, and those of many small matrices: slower in integers.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ struct Pattern<'a> {
     less: &'a NodeProto,
     by: &'a NodeProto,
     convolution: &'a NodeProto,
+    /// Rows above, columns left, rows below, columns right.
+    border: [i64; 4],
     mean: u8,
     deviation: f32,
 }
@@ -39,6 +41,12 @@ impl<'a> Pattern<'a> {
         let less = next(cast, "Sub")?;
         let by = next(less, "Div")?;
         let convolution = next(by, "Conv").filter(|node| node.input.len() == 3)?;
+        let pads = convolution.attribute.iter().find(|attribute| attribute.name == "pads");
+        // A border that it doesn't say itself can't be padded for it.
+        let border = pads.map_or(Some([0; 4]), |pads| <[i64; 4]>::try_from(pads.ints.as_slice()).ok())?;
+        if convolution.attribute.iter().any(|attribute| attribute.name == "auto_pad") {
+            return None;
+        }
         let (mean, deviation) = (scalar(less)?, scalar(by)?);
         let is_byte = mean.fract() == 0.0 && (0.0..=255.0).contains(&mean);
         (is_byte && deviation > 0.0).then_some(Self {
@@ -46,13 +54,14 @@ impl<'a> Pattern<'a> {
             less,
             by,
             convolution,
+            border,
             mean: mean as u8,
             deviation,
         })
     }
 
     fn fold(&self, view: &View<'a>) -> Option<GraphProto> {
-        let Self { cast, less, by, convolution, mean, deviation } = self;
+        let Self { cast, less, by, convolution, border: [top, left, bottom, right], mean, deviation } = self;
         let [_, weights, bias] = convolution.input.as_slice() else { return None };
         let ((dims, weights), (_, bias)) = (view.floats(weights)?, view.floats(bias)?);
         let weights: Vec<f32> = weights.iter().map(|weight| weight / deviation).collect();
@@ -62,17 +71,13 @@ impl<'a> Pattern<'a> {
             .zip(filters)
             .map(|(b, filter)| b - f32::from(*mean) * filter.iter().sum::<f32>())
             .collect();
-        let border = convolution.attribute.iter().find(|attribute| attribute.name == "pads");
-        let border =
-            border.map_or([0; 4], |pads| <[i64; 4]>::try_from(pads.ints.as_slice()).unwrap_or([0; 4]));
-        let [top, left, bottom, right] = border;
 
         let mut graph = view.graph.clone();
         let constant = |name: &str, element, dims: &[i64], bytes: Vec<u8>| {
             TensorProto::constant(&format!("{}_{name}", convolution.name), element, dims, bytes)
         };
         let floats = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let pads = [0, 0, top, left, 0, 0, bottom, right];
+        let pads = [0, 0, *top, *left, 0, 0, *bottom, *right];
         let constants = [
             constant(
                 "pads",

@@ -181,8 +181,7 @@ impl Writer {
         view: &View<'_>,
     ) -> Result<(), CalibrationError> {
         let no_weights = || CalibrationError::NoWeights(node.name.clone());
-        let weight = node.input.get(1).ok_or_else(no_weights)?.clone();
-        let (dims, values) = view.floats(&weight).ok_or_else(no_weights)?;
+        let (weight, dims, values) = weights_of(node, view).ok_or_else(no_weights)?;
         let channels = usize::try_from(dims[0]).map_err(|_| no_weights())?;
         let (integers, scales) = symmetric(&values, channels, self.target.weight_steps());
         let name = self.weights(&weight, dims, integers, &scales, 0);
@@ -205,8 +204,7 @@ impl Writer {
         view: &View<'_>,
     ) -> Result<(), CalibrationError> {
         let no_weights = || CalibrationError::NoWeights(node.name.clone());
-        let weight = node.input.get(1).ok_or_else(no_weights)?.clone();
-        let (dims, values) = view.floats(&weight).ok_or_else(no_weights)?;
+        let (weight, dims, values) = weights_of(node, view).ok_or_else(no_weights)?;
         let [rows, columns] = [0, 1].map(|axis| dims.get(axis).map_or(0, |&size| size as usize));
         let (integers, scales) =
             symmetric(&transposed(&values, rows, columns), columns, self.target.weight_steps());
@@ -281,6 +279,13 @@ fn symmetric(values: &[f32], rows: usize, steps: f32) -> (Vec<i8>, Vec<f32>) {
     });
     let scales = scales.collect();
     (integers, scales)
+}
+
+/// The constant that a node multiplies with: its name, shape and values.
+fn weights_of<'a>(node: &NodeProto, view: &View<'a>) -> Option<(String, &'a [i64], Vec<f32>)> {
+    let weight = node.input.get(1)?;
+    let (dims, values) = view.floats(weight)?;
+    Some((weight.clone(), dims, values))
 }
 
 /// Rows become columns.

@@ -6,6 +6,8 @@
 #![cfg(feature = "tensorrt")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod stand_in;
+
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
@@ -25,18 +27,11 @@ use wordsight_engines::{Engine, EngineError, Regions, StudentFacts, WholeFrames,
 const STAND_IN: &str = "WORDSIGHT_TEST_CUDA_STAND_IN";
 
 /// The folder of the compiled stand-in.
-fn stand_in() -> &'static Path {
+fn stand_in_folder() -> &'static Path {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda_stand_in.cpp");
-        let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
-        let compiled = Command::new(compiler)
-            .args(["-std=c++17", "-O2", "-Wall", "-Wextra", "-ffp-contract=off", "-fPIC", "-shared", "-o"])
-            .arg(folder.path().join("libcuda.so.1"))
-            .arg(source)
-            .status();
-        assert!(compiled.expect("a C++ compiler (`make setup`)").success());
+        stand_in::compile_into(folder.path(), Path::new(env!("CARGO_MANIFEST_DIR")));
         folder
     });
     folder.path()
@@ -51,7 +46,7 @@ fn on_a_gpu(name: &str, body: impl FnOnce()) {
     let _ = writeln!(std::io::stderr(), "{name}: there is no GPU, a stand-in takes its place");
     let child = Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env("LD_LIBRARY_PATH", stand_in())
+        .env("LD_LIBRARY_PATH", stand_in_folder())
         .env(STAND_IN, "1")
         .output()
         .unwrap();

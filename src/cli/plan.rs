@@ -1,8 +1,10 @@
 //! `wordsight plan`: builds, shows and lists TensorRT plans.
 
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Once;
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -108,7 +110,10 @@ fn build(
     let library = Library::open(places.tensorrt.as_deref())?;
     let stop = Stop::on_signals()?;
     let bar = BuildBar::new(student)?;
-    let request = PlanRequest { library: &library, model: student, settings, gpu: first_gpu(), policy };
+    let bytes =
+        fs::read(student).map_err(|reason| TensorRtError::Unreadable { path: student.to_owned(), reason })?;
+    let (library, bytes) = (&library, &bytes);
+    let request = PlanRequest { library, model: student, bytes, settings, gpu: first_gpu(), policy };
     let plan = store(places.state.as_deref()).obtain(&request, out, &|step| bar.show(step, &stop));
     drop(bar);
     let plan = plan?;
@@ -134,8 +139,11 @@ fn build(
     Ok(ExitCode::SUCCESS)
 }
 
-/// How far a build is, on a terminal.
-pub(super) struct BuildBar(ProgressBar);
+/// How far a build is, on a terminal; nothing where nothing is built.
+pub(super) struct BuildBar {
+    bar: ProgressBar,
+    ticking: Once,
+}
 
 impl BuildBar {
     /// For the plan of a student.
@@ -143,29 +151,29 @@ impl BuildBar {
         let style = ProgressStyle::with_template("{spinner} {elapsed} [{wide_bar}] {pos}/{len} {msg}")?;
         let bar = ProgressBar::new_spinner().with_style(style);
         bar.set_message(format!("TensorRT builds {}", student.display()));
-        Ok(Self(bar))
+        Ok(Self { bar, ticking: Once::new() })
     }
 
     /// Shows a step, and says whether to go on.
     pub fn show(&self, step: Step<'_>, stop: &Stop) -> Going {
-        self.0.enable_steady_tick(std::time::Duration::from_millis(200));
-        self.0.set_length(u64::from(step.done.1));
-        self.0.set_position(u64::from(step.done.0));
-        self.0.set_message(step.phase.to_owned());
+        self.ticking.call_once(|| self.bar.enable_steady_tick(std::time::Duration::from_millis(200)));
+        self.bar.set_length(u64::from(step.done.1));
+        self.bar.set_position(u64::from(step.done.0));
+        self.bar.set_message(step.phase.to_owned());
         if stop.is_requested() { Going::Stop } else { Going::On }
     }
 }
 
 impl Drop for BuildBar {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
 fn inspect(path: &Path, json: bool, places: &Places) -> anyhow::Result<ExitCode> {
     let manifest = Manifest::read(path)?;
-    manifest.read_plan(path)?;
-    let here = verdict(path, &manifest, places);
+    let plan = manifest.read_plan(path)?;
+    let here = verdict(path, &manifest, &plan, places);
     if json {
         let here = here.as_ref().map_or_else(|reason| format!("{reason}"), |()| "loads".to_owned());
         print_json(&serde_json::json!({ "plan": path, "manifest": manifest, "here": here }))?;
@@ -203,7 +211,7 @@ fn first_gpu() -> Option<u32> {
 }
 
 /// Whether this machine takes a whole plan, and if not, why.
-fn verdict(path: &Path, manifest: &Manifest, places: &Places) -> Result<(), TensorRtError> {
+fn verdict(path: &Path, manifest: &Manifest, plan: &[u8], places: &Places) -> Result<(), TensorRtError> {
     let library = Library::open(places.tensorrt.as_deref())?;
     let here = manifest.key.here(&library, first_gpu());
     let differences = manifest.key.differences(&here);
@@ -211,7 +219,7 @@ fn verdict(path: &Path, manifest: &Manifest, places: &Places) -> Result<(), Tens
         let rebuild = format!("wordsight plan build {}", manifest.model);
         return Err(TensorRtError::StalePlan { path: path.to_owned(), differences, rebuild });
     }
-    let loaded = LoadedPlan::load(&library, path, manifest)?;
+    let loaded = LoadedPlan::load(&library, path, plan)?;
     let (inputs, outputs) = loaded.ports();
     if (inputs.len(), outputs.len()) != (manifest.inputs.len(), manifest.outputs.len()) {
         let reason = "its ports are not those of its manifest".to_owned();

@@ -83,7 +83,6 @@ struct Slot {
     image: Pinned<f32>,
     words: Pinned<i32>,
     scores: Pinned<f32>,
-    words_per_region: usize,
     done: CudaEvent,
 }
 
@@ -104,7 +103,6 @@ impl Slot {
             image: Pinned::zeros(device, values)?,
             words: Pinned::zeros(device, 0)?,
             scores: Pinned::zeros(device, 0)?,
-            words_per_region: 1,
             done: device.event()?,
         })
     }
@@ -184,7 +182,6 @@ impl<N: Network> GpuEngine<N> {
             slot.graph = None;
             slot.words = Pinned::zeros(&self.device, places)?;
             slot.scores = Pinned::zeros(&self.device, places)?;
-            slot.words_per_region = self.ranking.as_ref().map_or(1, |ranking| ranking.words_per_region);
         }
         if slot.upload.len() < bytes.len() {
             slot.graph = None;
@@ -315,12 +312,14 @@ impl<N: Network> GpuEngine<N> {
         slot.done.synchronize().map_err(cuda("finish a frame"))?;
         regions.boxes_in_input.extend_from_slice(slot.boxes.as_chunks::<4>().0);
         regions.objectness.extend_from_slice(&slot.objectness);
-        if slot.way.is_some_and(|way| way.to_words) {
+        // The words are those that the frame started with: setting others loses what is under way.
+        let ranking = self.ranking.as_ref().filter(|_| slot.way.is_some_and(|way| way.to_words));
+        if let Some(ranking) = ranking {
             let ranked = regions.ranked.get_or_insert_default();
             let places = slot.words.iter().zip(&slot.scores[..]).enumerate();
             ranked.extend(places.filter_map(|(place, (&word, &score))| {
                 let word = usize::try_from(word).ok()?;
-                Some(Ranked { region: place / slot.words_per_region, word, score })
+                Some(Ranked { region: place / ranking.words_per_region, word, score })
             }));
         } else {
             regions.ranked = None;

@@ -4,7 +4,7 @@ use std::ffi::{CString, c_void};
 use std::path::Path;
 use std::ptr::{null, null_mut};
 
-use super::{Library, Manifest, PlanPort, TensorRtError, ffi};
+use super::{Library, PlanPort, TensorRtError, ffi};
 use crate::gpu::{Memory, Network, Stream};
 use crate::nvidia::has_driver;
 
@@ -25,13 +25,12 @@ impl Drop for LoadedPlan {
 }
 
 impl LoadedPlan {
-    /// Loads a plan that fits its manifest. Whether the manifest fits this machine is the caller's to
-    /// check before ([`super::PlanKey::differences`]).
+    /// Loads a plan; `path` is for errors. That it is whole ([`super::Manifest::read_plan`]) and fits this machine
+    /// ([`super::PlanKey::differences`]) is the caller's to check before.
     ///
     /// # Errors
-    /// When there is no driver, the plan is damaged, or TensorRT refuses it.
-    pub fn load(library: &Library, path: &Path, manifest: &Manifest) -> Result<Self, TensorRtError> {
-        let plan = manifest.read_plan(path)?;
+    /// When there is no driver, or TensorRT refuses it.
+    pub fn load(library: &Library, path: &Path, plan: &[u8]) -> Result<Self, TensorRtError> {
         if !has_driver() {
             return Err(TensorRtError::NoDriver {
                 what_to_do: "a plan is loaded on the device that will run it",

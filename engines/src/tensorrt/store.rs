@@ -25,8 +25,10 @@ pub struct PlanStore {
 pub struct PlanRequest<'a> {
     /// What builds it.
     pub library: &'a Library,
-    /// The model's file.
+    /// The model's file, for names.
     pub model: &'a Path,
+    /// What it holds.
+    pub bytes: &'a [u8],
     /// How.
     pub settings: &'a BuildSettings,
     /// The compute capability of the GPU that is there, if one is.
@@ -53,6 +55,8 @@ pub struct Plan {
     pub path: PathBuf,
     /// What it is.
     pub manifest: Manifest,
+    /// What the file holds; its manifest is of these bytes.
+    pub bytes: Vec<u8>,
     /// Whether it was built just now.
     pub is_new: bool,
 }
@@ -96,7 +100,7 @@ impl PlanStore {
     /// choice, instead of the store's own name.
     ///
     /// # Errors
-    /// When the model can't be read or built, the plan can't be written, or none is there that fits and none
+    /// When the model can't be built, the plan can't be written, or none is there that fits and none
     /// may be built.
     pub fn obtain<F: Fn(Step<'_>) -> Going + Sync>(
         &self,
@@ -104,14 +108,12 @@ impl PlanStore {
         out: Option<&Path>,
         progress: &F,
     ) -> Result<Plan, TensorRtError> {
-        let unreadable = |reason| TensorRtError::Unreadable { path: request.model.to_owned(), reason };
-        let model = fs::read(request.model).map_err(unreadable)?;
         request.settings.check(request.library)?;
         let gpu =
             request.settings.target.or(request.gpu).ok_or(TensorRtError::NoDriver {
                 what_to_do: "build the plan on the device that will run it",
             })?;
-        let key = PlanKey::new(request.library, &model, request.settings, gpu);
+        let key = PlanKey::new(request.library, request.bytes, request.settings, gpu);
         let path = out.map_or_else(|| self.path_of(request.model, &key), Path::to_owned);
         let unwritable = |reason| TensorRtError::Unwritable { path: path.clone(), reason };
         let folder = match path.parent() {
@@ -129,9 +131,9 @@ impl PlanStore {
         if request.policy != BuildPolicy::Always
             && let Ok(manifest) = Manifest::read(&path)
             && manifest.key == key
-            && manifest.read_plan(&path).is_ok()
+            && let Ok(bytes) = manifest.read_plan(&path)
         {
-            return Ok(Plan { path, manifest, is_new: false });
+            return Ok(Plan { path, manifest, bytes, is_new: false });
         }
         let nearest = self.nearest(request.model, &key);
         if request.policy == BuildPolicy::Never {
@@ -147,28 +149,28 @@ impl PlanStore {
             let differences = differences.join("; ");
             tracing::info!(plan = %path.display(), differences, "a plan that is there does not fit: building another");
         }
-        let plan = self.build(request, &model, key, progress)?;
-        replace(folder, &path, &plan.1).map_err(unwritable)?;
-        let text = serde_json::to_vec_pretty(&plan.0).map_err(|error| unwritable(error.into()))?;
+        let (manifest, bytes) = self.build(request, key, progress)?;
+        replace(folder, &path, &bytes).map_err(unwritable)?;
+        let text = serde_json::to_vec_pretty(&manifest).map_err(|error| unwritable(error.into()))?;
         replace(folder, &Manifest::path_of(&path), &text).map_err(unwritable)?;
-        Ok(Plan { path, manifest: plan.0, is_new: true })
+        Ok(Plan { path, manifest, bytes, is_new: true })
     }
 
     fn build<F: Fn(Step<'_>) -> Going + Sync>(
         &self,
         request: &PlanRequest<'_>,
-        model: &[u8],
         key: PlanKey,
         progress: &F,
     ) -> Result<(Manifest, Vec<u8>), TensorRtError> {
         let name = name_of(request.model);
-        let parsed = wordsight_onnx::decode(model).map_err(|reason| TensorRtError::NotAModel {
+        let parsed = wordsight_onnx::decode(request.bytes).map_err(|reason| TensorRtError::NotAModel {
             model: name.clone(),
             library: request.library.name(),
             reason: reason.to_string(),
         })?;
         let began = Instant::now();
-        let mut builder = PlanBuilder::parse(request.library, model, &name, request.settings.clone())?;
+        let mut builder =
+            PlanBuilder::parse(request.library, request.bytes, &name, request.settings.clone())?;
         let cache = self.timing_cache(&key);
         let timed = fs::read(&cache).unwrap_or_default();
         let uses_cache = builder.use_timing_cache(&timed);

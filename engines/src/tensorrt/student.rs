@@ -42,7 +42,10 @@ impl TensorRtEngine {
             }
         };
         let Some(gpu) = gpu else {
-            return Err(TensorRtError::NoDriver { what_to_do: "TensorRT runs on NVIDIA's GPUs" }.into());
+            return Err(TensorRtError::NoDriver {
+                what_to_do: "`--engine onnxruntime` runs the student on the processor",
+            }
+            .into());
         };
         let library = Library::open(settings.libraries.as_deref())?;
         let bytes = fs::read(student)
@@ -51,13 +54,14 @@ impl TensorRtEngine {
         let model = wordsight_onnx::decode(&bytes)
             .map_err(|reason| EngineError::NotAModel { model: name.clone(), reason: reason.to_string() })?;
         let facts = StudentFacts::of_model(&model, &name)?;
-        drop((model, bytes));
+        drop(model);
 
         let store = PlanStore::in_state(&settings.state);
         let how = BuildSettings::default();
         let request = |policy| PlanRequest {
             library: &library,
             model: student,
+            bytes: &bytes,
             settings: &how,
             gpu: Some(gpu),
             policy,
@@ -66,14 +70,14 @@ impl TensorRtEngine {
         let plan = store.obtain(&request(policy), None, progress)?;
         let engine_name = format!("{} ({})", library.name(), plan.manifest.precision);
         GpuEngine::new(&engine_name, facts, || {
-            match LoadedPlan::load(&library, &plan.path, &plan.manifest) {
+            match LoadedPlan::load(&library, &plan.path, &plan.bytes) {
                 // A new driver can refuse what an old one took.
                 Err(TensorRtError::WontLoad { path, reason, .. })
                     if settings.builds_plans && !plan.is_new =>
                 {
                     tracing::warn!(plan = %path.display(), reason, "TensorRT will not load the plan: building it again");
                     let plan = store.obtain(&request(BuildPolicy::Always), None, progress)?;
-                    Ok(LoadedPlan::load(&library, &plan.path, &plan.manifest)?)
+                    Ok(LoadedPlan::load(&library, &plan.path, &plan.bytes)?)
                 }
                 loaded => Ok(loaded?),
             }
