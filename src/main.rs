@@ -7,8 +7,10 @@
 //! The one surprising thing: exit codes tell what to put right. 0: done; 1: something failed or
 //! could not be read; 2: the command line, the configuration or the combination of files is wrong.
 
+mod allocations;
 mod capture;
 mod cli;
+mod health;
 mod pipeline;
 mod preprocess;
 mod publish;
@@ -19,6 +21,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: allocations::Counting = allocations::Counting;
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));

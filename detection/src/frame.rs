@@ -8,9 +8,16 @@ pub enum PixelFormat {
     Rgb,
     /// Rows of pairs of pixels, four bytes each: Y, U, Y, V (4:2:2). The width is even.
     Yuyv,
+    /// The same with U, Y, V, Y: what many cameras on a Jetson's serial links send. The width is even.
+    Uyvy,
     /// Rows of Y, then rows of U and V by turns, one pair for two by two pixels (4:2:0). Both sides are
     /// even.
     Nv12,
+    /// Rows of Y, then rows of U, then rows of V, one of each for two by two pixels (4:2:0): what video
+    /// decoders on processors give. Both sides are even.
+    I420,
+    /// Rows of grey pixels, one byte each.
+    Grey,
 }
 
 impl PixelFormat {
@@ -20,12 +27,18 @@ impl PixelFormat {
         let pixels = width.checked_mul(height).filter(|&pixels| pixels > 0)?;
         match self {
             Self::Rgb => pixels.checked_mul(3),
-            Self::Yuyv if width.is_multiple_of(2) => pixels.checked_mul(2),
-            Self::Nv12 if width.is_multiple_of(2) && height.is_multiple_of(2) => {
+            Self::Grey => Some(pixels),
+            Self::Yuyv | Self::Uyvy if width.is_multiple_of(2) => pixels.checked_mul(2),
+            Self::Nv12 | Self::I420 if width.is_multiple_of(2) && height.is_multiple_of(2) => {
                 Some(pixels.checked_mul(3)? / 2)
             }
-            Self::Yuyv | Self::Nv12 => None,
+            Self::Yuyv | Self::Uyvy | Self::Nv12 | Self::I420 => None,
         }
+    }
+
+    /// Whether the bytes are Y, U and V, and have to become red, green and blue.
+    pub fn is_yuv(self) -> bool {
+        !matches!(self, Self::Rgb | Self::Grey)
     }
 }
 
@@ -39,6 +52,8 @@ pub enum YuvEncoding {
     Bt601Full,
     /// ITU-R BT.709, Y from 16 to 235.
     Bt709,
+    /// ITU-R BT.709, Y from 0 to 255.
+    Bt709Full,
 }
 
 /// What makes RGB of YUV: red = (Y - `y_offset`) · `y_scale` + `red_v` · (V - 128), and so on.
@@ -58,10 +73,10 @@ impl YuvEncoding {
     pub fn factors(self) -> YuvFactors {
         let (red, blue) = match self {
             Self::Bt601 | Self::Bt601Full => (0.299, 0.114),
-            Self::Bt709 => (0.2126, 0.0722),
+            Self::Bt709 | Self::Bt709Full => (0.2126, 0.0722),
         };
         let (y_offset, y_scale, chroma): (f64, f64, f64) = match self {
-            Self::Bt601Full => (0.0, 1.0, 1.0),
+            Self::Bt601Full | Self::Bt709Full => (0.0, 1.0, 1.0),
             Self::Bt601 | Self::Bt709 => (16.0, 255.0 / 219.0, 255.0 / 224.0),
         };
         let green = 1.0 - red - blue;
@@ -110,6 +125,28 @@ impl<'a> FrameView<'a> {
     pub fn is_whole(&self) -> bool {
         self.format.frame_len(self.width, self.height) == Some(self.bytes.len())
     }
+
+    /// Fills `rgb` with the whole frame as rows of RGB pixels, for people to look at: each pixel has the shared
+    /// colour as it is. The student's input is made by [`crate::Resampler`], which needs no such frame.
+    ///
+    /// # Panics
+    /// When the frame isn't whole: a mistake in the calling code.
+    pub fn write_rgb(&self, rgb: &mut Vec<u8>) {
+        assert!(self.is_whole(), "a {:?} frame of {}x{}", self.format, self.width, self.height);
+        rgb.resize(3 * self.width * self.height, 0);
+        let channels = self.format.channels(self.width, self.height);
+        let factors = self.format.is_yuv().then(|| self.encoding.factors());
+        for (y, row) in rgb.chunks_exact_mut(3 * self.width).enumerate() {
+            for (x, pixel) in row.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+                let samples = channels.map(|channel| self.bytes[channel.byte_of(x, y)]);
+                *pixel = match &factors {
+                    // `as` clamps.
+                    Some(factors) => factors.rgb(samples.map(f32::from)).map(|value| (value + 0.5) as u8),
+                    None => samples,
+                };
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -129,6 +166,7 @@ mod tests {
             (YuvEncoding::Bt709, [63, 102, 240], [255, 0, 0]),
             (YuvEncoding::Bt709, [173, 42, 26], [0, 255, 0]),
             (YuvEncoding::Bt709, [32, 240, 118], [0, 0, 255]),
+            (YuvEncoding::Bt709Full, [54, 99, 255], [254, 0, 0]),
         ];
         for (encoding, yuv, rgb) in bars {
             let found = encoding.factors().rgb(yuv.map(|x| x as f32));
@@ -143,9 +181,41 @@ mod tests {
         assert_eq!(PixelFormat::Rgb.frame_len(3, 5), Some(45));
         assert_eq!(PixelFormat::Yuyv.frame_len(4, 5), Some(40));
         assert_eq!(PixelFormat::Nv12.frame_len(4, 6), Some(36));
+        assert_eq!(PixelFormat::I420.frame_len(4, 6), Some(36));
+        assert_eq!(PixelFormat::Uyvy.frame_len(4, 5), Some(40));
+        assert_eq!(PixelFormat::Grey.frame_len(3, 5), Some(15));
         assert_eq!(PixelFormat::Yuyv.frame_len(3, 4), None);
+        assert_eq!(PixelFormat::Uyvy.frame_len(3, 4), None);
+        assert_eq!(PixelFormat::I420.frame_len(5, 4), None);
         assert_eq!(PixelFormat::Nv12.frame_len(4, 5), None);
         assert_eq!(PixelFormat::Rgb.frame_len(0, 5), None);
         assert_eq!(PixelFormat::Rgb.frame_len(usize::MAX, 2), None);
+    }
+
+    #[test]
+    fn red_is_red_in_every_format_and_a_neighbour_of_another_colour_keeps_its_own() {
+        // Two by four pixels: red on the left, green on the right; grey has no colours.
+        let (red, green) = ([81, 90, 240], [145, 54, 34]);
+        let [[ry, ru, rv], [gy, gu, gv]] = [red, green];
+        let frames = [
+            (PixelFormat::Yuyv, [[ry, ru, ry, rv, gy, gu, gy, gv]; 2].concat()),
+            (PixelFormat::Uyvy, [[ru, ry, rv, ry, gu, gy, gv, gy]; 2].concat()),
+            (PixelFormat::Nv12, [[ry, ry, gy, gy], [ry, ry, gy, gy], [ru, rv, gu, gv]].concat()),
+            (PixelFormat::I420, [&[ry, ry, gy, gy], &[ry, ry, gy, gy], &[ru, gu][..], &[rv, gv]].concat()),
+            (PixelFormat::Rgb, [[255, 0, 0, 255, 0, 0, 0, 255, 0, 0, 255, 0]; 2].concat()),
+        ];
+        for (format, bytes) in frames {
+            let view = FrameView { format, ..FrameView::rgb(&bytes, 4, 2) };
+            let mut rgb = Vec::new();
+            view.write_rgb(&mut rgb);
+            for (at, pixel) in rgb.as_chunks::<3>().0.iter().enumerate() {
+                let wanted: [u8; 3] = if at % 4 < 2 { [255, 0, 0] } else { [0, 255, 0] };
+                let near = pixel.iter().zip(wanted).all(|(found, wanted)| found.abs_diff(wanted) <= 2);
+                assert!(near, "{format:?}: pixel {at} is {pixel:?}");
+            }
+        }
+        let mut rgb = Vec::new();
+        FrameView { format: PixelFormat::Grey, ..FrameView::rgb(&[7, 9], 2, 1) }.write_rgb(&mut rgb);
+        assert_eq!(rgb, [7, 7, 7, 9, 9, 9]);
     }
 }

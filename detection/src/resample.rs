@@ -83,6 +83,14 @@ pub struct Channel {
     pub shares_rows: bool,
 }
 
+impl Channel {
+    /// The byte that a pixel has of this channel.
+    pub(crate) fn byte_of(&self, x: usize, y: usize) -> usize {
+        let (x, y) = (x >> usize::from(self.shares_columns), y >> usize::from(self.shares_rows));
+        self.offset + y * self.row_stride + x * self.sample_stride
+    }
+}
+
 impl PixelFormat {
     /// Where frames of `width` by `height` pixels have red, green and blue, or Y, U and V.
     pub fn channels(self, width: usize, height: usize) -> [Channel; 3] {
@@ -99,6 +107,10 @@ impl PixelFormat {
                 let chroma = |offset| Channel { shares_columns: true, ..channel(offset, 4, 2 * width) };
                 [channel(0, 2, 2 * width), chroma(1), chroma(3)]
             }
+            Self::Uyvy => {
+                let chroma = |offset| Channel { shares_columns: true, ..channel(offset, 4, 2 * width) };
+                [channel(1, 2, 2 * width), chroma(0), chroma(2)]
+            }
             Self::Nv12 => {
                 let chroma = |offset| Channel {
                     shares_columns: true,
@@ -107,6 +119,15 @@ impl PixelFormat {
                 };
                 [channel(0, 1, width), chroma(0), chroma(1)]
             }
+            Self::I420 => {
+                let chroma = |offset| Channel {
+                    shares_columns: true,
+                    shares_rows: true,
+                    ..channel(width * height + offset, 1, width / 2)
+                };
+                [channel(0, 1, width), chroma(0), chroma(width * height / 4)]
+            }
+            Self::Grey => [channel(0, 1, width); 3],
         }
     }
 }
@@ -185,7 +206,7 @@ impl Resampler {
             self.letterbox = letterbox;
         }
         let channels = frame.format.channels(frame.width, frame.height);
-        let factors = (frame.format != PixelFormat::Rgb).then(|| frame.encoding.factors());
+        let factors = frame.format.is_yuv().then(|| frame.encoding.factors());
         let (resized_width, resized_height) = letterbox.resized_size();
         let (pad_x, pad_y) = letterbox.pad();
         if (resized_width, resized_height) != self.input_size {
@@ -353,11 +374,14 @@ mod tests {
             .map(|p| [p[0] / 2 + 60, p[1] / 8 + 112, p[2] / 8 + 112])
             .collect();
         let colour = |x: usize, y: usize| yuv[(y & !1) * width + (x & !1)];
-        for encoding in [YuvEncoding::Bt601, YuvEncoding::Bt601Full, YuvEncoding::Bt709] {
-            for format in [PixelFormat::Yuyv, PixelFormat::Nv12] {
-                let shares = |y: usize| if format == PixelFormat::Nv12 { y & !1 } else { y };
+        use PixelFormat::{I420, Nv12, Uyvy, Yuyv};
+        for encoding in
+            [YuvEncoding::Bt601, YuvEncoding::Bt601Full, YuvEncoding::Bt709, YuvEncoding::Bt709Full]
+        {
+            for format in [Yuyv, Uyvy, Nv12, I420] {
+                let shares_rows = matches!(format, Nv12 | I420);
                 let colour = |x: usize, y: usize| {
-                    if format == PixelFormat::Nv12 { colour(x, y) } else { yuv[shares(y) * width + (x & !1)] }
+                    if shares_rows { colour(x, y) } else { yuv[y * width + (x & !1)] }
                 };
                 let mut bytes = Vec::new();
                 let mut rgb = Vec::new();
@@ -365,19 +389,26 @@ mod tests {
                     for x in 0..width {
                         let [_, u, v] = colour(x, y);
                         let luma = yuv[y * width + x][0];
+                        let chroma = if x % 2 == 0 { u } else { v };
                         match format {
-                            PixelFormat::Yuyv => bytes.extend([luma, if x % 2 == 0 { u } else { v }]),
+                            Yuyv => bytes.extend([luma, chroma]),
+                            Uyvy => bytes.extend([chroma, luma]),
                             _ => bytes.push(luma),
                         }
                         let exact = encoding.factors().rgb([luma, u, v].map(f32::from));
                         rgb.extend(exact.map(|value| value.round() as u8));
                     }
                 }
-                if format == PixelFormat::Nv12 {
-                    for y in (0..height).step_by(2) {
-                        for x in (0..width).step_by(2) {
-                            bytes.extend(&colour(x, y)[1..]);
-                        }
+                if shares_rows {
+                    let pairs: Vec<[u8; 2]> = (0..height)
+                        .step_by(2)
+                        .flat_map(|y| (0..width).step_by(2).map(move |x| (x, y)))
+                        .map(|(x, y)| [colour(x, y)[1], colour(x, y)[2]])
+                        .collect();
+                    if format == Nv12 {
+                        bytes.extend(pairs.as_flattened());
+                    } else {
+                        [0, 1].map(|at| bytes.extend(pairs.iter().map(|pair| pair[at])));
                     }
                 }
                 let (mut found, mut wanted) = (vec![0; 3 * 48 * 48], vec![0; 3 * 48 * 48]);
@@ -387,6 +418,17 @@ mod tests {
                 assert!(largest_difference(&found, &wanted) <= 1, "{format:?} {encoding:?}");
             }
         }
+    }
+
+    #[test]
+    fn grey_is_what_rgb_of_the_same_grey_is() {
+        let grey: Vec<u8> = pixels(70, 31, 3).iter().map(|pixel| pixel[0]).collect();
+        let rgb: Vec<u8> = grey.iter().flat_map(|level| [*level; 3]).collect();
+        let (mut ours, mut wanted) = (vec![0; 3 * 48 * 48], vec![0; 3 * 48 * 48]);
+        let mut resampler = Resampler::new(48, 48);
+        resampler.run(&FrameView::rgb(&rgb, 70, 31), &mut wanted);
+        resampler.run(&FrameView { format: PixelFormat::Grey, ..FrameView::rgb(&grey, 70, 31) }, &mut ours);
+        assert_eq!(ours, wanted);
     }
 
     #[test]

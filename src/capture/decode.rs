@@ -27,18 +27,18 @@ pub(super) fn decode(bytes: &[u8], frame: &mut Frame) -> Result<(), String> {
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     if decoder.color_type() == ColorType::Rgb8 && orientation == Orientation::NoTransforms {
         let (width, height) = decoder.dimensions();
-        (frame.width, frame.height) = (width as usize, height as usize);
-        frame.rgb.resize(3 * frame.width * frame.height, 0);
-        decoder.read_image(&mut frame.rgb).map_err(|error| error.to_string())?;
+        frame.set_rgb(width as usize, height as usize);
+        frame.bytes.resize(3 * frame.width * frame.height, 0);
+        decoder.read_image(&mut frame.bytes).map_err(|error| error.to_string())?;
     } else {
         let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
         picture.apply_orientation(orientation);
         let rgb = picture.into_rgb8();
-        (frame.width, frame.height) = (rgb.width() as usize, rgb.height() as usize);
-        frame.rgb.clear();
-        frame.rgb.extend_from_slice(&rgb);
+        frame.set_rgb(rgb.width() as usize, rgb.height() as usize);
+        frame.bytes.clear();
+        frame.bytes.extend_from_slice(&rgb);
     }
-    if frame.rgb.is_empty() {
+    if frame.bytes.is_empty() {
         return Err("it has no pixels".into());
     }
     Ok(())

@@ -1,65 +1,121 @@
 //! Where frames come from.
 //!
-//! In flows a [`Source`] that the user named (a photograph, a folder, a Motion-JPEG file), out flow
-//! RGB frames in the buffers of the pipeline's pool, with the moment of their capture.
+//! In flows a URI that the user wrote ([`SourceUri`]: a camera, a stream, a file, a folder, a test pattern), out flow
+//! frames in the buffers of the pipeline's pool, each with the moment of its capture, in the format that the camera
+//! gave: nothing is converted here.
 //!
-//! The one surprising thing: an error is about one frame, not about the source. A folder with a
-//! broken photograph and a recording with a torn frame go on with the next one; only
-//! [`Captured::End`] ends a source.
+//! The one surprising thing: an error is about one frame, not about the source. A folder with a broken photograph and
+//! a recording with a torn frame go on with the next one; only [`Captured::End`] ends a source. What ends by itself
+//! and shouldn't, a camera, is wrapped into [`Supervised`], which opens it again.
 
 mod decode;
 mod framing;
+#[cfg(feature = "gstreamer")]
+mod gstreamer;
 mod motion_jpeg;
 mod pacing;
 mod photographs;
+mod supervised;
+mod test_pattern;
+mod uri;
+#[cfg(feature = "v4l2")]
+mod v4l2;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use wordsight_detection::{FrameView, PixelFormat, YuvEncoding};
 
 pub use motion_jpeg::MotionJpeg;
 pub(crate) use pacing::Metronome;
 pub use pacing::Pacing;
 pub use photographs::{Photographs, is_photograph};
+pub use supervised::{Supervised, SupervisionSettings};
+pub use uri::{SourceUri, StreamSettings, UriError};
+
+/// How long a source may keep the capture thread waiting for a frame: the thread looks at whether to stop in between.
+pub const LONGEST_NAP: Duration = Duration::from_millis(50);
 
 /// One frame as it was captured.
 #[derive(Debug)]
 pub struct Frame {
-    /// Rows of interleaved RGB, one byte a channel; reused from frame to frame.
-    pub rgb: Vec<u8>,
+    /// Its rows, one after the other without padding; reused from frame to frame.
+    pub bytes: Vec<u8>,
     /// Pixels a row.
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// The file or URI it came from, as the user wrote it.
+    /// What the bytes mean.
+    pub format: PixelFormat,
+    /// And what YUV means, where they are YUV.
+    pub encoding: YuvEncoding,
+    /// The file or URI it came from, as the user wrote it, without a password.
     pub source: Arc<str>,
-    /// When its bytes were there, before they were decoded: what ages are counted from.
+    /// When the camera took it, by its own clock where it has one; or else when its bytes were there, before they were
+    /// decoded. What ages are counted from.
     pub captured_at: Instant,
-    /// The same moment in nanoseconds since 1970.
+    /// When this program had its bytes: what end-to-end times are counted from.
+    pub received_at: Instant,
+    /// `captured_at` in nanoseconds since 1970.
     pub timestamp_ns: u64,
+    /// Frames that the camera or its driver dropped since the last one, by their own count.
+    pub missed: u64,
 }
 
 impl Default for Frame {
     /// A frame without pixels, to be filled.
     fn default() -> Self {
+        let now = Instant::now();
         Self {
-            rgb: Vec::new(),
+            bytes: Vec::new(),
             width: 0,
             height: 0,
+            format: PixelFormat::Rgb,
+            encoding: YuvEncoding::default(),
             source: Arc::default(),
-            captured_at: Instant::now(),
+            captured_at: now,
+            received_at: now,
             timestamp_ns: 0,
+            missed: 0,
         }
     }
 }
 
 impl Frame {
-    /// Notes that the frame's bytes are there now.
+    /// The frame as the letterbox takes it.
+    pub fn view(&self) -> FrameView<'_> {
+        FrameView {
+            bytes: &self.bytes,
+            width: self.width,
+            height: self.height,
+            format: self.format,
+            encoding: self.encoding,
+        }
+    }
+
+    /// Notes that the frame's bytes are there now, and were captured now.
     fn stamp(&mut self, source: &Arc<str>) {
-        self.source = Arc::clone(source);
-        self.captured_at = Instant::now();
-        let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        self.timestamp_ns = since_1970.map_or(0, |duration| duration.as_nanos() as u64);
+        self.stamp_aged(source, Duration::ZERO);
+    }
+
+    /// Notes that the frame's bytes are there now, and were captured `age` ago.
+    fn stamp_aged(&mut self, source: &Arc<str>, age: Duration) {
+        if !Arc::ptr_eq(&self.source, source) {
+            self.source = Arc::clone(source);
+        }
+        self.received_at = Instant::now();
+        // A machine that has run for less than the age has never seen that moment.
+        self.captured_at = self.received_at.checked_sub(age).unwrap_or(self.received_at);
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.timestamp_ns = since_1970.saturating_sub(age).as_nanos() as u64;
+        self.missed = 0;
+    }
+
+    /// Takes RGB's place in the frame: the size and the format, the bytes follow.
+    fn set_rgb(&mut self, width: usize, height: usize) {
+        (self.width, self.height) = (width, height);
+        (self.format, self.encoding) = (PixelFormat::Rgb, YuvEncoding::default());
     }
 }
 
@@ -68,6 +124,8 @@ impl Frame {
 pub enum Captured {
     /// The frame was filled.
     Frame,
+    /// There is none yet; only a live source says so, after at most [`LONGEST_NAP`].
+    NotYet,
     /// There are no more.
     End,
 }
@@ -77,14 +135,17 @@ pub trait Source: Send {
     /// Fills `frame` with the next frame.
     ///
     /// # Errors
-    /// When this frame cannot be had; asking again goes on behind it.
+    /// When this frame cannot be had; asking again goes on behind it. After [`CaptureError::Lost`] there is nothing to
+    /// ask any more.
     fn capture(&mut self, frame: &mut Frame) -> Result<Captured, CaptureError>;
 
-    /// Goes back to the first frame.
+    /// Goes back to the first frame; a live source has none and stays where it is.
     ///
     /// # Errors
     /// When the source cannot be opened again.
-    fn rewind(&mut self) -> Result<(), CaptureError>;
+    fn rewind(&mut self) -> Result<(), CaptureError> {
+        Ok(())
+    }
 }
 
 /// Why a source or one of its frames cannot be had.
@@ -112,19 +173,44 @@ pub enum CaptureError {
     /// A stream has no frame in it.
     #[error("there is no JPEG frame in {}: it is not a Motion-JPEG file", .0.display())]
     EmptyStream(PathBuf),
-    /// The URI names something that this program cannot open.
+    /// The URI is wrong, or names something that this program cannot open.
+    #[error(transparent)]
+    Uri(#[from] UriError),
+    /// A camera or a stream cannot be opened.
+    #[error("cannot open {source_name}: {reason}")]
+    Unopened {
+        /// The source, as the user wrote it, without a password.
+        source_name: String,
+        /// What the system, the camera or GStreamer said, and what to do.
+        reason: String,
+    },
+    /// A camera or a stream that was open is gone.
+    #[error("{source_name} is lost: {reason}")]
+    Lost {
+        /// The source, as the user wrote it, without a password.
+        source_name: String,
+        /// What was seen of it.
+        reason: String,
+    },
+    /// A lost source did not come back in time.
     #[error(
-        "the source `{0}` is of no kind that wordsight can open: it takes a Motion-JPEG file (.mjpeg, .mjpg), \
-         a photograph (.jpg, .jpeg, .png, .webp) or a folder of photographs"
+        "{source_name} did not come back for {seconds:.0} s (source.give_up_after_s); the last reason: {reason}"
     )]
-    UnknownKind(String),
+    GivenUp {
+        /// The source, as the user wrote it, without a password.
+        source_name: String,
+        /// For how long it was asked for.
+        seconds: f64,
+        /// Why it was not there the last time.
+        reason: String,
+    },
 }
 
-/// Opens what a `source.uri` names; `display` stands for it in results.
+/// Opens a file or folder; `display` stands for it in results.
 ///
 /// # Errors
 /// When it is missing or of no known kind.
-pub fn open(path: &Path, display: &str) -> Result<Box<dyn Source>, CaptureError> {
+fn open_file(path: &Path, display: &str) -> Result<Box<dyn Source>, CaptureError> {
     let metadata = std::fs::metadata(path)
         .map_err(|reason| CaptureError::Unreadable { path: path.to_path_buf(), reason })?;
     if metadata.is_dir() || is_photograph(path) {
@@ -133,7 +219,23 @@ pub fn open(path: &Path, display: &str) -> Result<Box<dyn Source>, CaptureError>
     if is_motion_jpeg(path) {
         return Ok(Box::new(MotionJpeg::open(path, display)?));
     }
-    Err(CaptureError::UnknownKind(display.to_owned()))
+    open_video(path, display)
+}
+
+#[cfg(feature = "gstreamer")]
+fn open_video(path: &Path, display: &str) -> Result<Box<dyn Source>, CaptureError> {
+    Ok(Box::new(gstreamer::GstSource::open_file(path, display)?))
+}
+
+#[cfg(not(feature = "gstreamer"))]
+fn open_video(_: &Path, display: &str) -> Result<Box<dyn Source>, CaptureError> {
+    Err(UriError::NotBuilt {
+        uri: display.to_owned(),
+        feature: "gstreamer",
+        otherwise: "a Motion-JPEG file (.mjpeg, .mjpg), a photograph (.jpg, .jpeg, .png, .webp) or a folder of \
+                    photographs needs none",
+    }
+    .into())
 }
 
 /// Whether a file's name says that it is a Motion-JPEG stream.

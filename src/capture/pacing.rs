@@ -15,6 +15,8 @@ pub enum Pacing {
         /// From one frame to the next.
         period: Duration,
     },
+    /// The source has a clock of its own. What the other stages can't take is dropped, the oldest first.
+    Live,
 }
 
 /// Says when the next frame is due.

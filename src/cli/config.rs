@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::capture::Pacing;
+use crate::capture::{Pacing, SourceUri, UriError};
 
 /// The configuration that holds where the user's says nothing.
 const BUILT_IN: &str = include_str!("../../demo/wordsight.toml");
@@ -62,9 +62,14 @@ pub enum ConfigError {
     /// A stream where photographs are wanted.
     #[error("{} is a stream and not a photograph: use `wordsight run --source`", .0.display())]
     NotAPhotograph(PathBuf),
-    /// A source of no known kind.
+    /// A source that can't be opened as it is written, or not by this program.
     #[error(transparent)]
-    UnknownSource(crate::capture::CaptureError),
+    Source(#[from] UriError),
+    /// A camera that is to lose no frame.
+    #[error(
+        "{0} is live, and what isn't fetched in time is lost: `lossless` is for files; leave source.pacing at \"auto\""
+    )]
+    LosslessCamera(String),
 }
 
 impl ConfigError {
@@ -122,7 +127,8 @@ impl FromStr for FramesPerSecond {
 }
 
 impl FramesPerSecond {
-    fn period(self) -> Duration {
+    /// From one frame to the next.
+    pub fn period(self) -> Duration {
         Duration::from_secs_f64(self.0.recip())
     }
 }
@@ -131,6 +137,8 @@ impl FramesPerSecond {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum PacingName {
+    /// As the source is: a camera's newest frame wins, and every frame of a file is processed.
+    Auto,
     /// Every frame is processed, as fast as the engine can.
     Lossless,
     /// Frames come as from a camera, and the newest wins.
@@ -138,12 +146,35 @@ pub enum PacingName {
 }
 
 impl PacingName {
-    /// The pacing itself.
-    pub fn at(self, fps: FramesPerSecond) -> Pacing {
-        match self {
-            Self::Lossless => Pacing::Lossless,
-            Self::Camera => Pacing::Camera { period: fps.period() },
+    /// The pacing itself, of a source that is live or not; `None` for a live one that is to lose nothing.
+    pub fn at(self, fps: FramesPerSecond, is_live: bool) -> Option<Pacing> {
+        match (self, is_live) {
+            (Self::Auto | Self::Camera, true) => Some(Pacing::Live),
+            (Self::Lossless, true) => None,
+            (Self::Auto | Self::Lossless, false) => Some(Pacing::Lossless),
+            (Self::Camera, false) => Some(Pacing::Camera { period: fps.period() }),
         }
+    }
+}
+
+/// A duration in seconds, 0 or more.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Seconds(pub Duration);
+
+impl TryFrom<f64> for Seconds {
+    type Error = String;
+    fn try_from(value: f64) -> Result<Self, String> {
+        // A year: more would be a mistake, and far more would overflow.
+        let duration = Duration::try_from_secs_f64(value).ok().filter(|_| value <= 31_536_000.0);
+        duration.map(Self).ok_or_else(|| format!("{value} is no number of seconds (0 to a year)"))
+    }
+}
+
+impl FromStr for Seconds {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse::<f64>().map_err(|error| error.to_string())?.try_into()
     }
 }
 
@@ -176,11 +207,16 @@ pub struct Keys {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceKeys {
-    pub uri: Option<PathBuf>,
+    pub uri: Option<String>,
     pub pacing: Option<PacingName>,
     pub fps: Option<FramesPerSecond>,
     #[serde(rename = "loop")]
     pub repeat: Option<bool>,
+    pub latency_ms: Option<u32>,
+    pub stalled_after_s: Option<Seconds>,
+    pub longest_wait_s: Option<Seconds>,
+    pub give_up_after_s: Option<Seconds>,
+    pub wait_at_start: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -208,6 +244,7 @@ pub struct PublishKeys {
     pub json: Option<PathBuf>,
     pub save: Option<PathBuf>,
     pub save_every: Option<NonZeroUsize>,
+    pub health: Option<PathBuf>,
 }
 
 /// The user's configuration over the built-in one.
@@ -223,7 +260,7 @@ impl Config {
     /// # Errors
     /// When the file can't be read or has anything in it that it shouldn't.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let own = path.map(|path| {
+        let own = path.map(|path| -> Result<_, ConfigError> {
             let text = std::fs::read_to_string(path)
                 .map_err(|reason| ConfigError::Unreadable { path: path.to_path_buf(), reason })?;
             let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
@@ -255,6 +292,19 @@ impl Config {
         }
         let name = of(&self.built_in).ok_or(ConfigError::NoValue)?;
         demo_file(&name).ok_or(ConfigError::NoDemoFile { name, flag })
+    }
+
+    /// The source: the flag's, which is relative to where the program was started, or else the key's.
+    ///
+    /// # Errors
+    /// When it is written wrong, or is a demo file and there is no checkout around.
+    pub fn source(&self, flag: Option<&str>) -> Result<SourceUri, ConfigError> {
+        if let Some(written) = flag {
+            return Ok(SourceUri::parse(written)?);
+        }
+        let uri = SourceUri::parse(&self.or(None, |keys| keys.source.uri.clone())?)?;
+        let Some(path) = uri.path().map(Path::to_path_buf) else { return Ok(uri) };
+        Ok(uri.at(self.path("source", |keys| keys.source.uri.as_ref().map(|_| path.clone()))?))
     }
 
     /// The path that the user's own file gives a key, if it does.
@@ -289,7 +339,8 @@ mod tests {
     }
 
     #[test]
-    fn the_built_in_configuration_has_a_value_for_every_key_but_the_folder_for_pictures() {
+    fn the_built_in_configuration_has_a_value_for_every_key_but_the_places_of_what_is_written_only_if_asked_for()
+     {
         let Keys { student, vocabulary, source, detection, engine, publish } =
             Config::load(None).unwrap().built_in;
         assert!(student.is_some() && vocabulary.is_some() && engine.threads.is_some());
@@ -298,12 +349,18 @@ mod tests {
                 && source.pacing.is_some()
                 && source.fps.is_some()
                 && source.repeat.is_some()
+                && source.latency_ms.is_some()
+                && source.stalled_after_s.is_some()
+                && source.longest_wait_s.is_some()
+                && source.give_up_after_s.is_some()
+                && source.wait_at_start.is_some()
         );
         assert!(detection.score_threshold.is_some() && detection.nms_iou.is_some());
         assert!(detection.voting_iou.is_some());
         assert!(detection.max_detections.is_some() && detection.words_per_region.is_some());
         assert!(publish.json.is_some() && publish.save_every.is_some());
-        assert!(BUILT_IN.contains("# save = "), "and the folder is documented");
+        assert!(publish.save.is_none() && BUILT_IN.contains("# save = "), "and the folder is documented");
+        assert!(publish.health.is_none() && BUILT_IN.contains("# health = "));
     }
 
     #[test]
@@ -339,6 +396,7 @@ mod tests {
             ("[detection]\nmax_detections = 0", "line 2", "nonzero"),
             ("[source]\nfps = 0", "line 2", "frames per second"),
             ("[source]\npacing = \"fast\"", "line 2", "lossless"),
+            ("[source]\nstalled_after_s = -1", "line 2", "seconds"),
             ("[source", "line 1", "]"),
         ];
         for (text, line, reason) in cases {

@@ -10,6 +10,7 @@ use super::CommonArgs;
 use super::config::ConfigError;
 use super::parts::{is_standard_output, open_output};
 use crate::capture::{Pacing, Photographs, is_motion_jpeg};
+use crate::health::Health;
 use crate::pipeline::{Pipeline, Stop};
 use crate::publish::{Outputs, PictureNames, SaveSettings, Table};
 
@@ -58,6 +59,8 @@ impl DetectArgs {
             scoring,
             outputs,
             inputs_to_keep: 0,
+            health: Health::default(),
+            measurement: None,
         };
         let report = pipeline.run(&stop)?;
         let (photographs, things) = (report.summary.frames(), report.summary.things());

@@ -5,14 +5,76 @@ use std::io::BufWriter;
 use std::path::Path;
 
 use anyhow::Context;
+use clap::Args;
 use wordsight_detection::{DetectionSettings, Vocabulary};
 use wordsight_engines::{CpuEngine, Engine, Regions};
 
 use super::CommonArgs;
-use super::config::{Config, EngineKind};
+use super::config::{Config, ConfigError, EngineKind, FramesPerSecond, PacingName};
+use crate::capture::{CaptureError, Pacing, Source, StreamSettings, Supervised, SupervisionSettings};
+use crate::health::Health;
 use crate::pipeline::Stop;
 use crate::publish::Output;
 use crate::scoring::Scoring;
+
+/// What a stream comes from, and at what pace.
+#[derive(Debug, Args)]
+pub(super) struct SourceArgs {
+    /// A file or folder, or v4l2:///dev/video0, csi://0, rtsp://..., gst:<pipeline>, test://bars
+    #[arg(long, value_name = "URI")]
+    source: Option<String>,
+    /// How the frames of a file follow one another
+    #[arg(long)]
+    pacing: Option<PacingName>,
+    /// Frames per second of a file, with the pacing of a camera
+    #[arg(long, value_name = "X")]
+    fps: Option<FramesPerSecond>,
+}
+
+/// A source that is open.
+pub(super) struct OpenSource {
+    pub source: Box<dyn Source>,
+    pub pacing: Pacing,
+    /// As it was written, without a password.
+    pub name: String,
+}
+
+impl SourceArgs {
+    /// Opens the source; one that is live is kept open from then on.
+    pub(super) fn open(&self, config: &Config, health: &Health, stop: &Stop) -> anyhow::Result<OpenSource> {
+        let uri = config.source(self.source.as_deref())?;
+        let name = uri.display().to_owned();
+        let fps = config.or(self.fps, |keys| keys.source.fps)?;
+        let pacing = config.or(self.pacing, |keys| keys.source.pacing)?.at(fps, uri.is_live());
+        let pacing = pacing.ok_or_else(|| ConfigError::LosslessCamera(name.clone()))?;
+        let settings = StreamSettings { latency_ms: config.or(None, |keys| keys.source.latency_ms)? };
+        if !uri.is_live() {
+            return Ok(OpenSource { source: opened(uri.open(&settings))?, pacing, name });
+        }
+        let give_up_after = config.or(None, |keys| keys.source.give_up_after_s)?.0;
+        let supervision = SupervisionSettings {
+            stalled_after: config.or(None, |keys| keys.source.stalled_after_s)?.0,
+            longest_wait: config.or(None, |keys| keys.source.longest_wait_s)?.0,
+            give_up_after: (!give_up_after.is_zero()).then_some(give_up_after),
+            waits_at_start: config.or(None, |keys| keys.source.wait_at_start)?,
+        };
+        let open = move || uri.open(&settings);
+        let supervised = Supervised::open(&name, supervision, health.clone(), open, &|| stop.is_requested());
+        Ok(OpenSource {
+            source: opened(supervised.map(|source| Box::new(source) as Box<dyn Source>))?,
+            pacing,
+            name,
+        })
+    }
+}
+
+/// What was opened; a mistake in what the user wrote is one of usage.
+fn opened(opened: Result<Box<dyn Source>, CaptureError>) -> anyhow::Result<Box<dyn Source>> {
+    opened.map_err(|error| match error {
+        CaptureError::Uri(error) => ConfigError::Source(error).into(),
+        other => other.into(),
+    })
+}
 
 impl CommonArgs {
     /// Reads the configuration that these flags go before.

@@ -1,19 +1,20 @@
 //! `wordsight run`: a stream in, one JSON line a frame and a summary out.
 
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use clap::{ArgAction, Args};
 use wordsight_detection::FrameView;
 use wordsight_engines::{Regions, StepTimes};
 
 use super::CommonArgs;
-use super::config::{Config, ConfigError, FramesPerSecond, PacingName};
-use super::parts::{is_standard_output, open_output};
-use crate::capture::{self, CaptureError, Pacing, Source};
-use crate::pipeline::{Pipeline, Report, Stop};
+use super::config::{Config, ConfigError};
+use super::parts::{SourceArgs, is_standard_output, open_output};
+use crate::health::{Health, HealthFile};
+use crate::pipeline::{Pipeline, Report, Stage, Stop};
 use crate::publish::{Outputs, PictureNames, SaveSettings};
 
 /// Inputs kept for `--compare-engine`: enough that they don't all stay in the processor's cache.
@@ -27,15 +28,8 @@ const LONGEST_COMPARISON: Duration = Duration::from_secs(20);
 /// Names the things in a stream.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// A Motion-JPEG file, a folder of photographs or a photograph
-    #[arg(long, value_name = "URI")]
-    source: Option<PathBuf>,
-    /// How the frames of a file follow one another
-    #[arg(long)]
-    pacing: Option<PacingName>,
-    /// Frames per second, with the pacing of a camera
-    #[arg(long, value_name = "X")]
-    fps: Option<FramesPerSecond>,
+    #[command(flatten)]
+    source: SourceArgs,
     /// Begin again at the end of the source, until stopped
     #[arg(long = "loop", action = ArgAction::SetTrue)]
     repeat: bool,
@@ -51,6 +45,9 @@ pub struct RunArgs {
     /// Of how many frames one is saved
     #[arg(long, value_name = "N")]
     save_every: Option<NonZeroUsize>,
+    /// A file that always holds how the stream is, as JSON
+    #[arg(long, value_name = "FILE")]
+    health: Option<PathBuf>,
     /// Afterwards, run the engine alone on the same frames and tell how near the stream came to it
     #[arg(long)]
     compare_engine: bool,
@@ -64,41 +61,38 @@ impl RunArgs {
         let stop = Stop::on_signals()?;
         let engine = self.common.open_engine(&config, &stop)?;
         let scoring = self.common.open_scoring(&config, &*engine)?;
+        let health = Health::default();
+        let source = self.source.open(&config, &health, &stop)?;
+        let _file = self.health_file(&config, &health)?;
         let pipeline = Pipeline {
-            source: self.open_source(&config)?,
-            pacing: self.pacing(&config)?,
+            source: source.source,
+            pacing: source.pacing,
             repeat: config.or(self.repeat.then_some(true), |keys| keys.source.repeat)?,
             engine,
             scoring,
             outputs: self.open_outputs(&config)?,
             inputs_to_keep: if self.compare_engine { INPUTS_TO_COMPARE } else { 0 },
+            health,
+            measurement: None,
         };
         let mut report = pipeline.run(&stop)?;
         print_summary(&report);
         if self.compare_engine && !stop.is_requested() {
             compare_engine(&mut report)?;
         }
+        if let Some(error) = report.given_up {
+            return Err(error.into());
+        }
         // A stream with a torn frame is a stream; one without a single good frame is a failure.
         let failed = report.captured == 0 && report.unreadable > 0;
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
-    fn open_source(&self, config: &Config) -> anyhow::Result<Box<dyn Source>> {
-        let written = config.or(self.source.clone(), |keys| keys.source.uri.clone())?;
-        let path = match &self.source {
-            Some(source) => without_scheme(source),
-            None => config.path("source", |keys| Some(without_scheme(keys.source.uri.as_ref()?)))?,
-        };
-        let opened = capture::open(&path, &written.display().to_string());
-        opened.map_err(|error| match error {
-            CaptureError::UnknownKind(_) => ConfigError::UnknownSource(error).into(),
-            other => other.into(),
-        })
-    }
-
-    fn pacing(&self, config: &Config) -> anyhow::Result<Pacing> {
-        let name = config.or(self.pacing, |keys| keys.source.pacing)?;
-        Ok(name.at(config.or(self.fps, |keys| keys.source.fps)?))
+    fn health_file(&self, config: &Config, health: &Health) -> anyhow::Result<Option<HealthFile>> {
+        let path = self.health.clone().or_else(|| config.own_path(|keys| keys.publish.health.clone()));
+        let Some(path) = path else { return Ok(None) };
+        let file = HealthFile::start(health.clone(), path.clone());
+        Ok(Some(file.with_context(|| format!("cannot write the health to {}", path.display()))?))
     }
 
     fn open_outputs(&self, config: &Config) -> anyhow::Result<Outputs> {
@@ -123,19 +117,22 @@ fn configured_json(config: &Config) -> Result<PathBuf, ConfigError> {
     Ok(config.own_path(|keys| keys.publish.json.clone()).unwrap_or(written))
 }
 
-/// `file:///a/b` and `/a/b` are the same file.
-fn without_scheme(uri: &Path) -> PathBuf {
-    uri.to_str()
-        .and_then(|text| text.strip_prefix("file://"))
-        .map_or_else(|| uri.to_path_buf(), PathBuf::from)
-}
-
 fn print_summary(report: &Report) {
     eprintln!("engine    {}", report.engine.name());
     eprint!("{}", report.summary);
-    let dropped = report.captured - report.summary.frames();
-    if dropped > 0 {
-        eprintln!("dropped   {dropped} frames, for newer ones or at the end");
+    let drops = report.counters.drops(false);
+    let places: Vec<String> = std::iter::once(("the camera", drops.camera))
+        .chain(Stage::ALL.map(|stage| (stage.name(), drops.before[stage as usize])))
+        .filter(|(_, number)| *number > 0)
+        .map(|(place, number)| format!("{place} {number}"))
+        .collect();
+    if !places.is_empty() {
+        eprintln!("dropped   (before) {}", places.join(", "));
+    }
+    // Those that were under way when it was enough.
+    let left = report.captured.saturating_sub(report.summary.frames() + drops.total() - drops.camera);
+    if left > 0 {
+        eprintln!("left      {left} frames that were under way at the end");
     }
     if report.unreadable > 0 {
         eprintln!("unreadable {} frames, named above", report.unreadable);

@@ -11,25 +11,33 @@
 //! newest frame. For a file every ring is as large as the whole pool: no ring can be full when
 //! something is sent, nothing is overwritten, and capture waits for a job to come home.
 
+mod measurement;
 mod pool;
+mod ring;
 mod stop;
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use ring_channel::{RingReceiver, RingSender, ring_channel};
-use wordsight_detection::FrameView;
 use wordsight_engines::{Engine, WholeFrames};
 
-pub use pool::{Job, Lease, Pool};
+pub use measurement::{
+    Counters, Drops, Ended, Measurement, MeasurementSettings, OnFrame, Rate, Slices, Stage,
+};
+pub use pool::{Job, Lease, Pool, StageTimes};
+pub use ring::{Disconnected, Receiver, Sender, ring};
 pub use stop::Stop;
 
-use crate::capture::{Captured, Frame, Metronome, Pacing, Source};
+use crate::allocations;
+use crate::capture::{CaptureError, Captured, LONGEST_NAP, Metronome, Pacing, Source};
+use crate::health::Health;
 use crate::preprocess::Preprocess;
 use crate::publish::{Outputs, Publisher, Summary, Verdict};
 use crate::scoring::Scoring;
+use measurement::Turns;
 
 /// Jobs for a file: one in the hands of each of the five threads (the fifth saves pictures), a second in the engine's
 /// where two frames may be under way, and one more, so that none waits for a neighbour who is merely a little slower
@@ -38,8 +46,9 @@ const LOSSLESS_JOBS: NonZeroUsize = NonZeroUsize::new(7).unwrap();
 /// Jobs for a camera: as many in the threads' hands, one in each of the four rings, and one more for the moment in
 /// which a pushed-out job is on its way home.
 const CAMERA_JOBS: NonZeroUsize = NonZeroUsize::new(11).unwrap();
-/// How long a wait for the next frame may go without a look at whether to stop.
-const LONGEST_NAP: Duration = Duration::from_millis(50);
+/// What is said at once of frames that a live source can't give, and after how long the next one is.
+const ERRORS_AT_ONCE: u32 = 5;
+const ERROR_PAUSE: Duration = Duration::from_secs(10);
 
 /// Everything that makes a stream.
 pub struct Pipeline {
@@ -57,6 +66,10 @@ pub struct Pipeline {
     pub outputs: Outputs,
     /// How many of the engine's inputs to keep for a measurement afterwards.
     pub inputs_to_keep: usize,
+    /// Where it is told how the stream is.
+    pub health: Health,
+    /// What to measure, if anything.
+    pub measurement: Option<Measurement>,
 }
 
 /// How a stream went.
@@ -67,28 +80,34 @@ pub struct Report {
     pub captured: u64,
     /// Frames that could not be had; each was reported when it happened.
     pub unreadable: u64,
+    /// What ended the source before its time.
+    pub given_up: Option<CaptureError>,
     /// The engine, for whoever wants to go on with it.
     pub engine: Box<dyn Engine>,
     /// The first inputs that the engine got, as many as were asked for.
     pub kept_inputs: Vec<Vec<u8>>,
     /// The size of the last frame that the engine got, (width, height).
     pub frame_size: (usize, usize),
+    /// What the stages counted.
+    pub counters: Arc<Counters>,
+    /// The measured rates of the stream and of the engine alone.
+    pub rates: Option<[Rate; 2]>,
 }
 
 impl Pipeline {
-    /// Runs until the source ends, enough is published, `stop` is requested or a stage fails.
+    /// Runs until the source ends, enough is published or measured, `stop` is requested or a stage fails.
     ///
     /// # Errors
     /// When the engine or an output fails. What cannot be captured is reported and counted.
     pub fn run(mut self, stop: &Stop) -> anyhow::Result<Report> {
-        let (jobs, ring) = match self.pacing {
+        let (jobs, size) = match self.pacing {
             Pacing::Lossless => (LOSSLESS_JOBS, LOSSLESS_JOBS),
-            Pacing::Camera { .. } => (CAMERA_JOBS, NonZeroUsize::MIN),
+            Pacing::Camera { .. } | Pacing::Live => (CAMERA_JOBS, NonZeroUsize::MIN),
         };
         let pool = Pool::new(jobs.get());
-        let (captured, to_preprocess) = ring_channel(ring);
-        let (preprocessed, to_engine) = ring_channel(ring);
-        let (inferred, to_scoring) = ring_channel(ring);
+        let (captured, to_preprocess) = ring(size);
+        let (preprocessed, to_engine) = ring(size);
+        let (inferred, to_scoring) = ring(size);
 
         let letterboxed = match self.engine.whole_frames() {
             Some(engine) => {
@@ -99,28 +118,44 @@ impl Pipeline {
             None => u64::MAX,
         };
         let facts = self.engine.facts();
-        let preprocess = Preprocess::new(facts.input_width, facts.input_height, letterboxed);
-        let publisher = Publisher::start(self.outputs, self.scoring.words(), ring)?;
+        let counters = Arc::new(Counters::default());
+        let preprocess = PreprocessStage {
+            preprocess: Preprocess::new(facts.input_width, facts.input_height, letterboxed),
+            counters: Arc::clone(&counters),
+        };
+        let (settings, on_frame) = self.measurement.map(|wanted| (wanted.settings, wanted.on_frame)).unzip();
+        let publish = PublishStage {
+            publisher: Publisher::start(self.outputs, self.scoring.words(), size)?,
+            scoring: self.scoring,
+            on_frame,
+            health: self.health.clone(),
+            counters: Arc::clone(&counters),
+        };
         let capture = CaptureStage {
             source: self.source,
             metronome: Metronome::new(self.pacing),
             repeat: self.repeat,
             captured: 0,
             unreadable: 0,
+            throttle: matches!(self.pacing, Pacing::Live).then(Throttle::default),
+            given_up: None,
+            counters: Arc::clone(&counters),
         };
         let engine = EngineStage {
             engine: self.engine,
             inputs_to_keep: self.inputs_to_keep,
             kept_inputs: Vec::new(),
             frame_size: (1, 1),
+            turns: settings.map(|settings| Turns::new(settings, Arc::clone(&counters))),
+            counters: Arc::clone(&counters),
         };
 
-        thread::scope(|scope| {
+        let report = thread::scope(|scope| {
             let pool = &pool;
-            let capture = named("capture").spawn_scoped(scope, move || capture.run(pool, &captured, stop))?;
+            let capture = named("capture").spawn_scoped(scope, move || capture.run(pool, captured, stop))?;
             let preprocess = named("preprocess").spawn_scoped(scope, move || {
                 let _closer = pool.closer();
-                run_preprocess(preprocess, &to_preprocess, &preprocessed);
+                preprocess.run(&to_preprocess, &preprocessed);
             })?;
             let engine = named("engine").spawn_scoped(scope, move || {
                 let _closer = pool.closer();
@@ -128,7 +163,7 @@ impl Pipeline {
             })?;
             let summary = {
                 let _closer = pool.closer();
-                run_publish(self.scoring, publisher, to_scoring)
+                publish.run(to_scoring)
             };
             // The engine's error is told before the publisher's: it may be the reason for it.
             let engine = engine.join().map_err(|_| panicked("engine"))??;
@@ -138,11 +173,16 @@ impl Pipeline {
                 summary: summary?,
                 captured: capture.captured,
                 unreadable: capture.unreadable,
+                given_up: capture.given_up,
                 engine: engine.engine,
                 kept_inputs: engine.kept_inputs,
                 frame_size: engine.frame_size,
+                counters,
+                rates: engine.turns.map(|turns| [turns.stream, turns.alone]),
             })
-        })
+        });
+        self.health.ended();
+        report
     }
 }
 
@@ -162,21 +202,32 @@ struct CaptureStage {
     repeat: bool,
     captured: u64,
     unreadable: u64,
+    /// For a source whose errors may be without end.
+    throttle: Option<Throttle>,
+    given_up: Option<CaptureError>,
+    counters: Arc<Counters>,
 }
 
 impl CaptureStage {
-    fn run(mut self, pool: &Pool, captured: &RingSender<Lease>, stop: &Stop) -> Self {
+    /// Ends with the source closed: a camera is free again before the last results are out.
+    fn run(mut self, pool: &Pool, captured: Sender<Lease>, stop: &Stop) -> CaptureEnd {
         let mut captured_before_pass = 0;
         while let Some(mut job) = self.next_job(pool, stop) {
+            let allocations = allocations::on_this_thread();
             match self.source.capture(&mut job.frame) {
                 Ok(Captured::Frame) => {
                     job.number = self.captured + self.unreadable;
-                    job.latency = Duration::ZERO;
+                    job.times =
+                        StageTimes { capture: job.frame.received_at.elapsed(), ..StageTimes::default() };
                     self.captured += 1;
-                    if captured.send(job).is_err() {
-                        break;
+                    self.counters.missed(job.frame.missed);
+                    match captured.send(job) {
+                        Ok(pushed_out) => self.counters.dropped_before(Stage::Preprocess, &pushed_out),
+                        Err(Disconnected) => break,
                     }
+                    self.counters.allocated(Stage::Capture, allocations::on_this_thread() - allocations);
                 }
+                Ok(Captured::NotYet) => {}
                 // A pass without a frame would be followed by others like it.
                 Ok(Captured::End) if self.repeat && self.captured > captured_before_pass => {
                     captured_before_pass = self.captured;
@@ -186,10 +237,16 @@ impl CaptureStage {
                     }
                 }
                 Ok(Captured::End) => break,
+                Err(error @ CaptureError::GivenUp { .. }) => {
+                    self.given_up = Some(error);
+                    break;
+                }
                 Err(error) => self.report(&error),
             }
         }
-        self
+        let Self { captured, unreadable, given_up, source, .. } = self;
+        drop(source);
+        CaptureEnd { captured, unreadable, given_up }
     }
 
     /// Waits until the next frame is due; `None` when the stream is to end.
@@ -207,24 +264,66 @@ impl CaptureStage {
         }
     }
 
-    fn report(&mut self, error: &crate::capture::CaptureError) {
+    fn report(&mut self, error: &CaptureError) {
         self.unreadable += 1;
-        eprintln!("wordsight: {error}");
+        match &mut self.throttle {
+            None => eprintln!("wordsight: {error}"),
+            Some(throttle) => match throttle.turn(Instant::now()) {
+                Some(0) => eprintln!("wordsight: {error}"),
+                Some(silent) => eprintln!("wordsight: {error} (and {silent} others before)"),
+                None => {}
+            },
+        }
+    }
+}
+
+/// What remains of the first thread.
+struct CaptureEnd {
+    captured: u64,
+    unreadable: u64,
+    given_up: Option<CaptureError>,
+}
+
+/// Lets a few through at once, and then one now and then.
+#[derive(Default)]
+struct Throttle {
+    told: u32,
+    silent: u64,
+    last: Option<Instant>,
+}
+
+impl Throttle {
+    /// How many were kept silent since the last one that was told, if this one may be.
+    fn turn(&mut self, now: Instant) -> Option<u64> {
+        if self.last.is_some_and(|last| now - last >= ERROR_PAUSE) {
+            self.told = 0;
+        } else if self.told >= ERRORS_AT_ONCE {
+            self.silent += 1;
+            return None;
+        }
+        self.told += 1;
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.silent))
     }
 }
 
 /// The second thread: frames to the engine's inputs.
-fn run_preprocess(
-    mut preprocess: Preprocess,
-    captured: &RingReceiver<Lease>,
-    preprocessed: &RingSender<Lease>,
-) {
-    while let Ok(mut job) = captured.recv() {
-        let start = Instant::now();
-        preprocess.run(&mut job);
-        job.latency += start.elapsed();
-        if preprocessed.send(job).is_err() {
-            break;
+struct PreprocessStage {
+    preprocess: Preprocess,
+    counters: Arc<Counters>,
+}
+
+impl PreprocessStage {
+    fn run(mut self, captured: &Receiver<Lease>, preprocessed: &Sender<Lease>) {
+        while let Ok(mut job) = captured.recv() {
+            let (start, allocations) = (Instant::now(), allocations::on_this_thread());
+            self.preprocess.run(&mut job);
+            job.times.preprocess = start.elapsed();
+            match preprocessed.send(job) {
+                Ok(pushed_out) => self.counters.dropped_before(Stage::Engine, &pushed_out),
+                Err(Disconnected) => break,
+            }
+            self.counters.allocated(Stage::Preprocess, allocations::on_this_thread() - allocations);
         }
     }
 }
@@ -235,26 +334,27 @@ struct EngineStage {
     inputs_to_keep: usize,
     kept_inputs: Vec<Vec<u8>>,
     frame_size: (usize, usize),
+    turns: Option<Turns>,
+    counters: Arc<Counters>,
 }
 
 impl EngineStage {
-    fn run(
-        mut self,
-        preprocessed: &RingReceiver<Lease>,
-        inferred: &RingSender<Lease>,
-    ) -> anyhow::Result<Self> {
+    fn run(mut self, preprocessed: &Receiver<Lease>, inferred: &Sender<Lease>) -> anyhow::Result<Self> {
         if self.engine.whole_frames().is_some() {
             return self.run_whole_frames(preprocessed, inferred);
         }
-        while let Ok(mut lease) = preprocessed.recv() {
+        while self.goes_on()? {
+            let Ok(mut lease) = preprocessed.recv() else { break };
             let job = &mut *lease;
             self.keep_input(job);
-            let start = Instant::now();
+            let (start, allocations) = (Instant::now(), allocations::on_this_thread());
             self.engine.infer(&job.image, &mut job.regions).with_context(|| place_of(job))?;
-            done(job, start);
-            if inferred.send(lease).is_err() {
-                break;
+            self.note_done(job, start);
+            match inferred.send(lease) {
+                Ok(pushed_out) => self.counters.dropped_before(Stage::Publish, &pushed_out),
+                Err(Disconnected) => break,
             }
+            self.counters.allocated(Stage::Engine, allocations::on_this_thread() - allocations);
         }
         Ok(self)
     }
@@ -262,34 +362,43 @@ impl EngineStage {
     /// As [`Self::run`], for an engine that takes whole frames: while it computes one, the next is started.
     fn run_whole_frames(
         mut self,
-        preprocessed: &RingReceiver<Lease>,
-        inferred: &RingSender<Lease>,
+        preprocessed: &Receiver<Lease>,
+        inferred: &Sender<Lease>,
     ) -> anyhow::Result<Self> {
         let mut under_way: Option<(Lease, Instant)> = None;
         loop {
             // With a frame under way the next is taken only if it is there: a result never waits for a camera.
             let next = match &under_way {
-                Some(_) => preprocessed.try_recv().ok(),
-                None => preprocessed.recv().ok(),
+                Some(_) => preprocessed.try_recv(),
+                None if self.goes_on()? => preprocessed.recv().ok(),
+                None => None,
             };
-            let start = Instant::now();
+            let (start, allocations) = (Instant::now(), allocations::on_this_thread());
             if let Some(job) = next.as_deref() {
                 self.keep_input(job);
-                let Frame { rgb, width, height, .. } = &job.frame;
-                let frame = FrameView::rgb(rgb, *width, *height);
-                self.whole_frames()?.start(&frame).with_context(|| place_of(job))?;
+                self.whole_frames()?.start(&job.frame.view()).with_context(|| place_of(job))?;
             }
             if let Some((mut lease, start)) = under_way.take() {
                 let job = &mut *lease;
                 self.whole_frames()?.finish(&mut job.regions).with_context(|| place_of(job))?;
-                done(job, start);
-                if inferred.send(lease).is_err() {
-                    return Ok(self);
+                self.note_done(job, start);
+                match inferred.send(lease) {
+                    Ok(pushed_out) => self.counters.dropped_before(Stage::Publish, &pushed_out),
+                    Err(Disconnected) => return Ok(self),
                 }
             } else if next.is_none() {
                 return Ok(self);
             }
+            self.counters.allocated(Stage::Engine, allocations::on_this_thread() - allocations);
             under_way = next.map(|lease| (lease, start));
+        }
+    }
+
+    /// Whether to take another frame: a measurement may be over. The engine may be measured alone meanwhile.
+    fn goes_on(&mut self) -> anyhow::Result<bool> {
+        match &mut self.turns {
+            Some(turns) => Ok(turns.next(&mut *self.engine, &self.kept_inputs)?),
+            None => Ok(true),
         }
     }
 
@@ -305,6 +414,13 @@ impl EngineStage {
             self.kept_inputs.push(job.image.clone());
         }
     }
+
+    /// Notes that the engine is done with a frame that it began at `start`.
+    fn note_done(&mut self, job: &mut Job, start: Instant) {
+        job.times.engine = start.elapsed();
+        job.is_measured = self.turns.as_mut().is_some_and(Turns::frame);
+        tracing::trace!(frame = job.number, elapsed = ?job.times.engine, "inferred");
+    }
 }
 
 /// Where an engine's error happened.
@@ -312,30 +428,37 @@ fn place_of(job: &Job) -> String {
     format!("frame {} of {}", job.number, job.frame.source)
 }
 
-/// Notes that the engine is done with a frame that it began at `start`.
-fn done(job: &mut Job, start: Instant) {
-    let elapsed = start.elapsed();
-    job.latency += elapsed;
-    tracing::trace!(frame = job.number, ?elapsed, "inferred");
+/// The fourth thread, which is the caller's: regions to named things, and out.
+struct PublishStage {
+    scoring: Scoring,
+    publisher: Publisher,
+    on_frame: Option<OnFrame>,
+    health: Health,
+    counters: Arc<Counters>,
 }
 
-/// The fourth thread, which is the caller's: regions to named things, and out.
-fn run_publish(
-    mut scoring: Scoring,
-    mut publisher: Publisher,
-    inferred: RingReceiver<Lease>,
-) -> anyhow::Result<Summary> {
-    while let Ok(mut job) = inferred.recv() {
-        let start = Instant::now();
-        scoring.run(&mut job);
-        job.latency += start.elapsed();
-        if publisher.publish(job)? == Verdict::Enough {
-            break;
+impl PublishStage {
+    fn run(mut self, inferred: Receiver<Lease>) -> anyhow::Result<Summary> {
+        while let Ok(mut job) = inferred.recv() {
+            let allocations = allocations::on_this_thread();
+            self.scoring.run(&mut job);
+            let ended = self.publisher.tell(&job)?;
+            self.health.published();
+            if let Some(ended) = ended.filter(|_| job.is_measured)
+                && let Some(on_frame) = &mut self.on_frame
+            {
+                on_frame(&job, &ended);
+            }
+            let verdict = if ended.is_some() { self.publisher.pass_on(job) } else { Verdict::Enough };
+            self.counters.allocated(Stage::Publish, allocations::on_this_thread() - allocations);
+            if verdict == Verdict::Enough {
+                break;
+            }
         }
+        // Before the pictures are waited for: the stages behind need not go on meanwhile.
+        drop(inferred);
+        self.publisher.finish()
     }
-    // Before the pictures are waited for: the stages behind need not go on meanwhile.
-    drop(inferred);
-    publisher.finish()
 }
 
 #[cfg(test)]

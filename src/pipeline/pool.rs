@@ -28,8 +28,32 @@ pub struct Job {
     pub regions: Regions,
     /// By scoring: the named things, best first.
     pub found: Vec<Found>,
-    /// What preprocess, engine and scoring took for this frame, without the waiting between them.
-    pub latency: Duration,
+    /// By each stage: how long it worked on this frame.
+    pub times: StageTimes,
+    /// By the engine's stage: whether a measurement takes this frame into account.
+    pub is_measured: bool,
+}
+
+/// How long the stages worked on a frame, without the waiting between them.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StageTimes {
+    /// From the moment that the bytes were there: decoding.
+    pub capture: Duration,
+    /// The letterbox.
+    pub preprocess: Duration,
+    /// From the engine's input to its output; where the engine letterboxes and ranks words, these too.
+    pub engine: Duration,
+    /// From regions to named candidates.
+    pub scoring: Duration,
+    /// From candidates to things.
+    pub nms: Duration,
+}
+
+impl StageTimes {
+    /// What the frame took between capture and publishing, without waiting.
+    pub fn latency(&self) -> Duration {
+        self.preprocess + self.engine + self.scoring + self.nms
+    }
 }
 
 impl Default for Job {
@@ -41,7 +65,8 @@ impl Default for Job {
             letterbox: Letterbox::new((1, 1), (1, 1)),
             regions: Regions::default(),
             found: Vec::new(),
-            latency: Duration::ZERO,
+            times: StageTimes::default(),
+            is_measured: false,
         }
     }
 }
@@ -56,8 +81,16 @@ struct Shared {
 }
 
 struct Home {
-    jobs: Vec<Job>,
+    jobs: Vec<Box<Place>>,
     closed: bool,
+}
+
+/// A job in the one place in memory that it has.
+#[derive(Default)]
+struct Place {
+    job: Job,
+    /// Where it belongs, while it is leased. At home it would hold its own house.
+    pool: Option<Arc<Shared>>,
 }
 
 impl Shared {
@@ -70,7 +103,7 @@ impl Shared {
 impl Pool {
     /// A pool of `count` jobs.
     pub fn new(count: usize) -> Self {
-        let jobs = std::iter::repeat_with(Job::default).take(count).collect();
+        let jobs = std::iter::repeat_with(Box::default).take(count).collect();
         let home = Mutex::new(Home { jobs, closed: false });
         Self(Arc::new(Shared { home, changed: Condvar::new() }))
     }
@@ -82,8 +115,9 @@ impl Pool {
             if home.closed {
                 return None;
             }
-            if let Some(job) = home.jobs.pop() {
-                return Some(Lease { job, pool: self.clone() });
+            if let Some(mut place) = home.jobs.pop() {
+                place.pool = Some(Arc::clone(&self.0));
+                return Some(Lease(Some(place)));
             }
             home = self.0.changed.wait(home).unwrap_or_else(PoisonError::into_inner);
         }
@@ -108,30 +142,33 @@ impl Pool {
     }
 }
 
-/// The right to use a job; dropping it brings the job home.
-pub struct Lease {
-    job: Job,
-    pool: Pool,
-}
+/// The right to use a job; dropping it brings the job home. As large as a pointer, so that a ring of one holds it without
+/// an allocation.
+pub struct Lease(Option<Box<Place>>);
 
+const HELD: &str = "a lease holds its job until it is dropped";
+
+#[expect(clippy::expect_used, reason = "nothing but `drop` takes the job out of a lease")]
 impl Deref for Lease {
     type Target = Job;
     fn deref(&self) -> &Job {
-        &self.job
+        &self.0.as_ref().expect(HELD).job
     }
 }
 
+#[expect(clippy::expect_used, reason = "nothing but `drop` takes the job out of a lease")]
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut Job {
-        &mut self.job
+        &mut self.0.as_mut().expect(HELD).job
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let job = std::mem::take(&mut self.job);
-        self.pool.0.home().jobs.push(job);
-        self.pool.0.changed.notify_one();
+        let Some(mut place) = self.0.take() else { return };
+        let Some(pool) = place.pool.take() else { return };
+        pool.home().jobs.push(place);
+        pool.changed.notify_one();
     }
 }
 

@@ -28,6 +28,11 @@ impl Stop {
         Ok(stop)
     }
 
+    /// Requests it.
+    pub fn request(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     /// Whether it was requested.
     pub fn is_requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)

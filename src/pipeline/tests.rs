@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use wordsight_detection::{DetectionSettings, Ranked, Vocabulary, Word, WordTable};
+use wordsight_detection::{DetectionSettings, FrameView, Ranked, Vocabulary, Word, WordTable};
 use wordsight_engines::{EngineError, Regions, StepTimes, StudentFacts};
 
 use super::*;
-use crate::capture::CaptureError;
+use crate::capture::{CaptureError, Frame};
 
 /// Frames of one grey each, which is their number.
 struct Greys {
@@ -24,8 +24,9 @@ impl Source for Greys {
         }
         (frame.width, frame.height) = (32, 32);
         frame.captured_at = Instant::now();
-        frame.rgb.clear();
-        frame.rgb.resize(3 * 32 * 32, self.next);
+        frame.received_at = frame.captured_at;
+        frame.bytes.clear();
+        frame.bytes.resize(3 * 32 * 32, self.next);
         self.next += 1;
         Ok(Captured::Frame)
     }
@@ -169,6 +170,8 @@ fn pipeline(engine: Made, pacing: Pacing, count: u8, json: &std::path::Path) -> 
             frames: None,
         },
         inputs_to_keep: 3,
+        health: Health::default(),
+        measurement: None,
     }
 }
 

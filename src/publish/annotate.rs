@@ -1,12 +1,11 @@
 //! Boxes and labels, drawn into a picture.
 //!
-//! In flow a frame and what was found in it, out flows the frame with it drawn in. The one
+//! In flow the RGB of a frame and what was found in it, out flows the picture with it drawn in. The one
 //! surprising thing: a word's colour comes from its letters, so it is the same in every picture and
 //! in every vocabulary, whatever else is found.
 
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, RasterizedChar, get_raster, get_raster_width};
 
-use crate::capture::Frame;
 use crate::scoring::{Found, Words};
 
 /// The part of a picture's shorter side that a line of text is high.
@@ -17,11 +16,11 @@ const LINE_PART: f32 = 1.0 / 160.0;
 type Colour = [u8; 3];
 
 /// Draws all things, the best last and so on top.
-pub(super) fn draw(frame: &mut Frame, found: &[Found], words: &Words) {
-    let shorter_side = frame.width.min(frame.height) as f32;
+pub(super) fn draw(rgb: &mut [u8], (width, height): (usize, usize), found: &[Found], words: &Words) {
+    let shorter_side = width.min(height) as f32;
     let text = TextSize::for_height(shorter_side * TEXT_PART);
     let thickness = ((shorter_side * LINE_PART).round() as i64).max(1);
-    let mut canvas = Canvas { rgb: &mut frame.rgb, width: frame.width as i64, height: frame.height as i64 };
+    let mut canvas = Canvas { rgb, width: width as i64, height: height as i64 };
     for thing in found.iter().rev() {
         let word = words.get(thing.word);
         let colour = colour_of(word);
@@ -158,8 +157,16 @@ impl Canvas<'_> {
 mod tests {
     use super::*;
 
-    fn grey_frame(width: usize, height: usize) -> Frame {
-        Frame { rgb: vec![128; 3 * width * height], width, height, ..Frame::default() }
+    /// A grey picture with things drawn in.
+    struct Picture {
+        rgb: Vec<u8>,
+        width: usize,
+    }
+
+    fn draw(width: usize, height: usize, found: &[Found], words: &Words) -> Picture {
+        let mut rgb = vec![128; 3 * width * height];
+        super::draw(&mut rgb, (width, height), found, words);
+        Picture { rgb, width }
     }
 
     fn found(box_in_frame: [f32; 4]) -> Found {
@@ -170,15 +177,14 @@ mod tests {
         Words::from_iter([word.to_owned()])
     }
 
-    fn pixel(frame: &Frame, x: usize, y: usize) -> Colour {
+    fn pixel(frame: &Picture, x: usize, y: usize) -> Colour {
         let start = 3 * (y * frame.width + x);
         [frame.rgb[start], frame.rgb[start + 1], frame.rgb[start + 2]]
     }
 
     #[test]
     fn a_box_is_drawn_on_its_edge_and_not_inside() {
-        let mut frame = grey_frame(640, 480);
-        draw(&mut frame, &[found([100.0, 100.0, 300.0, 300.0])], &words("cat"));
+        let frame = draw(640, 480, &[found([100.0, 100.0, 300.0, 300.0])], &words("cat"));
         let colour = colour_of("cat");
         for (x, y) in [(100, 200), (299, 200), (200, 299), (250, 100)] {
             assert_eq!(pixel(&frame, x, y), colour, "at {x}, {y}");
@@ -189,8 +195,7 @@ mod tests {
 
     #[test]
     fn a_label_is_a_plate_in_the_boxs_colour_with_text_that_can_be_read_on_it() {
-        let mut frame = grey_frame(640, 480);
-        draw(&mut frame, &[found([100.0, 100.0, 300.0, 300.0])], &words("cat"));
+        let frame = draw(640, 480, &[found([100.0, 100.0, 300.0, 300.0])], &words("cat"));
         let plate: Vec<Colour> = (60..100)
             .flat_map(|y| (100..300).map(move |x| (x, y)))
             .map(|(x, y)| pixel(&frame, x, y))
@@ -203,14 +208,13 @@ mod tests {
     #[test]
     fn things_at_and_beyond_the_edges_are_clipped_in_pictures_of_every_size() {
         for (width, height) in [(1, 1), (7, 300), (640, 480), (5000, 40)] {
-            let mut frame = grey_frame(width, height);
             let (right, bottom) = (width as f32, height as f32);
             let edges = [
                 [0.0, 0.0, right, bottom],
                 [-50.0, -50.0, 2.0, 2.0],
                 [right - 1.0, bottom - 1.0, right + 90.0, bottom + 90.0],
             ];
-            draw(&mut frame, &edges.map(found), &words("a very long word ☕ indeed"));
+            let frame = draw(width, height, &edges.map(found), &words("a very long word ☕ indeed"));
             assert!(frame.rgb.iter().any(|channel| *channel != 128), "{width}x{height}");
         }
     }

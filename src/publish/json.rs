@@ -3,25 +3,32 @@
 //! Scores are rounded to four digits and boxes to hundredths of a pixel: more would be noise, and
 //! a line is read by people too.
 
-use std::io::{self, Write};
+use std::io;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeSeq, Serializer};
 
+use super::Output;
 use crate::pipeline::Job;
-use crate::scoring::Words;
+use crate::scoring::{Found, Words};
 
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 struct Line<'a> {
     source: &'a str,
     frame: u64,
     timestamp_ns: u64,
     age_ms: f64,
     latency_ms: f64,
-    detections: Vec<Detection<'a>>,
+    detections: Detections<'a>,
 }
 
-#[derive(Serialize)]
+/// Written one by one, so that a line allocates nothing.
+struct Detections<'a> {
+    found: &'a [Found],
+    words: &'a Words,
+}
+
+#[derive(serde::Serialize)]
 struct Detection<'a> {
     word: &'a str,
     score: f64,
@@ -29,26 +36,49 @@ struct Detection<'a> {
     box_in_frame: [f64; 4],
 }
 
-/// Writes a job's line and flushes it, so that a reader has it while it is new.
-pub(super) fn write_line(output: &mut dyn Write, job: &Job, age: Duration, words: &Words) -> io::Result<()> {
-    let detections = job.found.iter().map(|found| Detection {
-        word: words.get(found.word),
-        score: rounded(found.score.into(), 4),
-        objectness: rounded(found.objectness.into(), 4),
-        box_in_frame: found.box_in_frame.map(|side| rounded(side.into(), 2)),
-    });
-    let line = Line {
-        source: &job.frame.source,
-        frame: job.number,
-        timestamp_ns: job.frame.timestamp_ns,
-        age_ms: milliseconds(age),
-        latency_ms: milliseconds(job.latency),
-        detections: detections.collect(),
-    };
-    let mut text = serde_json::to_vec(&line)?;
-    text.push(b'\n');
-    output.write_all(&text)?;
-    output.flush()
+impl Serialize for Detections<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut sequence = serializer.serialize_seq(Some(self.found.len()))?;
+        for found in self.found {
+            sequence.serialize_element(&Detection {
+                word: self.words.get(found.word),
+                score: rounded(found.score.into(), 4),
+                objectness: rounded(found.objectness.into(), 4),
+                box_in_frame: found.box_in_frame.map(|side| rounded(side.into(), 2)),
+            })?;
+        }
+        sequence.end()
+    }
+}
+
+/// Where lines go.
+pub(super) struct JsonLines {
+    output: Output,
+    /// The line at hand.
+    text: Vec<u8>,
+}
+
+impl JsonLines {
+    pub(super) fn new(output: Output) -> Self {
+        Self { output, text: Vec::new() }
+    }
+
+    /// Writes a job's line and flushes it, so that a reader has it while it is new.
+    pub(super) fn write(&mut self, job: &Job, age: Duration, words: &Words) -> io::Result<()> {
+        let line = Line {
+            source: &job.frame.source,
+            frame: job.number,
+            timestamp_ns: job.frame.timestamp_ns,
+            age_ms: milliseconds(age),
+            latency_ms: milliseconds(job.times.latency()),
+            detections: Detections { found: &job.found, words },
+        };
+        self.text.clear();
+        serde_json::to_writer(&mut self.text, &line)?;
+        self.text.push(b'\n');
+        self.output.write_all(&self.text)?;
+        self.output.flush()
+    }
 }
 
 fn milliseconds(duration: Duration) -> f64 {

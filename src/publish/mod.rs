@@ -14,13 +14,15 @@ mod table;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Instant;
 
 pub use save::{PictureNames, SaveSettings};
 pub use summary::Summary;
 pub use table::Table;
 
-use crate::pipeline::Lease;
+use crate::pipeline::{Ended, Job, Lease};
 use crate::scoring::Words;
+use json::JsonLines;
 use save::Saver;
 
 /// Where the JSON lines or the table are written.
@@ -77,7 +79,7 @@ pub enum PublishError {
 
 /// The last stage's state.
 pub struct Publisher {
-    json: Option<Output>,
+    json: Option<JsonLines>,
     table: Option<Table>,
     saver: Option<Saver>,
     frames: Option<u64>,
@@ -93,33 +95,52 @@ impl Publisher {
     pub fn start(outputs: Outputs, words: Words, ring: NonZeroUsize) -> Result<Self, PublishError> {
         let saver = outputs.save.map(|settings| Saver::start(settings, words.clone(), ring)).transpose()?;
         let summary = Summary::new(words.clone());
-        Ok(Self { json: outputs.json, table: outputs.table, saver, frames: outputs.frames, words, summary })
+        Ok(Self {
+            json: outputs.json.map(JsonLines::new),
+            table: outputs.table,
+            saver,
+            frames: outputs.frames,
+            words,
+            summary,
+        })
     }
 
-    /// Tells about one frame.
+    /// Tells about one frame, and how it ended; `None` when nobody reads any more.
     ///
     /// # Errors
-    /// When an output fails. A reader who has gone away is no error, but enough.
-    pub fn publish(&mut self, job: Lease) -> anyhow::Result<Verdict> {
-        let age = job.frame.captured_at.elapsed();
-        match self.write(&job, age) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Verdict::Enough),
+    /// When an output fails. A reader who has gone away is no error.
+    pub fn tell(&mut self, job: &Job) -> Result<Option<Ended>, PublishError> {
+        let start = Instant::now();
+        match self.write(job, start) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(None),
             written => written.map_err(PublishError::Unwritable)?,
         }
-        self.summary.add(&job, age);
+        let at = Instant::now();
+        let ended = Ended {
+            at,
+            publish: at - start,
+            end_to_end: at - job.frame.received_at,
+            age: at - job.frame.captured_at,
+        };
+        self.summary.add(job, &ended);
+        Ok(Some(ended))
+    }
+
+    /// Passes a frame that was told on to where pictures are saved, or home.
+    pub fn pass_on(&mut self, job: Lease) -> Verdict {
         if let Some(saver) = &mut self.saver
             && !saver.offer(job)
         {
             // Its thread has ended, and `finish` says why.
-            return Ok(Verdict::Enough);
+            return Verdict::Enough;
         }
         let enough = self.frames.is_some_and(|frames| self.summary.frames() >= frames);
-        Ok(if enough { Verdict::Enough } else { Verdict::Continue })
+        if enough { Verdict::Enough } else { Verdict::Continue }
     }
 
-    fn write(&mut self, job: &Lease, age: std::time::Duration) -> io::Result<()> {
-        if let Some(output) = &mut self.json {
-            json::write_line(output, job, age, &self.words)?;
+    fn write(&mut self, job: &Job, now: Instant) -> io::Result<()> {
+        if let Some(lines) = &mut self.json {
+            lines.write(job, now - job.frame.captured_at, &self.words)?;
         }
         if let Some(table) = &mut self.table {
             table.write_rows(job, &self.words)?;

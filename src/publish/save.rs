@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use jpeg_encoder::{ColorType, Encoder};
-use ring_channel::{RingReceiver, RingSender, ring_channel};
+use wordsight_detection::PixelFormat;
 
 use super::{PublishError, annotate};
-use crate::pipeline::{Job, Lease};
+use crate::pipeline::{Job, Lease, Receiver, Sender, ring};
 use crate::scoring::Words;
 
 /// JPEG quality, 1 to 100: no visible blocks around text.
@@ -61,7 +61,7 @@ impl fmt::Display for Saved {
 /// The stream's end of the saving thread.
 pub(super) struct Saver {
     settings: SaveSettings,
-    to_thread: RingSender<Lease>,
+    to_thread: Sender<Lease>,
     thread: JoinHandle<Result<u64, PublishError>>,
     dropped: u64,
 }
@@ -70,12 +70,12 @@ impl Saver {
     pub(super) fn start(
         settings: SaveSettings,
         words: Words,
-        ring: NonZeroUsize,
+        size: NonZeroUsize,
     ) -> Result<Self, PublishError> {
         let folder = &settings.folder;
         std::fs::create_dir_all(folder)
             .map_err(|reason| PublishError::NoFolder { path: folder.clone(), reason })?;
-        let (to_thread, jobs) = ring_channel(ring);
+        let (to_thread, jobs) = ring(size);
         let names = Names { folder: folder.clone(), style: settings.names, given: HashSet::new() };
         let thread = std::thread::Builder::new()
             .name("save".into())
@@ -112,27 +112,31 @@ impl Saver {
     }
 }
 
-fn save_all(jobs: &RingReceiver<Lease>, mut names: Names, words: &Words) -> Result<u64, PublishError> {
-    let mut pictures = 0;
+fn save_all(jobs: &Receiver<Lease>, mut names: Names, words: &Words) -> Result<u64, PublishError> {
+    let (mut pictures, mut converted) = (0, Vec::new());
     while let Ok(mut lease) = jobs.recv() {
         let job = &mut *lease;
-        annotate::draw(&mut job.frame, &job.found, words);
         let path = names.next(job);
-        write_jpeg(job, &path).map_err(|reason| PublishError::UnwritablePicture { path, reason })?;
+        let size = (job.frame.width, job.frame.height);
+        let rgb = if job.frame.format == PixelFormat::Rgb {
+            &mut job.frame.bytes
+        } else {
+            job.frame.view().write_rgb(&mut converted);
+            &mut converted
+        };
+        annotate::draw(rgb, size, &job.found, words);
+        write_jpeg(rgb, size, &path).map_err(|reason| PublishError::UnwritablePicture { path, reason })?;
         pictures += 1;
     }
     Ok(pictures)
 }
 
-fn write_jpeg(job: &Job, path: &Path) -> Result<(), String> {
-    let frame = &job.frame;
+fn write_jpeg(rgb: &[u8], (width, height): (usize, usize), path: &Path) -> Result<(), String> {
     let side = |pixels: usize| {
         u16::try_from(pixels).map_err(|_| "JPEG has no more than 65535 pixels a side".to_owned())
     };
     let encoder = Encoder::new_file(path, QUALITY).map_err(|error| error.to_string())?;
-    encoder
-        .encode(&frame.rgb, side(frame.width)?, side(frame.height)?, ColorType::Rgb)
-        .map_err(|error| error.to_string())
+    encoder.encode(rgb, side(width)?, side(height)?, ColorType::Rgb).map_err(|error| error.to_string())
 }
 
 /// Gives each picture a path of its own.

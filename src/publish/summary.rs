@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::histogram::Histogram;
 use super::save::Saved;
-use crate::pipeline::Job;
+use crate::pipeline::{Ended, Job};
 use crate::scoring::Words;
 
 /// Counts and durations of everything published; shown as a few lines for people.
@@ -37,13 +37,13 @@ impl Summary {
         }
     }
 
-    pub(super) fn add(&mut self, job: &Job, age: Duration) {
+    pub(super) fn add(&mut self, job: &Job, ended: &Ended) {
         self.frames += 1;
         self.things += job.found.len() as u64;
-        self.latency.add(job.latency);
-        self.age.add(age);
+        self.latency.add(job.times.latency());
+        self.age.add(ended.age);
         self.first_captured.get_or_insert(job.frame.captured_at);
-        self.last_published = Some(Instant::now());
+        self.last_published = Some(ended.at);
         for (place, found) in job.found.iter().enumerate() {
             let first_of_its_word = job.found[..place].iter().all(|before| before.word != found.word);
             self.frames_with_word[found.word] += u64::from(first_of_its_word);

@@ -4,6 +4,7 @@
 //! stage holds the vocabulary; the arithmetic is `wordsight-detection`'s.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use wordsight_detection::{
     Detection, DetectionSettings, Scorer, TextWeights, Vocabulary, VocabularyError, WordTable,
@@ -94,6 +95,7 @@ impl Scoring {
 
     /// Fills the job's `found` from its `regions`, best first.
     pub fn run(&mut self, job: &mut Job) {
+        let start = Instant::now();
         let regions = &job.regions;
         let (boxes, objectness) = (&regions.boxes_in_input, &regions.objectness);
         let (settings, detections) = (&self.settings, &mut self.detections);
@@ -111,5 +113,6 @@ impl Scoring {
             objectness: detection.objectness,
             box_in_frame: job.letterbox.box_in_frame_from_input(detection.box_in_input),
         }));
+        job.times.scoring = start.elapsed();
     }
 }

@@ -134,7 +134,7 @@ impl Resizing {
             input_width: number(input_size.0),
             input_height: number(input_size.1),
             padding: i32::from(PADDING),
-            is_yuv: i32::from(shape.format != PixelFormat::Rgb),
+            is_yuv: i32::from(shape.format.is_yuv()),
             y_offset: factors.y_offset,
             y_scale: factors.y_scale,
             red_v: factors.red_v,

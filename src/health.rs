@@ -1,0 +1,265 @@
+//! How the stream is, for whoever asks from outside.
+//!
+//! In flow what the stages notice: a source that is lost or back, frames that come and go; out flows a
+//! [`HealthReport`], to be read at any time from any thread, and a file that always holds the latest one
+//! ([`HealthFile`]).
+//!
+//! The one surprising thing: a stream whose camera is gone is alive. It is lost only to whoever wants frames, and
+//! `state` says so; a process that has died says nothing more, which is what `written_at` is for.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+/// From one look at the health to the next.
+const LOOK: Duration = Duration::from_millis(100);
+/// A file is written anew after so long even if nothing has changed, so that its age says that the process lives.
+const REFRESH: Duration = Duration::from_secs(1);
+
+/// How the source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceState {
+    /// There was no frame yet.
+    #[default]
+    Starting,
+    /// Frames come.
+    Running,
+    /// The source is gone, and is asked for again and again.
+    Lost,
+    /// The stream has ended.
+    Ended,
+}
+
+/// How the stream is at a moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HealthReport {
+    /// How the source is.
+    pub state: SourceState,
+    /// For how long it has been so, seconds.
+    pub for_s: f64,
+    /// Why it is lost.
+    pub reason: Option<String>,
+    /// How often a lost source was asked for since it was lost.
+    pub attempts: u64,
+    /// How often the source was lost since the start.
+    pub losses: u64,
+    /// Frames that were published since the start.
+    pub published: u64,
+    /// Since the last one was published, seconds.
+    pub last_published_s: Option<f64>,
+    /// When this was written, seconds since 1970.
+    pub written_at: f64,
+}
+
+/// The health of one stream, shared by its stages.
+#[derive(Debug, Clone)]
+pub struct Health(Arc<Mutex<Noticed>>);
+
+#[derive(Debug)]
+struct Noticed {
+    state: SourceState,
+    since: Instant,
+    reason: Option<String>,
+    attempts: u64,
+    losses: u64,
+    published: u64,
+    last_published: Option<Instant>,
+    /// Counts changes of everything above but frames.
+    changes: u64,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Noticed {
+            state: SourceState::default(),
+            since: Instant::now(),
+            reason: None,
+            attempts: 0,
+            losses: 0,
+            published: 0,
+            last_published: None,
+            changes: 0,
+        })))
+    }
+}
+
+impl Health {
+    fn noticed(&self) -> MutexGuard<'_, Noticed> {
+        // Nothing can panic while it holds this lock, so a poisoned one is still whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A frame came.
+    pub fn running(&self) {
+        let mut noticed = self.noticed();
+        if noticed.state != SourceState::Running {
+            noticed.turn(SourceState::Running);
+            noticed.reason = None;
+            noticed.attempts = 0;
+        }
+    }
+
+    /// The source is gone, after so many tries to get it back.
+    pub fn lost(&self, reason: &str, attempts: u64) {
+        let mut noticed = self.noticed();
+        if noticed.state != SourceState::Lost {
+            noticed.losses += 1;
+            noticed.turn(SourceState::Lost);
+        }
+        noticed.changes += 1;
+        noticed.attempts = attempts;
+        noticed.reason = Some(reason.to_owned());
+    }
+
+    /// The stream has ended.
+    pub fn ended(&self) {
+        self.noticed().turn(SourceState::Ended);
+    }
+
+    /// A frame was published.
+    pub fn published(&self) {
+        let mut noticed = self.noticed();
+        noticed.published += 1;
+        noticed.last_published = Some(Instant::now());
+    }
+
+    /// How the stream is now.
+    pub fn report(&self) -> HealthReport {
+        let noticed = self.noticed();
+        HealthReport {
+            state: noticed.state,
+            for_s: noticed.since.elapsed().as_secs_f64(),
+            reason: noticed.reason.clone(),
+            attempts: noticed.attempts,
+            losses: noticed.losses,
+            published: noticed.published,
+            last_published_s: noticed.last_published.map(|at| at.elapsed().as_secs_f64()),
+            written_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+        }
+    }
+
+    fn changes(&self) -> u64 {
+        self.noticed().changes
+    }
+}
+
+impl Noticed {
+    fn turn(&mut self, state: SourceState) {
+        self.state = state;
+        self.since = Instant::now();
+        self.changes += 1;
+    }
+}
+
+/// A file that holds the latest report, for as long as this lives.
+pub struct HealthFile {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl HealthFile {
+    /// Writes the file, and keeps it fresh.
+    ///
+    /// # Errors
+    /// When the file can't be written now. Later failures go to the log: the stream is worth more than its health.
+    pub fn start(health: Health, path: PathBuf) -> std::io::Result<Self> {
+        write(&health, &path)?;
+        let (stop, stopped) = mpsc::channel();
+        let work = move || keep_fresh(&health, &path, &stopped);
+        let thread = std::thread::Builder::new().name("health".to_owned()).spawn(work)?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for HealthFile {
+    fn drop(&mut self) {
+        self.stop = None;
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+fn keep_fresh(health: &Health, path: &Path, stopped: &mpsc::Receiver<()>) {
+    let (mut written, mut changes, mut has_failed) = (Instant::now(), health.changes(), false);
+    loop {
+        let is_last = stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Disconnected);
+        if is_last || health.changes() != changes || written.elapsed() >= REFRESH {
+            (written, changes) = (Instant::now(), health.changes());
+            match write(health, path) {
+                Ok(()) => has_failed = false,
+                // Once: a full disk stays full for a while.
+                Err(error) if !std::mem::replace(&mut has_failed, true) => {
+                    tracing::warn!("cannot write the health to {}: {error}", path.display());
+                }
+                Err(_) => {}
+            }
+        }
+        if is_last {
+            return;
+        }
+    }
+}
+
+/// Writes the report whole or not at all: a reader never sees half of it.
+fn write(health: &Health, path: &Path) -> std::io::Result<()> {
+    let mut text = serde_json::to_vec(&health.report())?;
+    text.push(b'\n');
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    let part = path.with_file_name(name);
+    let written = std::fs::File::create(&part).and_then(|mut file| file.write_all(&text));
+    written.and_then(|()| std::fs::rename(&part, path)).inspect_err(|_| drop(std::fs::remove_file(&part)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn a_loss_is_counted_once_however_often_it_is_told_and_is_over_with_the_next_frame() {
+        let health = Health::default();
+        health.running();
+        health.lost("unplugged", 0);
+        health.lost("not there", 3);
+        let report = health.report();
+        assert_eq!((report.state, report.losses, report.attempts), (SourceState::Lost, 1, 3));
+        assert_eq!(report.reason.as_deref(), Some("not there"));
+        health.running();
+        let report = health.report();
+        assert_eq!((report.state, report.losses, report.reason), (SourceState::Running, 1, None));
+    }
+
+    #[test]
+    fn the_file_holds_what_changed_soon_after_and_the_end_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("health.json");
+        let health = Health::default();
+        let file = HealthFile::start(health.clone(), path.clone()).unwrap();
+        let read = || {
+            let value: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            value["state"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(read(), "starting");
+        health.lost("unplugged", 1);
+        let until = Instant::now() + Duration::from_secs(5);
+        while read() != "lost" && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(read(), "lost");
+        health.ended();
+        drop(file);
+        assert_eq!(read(), "ended");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_an_error_at_the_start() {
+        assert!(HealthFile::start(Health::default(), "/nowhere/health.json".into()).is_err());
+    }
+}

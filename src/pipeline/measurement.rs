@@ -1,0 +1,307 @@
+//! What a benchmark sees of the line.
+//!
+//! In flows what the stages count; out flow the rates of the stream and of the engine alone, dropped frames and
+//! allocations, all of the measured part only: what happens in the warm-up is not looked at.
+//!
+//! The one surprising thing: the engine works alone in slices *between* slices of the stream, on the same thread and
+//! inputs. Its speed alone and in the stream are then seen by the same machine within the same seconds; one run after
+//! the other would compare two moods of the machine. While the engine is alone the other stages wait: none of their
+//! jobs comes home.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use wordsight_engines::{Engine, EngineError, Regions};
+
+use super::Job;
+
+/// Runs of the engine alone that aren't counted: the other stages come to rest meanwhile.
+const SETTLING_RUNS: u32 = 3;
+/// Frames of the stream that aren't counted after the engine was alone: as many as were waiting for it, and a few more.
+const SETTLING_FRAMES: u32 = 12;
+
+/// How to measure.
+#[derive(Debug, Clone, Copy)]
+pub struct MeasurementSettings {
+    /// From the first frame on, how long nothing is counted.
+    pub warm_up: Duration,
+    /// How long to measure then.
+    pub duration: Duration,
+    /// Whether the engine is measured alone, and by how long slices.
+    pub slices: Option<Slices>,
+}
+
+/// By turns.
+#[derive(Debug, Clone, Copy)]
+pub struct Slices {
+    /// Of the stream.
+    pub stream: Duration,
+    /// Of the engine alone.
+    pub alone: Duration,
+}
+
+/// What is called with every measured frame once it is published, on the publishing thread. It should allocate nothing.
+pub type OnFrame = Box<dyn FnMut(&Job, &Ended) + Send>;
+
+/// How a frame ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// When it was published.
+    pub at: Instant,
+    /// How long publishing took.
+    pub publish: Duration,
+    /// Since this program had the frame's bytes.
+    pub end_to_end: Duration,
+    /// Since the camera took it.
+    pub age: Duration,
+}
+
+/// A measurement that is wanted.
+pub struct Measurement {
+    /// How.
+    pub settings: MeasurementSettings,
+    /// Where single frames go.
+    pub on_frame: OnFrame,
+}
+
+/// Frames in a time.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Rate {
+    /// How many frames.
+    pub frames: u64,
+    /// In how long.
+    pub time: Duration,
+}
+
+impl Rate {
+    /// Frames per second, 0 where there was no time.
+    pub fn per_second(&self) -> f64 {
+        let seconds = self.time.as_secs_f64();
+        if seconds > 0.0 { self.frames as f64 / seconds } else { 0.0 }
+    }
+}
+
+/// The line's stages, as far as they count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Frames from the source.
+    Capture,
+    /// Frames to inputs.
+    Preprocess,
+    /// Inputs to regions.
+    Engine,
+    /// Regions to named things, and out.
+    Publish,
+}
+
+impl Stage {
+    /// All, in the order that data flows.
+    pub const ALL: [Self; 4] = [Self::Capture, Self::Preprocess, Self::Engine, Self::Publish];
+
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Capture => "capture",
+            Self::Preprocess => "preprocess",
+            Self::Engine => "engine",
+            Self::Publish => "publish",
+        }
+    }
+}
+
+/// What the stages count, shared by their threads.
+#[derive(Debug, Default)]
+pub struct Counters {
+    is_measuring: AtomicBool,
+    missed: [AtomicU64; 2],
+    dropped: [[AtomicU64; 4]; 2],
+    allocations: [AtomicU64; 4],
+}
+
+/// Where frames were left out: in all, or of the measured part.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drops {
+    /// Lost by the camera or its driver, by their own count.
+    pub camera: u64,
+    /// Pushed out by a newer frame while they waited for the stage, in the order of [`Stage::ALL`]; the first, which
+    /// waits for the camera, has none.
+    pub before: [u64; 4],
+}
+
+impl Drops {
+    /// All together.
+    pub fn total(&self) -> u64 {
+        self.camera + self.before.iter().sum::<u64>()
+    }
+}
+
+impl Counters {
+    /// What is counted under "all", and under "measured" too while it is measured.
+    fn add(&self, counts: &[AtomicU64; 2], number: u64) {
+        if number > 0 {
+            counts[0].fetch_add(number, Ordering::Relaxed);
+            counts[1].fetch_add(number * u64::from(self.is_measuring()), Ordering::Relaxed);
+        }
+    }
+
+    fn is_measuring(&self) -> bool {
+        self.is_measuring.load(Ordering::Relaxed)
+    }
+
+    fn measure(&self, is_measuring: bool) {
+        self.is_measuring.store(is_measuring, Ordering::Relaxed);
+    }
+
+    /// The camera says that so many frames are missing.
+    pub fn missed(&self, number: u64) {
+        self.add(&self.missed, number);
+    }
+
+    /// A frame that waited for a stage was pushed out, if it was.
+    pub fn dropped_before<T>(&self, stage: Stage, pushed_out: &Option<T>) {
+        let number = u64::from(pushed_out.is_some());
+        if number > 0 {
+            self.dropped[0][stage as usize].fetch_add(number, Ordering::Relaxed);
+            self.dropped[1][stage as usize]
+                .fetch_add(number * u64::from(self.is_measuring()), Ordering::Relaxed);
+        }
+    }
+
+    /// A stage allocated so often for a frame.
+    pub fn allocated(&self, stage: Stage, number: u64) {
+        if self.is_measuring() {
+            self.allocations[stage as usize].fetch_add(number, Ordering::Relaxed);
+        }
+    }
+
+    /// Frames that were left out, of the measured part or of all.
+    pub fn drops(&self, measured: bool) -> Drops {
+        let which = usize::from(measured);
+        Drops {
+            camera: self.missed[which].load(Ordering::Relaxed),
+            before: Stage::ALL.map(|stage| self.dropped[which][stage as usize].load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Allocations of the measured part, in the order of [`Stage::ALL`].
+    pub fn allocations(&self) -> [u64; 4] {
+        Stage::ALL.map(|stage| self.allocations[stage as usize].load(Ordering::Relaxed))
+    }
+}
+
+/// The turns that the engine's thread takes.
+pub(super) struct Turns {
+    settings: MeasurementSettings,
+    counters: Arc<Counters>,
+    turn: Turn,
+    /// When the warm-up was over.
+    measured_since: Option<Instant>,
+    pub stream: Rate,
+    pub alone: Rate,
+    regions: Regions,
+}
+
+enum Turn {
+    /// Nothing has come yet.
+    Before,
+    WarmUp {
+        until: Instant,
+    },
+    Settling {
+        frames: u32,
+    },
+    Stream {
+        since: Instant,
+        frames: u64,
+    },
+    Over,
+}
+
+impl Turns {
+    pub fn new(settings: MeasurementSettings, counters: Arc<Counters>) -> Self {
+        Self {
+            settings,
+            counters,
+            turn: Turn::Before,
+            measured_since: None,
+            stream: Rate::default(),
+            alone: Rate::default(),
+            regions: Regions::default(),
+        }
+    }
+
+    /// Before a frame is taken, with nothing under way: whether to take it. The engine may be used alone meanwhile.
+    pub fn next(&mut self, engine: &mut dyn Engine, inputs: &[Vec<u8>]) -> Result<bool, EngineError> {
+        let now = Instant::now();
+        match self.turn {
+            Turn::WarmUp { until } if now >= until => self.begin_stream(now),
+            Turn::Settling { frames: 0 } => self.begin_stream(now),
+            Turn::Stream { since, frames } if self.is_slice_over(now - since, now) => {
+                self.counters.measure(false);
+                self.stream.frames += frames;
+                self.stream.time += now - since;
+                if let Some(slices) = self.settings.slices {
+                    self.run_alone(engine, inputs, slices.alone)?;
+                }
+                self.turn = if self.is_time_over(Instant::now()) {
+                    Turn::Over
+                } else {
+                    Turn::Settling { frames: SETTLING_FRAMES }
+                };
+            }
+            _ => {}
+        }
+        Ok(!matches!(self.turn, Turn::Over))
+    }
+
+    /// A frame was inferred; returns whether it is measured.
+    pub fn frame(&mut self) -> bool {
+        match &mut self.turn {
+            Turn::Before => self.turn = Turn::WarmUp { until: Instant::now() + self.settings.warm_up },
+            Turn::Settling { frames } => *frames = frames.saturating_sub(1),
+            Turn::Stream { frames, .. } => {
+                *frames += 1;
+                return true;
+            }
+            Turn::WarmUp { .. } | Turn::Over => {}
+        }
+        false
+    }
+
+    fn begin_stream(&mut self, now: Instant) {
+        self.measured_since.get_or_insert(now);
+        self.counters.measure(true);
+        self.turn = Turn::Stream { since: now, frames: 0 };
+    }
+
+    fn is_slice_over(&self, lasted: Duration, now: Instant) -> bool {
+        self.is_time_over(now) || self.settings.slices.is_some_and(|slices| lasted >= slices.stream)
+    }
+
+    fn is_time_over(&self, now: Instant) -> bool {
+        self.measured_since.is_some_and(|since| now - since >= self.settings.duration)
+    }
+
+    fn run_alone(
+        &mut self,
+        engine: &mut dyn Engine,
+        inputs: &[Vec<u8>],
+        longest: Duration,
+    ) -> Result<(), EngineError> {
+        let mut inputs = inputs.iter().cycle();
+        for input in inputs.by_ref().take(SETTLING_RUNS as usize) {
+            engine.infer(input, &mut self.regions)?;
+        }
+        let start = Instant::now();
+        for input in inputs {
+            engine.infer(input, &mut self.regions)?;
+            self.alone.frames += 1;
+            if start.elapsed() >= longest {
+                break;
+            }
+        }
+        self.alone.time += start.elapsed();
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! What joins two stages: a ring that overwrites its oldest item, and a bell for whoever waits at it.
+//!
+//! Holds the newest items; a slow reader misses stale ones and finds the newest. The ring is `ring-channel`'s. Its own
+//! way of waiting goes by wakers, each of which is allocated; a bell of a mutex and a condition variable allocates
+//! nothing, and neither does the ring where an item is no larger than a pointer, as a [`super::Lease`] is.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use ring_channel::{RingReceiver, RingSender, TryRecvError, ring_channel};
+
+/// The two ends of a ring that holds as many items as `size`.
+pub fn ring<T>(size: NonZeroUsize) -> (Sender<T>, Receiver<T>) {
+    let (sender, receiver) = ring_channel(size);
+    let bell = Arc::new(Bell::default());
+    (Sender { ring: Some(sender), bell: Arc::clone(&bell) }, Receiver { ring: receiver, bell })
+}
+
+/// There is nobody at the other end, and never will be.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Disconnected;
+
+/// The end that items go into.
+pub struct Sender<T> {
+    /// Always there but while it is dropped.
+    ring: Option<RingSender<T>>,
+    bell: Arc<Bell>,
+}
+
+impl<T> Sender<T> {
+    /// Puts an item in; returns the one that it pushed out, if the ring was full.
+    ///
+    /// # Errors
+    /// When the receiver is gone; the item is dropped.
+    pub fn send(&self, item: T) -> Result<Option<T>, Disconnected> {
+        let Some(ring) = &self.ring else { return Err(Disconnected) };
+        let pushed_out = ring.send(item).map_err(|_| Disconnected)?;
+        self.bell.ring();
+        Ok(pushed_out)
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        // In this order: who is woken finds that nobody sends any more.
+        self.ring = None;
+        self.bell.ring();
+    }
+}
+
+/// The end that items come out of.
+pub struct Receiver<T> {
+    ring: RingReceiver<T>,
+    bell: Arc<Bell>,
+}
+
+impl<T> Receiver<T> {
+    /// The oldest item in the ring, as soon as there is one.
+    ///
+    /// # Errors
+    /// When the ring is empty and the sender is gone.
+    pub fn recv(&self) -> Result<T, Disconnected> {
+        loop {
+            match self.ring.try_recv() {
+                Ok(item) => return Ok(item),
+                Err(TryRecvError::Disconnected) => return Err(Disconnected),
+                Err(TryRecvError::Empty) => self.bell.wait(),
+            }
+        }
+    }
+
+    /// The oldest item in the ring, if there is one now.
+    pub fn try_recv(&self) -> Option<T> {
+        self.ring.try_recv().ok()
+    }
+}
+
+/// Remembers that it was rung until somebody has heard it.
+#[derive(Default)]
+struct Bell {
+    rung: Mutex<bool>,
+    heard: Condvar,
+}
+
+impl Bell {
+    fn ring(&self) {
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.heard.notify_one();
+    }
+
+    fn wait(&self) {
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rung = self.heard.wait_while(rung, |rung| !*rung).unwrap_or_else(PoisonError::into_inner);
+        *rung = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_full_ring_gives_its_oldest_item_back_to_the_sender() {
+        for size in [1, 2] {
+            let (sender, receiver) = ring(NonZeroUsize::new(size).unwrap());
+            let pushed_out: Vec<Option<usize>> = (0..4).map(|item| sender.send(item).unwrap()).collect();
+            let expected: Vec<Option<usize>> = (0..4).map(|item: usize| item.checked_sub(size)).collect();
+            assert_eq!(pushed_out, expected);
+            assert_eq!(receiver.recv(), Ok(4 - size));
+        }
+    }
+
+    #[test]
+    fn who_waits_is_woken_by_an_item_and_by_the_senders_end() {
+        let (sender, receiver) = ring(NonZeroUsize::MIN);
+        let waiting = thread::spawn(move || [receiver.recv(), receiver.recv()]);
+        thread::sleep(Duration::from_millis(10));
+        sender.send(7).unwrap();
+        thread::sleep(Duration::from_millis(10));
+        drop(sender);
+        assert_eq!(waiting.join().unwrap(), [Ok(7), Err(Disconnected)]);
+    }
+
+    #[test]
+    fn what_was_sent_before_the_end_still_comes_out() {
+        let (sender, receiver) = ring(NonZeroUsize::new(3).unwrap());
+        sender.send(1).unwrap();
+        sender.send(2).unwrap();
+        drop(sender);
+        assert_eq!([receiver.recv(), receiver.recv(), receiver.recv()], [Ok(1), Ok(2), Err(Disconnected)]);
+    }
+
+    #[test]
+    fn a_sender_hears_that_nobody_receives() {
+        let (sender, receiver) = ring(NonZeroUsize::MIN);
+        drop(receiver);
+        assert_eq!(sender.send(1), Err(Disconnected));
+    }
+
+    #[test]
+    fn nothing_is_lost_between_a_fast_sender_and_a_receiver_that_often_waits() {
+        let (sender, receiver) = ring(NonZeroUsize::new(20_000).unwrap());
+        let receiving = thread::spawn(move || {
+            let mut sum = 0_u64;
+            while let Ok(item) = receiver.recv() {
+                sum += item;
+            }
+            sum
+        });
+        (0..20_000_u64).for_each(|item| drop(sender.send(item)));
+        drop(sender);
+        assert_eq!(receiving.join().unwrap(), 19_999 * 10_000);
+    }
+}
