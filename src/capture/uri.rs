@@ -180,14 +180,16 @@ impl SourceUri {
             }
             #[cfg(feature = "gstreamer")]
             kind => {
+                use super::gstreamer::{GstSource, csi_pipeline, own_pipeline, rtsp_pipeline, v4l2_pipeline};
                 let pipeline = match kind {
-                    Kind::V4l2(request) => super::gstreamer::v4l2_pipeline(request),
-                    Kind::Csi { sensor, request } => super::gstreamer::csi_pipeline(*sensor, request),
-                    Kind::Rtsp(uri) => super::gstreamer::rtsp_pipeline(uri, settings.latency_ms),
-                    Kind::Gst(pipeline) => pipeline.clone(),
-                    Kind::File(_) | Kind::Test(_) => String::new(),
+                    Kind::V4l2(request) => v4l2_pipeline(request)
+                        .map_err(|reason| UriError::Wrong { uri: self.display.clone(), reason })?,
+                    Kind::Csi { sensor, request } => csi_pipeline(*sensor, request),
+                    Kind::Rtsp(uri) => rtsp_pipeline(uri, settings.latency_ms),
+                    Kind::Gst(launch) => own_pipeline(launch),
+                    Kind::File(_) | Kind::Test(_) => own_pipeline(""),
                 };
-                Ok(Box::new(super::gstreamer::GstSource::open_live(&pipeline, &self.display)?))
+                Ok(Box::new(GstSource::open_live(&pipeline, &self.display)?))
             }
             #[cfg(not(feature = "gstreamer"))]
             kind => Err(UriError::NotBuilt {
@@ -201,7 +203,7 @@ impl SourceUri {
 }
 
 /// Text as it may be shown: `://user:password@` and `user-pw=...` without what is secret.
-fn without_password(text: &str) -> String {
+pub(super) fn without_password(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {

@@ -62,8 +62,8 @@ impl RunArgs {
         let engine = self.common.open_engine(&config, &stop)?;
         let scoring = self.common.open_scoring(&config, &*engine)?;
         let health = Health::default();
-        let source = self.source.open(&config, &health, &stop)?;
         let _file = self.health_file(&config, &health)?;
+        let source = self.source.open(&config, &health, &stop).inspect_err(|_| health.ended())?;
         let pipeline = Pipeline {
             source: source.source,
             pacing: source.pacing,
