@@ -4,19 +4,21 @@
 //! threads are told to sleep while they wait (see [`session`]), because on a small machine the cores
 //! that they would spin on are the ones that prepare the next frame.
 
+mod in_place;
 pub mod library;
 pub mod session;
 
 use std::path::Path;
 
-use crate::cpu::session::{Input, OnnxSession, TensorView};
+use crate::cpu::in_place::InPlace;
+use crate::cpu::session::OnnxSession;
 use crate::{Engine, EngineError, Regions, StudentFacts};
 
 /// A student on ONNX Runtime's CPU kernels.
 pub struct CpuEngine {
     session: OnnxSession,
     facts: StudentFacts,
-    image_shape: [usize; 4],
+    tensors: InPlace,
 }
 
 impl CpuEngine {
@@ -48,7 +50,12 @@ impl CpuEngine {
     fn of(session: OnnxSession) -> Result<Self, EngineError> {
         let facts = StudentFacts::read(&session)?;
         let image_shape = [1, 3, facts.input_height, facts.input_width];
-        Ok(Self { session, facts, image_shape })
+        let (regions, size) = (facts.proposals, facts.embedding_size);
+        let shapes = [vec![regions, 4], vec![regions], vec![regions, size], vec![regions, size]];
+        let outputs: Vec<(&str, Vec<usize>)> = StudentFacts::OUTPUTS.into_iter().zip(shapes).collect();
+        let tensors = InPlace::new((StudentFacts::INPUT, &image_shape), &outputs)
+            .map_err(|reason| EngineError::Failed { model: session.name().to_owned(), reason })?;
+        Ok(Self { session, facts, tensors })
     }
 }
 
@@ -62,11 +69,16 @@ impl Engine for CpuEngine {
     }
 
     fn infer(&mut self, image: &[u8], regions: &mut Regions) -> Result<(), EngineError> {
-        let input =
-            Input { name: StudentFacts::INPUT, shape: &self.image_shape, data: TensorView::U8(image) };
+        let expected = self.tensors.input_len();
+        if image.len() != expected {
+            return Err(EngineError::BadInput {
+                model: self.session.name().to_owned(),
+                input: StudentFacts::INPUT.to_owned(),
+                reason: format!("it has {expected} elements, and {} were given", image.len()),
+            });
+        }
         regions.clear();
-        self.session.run_each(&[input], |index, _, values| {
-            regions.take_output(index, values);
-        })
+        self.session
+            .run_in_place(&mut self.tensors, image, |index, values| regions.take_output(index, values))
     }
 }

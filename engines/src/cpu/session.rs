@@ -16,6 +16,7 @@ use std::path::Path;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, TensorElementType, TensorRef};
 
+use super::in_place::InPlace;
 use super::library;
 use crate::EngineError;
 use crate::loading::one_line;
@@ -256,6 +257,20 @@ impl OnnxSession {
             each(index, shape, data);
         }
         Ok(())
+    }
+}
+
+impl OnnxSession {
+    /// Runs the model once on tensors that were made for it, and shows each output, by its place.
+    pub(super) fn run_in_place(
+        &mut self,
+        tensors: &mut InPlace,
+        image: &[u8],
+        each: impl FnMut(usize, &[f32]),
+    ) -> Result<(), EngineError> {
+        tensors
+            .run(&mut self.session, image, each)
+            .map_err(|reason| EngineError::Failed { model: self.name.clone(), reason: one_line(&reason) })
     }
 }
 
