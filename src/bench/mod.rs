@@ -6,12 +6,14 @@
 //! The one surprising thing: nothing here runs a pipeline. All of it works on a report, so that a file from a Jetson
 //! is compared and drawn on a PC.
 
+mod compare;
 mod json;
 mod machine;
 mod recorder;
 mod report;
 mod table;
 
+pub use compare::{Comparison, Difference, Row, Verdict, compare};
 pub use machine::{Machine, Process, Readings, Temperature};
 pub use recorder::{FrameTimes, Recorder};
 pub use report::{
