@@ -542,9 +542,9 @@ impl fmt::Display for Comparison {
         write!(
             f,
             "\nIntervals: moving-block bootstrap, {} resamples, blocks of {} and {} rows; all hold together.\n\
-             Drift: between the halves of A or of B, whichever is more; what isn't larger is called no difference.\n\
-             A and B are one run each: two runs of one program differ too. Measure A twice and compare these two\n\
-             to see by how much, and trust nothing smaller.\n",
+             Drift: between the halves of a run, A's or B's; what isn't larger is called no difference.\n\
+             A and B are one run each, and two runs of one program differ too: measure A twice and\n\
+             compare these two to see by how much, and trust nothing smaller.\n",
             self.resamples, self.block_rows[0], self.block_rows[1]
         )
     }

@@ -7,16 +7,22 @@
 //! is compared and drawn on a PC.
 
 mod compare;
+mod file;
 mod json;
 mod machine;
+mod plot;
 mod recorder;
 mod report;
 mod table;
 
 pub use compare::{Comparison, Difference, Row, Verdict, compare};
 pub use machine::{Machine, Process, Readings, Temperature};
+pub use plot::{PlotError, PlotPath, draw};
 pub use recorder::{FrameTimes, Recorder};
 pub use report::{
     Age, Allocations, Cpu, Drops, Frame, Measured, Memory, Mode, Report, ReportError, Samples, Settings,
     Stages, StartAndEnd, Statistics, Student, Vocabulary,
 };
+
+#[cfg(test)]
+pub(crate) use report::tests::report as example;

@@ -596,4 +596,4 @@ fn rfc_3339(time: SystemTime) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
