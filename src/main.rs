@@ -8,6 +8,7 @@
 //! could not be read; 2: the command line, the configuration or the combination of files is wrong.
 
 mod allocations;
+mod bench;
 mod capture;
 mod cli;
 mod health;

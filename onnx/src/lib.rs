@@ -16,3 +16,23 @@ pub mod proto;
 
 pub use builder::{Attribute, Graph, Storage, Value};
 pub use file::{OnnxFileError, decode, encode, metadata, read, write};
+
+/// What a model computes in: `fp32`, `fp16` or `int8`.
+pub fn precision_of(model: &proto::ModelProto) -> &'static str {
+    let Some(graph) = &model.graph else { return "fp32" };
+    if graph.node.iter().any(|node| node.op_type == "QuantizeLinear") {
+        return "int8";
+    }
+    // Weights may be stored in FP16 and cast at once: what counts is what convolutions are given.
+    const FLOAT16: i32 = 10;
+    let half = |name: &String| {
+        graph.initializer.iter().any(|weight| &weight.name == name && weight.data_type == FLOAT16)
+    };
+    let convolutions = graph.node.iter().filter(|node| node.op_type == "Conv");
+    if convolutions.clone().count() > 0
+        && convolutions.into_iter().all(|node| node.input.get(1).is_some_and(half))
+    {
+        return "fp16";
+    }
+    "fp32"
+}

@@ -12,6 +12,7 @@ mod decode;
 mod framing;
 #[cfg(feature = "gstreamer")]
 mod gstreamer;
+mod held;
 mod motion_jpeg;
 mod pacing;
 mod photographs;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use wordsight_detection::{FrameView, PixelFormat, YuvEncoding};
 
+pub use held::Held;
 pub use motion_jpeg::MotionJpeg;
 pub(crate) use pacing::Metronome;
 pub use pacing::Pacing;

@@ -127,6 +127,11 @@ impl FromStr for FramesPerSecond {
 }
 
 impl FramesPerSecond {
+    /// The number itself.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+
     /// From one frame to the next.
     pub fn period(self) -> Duration {
         Duration::from_secs_f64(self.0.recip())

@@ -3,8 +3,10 @@
 //! In flow arguments, out flow settings for the stages. A flag goes before the configuration file,
 //! and the file before the built-in configuration. Every flag's help stands beside its field.
 
+mod bench;
 mod config;
 mod detect;
+mod measure;
 mod parts;
 #[cfg(feature = "tensorrt")]
 mod plan;
@@ -17,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use wordsight_detection::VocabularyError;
 
+use crate::bench::ReportError;
 use config::{ConfigError, EngineKind, Fraction};
 
 /// Finds in pictures what you can name.
@@ -33,6 +36,8 @@ enum Command {
     Detect(detect::DetectArgs),
     /// Names the things in a stream, one JSON line a frame
     Run(run::RunArgs),
+    /// Measures a stream, or compares two measurements
+    Bench(bench::BenchArgs),
     /// Builds, shows and lists TensorRT plans
     #[cfg(feature = "tensorrt")]
     Plan(plan::PlanArgs),
@@ -47,13 +52,14 @@ impl Cli {
         match self.command {
             Command::Detect(args) => args.run(),
             Command::Run(args) => args.run(),
+            Command::Bench(args) => args.run(),
             #[cfg(feature = "tensorrt")]
             Command::Plan(args) => args.run(),
         }
     }
 }
 
-/// What both commands understand.
+/// What all commands understand that open a student.
 #[derive(Debug, Args)]
 struct CommonArgs {
     /// The configuration file (TOML); without it the built-in one holds
@@ -92,6 +98,7 @@ pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
             cause.downcast_ref(),
             Some(VocabularyError::OtherTeacher { .. } | VocabularyError::OtherSize { .. })
         ) || cause.downcast_ref::<ConfigError>().is_some_and(ConfigError::is_a_mistake_of_usage)
+            || cause.downcast_ref::<ReportError>().is_some_and(ReportError::is_a_mistake_of_usage)
     });
     ExitCode::from(if configured { 2 } else { 1 })
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::BufWriter;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
@@ -37,19 +37,43 @@ pub(super) struct OpenSource {
     pub pacing: Pacing,
     /// As it was written, without a password.
     pub name: String,
+    pub is_live: bool,
+}
+
+/// How the frames of a source follow one another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    pub pacing: PacingName,
+    pub fps: FramesPerSecond,
 }
 
 impl SourceArgs {
     /// Opens the source; one that is live is kept open from then on.
     pub(super) fn open(&self, config: &Config, health: &Health, stop: &Stop) -> anyhow::Result<OpenSource> {
-        let uri = config.source(self.source.as_deref())?;
-        let name = uri.display().to_owned();
-        let fps = config.or(self.fps, |keys| keys.source.fps)?;
-        let pacing = config.or(self.pacing, |keys| keys.source.pacing)?.at(fps, uri.is_live());
+        let pace = Pace {
+            pacing: config.or(self.pacing, |keys| keys.source.pacing)?,
+            fps: config.or(self.fps, |keys| keys.source.fps)?,
+        };
+        OpenSource::open(self.source.as_deref(), pace, config, health, stop)
+    }
+}
+
+impl OpenSource {
+    /// Opens the source that a flag or the configuration names.
+    pub(super) fn open(
+        flag: Option<&str>,
+        pace: Pace,
+        config: &Config,
+        health: &Health,
+        stop: &Stop,
+    ) -> anyhow::Result<Self> {
+        let uri = config.source(flag)?;
+        let (name, is_live) = (uri.display().to_owned(), uri.is_live());
+        let pacing = pace.pacing.at(pace.fps, is_live);
         let pacing = pacing.ok_or_else(|| ConfigError::LosslessCamera(name.clone()))?;
         let settings = StreamSettings { latency_ms: config.or(None, |keys| keys.source.latency_ms)? };
-        if !uri.is_live() {
-            return Ok(OpenSource { source: opened(uri.open(&settings))?, pacing, name });
+        if !is_live {
+            return Ok(Self { source: opened(uri.open(&settings))?, pacing, name, is_live });
         }
         let give_up_after = config.or(None, |keys| keys.source.give_up_after_s)?.0;
         let supervision = SupervisionSettings {
@@ -60,11 +84,8 @@ impl SourceArgs {
         };
         let open = move || uri.open(&settings);
         let supervised = Supervised::open(&name, supervision, health.clone(), open, &|| stop.is_requested());
-        Ok(OpenSource {
-            source: opened(supervised.map(|source| Box::new(source) as Box<dyn Source>))?,
-            pacing,
-            name,
-        })
+        let source = opened(supervised.map(|source| Box::new(source) as Box<dyn Source>))?;
+        Ok(Self { source, pacing, name, is_live })
     }
 }
 
@@ -85,10 +106,7 @@ impl CommonArgs {
     /// Opens the student and runs it once on grey, so that the first frame isn't slower than the
     /// rest: engines lay out their memory in the first run.
     pub(super) fn open_engine(&self, config: &Config, stop: &Stop) -> anyhow::Result<Box<dyn Engine>> {
-        let student = match &self.student {
-            Some(student) => student.clone(),
-            None => config.path("student", |keys| keys.student.clone())?,
-        };
+        let student = self.student_path(config)?;
         let mut engine = match config.or(self.engine, |keys| keys.engine.kind)? {
             EngineKind::OnnxRuntime => self.open_on_processor(&student, config)?,
             EngineKind::TensorRt => open_on_tensorrt(&student, config, stop)?,
@@ -111,6 +129,16 @@ impl CommonArgs {
         Ok(engine)
     }
 
+    /// The student's file.
+    pub(super) fn student_path(&self, config: &Config) -> Result<PathBuf, ConfigError> {
+        self.student.clone().map_or_else(|| config.path("student", |keys| keys.student.clone()), Ok)
+    }
+
+    /// The vocabulary's file.
+    pub(super) fn vocabulary_path(&self, config: &Config) -> Result<PathBuf, ConfigError> {
+        self.vocabulary.clone().map_or_else(|| config.path("vocabulary", |keys| keys.vocabulary.clone()), Ok)
+    }
+
     fn open_on_processor(&self, student: &Path, config: &Config) -> anyhow::Result<Box<dyn Engine>> {
         let threads = config.or(self.threads, |keys| keys.engine.threads)?;
         Ok(Box::new(CpuEngine::open(student, threads)?))
@@ -118,10 +146,7 @@ impl CommonArgs {
 
     /// Reads the vocabulary and makes it meet the student.
     pub(super) fn open_scoring(&self, config: &Config, engine: &dyn Engine) -> anyhow::Result<Scoring> {
-        let path = match &self.vocabulary {
-            Some(vocabulary) => vocabulary.clone(),
-            None => config.path("vocabulary", |keys| keys.vocabulary.clone())?,
-        };
+        let path = self.vocabulary_path(config)?;
         let vocabulary = Vocabulary::load(&path)?;
         let settings = self.detection_settings(config)?;
         let scoring = Scoring::new(&vocabulary, engine.facts(), settings)
@@ -130,7 +155,7 @@ impl CommonArgs {
         Ok(scoring)
     }
 
-    fn detection_settings(&self, config: &Config) -> anyhow::Result<DetectionSettings> {
+    pub(super) fn detection_settings(&self, config: &Config) -> anyhow::Result<DetectionSettings> {
         let score_threshold = config.or(self.score_threshold, |keys| keys.detection.score_threshold)?;
         let nms_iou = config.or(self.nms_iou, |keys| keys.detection.nms_iou)?;
         let voting_iou = config.or(None, |keys| keys.detection.voting_iou)?;

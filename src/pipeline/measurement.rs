@@ -30,6 +30,8 @@ pub struct MeasurementSettings {
     pub duration: Duration,
     /// Whether the engine is measured alone, and by how long slices.
     pub slices: Option<Slices>,
+    /// What tells the processor's time that this process has taken so far.
+    pub cpu_time: fn() -> Option<Duration>,
 }
 
 /// By turns.
@@ -51,8 +53,6 @@ pub struct Ended {
     pub at: Instant,
     /// How long publishing took.
     pub publish: Duration,
-    /// Since this program had the frame's bytes.
-    pub end_to_end: Duration,
     /// Since the camera took it.
     pub age: Duration,
 }
@@ -190,6 +190,17 @@ impl Counters {
     }
 }
 
+/// What a measurement came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Rates {
+    /// The stream, from capture to publishing.
+    pub stream: Rate,
+    /// The engine alone, if that was asked for.
+    pub alone: Rate,
+    /// The processor's time that the whole process took for the stream.
+    pub cpu_time: Option<Duration>,
+}
+
 /// The turns that the engine's thread takes.
 pub(super) struct Turns {
     settings: MeasurementSettings,
@@ -197,8 +208,9 @@ pub(super) struct Turns {
     turn: Turn,
     /// When the warm-up was over.
     measured_since: Option<Instant>,
-    pub stream: Rate,
-    pub alone: Rate,
+    /// The processor's time when this slice began.
+    cpu_before: Option<Duration>,
+    rates: Rates,
     regions: Regions,
 }
 
@@ -225,8 +237,8 @@ impl Turns {
             counters,
             turn: Turn::Before,
             measured_since: None,
-            stream: Rate::default(),
-            alone: Rate::default(),
+            cpu_before: None,
+            rates: Rates { cpu_time: Some(Duration::ZERO), ..Rates::default() },
             regions: Regions::default(),
         }
     }
@@ -238,9 +250,7 @@ impl Turns {
             Turn::WarmUp { until } if now >= until => self.begin_stream(now),
             Turn::Settling { frames: 0 } => self.begin_stream(now),
             Turn::Stream { since, frames } if self.is_slice_over(now - since, now) => {
-                self.counters.measure(false);
-                self.stream.frames += frames;
-                self.stream.time += now - since;
+                self.end_slice(now - since, frames);
                 if let Some(slices) = self.settings.slices {
                     self.run_alone(engine, inputs, slices.alone)?;
                 }
@@ -255,24 +265,42 @@ impl Turns {
         Ok(!matches!(self.turn, Turn::Over))
     }
 
-    /// A frame was inferred; returns whether it is measured.
-    pub fn frame(&mut self) -> bool {
+    /// What was measured so far, a slice that was cut short included.
+    pub fn rates(mut self) -> Rates {
+        if let Turn::Stream { since, frames } = self.turn {
+            self.end_slice(since.elapsed(), frames);
+        }
+        self.rates
+    }
+
+    fn end_slice(&mut self, lasted: Duration, frames: u64) {
+        self.counters.measure(false);
+        self.rates.stream.frames += frames;
+        self.rates.stream.time += lasted;
+        let times = self.rates.cpu_time.zip((self.settings.cpu_time)()).zip(self.cpu_before);
+        self.rates.cpu_time = times.map(|((sum, after), before)| sum + after.saturating_sub(before));
+    }
+
+    /// A frame was inferred; returns after how long, by a clock that stands still while nothing is measured, or nothing
+    /// if it isn't.
+    pub fn frame(&mut self) -> Option<Duration> {
         match &mut self.turn {
             Turn::Before => self.turn = Turn::WarmUp { until: Instant::now() + self.settings.warm_up },
             Turn::Settling { frames } => *frames = frames.saturating_sub(1),
-            Turn::Stream { frames, .. } => {
+            Turn::Stream { frames, since } => {
                 *frames += 1;
-                return true;
+                return Some(self.rates.stream.time + since.elapsed());
             }
             Turn::WarmUp { .. } | Turn::Over => {}
         }
-        false
+        None
     }
 
     fn begin_stream(&mut self, now: Instant) {
         self.measured_since.get_or_insert(now);
+        self.cpu_before = (self.settings.cpu_time)();
         self.counters.measure(true);
-        self.turn = Turn::Stream { since: now, frames: 0 };
+        self.turn = Turn::Stream { since: Instant::now(), frames: 0 };
     }
 
     fn is_slice_over(&self, lasted: Duration, now: Instant) -> bool {
@@ -296,12 +324,12 @@ impl Turns {
         let start = Instant::now();
         for input in inputs {
             engine.infer(input, &mut self.regions)?;
-            self.alone.frames += 1;
+            self.rates.alone.frames += 1;
             if start.elapsed() >= longest {
                 break;
             }
         }
-        self.alone.time += start.elapsed();
+        self.rates.alone.time += start.elapsed();
         Ok(())
     }
 }

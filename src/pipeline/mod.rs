@@ -22,11 +22,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+use wordsight_detection::PixelFormat;
 use wordsight_engines::{Engine, WholeFrames};
 
-pub use measurement::{
-    Counters, Drops, Ended, Measurement, MeasurementSettings, OnFrame, Rate, Slices, Stage,
-};
+pub use measurement::{Counters, Ended, Measurement, MeasurementSettings, OnFrame, Rates, Slices, Stage};
 pub use pool::{Job, Lease, Pool, StageTimes};
 pub use ring::{Disconnected, Receiver, Sender, ring};
 pub use stop::Stop;
@@ -88,10 +87,12 @@ pub struct Report {
     pub kept_inputs: Vec<Vec<u8>>,
     /// The size of the last frame that the engine got, (width, height).
     pub frame_size: (usize, usize),
+    /// And its format.
+    pub frame_format: PixelFormat,
     /// What the stages counted.
     pub counters: Arc<Counters>,
-    /// The measured rates of the stream and of the engine alone.
-    pub rates: Option<[Rate; 2]>,
+    /// What was measured.
+    pub rates: Option<Rates>,
 }
 
 impl Pipeline {
@@ -146,6 +147,7 @@ impl Pipeline {
             inputs_to_keep: self.inputs_to_keep,
             kept_inputs: Vec::new(),
             frame_size: (1, 1),
+            frame_format: PixelFormat::Rgb,
             turns: settings.map(|settings| Turns::new(settings, Arc::clone(&counters))),
             counters: Arc::clone(&counters),
         };
@@ -177,8 +179,9 @@ impl Pipeline {
                 engine: engine.engine,
                 kept_inputs: engine.kept_inputs,
                 frame_size: engine.frame_size,
+                frame_format: engine.frame_format,
                 counters,
-                rates: engine.turns.map(|turns| [turns.stream, turns.alone]),
+                rates: engine.turns.map(|turns| turns.rates()),
             })
         });
         self.health.ended();
@@ -334,6 +337,7 @@ struct EngineStage {
     inputs_to_keep: usize,
     kept_inputs: Vec<Vec<u8>>,
     frame_size: (usize, usize),
+    frame_format: PixelFormat,
     turns: Option<Turns>,
     counters: Arc<Counters>,
 }
@@ -410,6 +414,7 @@ impl EngineStage {
 
     fn keep_input(&mut self, job: &Job) {
         self.frame_size = (job.frame.width, job.frame.height);
+        self.frame_format = job.frame.format;
         if self.kept_inputs.len() < self.inputs_to_keep && !job.image.is_empty() {
             self.kept_inputs.push(job.image.clone());
         }
@@ -418,7 +423,7 @@ impl EngineStage {
     /// Notes that the engine is done with a frame that it began at `start`.
     fn note_done(&mut self, job: &mut Job, start: Instant) {
         job.times.engine = start.elapsed();
-        job.is_measured = self.turns.as_mut().is_some_and(Turns::frame);
+        job.measured_at = self.turns.as_mut().and_then(Turns::frame);
         tracing::trace!(frame = job.number, elapsed = ?job.times.engine, "inferred");
     }
 }
@@ -444,7 +449,7 @@ impl PublishStage {
             self.scoring.run(&mut job);
             let ended = self.publisher.tell(&job)?;
             self.health.published();
-            if let Some(ended) = ended.filter(|_| job.is_measured)
+            if let Some(ended) = ended.filter(|_| job.measured_at.is_some())
                 && let Some(on_frame) = &mut self.on_frame
             {
                 on_frame(&job, &ended);

@@ -30,8 +30,8 @@ pub struct Job {
     pub found: Vec<Found>,
     /// By each stage: how long it worked on this frame.
     pub times: StageTimes,
-    /// By the engine's stage: whether a measurement takes this frame into account.
-    pub is_measured: bool,
+    /// By the engine's stage: when in a measurement it was inferred, if that takes this frame into account.
+    pub measured_at: Option<Duration>,
 }
 
 /// How long the stages worked on a frame, without the waiting between them.
@@ -66,7 +66,7 @@ impl Default for Job {
             regions: Regions::default(),
             found: Vec::new(),
             times: StageTimes::default(),
-            is_measured: false,
+            measured_at: None,
         }
     }
 }

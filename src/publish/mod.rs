@@ -116,12 +116,7 @@ impl Publisher {
             written => written.map_err(PublishError::Unwritable)?,
         }
         let at = Instant::now();
-        let ended = Ended {
-            at,
-            publish: at - start,
-            end_to_end: at - job.frame.received_at,
-            age: at - job.frame.captured_at,
-        };
+        let ended = Ended { at, publish: at - start, age: at - job.frame.captured_at };
         self.summary.add(job, &ended);
         Ok(Some(ended))
     }

@@ -37,6 +37,13 @@ pub(super) fn environment() -> Result<&'static Environment, LibraryError> {
     ENVIRONMENT.get_or_init(|| load(&chosen_library())).as_ref().map_err(Clone::clone)
 }
 
+/// The version of the library that this process has loaded: `1.32.0`; `None` before a model was opened.
+pub fn loaded_version() -> Option<&'static str> {
+    VERSION.get().map(String::as_str)
+}
+
+static VERSION: OnceLock<String> = OnceLock::new();
+
 /// The file (or, without a directory in it, the name) that the search above settles on.
 fn chosen_library() -> PathBuf {
     if let Some(named) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
@@ -94,7 +101,8 @@ fn version_of_suffix(suffix: &str) -> Option<Vec<u32>> {
 fn load(path: &Path) -> Result<Environment, LibraryError> {
     let unloadable =
         |reason: String| LibraryError::Unloadable { path: path.to_path_buf(), reason: one_line(&reason) };
-    let version = probe(path)?;
+    let probed = probe(path)?;
+    let version = VERSION.get_or_init(|| probed);
     tracing::debug!(path = %path.display(), version, "loaded ONNX Runtime");
     let environment = ort::init_from(path)
         .map_err(|error| unloadable(error.to_string()))?

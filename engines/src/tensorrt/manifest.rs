@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use wordsight_onnx::proto::ModelProto;
 
 use super::{BuildSettings, Library, PlanPort, TensorRtError};
 
@@ -194,26 +193,6 @@ impl Manifest {
         }
         Ok(plan)
     }
-}
-
-/// What a model computes in.
-pub(super) fn precision_of(model: &ModelProto) -> &'static str {
-    let Some(graph) = &model.graph else { return "fp32" };
-    if graph.node.iter().any(|node| node.op_type == "QuantizeLinear") {
-        return "int8";
-    }
-    // Weights may be stored in FP16 and cast at once: what counts is what convolutions are given.
-    const FLOAT16: i32 = 10;
-    let half = |name: &String| {
-        graph.initializer.iter().any(|weight| &weight.name == name && weight.data_type == FLOAT16)
-    };
-    let convolutions = graph.node.iter().filter(|node| node.op_type == "Conv");
-    if convolutions.clone().count() > 0
-        && convolutions.into_iter().all(|node| node.input.get(1).is_some_and(half))
-    {
-        return "fp16";
-    }
-    "fp32"
 }
 
 fn sha256(bytes: &[u8]) -> String {

@@ -11,7 +11,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::manifest::precision_of;
 use super::{BuildSettings, Going, Library, Manifest, PlanBuilder, PlanKey, Step, TensorRtError};
 
 /// A folder of plans.
@@ -183,7 +182,7 @@ impl PlanStore {
         }
         let ports = (builder.inputs(), builder.outputs());
         let seconds = began.elapsed().as_secs_f64();
-        Ok((Manifest::new(key, (&name, precision_of(&parsed)), ports, &plan, seconds), plan))
+        Ok((Manifest::new(key, (&name, wordsight_onnx::precision_of(&parsed)), ports, &plan, seconds), plan))
     }
 
     /// Of the plans of a model of that name, the one that differs least from a key, and in what.

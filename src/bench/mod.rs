@@ -1,0 +1,28 @@
+//! What a measurement comes to: times of frames in; a table, JSON, a picture and a comparison out.
+//!
+//! `recorder` keeps the times while frames run, `machine` says what they ran on, `report` makes statistics of both
+//! and is what the JSON file holds; `compare` and `plot` read reports, new ones and old ones alike.
+//!
+//! The one surprising thing: nothing here runs a pipeline. All of it works on a report, so that a file from a Jetson
+//! is compared and drawn on a PC.
+
+mod compare;
+mod file;
+mod json;
+mod machine;
+mod plot;
+mod recorder;
+mod report;
+mod table;
+
+pub use compare::{Comparison, Difference, Row, Verdict, compare};
+pub use machine::{Machine, Process, Readings, Temperature};
+pub use plot::{PlotError, PlotPath, draw};
+pub use recorder::{FrameTimes, Recorder};
+pub use report::{
+    Age, Allocations, Cpu, Drops, Frame, Measured, Memory, Mode, Report, ReportError, Samples, Settings,
+    Stages, StartAndEnd, Statistics, Student, Vocabulary,
+};
+
+#[cfg(test)]
+pub(crate) use report::tests::report as example;

@@ -1,0 +1,183 @@
+//! `wordsight bench`: a measured stream in, a table, JSON and a picture out; or two old measurements in, a comparison
+//! out.
+//!
+//! The one surprising thing: a comparison needs neither a student nor the machine that measured. It reads two files.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::CommonArgs;
+use super::config::FramesPerSecond;
+use super::measure::{Wanted, measure};
+use super::parts::is_standard_output;
+use crate::bench::{Mode, PlotPath, Report, compare, draw};
+
+/// Measures a stream, or compares two measurements.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// How long frames are counted, seconds
+    #[arg(long, value_name = "N", default_value = "10")]
+    seconds: NonZeroU32,
+    /// How long frames run before any is counted, seconds
+    #[arg(long, value_name = "N", default_value = "2")]
+    warm_up: u32,
+    /// How frames follow one another
+    #[arg(long, default_value = "throughput")]
+    mode: Mode,
+    /// The camera's frames per second, with --mode live
+    #[arg(long, value_name = "X")]
+    fps: Option<FramesPerSecond>,
+    /// A file or folder, played again and again, or v4l2://, csi://, rtsp://, gst:, test://
+    #[arg(long, value_name = "URI")]
+    source: Option<String>,
+    /// Decode a file's frames anew each time; without it they are read once and played from memory
+    #[arg(long)]
+    decode: bool,
+    /// Hold each inference to at least so many milliseconds: what a slower engine does to age and drops
+    #[arg(long, value_name = "MS")]
+    least_inference_ms: Option<NonZeroU32>,
+    /// Write the measurement (or the comparison) as JSON: to a file, or to the standard output (-) instead of the table
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
+    /// Draw latency over time and its histogram: FILE.svg, FILE.png, or FILE for both
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PlotPath>,
+    /// Measure nothing, and compare two measurements that --json wrote: B against A
+    #[arg(
+        long,
+        num_args = 2,
+        value_names = ["A.json", "B.json"],
+        conflicts_with_all = ["seconds", "warm_up", "mode", "fps", "source", "decode", "least_inference_ms", "plot", "CommonArgs"]
+    )]
+    compare: Option<Vec<PathBuf>>,
+    /// Exit with 1 when the comparison shows B slower in anything
+    #[arg(long, requires = "compare")]
+    fail_if_slower: bool,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+impl BenchArgs {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        if let Some([a, b]) = self.compare.as_deref() {
+            return self.compare(a, b);
+        }
+        let report = self.measure()?;
+        self.tell(&report)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Runs the stream.
+    fn measure(&self) -> anyhow::Result<Report> {
+        let seconds = Duration::from_secs(self.seconds.get().into());
+        let warm_up = Duration::from_secs(self.warm_up.into());
+        let least_inference = self.least_inference_ms.map(|ms| Duration::from_millis(ms.get().into()));
+        let (mode, fps, source, decodes) = (self.mode, self.fps, self.source.as_deref(), self.decode);
+        measure(&self.common, &Wanted { seconds, warm_up, mode, fps, source, decodes, least_inference })
+    }
+
+    /// Where a report was asked to go. The file first: a picture that can't be written doesn't lose the measurement.
+    fn tell(&self, report: &Report) -> anyhow::Result<()> {
+        let json = self.json.as_deref();
+        json.map(|path| report.write(path)).transpose()?;
+        if !json.is_some_and(is_standard_output) {
+            print(report)?;
+        }
+        self.plot.as_ref().map(|path| draw(report, path)).transpose()?;
+        Ok(())
+    }
+
+    fn compare(&self, a: &Path, b: &Path) -> anyhow::Result<ExitCode> {
+        let reports = [Report::read(a)?, Report::read(b)?];
+        let names = [a, b].map(|path| path.display().to_string());
+        let comparison = compare((&names[0], &reports[0]), (&names[1], &reports[1]));
+        let json = self.json.as_deref();
+        if let Some(path) = json {
+            comparison
+                .write(path)
+                .with_context(|| format!("cannot write the comparison {}", path.display()))?;
+        }
+        if !json.is_some_and(is_standard_output) {
+            print(&comparison)?;
+        }
+        let failed = self.fail_if_slower && comparison.is_slower();
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+/// Prints a table. A reader who has seen enough is no error.
+fn print(table: &impl Display) -> io::Result<()> {
+    match write!(io::stdout(), "{table}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::{Parser, error::ErrorKind};
+
+    use super::*;
+    use crate::bench::example;
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(flatten)]
+        bench: BenchArgs,
+    }
+
+    fn parsed(arguments: &str) -> Result<BenchArgs, ErrorKind> {
+        let arguments = ["bench"].into_iter().chain(arguments.split_whitespace());
+        Program::try_parse_from(arguments).map(|program| program.bench).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn ten_seconds_as_fast_as_it_goes_are_measured_unless_told_otherwise() {
+        let args = parsed("").unwrap();
+        assert_eq!((args.seconds.get(), args.warm_up, args.mode), (10, 2, Mode::Throughput));
+        let args = parsed("--mode live --fps 30 --seconds 60 --warm-up 0 --student s.onnx").unwrap();
+        assert_eq!((args.seconds.get(), args.warm_up, args.mode), (60, 0, Mode::Live));
+    }
+
+    #[test]
+    fn a_comparison_takes_two_files_and_nothing_that_measures() {
+        assert_eq!(parsed("--compare a b --json - --fail-if-slower").unwrap().compare.unwrap().len(), 2);
+        assert_eq!(parsed("--compare a").unwrap_err(), ErrorKind::WrongNumberOfValues);
+        assert_eq!(parsed("--compare a b c").unwrap_err(), ErrorKind::UnknownArgument);
+        for other in
+            ["--seconds 3", "--mode live", "--fps 3", "--source x", "--student x", "--plot x", "--threads 1"]
+        {
+            assert_eq!(
+                parsed(&format!("--compare a b {other}")).unwrap_err(),
+                ErrorKind::ArgumentConflict,
+                "{other}"
+            );
+        }
+        assert_eq!(parsed("--fail-if-slower").unwrap_err(), ErrorKind::MissingRequiredArgument);
+    }
+
+    #[test]
+    fn what_cannot_be_measured_or_drawn_is_known_before_it_begins() {
+        for wrong in ["--seconds 0", "--warm-up -1", "--fps 0", "--mode fast", "--plot x.pdf"] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_report_goes_to_the_file_and_to_the_pictures() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let args = parsed(&format!("--json {} --plot {}", path("r.json"), path("r"))).unwrap();
+        args.tell(&example()).unwrap();
+        assert_eq!(Report::read(Path::new(&path("r.json"))).unwrap(), example());
+        assert!(Path::new(&path("r.svg")).exists() && Path::new(&path("r.png")).exists());
+    }
+}

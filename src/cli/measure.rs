@@ -1,0 +1,290 @@
+//! The measuring half of `wordsight bench`: a stream, run with a recorder at its end.
+//!
+//! In flows what was asked for, out flows a report. The one surprising thing: in the mode `throughput` the engine is
+//! measured alone too, in slices between those of the stream, so that the pipeline's efficiency compares two speeds of
+//! the same seconds.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use wordsight_engines::cpu::library;
+use wordsight_engines::{Engine, EngineError, Regions, StudentFacts};
+
+use super::CommonArgs;
+use super::config::{Config, FramesPerSecond, PacingName};
+use super::parts::{OpenSource, Pace};
+use crate::bench::{
+    Allocations, Cpu, Drops, Frame, FrameTimes, Machine, Measured, Memory, Mode, Process, Readings, Recorder,
+    Report, Settings, StartAndEnd, Student, Vocabulary,
+};
+use crate::capture::Held;
+use crate::health::Health;
+use crate::pipeline::{Measurement, MeasurementSettings, Pipeline, Report as Run, Slices, Stage, Stop};
+use crate::publish::Outputs;
+
+/// The stream's slice and the engine's, by turns: short, so that both see the same moods of the machine, and long enough
+/// for the frames that settle the stream after each change to be few.
+const SLICES: Slices = Slices { stream: Duration::from_millis(1_000), alone: Duration::from_millis(500) };
+/// Inputs that the engine alone is given: enough that they don't all stay in the processor's cache.
+const INPUTS_ALONE: usize = 64;
+/// When a stream whose measurement doesn't end, for no frame comes, is stopped.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// From one look at the time to the next.
+const TICK: Duration = Duration::from_millis(100);
+/// Where the kernel tells about the machine and the process.
+const ROOT: &str = "/";
+
+/// What to measure.
+pub(super) struct Wanted<'a> {
+    pub seconds: Duration,
+    pub warm_up: Duration,
+    pub mode: Mode,
+    pub fps: Option<FramesPerSecond>,
+    pub source: Option<&'a str>,
+    /// Whether a file's frames are decoded anew each time.
+    pub decodes: bool,
+    /// How long each inference is made to take at least.
+    pub least_inference: Option<Duration>,
+}
+
+/// Runs a stream and reports what it took.
+pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Result<Report> {
+    let config = common.load_config()?;
+    let stop = Stop::on_signals()?;
+    let root = Path::new(ROOT);
+    let (machine, readings, started_at) = (Machine::read(root), Readings::read(root), SystemTime::now());
+
+    let engine = common.open_engine(&config, &stop)?;
+    let scoring = common.open_scoring(&config, &*engine)?;
+    let engine = match wanted.least_inference {
+        Some(least) => Box::new(Slowed { name: slowed_name(&*engine, least), engine, least }),
+        None => engine,
+    };
+    let health = Health::default();
+    let source = open_source(wanted, &config, &health, &stop)?;
+    let mut settings = settings(common, &config, wanted, &*engine, &source, scoring.words().len())?;
+
+    let recorder = Arc::new(Mutex::new(Recorder::for_run_of(wanted.seconds)));
+    let is_stream_the_only_one = wanted.mode == Mode::Live || source.is_live;
+    let measurement = Measurement {
+        settings: MeasurementSettings {
+            warm_up: wanted.warm_up,
+            duration: wanted.seconds,
+            slices: (!is_stream_the_only_one).then_some(SLICES),
+            cpu_time: || Process::read(Path::new(ROOT)).cpu_time,
+        },
+        on_frame: record_into(Arc::clone(&recorder)),
+    };
+    let pipeline = Pipeline {
+        source: source.source,
+        pacing: source.pacing,
+        repeat: true,
+        engine,
+        scoring,
+        outputs: Outputs { json: Some(Box::new(std::io::sink())), ..Outputs::default() },
+        inputs_to_keep: if is_stream_the_only_one { 0 } else { INPUTS_ALONE },
+        health,
+        measurement: Some(measurement),
+    };
+    let run = with_progress(wanted, &stop, || pipeline.run(&stop))??;
+    if let Some(error) = run.given_up {
+        return Err(error.into());
+    }
+    let recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);
+    let rates = run.rates.unwrap_or_default();
+    anyhow::ensure!(
+        recorder.frames() > 0,
+        "no frame was measured in {:.0} s: {} frames were captured; measure longer (--seconds), or look at the source",
+        wanted.seconds.as_secs_f64(),
+        run.captured
+    );
+    let process = Process::read(root);
+    let allocations = run.counters.allocations();
+    let measured = Measured {
+        started_at,
+        duration: rates.stream.time,
+        recorder: &recorder,
+        bare_engine_fps: (rates.alone.frames > 0).then(|| rates.alone.per_second()),
+        drops: drops(&run),
+        drops_at: Vec::new(),
+        cpu: rates.cpu_time.and_then(|used| {
+            let process = |cpu_time| Process { cpu_time: Some(cpu_time), ..Process::default() };
+            let cores = machine.cores.unwrap_or(1);
+            Cpu::between(&process(Duration::ZERO), &process(used), rates.stream.time, cores)
+        }),
+        memory: process
+            .resident_mib
+            .zip(process.peak_mib)
+            .map(|(resident_mib, peak_mib)| Memory { resident_mib, peak_mib }),
+        allocations: Some(Allocations::new(allocations.iter().sum(), recorder.frames())),
+        machine,
+        readings: StartAndEnd { start: readings, end: Readings::read(root) },
+    };
+    settings.frame = Frame {
+        width: run.frame_size.0,
+        height: run.frame_size.1,
+        format: format!("{:?}", run.frame_format).to_uppercase(),
+    };
+    let by_stage = Stage::ALL.map(|stage| (stage.name(), allocations[stage as usize]));
+    tracing::info!(?by_stage, "allocations");
+    Ok(Report::new(settings, measured))
+}
+
+/// Opens the source at the pace of the mode; a file's frames are decoded now.
+fn open_source(
+    wanted: &Wanted<'_>,
+    config: &Config,
+    health: &Health,
+    stop: &Stop,
+) -> anyhow::Result<OpenSource> {
+    let pace = Pace {
+        pacing: if wanted.mode == Mode::Live { PacingName::Camera } else { PacingName::Auto },
+        fps: config.or(wanted.fps, |keys| keys.source.fps)?,
+    };
+    let mut source = OpenSource::open(wanted.source, pace, config, health, stop)?;
+    if !source.is_live && !wanted.decodes {
+        let held = Held::read(&mut *source.source)?;
+        source.name = format!("{}, {} frames held in memory", source.name, held.len());
+        source.source = Box::new(held);
+    }
+    Ok(source)
+}
+
+/// How the measurement is made, as far as that is known before it.
+fn settings(
+    common: &CommonArgs,
+    config: &Config,
+    wanted: &Wanted<'_>,
+    engine: &dyn Engine,
+    source: &OpenSource,
+    words: usize,
+) -> anyhow::Result<Settings> {
+    let (student, vocabulary) = (common.student_path(config)?, common.vocabulary_path(config)?);
+    let on_processor = engine.name().starts_with("onnxruntime");
+    let threads = match config.or(common.threads, |keys| keys.engine.threads)? {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        given => given,
+    };
+    let detection = common.detection_settings(config)?;
+    let camera_fps = match wanted.mode {
+        Mode::Live if !source.is_live => Some(config.or(wanted.fps, |keys| keys.source.fps)?.get()),
+        _ => None,
+    };
+    Ok(Settings {
+        mode: wanted.mode,
+        camera_fps,
+        warm_up_seconds: wanted.warm_up.as_secs_f64(),
+        source: source.name.clone(),
+        frame: Frame::default(),
+        engine: engine.name().to_owned(),
+        engine_version: library::loaded_version()
+            .filter(|_| on_processor)
+            .map(|version| format!("ONNX Runtime {version}")),
+        precision: wordsight_onnx::precision_of(&wordsight_onnx::read(&student)?).to_uppercase(),
+        threads: on_processor.then_some(threads),
+        student: Student::of(&student)
+            .with_context(|| format!("cannot read the student {}", student.display()))?,
+        vocabulary: Vocabulary { file: vocabulary.display().to_string(), words },
+        config: BTreeMap::from([
+            ("detection.max_detections".to_owned(), json!(detection.max_detections)),
+            ("detection.nms_iou".to_owned(), json!(detection.nms_iou)),
+            ("detection.score_threshold".to_owned(), json!(detection.score_threshold)),
+            ("detection.voting_iou".to_owned(), json!(detection.voting_iou)),
+            ("detection.words_per_region".to_owned(), json!(detection.words_per_region)),
+        ]),
+    })
+}
+
+/// What notes each measured frame. Only the publishing thread calls it, so its lock is always free.
+fn record_into(recorder: Arc<Mutex<Recorder>>) -> crate::pipeline::OnFrame {
+    Box::new(move |job, ended| {
+        let times = &job.times;
+        recorder.lock().unwrap_or_else(PoisonError::into_inner).record(&FrameTimes {
+            at: job.measured_at.unwrap_or_default(),
+            capture: times.capture,
+            preprocess: times.preprocess,
+            engine: times.engine,
+            scoring: times.scoring,
+            nms: times.nms,
+            publish: ended.publish,
+            end_to_end: times.capture + times.latency() + ended.publish,
+            age: ended.age,
+        });
+    })
+}
+
+/// Where frames were lost, named by the stage that they had behind them.
+fn drops(run: &Run) -> Drops {
+    let drops = run.counters.drops(true);
+    let before = |stage: Stage| drops.before[stage as usize];
+    Drops {
+        camera: drops.camera,
+        capture: before(Stage::Preprocess),
+        preprocess: before(Stage::Engine),
+        engine: before(Stage::Publish),
+        publish: 0,
+    }
+}
+
+/// Runs the stream with a bar on the terminal, and stops one that doesn't end by itself.
+fn with_progress<T>(wanted: &Wanted<'_>, stop: &Stop, run: impl FnOnce() -> T) -> anyhow::Result<T> {
+    let total = wanted.warm_up + wanted.seconds;
+    let style = ProgressStyle::with_template("{spinner} {msg} [{wide_bar}] {elapsed} of {len} s")?;
+    let bar = ProgressBar::new(total.as_secs()).with_style(style);
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let over = || is_over.load(std::sync::atomic::Ordering::Relaxed);
+    let out = thread::scope(|scope| {
+        scope.spawn(|| {
+            let start = Instant::now();
+            while !over() {
+                let elapsed = start.elapsed();
+                bar.set_message(if elapsed < wanted.warm_up { "warming up" } else { "measuring" });
+                bar.set_position(elapsed.min(total).as_secs());
+                bar.tick();
+                if elapsed > total + PATIENCE {
+                    stop.request();
+                }
+                thread::sleep(TICK);
+            }
+        });
+        let out = run();
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        out
+    });
+    bar.finish_and_clear();
+    Ok(out)
+}
+
+/// An engine that takes its time: what a slower one would do to age and drops.
+struct Slowed {
+    engine: Box<dyn Engine>,
+    name: String,
+    least: Duration,
+}
+
+fn slowed_name(engine: &dyn Engine, least: Duration) -> String {
+    format!("{}, each inference held to {} ms", engine.name(), least.as_millis())
+}
+
+impl Engine for Slowed {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn facts(&self) -> &StudentFacts {
+        self.engine.facts()
+    }
+
+    fn infer(&mut self, image: &[u8], regions: &mut Regions) -> Result<(), EngineError> {
+        let start = Instant::now();
+        self.engine.infer(image, regions)?;
+        thread::sleep(self.least.saturating_sub(start.elapsed()));
+        Ok(())
+    }
+}
