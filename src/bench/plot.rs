@@ -11,8 +11,8 @@ mod picture;
 mod raster;
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use noto_sans_mono_bitmap::RasterHeight;
@@ -396,6 +396,8 @@ fn write_outliers(shapes: &mut Vec<Shape>, series: &[Series<'_>], every: u64, ax
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
     use super::*;
     use crate::bench::report::tests::report;
 

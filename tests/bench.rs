@@ -1,0 +1,161 @@
+//! `wordsight bench` as a user meets it: measurements of before compared, and what is wrong with files and flags.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use support::{Outcome, wordsight};
+
+fn run(arguments: &[&str]) -> Outcome {
+    Outcome::of(wordsight(arguments).output().unwrap())
+}
+
+fn compare(a: &Path, b: &Path, more: &[&str]) -> Outcome {
+    let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
+    run(&[&["bench", "--compare", a, b], more].concat())
+}
+
+/// A measurement as `wordsight bench --json` writes it, of frames that take about so many microseconds each.
+fn measurement(microseconds: u64, precision: &str) -> Value {
+    let frames = 1000;
+    // Frames differ by a tenth, in an order without a pattern: the multiples of 617 modulo 1000.
+    let took: Vec<u64> =
+        (0..frames).map(|frame| microseconds + microseconds * (frame * 617 % frames) / 10_000).collect();
+    let at: Vec<u64> = took
+        .iter()
+        .scan(0, |at, took| {
+            *at += took;
+            Some(*at)
+        })
+        .collect();
+    let seconds = at[at.len() - 1] as f64 / 1e6;
+    let zeros = vec![0; took.len()];
+    let median = microseconds as f64 * 1.05 / 1e3;
+    let statistics =
+        |ms: f64| json!({"min": ms, "mean": ms, "median": ms, "p90": ms, "p95": ms, "p99": ms, "max": ms});
+    let of_all = |ms: Value, zero: Value| {
+        json!({
+            "capture": zero, "preprocess": zero, "engine": ms, "scoring": zero, "nms": zero, "publish": zero,
+            "end_to_end": ms, "age": ms,
+        })
+    };
+    let mut samples = of_all(json!(took), json!(zeros));
+    samples["every"] = json!(1);
+    samples["at"] = json!(at);
+    json!({
+        "format": 1,
+        "wordsight": "0.1.0",
+        "started_at": "2025-11-26T08:04:01Z",
+        "seconds": seconds,
+        "frames": frames,
+        "fps": frames as f64 / seconds,
+        "inference_median_ms": median,
+        "stages_ms": of_all(statistics(median), statistics(0.0)),
+        "drops": {"camera": 0, "capture": 0, "preprocess": 0, "engine": 0, "publish": 0},
+        "age": {"first_tenth_ms": median, "last_tenth_ms": median},
+        "settings": {
+            "mode": "throughput", "warm_up_seconds": 2.0, "source": "demo/clip.mjpeg", "engine": "TensorRT",
+            "frame": {"width": 640, "height": 480, "format": "MJPG"}, "precision": precision,
+            "student": {"file": "student.onnx", "sha256": "00"}, "vocabulary": {"file": "words", "words": 3},
+            "config": {},
+        },
+        "machine": {"architecture": "aarch64"},
+        "readings": {"start": {}, "end": {}},
+        "samples_us": samples,
+    })
+}
+
+/// A folder with two measurements, B a tenth slower.
+fn two() -> (tempfile::TempDir, [std::path::PathBuf; 2]) {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = ["a.json", "b.json"].map(|name| folder.path().join(name));
+    for (path, measurement) in paths.iter().zip([measurement(8000, "INT8"), measurement(8800, "FP16")]) {
+        std::fs::write(path, measurement.to_string()).unwrap();
+    }
+    (folder, paths)
+}
+
+#[test]
+fn two_measurements_are_compared_without_a_student() {
+    let (_folder, [a, b]) = two();
+    let outcome = compare(&a, &b, &[]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "slower alone is no failure");
+    let row = |name: &str| outcome.stdout.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    assert!(row("rate").contains("0.909") && row("rate").ends_with("slower"), "{}", outcome.stdout);
+    assert!(
+        row("engine, median").contains("1.100") && row("engine, median").ends_with("slower"),
+        "{}",
+        outcome.stdout
+    );
+    assert!(outcome.stdout.contains("precision          INT8 | FP16"), "{}", outcome.stdout);
+}
+
+#[test]
+fn a_comparison_on_the_standard_output_is_json_and_nothing_else() {
+    let (folder, [a, b]) = two();
+    let outcome = compare(&b, &a, &["--json", "-"]);
+    let comparison: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(comparison["rows"][0]["verdict"], "faster");
+    assert_eq!(comparison["differences"][0], json!({"what": "precision", "a": "FP16", "b": "INT8"}));
+    let file = folder.path().join("comparison.json");
+    let outcome = compare(&b, &a, &["--json", file.to_str().unwrap()]);
+    assert!(outcome.stdout.contains("verdict on B"), "with a file the table is there too");
+    assert_eq!(serde_json::from_slice::<Value>(&std::fs::read(file).unwrap()).unwrap(), comparison);
+}
+
+#[test]
+fn ci_can_fail_for_what_got_slower_and_for_nothing_else() {
+    let (_folder, [a, b]) = two();
+    assert_eq!(compare(&a, &b, &["--fail-if-slower"]).code, Some(1));
+    assert_eq!(compare(&b, &a, &["--fail-if-slower"]).code, Some(0));
+    assert_eq!(compare(&a, &a, &["--fail-if-slower"]).code, Some(0));
+}
+
+#[test]
+fn a_file_that_is_no_measurement_says_what_to_do() {
+    let (folder, [a, _]) = two();
+    let mut newer = measurement(8000, "INT8");
+    newer["format"] = json!(2);
+    let cases = [
+        ("words.toml", "words = []".to_owned(), "make one with `wordsight bench --json FILE`"),
+        ("other.json", "{\"frames\": 3}".to_owned(), "it names no format"),
+        ("newer.json", newer.to_string(), "has format 2, and this wordsight reads format 1: measure again"),
+    ];
+    for (name, text, told) in cases {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        for outcome in [compare(&a, &path, &[]), compare(&path, &a, &["--fail-if-slower"])] {
+            let sentence = outcome.sentence(2);
+            assert!(sentence.contains(name) && sentence.contains(told), "{sentence}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_failure_and_no_mistake_of_usage() {
+    let (folder, [a, _]) = two();
+    let outcome = compare(&a, &folder.path().join("missing.json"), &[]);
+    assert!(outcome.sentence(1).contains("cannot read the report"), "{outcome:?}");
+    let outcome = compare(&a, &a, &["--json", "/missing/comparison.json"]);
+    assert!(outcome.stderr.contains("cannot write the comparison /missing/comparison.json"), "{outcome:?}");
+}
+
+#[test]
+fn wrong_usage_is_told_before_anything_is_read() {
+    let cases: [(&[&str], &str); 7] = [
+        (&["--compare", "a.json"], "2 values required"),
+        (&["--compare", "a.json", "b.json", "--seconds", "3"], "cannot be used with '--seconds"),
+        (&["--compare", "a.json", "b.json", "--student", "s.onnx"], "cannot be used with"),
+        (&["--fail-if-slower"], "--compare"),
+        (&["--seconds", "0"], "--seconds"),
+        (&["--mode", "fast"], "throughput, live"),
+        (&["--plot", "latency.pdf"], "write FILE.svg, FILE.png, or FILE for both"),
+    ];
+    for (arguments, told) in cases {
+        let outcome = run(&[&["bench"], arguments].concat());
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
+        assert!(outcome.stderr.contains(told), "{arguments:?}: {}", outcome.stderr);
+    }
+}
