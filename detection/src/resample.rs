@@ -205,14 +205,36 @@ impl Resampler {
             self.tables = Tables::new(&letterbox);
             self.letterbox = letterbox;
         }
-        let channels = frame.format.channels(frame.width, frame.height);
-        let factors = frame.format.is_yuv().then(|| frame.encoding.factors());
-        let (resized_width, resized_height) = letterbox.resized_size();
-        let (pad_x, pad_y) = letterbox.pad();
-        if (resized_width, resized_height) != self.input_size {
+        if letterbox.resized_size() != self.input_size {
             out.fill(PADDING);
         }
-        self.along.iter_mut().for_each(|along| along.resize(resized_width, [0.0; LANES]));
+        self.along.iter_mut().for_each(|along| along.resize(letterbox.resized_size().0, [0.0; LANES]));
+        #[cfg(target_arch = "x86_64")]
+        {
+            /// The same for processors since 2013, whose instructions make eight sums at once instead of four.
+            #[target_feature(enable = "avx2")]
+            fn on_avx2(resampler: &mut Resampler, frame: &FrameView<'_>, out: &mut [u8]) {
+                resampler.resample(frame, out);
+            }
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: the processor has AVX2.
+                unsafe { on_avx2(self, frame, out) };
+                return letterbox;
+            }
+        }
+        self.resample(frame, out);
+        letterbox
+    }
+
+    /// Writes what of the input is not padding. Like all that it calls it is compiled into whoever calls it, for that
+    /// one's instructions.
+    #[inline(always)]
+    fn resample(&mut self, frame: &FrameView<'_>, out: &mut [u8]) {
+        let (input_width, input_height) = self.input_size;
+        let channels = frame.format.channels(frame.width, frame.height);
+        let factors = frame.format.is_yuv().then(|| frame.encoding.factors());
+        let (resized_width, resized_height) = self.letterbox.resized_size();
+        let (pad_x, pad_y) = self.letterbox.pad();
         for first_row in (0..resized_height).step_by(LANES) {
             let count = LANES.min(resized_height - first_row);
             let mut summed = None;
@@ -239,11 +261,11 @@ impl Resampler {
                 write_row(&self.along, lane, factors.as_ref(), rows);
             }
         }
-        letterbox
     }
 }
 
 /// `out` = the weighted sum of rows, byte by byte.
+#[inline(always)]
 fn sum_rows(bytes: &[u8], row_stride: usize, (first, weights): (usize, &[f32]), out: &mut Vec<f32>) {
     out.clear();
     out.resize(row_stride, 0.0);
@@ -261,25 +283,9 @@ fn sum_rows(bytes: &[u8], row_stride: usize, (first, weights): (usize, &[f32]), 
     }
 }
 
-/// Adds weighted rows, in their order, with the widest instructions that there are.
-fn add_rows<const COUNT: usize>(rows: [&[u8]; COUNT], weights: [f32; COUNT], out: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        /// The same for processors since 2013: eight sums at once instead of four.
-        #[target_feature(enable = "avx2")]
-        fn on_avx2<const COUNT: usize>(rows: [&[u8]; COUNT], weights: [f32; COUNT], out: &mut [f32]) {
-            add_rows_anywhere(rows, weights, out);
-        }
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has AVX2.
-            return unsafe { on_avx2(rows, weights, out) };
-        }
-    }
-    add_rows_anywhere(rows, weights, out);
-}
-
+/// Adds weighted rows, in their order.
 #[inline(always)]
-fn add_rows_anywhere<const COUNT: usize>(rows: [&[u8]; COUNT], weights: [f32; COUNT], out: &mut [f32]) {
+fn add_rows<const COUNT: usize>(rows: [&[u8]; COUNT], weights: [f32; COUNT], out: &mut [f32]) {
     let rows = rows.map(|row| &row[..out.len()]);
     for (at, sum) in out.iter_mut().enumerate() {
         for (row, weight) in rows.iter().zip(weights) {
@@ -289,6 +295,7 @@ fn add_rows_anywhere<const COUNT: usize>(rows: [&[u8]; COUNT], weights: [f32; CO
 }
 
 /// `out` = what the rows have in each place.
+#[inline(always)]
 fn weave(rows: &[Vec<f32>; LANES], out: &mut Vec<[f32; LANES]>) {
     let len = rows[0].len();
     let rows: [&[f32]; LANES] = std::array::from_fn(|lane| &rows[lane][..len]);
@@ -299,6 +306,7 @@ fn weave(rows: &[Vec<f32>; LANES], out: &mut Vec<[f32; LANES]>) {
 }
 
 /// `out` = for each pixel the weighted sum of its samples.
+#[inline(always)]
 fn sum_columns(samples: &[[f32; LANES]], sample_stride: usize, columns: &Taps, out: &mut [[f32; LANES]]) {
     for (pixel, out) in out.iter_mut().enumerate() {
         let (first, weights) = columns.of(pixel);
@@ -312,6 +320,7 @@ fn sum_columns(samples: &[[f32; LANES]], sample_stride: usize, columns: &Taps, o
 }
 
 /// Writes one row of each plane, converted where there are factors.
+#[inline(always)]
 fn write_row<'a>(
     along: &[Vec<[f32; LANES]>; 3],
     lane: usize,
@@ -408,7 +417,9 @@ mod tests {
                     if format == Nv12 {
                         bytes.extend(pairs.as_flattened());
                     } else {
-                        [0, 1].map(|at| bytes.extend(pairs.iter().map(|pair| pair[at])));
+                        for at in [0, 1] {
+                            bytes.extend(pairs.iter().map(|pair| pair[at]));
+                        }
                     }
                 }
                 let (mut found, mut wanted) = (vec![0; 3 * 48 * 48], vec![0; 3 * 48 * 48]);
