@@ -18,12 +18,15 @@ OPSET = 17
 # What each peer is fed: its input's side, the grey around the letterboxed frame, and how bytes become floats.
 UNIT = {"mean": [0.0, 0.0, 0.0], "deviation": [1.0, 1.0, 1.0]}
 CLIP = {"mean": [0.48145466, 0.4578275, 0.40821073], "deviation": [0.26862954, 0.26130258, 0.27577711]}
-YOLO = {"side": 640, "padding": 114, **UNIT}
+YOLO = {"padding": 114, **UNIT}
+# Two YOLOs are here at the student's own size as well: it shows how much of a ratio is only the smaller picture.
 PEERS = [
-    {"name": "YOLO-World-S", "file": "yolo-world-s.onnx", **YOLO},
-    {"name": "YOLOE-v8-S", "file": "yoloe-v8-s.onnx", **YOLO},
-    {"name": "YOLOE-11-S", "file": "yoloe-11-s.onnx", **YOLO},
+    {"name": "YOLO-World-S", "file": "yolo-world-s.onnx", "side": 640, **YOLO},
+    {"name": "YOLOE-v8-S", "file": "yoloe-v8-s.onnx", "side": 640, **YOLO},
+    {"name": "YOLOE-11-S", "file": "yoloe-11-s.onnx", "side": 640, **YOLO},
     {"name": "OWL-ViT-B/32", "file": "owl-vit-b32.onnx", "side": 768, "padding": 0, **CLIP},
+    {"name": "YOLO-World-S", "file": "yolo-world-s-384.onnx", "side": 384, **YOLO},
+    {"name": "YOLOE-11-S", "file": "yoloe-11-s-384.onnx", "side": 384, **YOLO},
 ]
 
 
@@ -54,11 +57,16 @@ def main():
     import ultralytics
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    makers = [yolo_world, lambda: yoloe("yoloe-v8s.yaml"), lambda: yoloe("yoloe-11s.yaml"), owl_vit]
-    for peer, make in zip(PEERS, makers, strict=True):
-        say(f"exporting {peer['name']}, with random weights")
+    makers = {
+        "YOLO-World-S": yolo_world,
+        "YOLOE-v8-S": lambda side: yoloe("yoloe-v8s.yaml", side),
+        "YOLOE-11-S": lambda side: yoloe("yoloe-11s.yaml", side),
+        "OWL-ViT-B/32": owl_vit,
+    }
+    for peer in PEERS:
+        say(f"exporting {peer['name']} for {peer['side']}x{peer['side']}, with random weights")
         torch.manual_seed(0)
-        model, outputs = make()
+        model, outputs = makers[peer["name"]](peer["side"])
         write_onnx(model, outputs, peer["side"], os.path.join(folder, peer["file"]))
     versions = {
         "torch": arguments.torch,
@@ -104,27 +112,27 @@ def words(width):
     return torch.nn.functional.normalize(torch.randn(1, WORDS, width), dim=-1)
 
 
-def yolo_world():
+def yolo_world(side):
     """YOLO-World v2 S as `set_classes` leaves it, without CLIP, whose weights it would ask for."""
     from ultralytics.nn.tasks import WorldModel
 
     model = WorldModel("yolov8s-worldv2.yaml", nc=WORDS, verbose=False)
     model.txt_feats = words(512)
-    settle(model)
+    settle(model, side)
     return as_ultralytics_exports(model), ["output0"]
 
 
-def yoloe(config):
+def yoloe(config, side):
     """YOLOE S with its words fused into the head's convolutions, as its export does."""
     from ultralytics.nn.tasks import YOLOEModel
 
     model = YOLOEModel(config, nc=WORDS, verbose=False)
-    settle(model)
+    settle(model, side)
     model.set_classes([f"word {number}" for number in range(WORDS)], model.model[-1].get_tpe(words(512)).detach())
     return as_ultralytics_exports(model), ["output0"]
 
 
-def settle(model):
+def settle(model, side):
     """Gives the normalisations the statistics of one batch: with those that they start with, random weights let the
     signal fade layer by layer towards denormal numbers, which processors compute slowly."""
     import torch
@@ -134,7 +142,7 @@ def settle(model):
             module.momentum = 1.0
     model.train()
     with torch.no_grad():
-        model(torch.rand(2, 3, 640, 640))
+        model(torch.rand(2, 3, side, side))
     model.eval()
 
 
@@ -155,7 +163,7 @@ def as_ultralytics_exports(model):
     return model
 
 
-def owl_vit():
+def owl_vit(side):
     """OWL-ViT B/32 without its text tower, as NanoOWL runs it per frame: image tower, class head and box head."""
     import torch
     from torch.onnx import register_custom_op_symbolic
@@ -178,8 +186,8 @@ def owl_vit():
     # PyTorch 1.13 exports `expand` and not its other name.
     register_custom_op_symbolic("aten::broadcast_to", lambda graph, x, size: expand(graph, x, size, None), OPSET)
     model = PerFrame().eval().requires_grad_(False)
-    if model.model.sqrt_num_patches * 32 != 768:
-        die("transformers' default for OWL-ViT is no longer B/32 at 768x768")
+    if model.model.sqrt_num_patches * 32 != side:
+        die(f"transformers' default for OWL-ViT is no longer B/32 at {side}x{side}")
     return model, ["scores", "boxes"]
 
 
