@@ -212,8 +212,8 @@ def take_turns(ours, peers, frames, count):
 
 
 def row_of(contestant, ours, before):
-    """A model's line. Its ratio to ours is the median over blocks, each beside the block of ours just before it (`before`
-    picks these): medians of all frames would compare whatever else the machine did meanwhile as well."""
+    """A model's line. Its ratio to ours is the median over blocks, each beside the block of ours just before it, picked
+    by `before`: medians of all frames would compare whatever else the machine did meanwhile as well."""
     graph = facts_of_graph(contestant.path)
     median = statistics.median(contestant.total_ms)
     ratios = ratios_of(contestant.blocks, ours.blocks[before])
@@ -412,8 +412,8 @@ def show(report):
         "Timed: letterbox and conversion (prepare); the model to its boxes and its scores of "
         f"{report['words']} words.\n"
         "Not timed, for any: decoding, non-maximum suppression, drawing, embedding the words.\n"
-        "Ours is the student in the same Python, its product with the words included. Pillow shrinks its frame with the\n"
-        "widened kernel that it was trained with; the peers' OpenCV reads four pixels for one and is done sooner.\n"
+        "Ours is the student in the same Python, its product with the words included. Pillow shrinks its frame with\n"
+        "the widened kernel that it was trained with; the peers' OpenCV reads four pixels for one and is done sooner.\n"
         "x ours: the median of blocks of frames, each beside the block of ours just before it."
     )
     program = report["program"]
