@@ -12,7 +12,7 @@ WORKSPACE := --workspace --features wordsight/tensorrt --release --locked
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars setup deps host-deps evaluation-deps tensorrt nvrtc kernels bench teacher fmt clippy docs unit end-to-end reference shim arm64 clip heads vocabularies
+.PHONY: help demo test bars setup deps host-deps evaluation-deps tensorrt nvrtc kernels bench peers teacher fmt clippy docs unit end-to-end reference shim arm64 clip heads vocabularies
 
 help: ## What there is to make
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,9 @@ nvrtc: setup ## CUDA's compiler for kernels, into .deps/nvrtc/
 
 bench: ## The letterbox against other people's crates, by criterion
 	cargo bench --locked --manifest-path benches/Cargo.toml --target-dir $(TARGET)/benches
+
+peers: setup ## The student beside YOLO-World-S, YOLOE-S and OWL-ViT on the same cores: speed of architecture, not accuracy
+	@benches/peers
 
 kernels: nvrtc tensorrt ## Compile the GPU's kernels again: engines/src/gpu/kernels.ptx
 	WORDSIGHT_UPDATE_PTX=1 cargo test $(WORKSPACE) -p wordsight-engines --test kernels
