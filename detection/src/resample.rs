@@ -171,6 +171,8 @@ pub struct Resampler {
     woven: Vec<[f32; LANES]>,
     /// Those sums, a channel each.
     along: [Vec<[f32; LANES]>; 3],
+    /// The same, row by row again.
+    lines: [[Vec<f32>; LANES]; 3],
 }
 
 /// Rows that are made together.
@@ -189,6 +191,7 @@ impl Resampler {
             down: Default::default(),
             woven: Vec::new(),
             along: Default::default(),
+            lines: Default::default(),
         }
     }
 
@@ -260,11 +263,15 @@ impl Resampler {
                 let samples = &self.woven[channel.offset - start..];
                 sum_columns(samples, channel.sample_stride, self.tables.columns(channel), along);
             }
+            for (along, lines) in self.along.iter().zip(&mut self.lines) {
+                unweave(along, lines, transposed);
+            }
             for lane in 0..count {
                 let start = (first_row + lane + pad_y) * input_width + pad_x;
                 let planes = out.chunks_exact_mut(input_width * input_height);
                 let rows = planes.map(|plane| &mut plane[start..start + resized_width]);
-                write_row(&self.along, lane, factors.as_ref(), rows);
+                let lines = self.lines.each_ref().map(|lines| &*lines[lane]);
+                write_row(lines, factors.as_ref(), rows);
             }
         }
     }
@@ -373,22 +380,46 @@ fn sum_columns(samples: &[[f32; LANES]], sample_stride: usize, columns: &Taps, o
     }
 }
 
+/// `rows` = what each lane has.
+#[inline(always)]
+fn unweave(woven: &[[f32; LANES]], rows: &mut [Vec<f32>; LANES], transposed: impl Fn(Square) -> Square) {
+    rows.iter_mut().for_each(|row| row.resize(woven.len(), 0.0));
+    let (squares, rest) = woven.as_chunks::<LANES>();
+    for (at, square) in squares.iter().enumerate() {
+        for (row, line) in rows.iter_mut().zip(transposed(*square)) {
+            row[at * LANES..][..LANES].copy_from_slice(&line);
+        }
+    }
+    let rest_start = woven.len() - rest.len();
+    for (lane, row) in rows.iter_mut().enumerate() {
+        for (out, sums) in row[rest_start..].iter_mut().zip(rest) {
+            *out = sums[lane];
+        }
+    }
+}
+
 /// Writes one row of each plane, converted where there are factors.
 #[inline(always)]
 fn write_row<'a>(
-    along: &[Vec<[f32; LANES]>; 3],
-    lane: usize,
+    [a, b, c]: [&[f32]; 3],
     factors: Option<&YuvFactors>,
     mut rows: impl Iterator<Item = &'a mut [u8]>,
 ) {
-    // `as` clamps and takes what is behind the point away.
-    let byte = |value: f32| (value + 0.5) as u8;
+    // Clamped and made whole in a way that has instructions for many at once; `as u8` alone has none.
+    let byte = |value: f32| (value + 0.5).clamp(0.0, 255.0) as i32 as u8;
     let (Some(red), Some(green), Some(blue)) = (rows.next(), rows.next(), rows.next()) else { return };
-    let sums = along[0].iter().zip(&along[1]).zip(&along[2]);
-    for (((red, green), blue), ((a, b), c)) in red.iter_mut().zip(green).zip(blue).zip(sums) {
-        let sums = [a[lane], b[lane], c[lane]];
-        let rgb = factors.map_or(sums, |factors| factors.rgb(sums));
-        [*red, *green, *blue] = rgb.map(byte);
+    let pixels = red.iter_mut().zip(green).zip(blue).zip(a).zip(b).zip(c);
+    match factors {
+        None => {
+            for (((((red, green), blue), &a), &b), &c) in pixels {
+                [*red, *green, *blue] = [a, b, c].map(byte);
+            }
+        }
+        Some(factors) => {
+            for (((((red, green), blue), &a), &b), &c) in pixels {
+                [*red, *green, *blue] = factors.rgb([a, b, c]).map(byte);
+            }
+        }
     }
 }
 
