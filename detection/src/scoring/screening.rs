@@ -1,0 +1,320 @@
+//! Which regions cannot reach a threshold, for a quarter of the price of knowing their scores.
+//!
+//! In flow regions and words in a byte a number, out flow the regions that may be told. Bytes are off by no more than the
+//! length of what rounding took times the length of the other vector (Cauchy and Schwarz), so every logit, and from them
+//! every score, has a bound that it cannot exceed. A region whose bounds are all below the thresholds is dropped; the rest
+//! meet the words again in float. What is told is therefore what would be told without this.
+//!
+//! The one surprising thing: this is where the time goes. Of the demo's 100 regions a frame a dozen or two have an
+//! objectness that lets them hope, most of these are dropped here, and two or three are left.
+//!
+//! Only where the processor has AVX-512's VNNI, whose one instruction multiplies and adds 64 pairs of bytes: on the Xeon
+//! where it was measured 3.3 times as many a second as AVX-512 does of floats, by two heads and with all that comes after
+//! the products. Elsewhere there is no such margin, and on a Jetson the GPU ranks.
+
+use super::panels::Panels;
+
+#[cfg(target_arch = "x86_64")]
+pub use vnni::Screen;
+
+#[cfg(target_arch = "x86_64")]
+mod vnni {
+    use std::arch::x86_64::{
+        __m512i, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_set1_epi32,
+        _mm512_setzero_si512, _mm512_storeu_ps,
+    };
+    use std::ops::Range;
+
+    use super::super::exact::{Question, dot};
+    use super::super::panels::{BytePanels, LANES, Lanes, NO_WORD, QUAD};
+    use super::super::softmax::{ROUNDER, Sum, multiply_add, weighted};
+    use super::Panels;
+
+    /// Panels that all regions meet before the next ones come: 400 KB of 384 bytes a word.
+    const PANELS_AT_ONCE: usize = 64;
+    /// Rows of a tile, two a region.
+    const ROWS: usize = 12;
+    /// Regions of a tile.
+    const REGIONS: usize = ROWS / 2;
+    /// Fewer panels meet all regions in float in no time.
+    const FEWEST_PANELS: usize = 4;
+    /// More than all that floats round, as a difference of logarithms.
+    const SLACK: f32 = 0.01;
+
+    /// Words in bytes, and the buffers of a pass.
+    pub struct Screen {
+        words: BytePanels,
+        /// `[panels]`: what a word's threshold takes from its value; [`NO_WORD`] where there is no word.
+        handicaps: Vec<Lanes>,
+        /// g / (1 - g) of the objectness's weight g.
+        objectness_power: f32,
+        /// Quad after quad of all rows of a tile, tile after tile; a quad is four signed bytes.
+        rows: Vec<[i32; ROWS]>,
+        /// A row's bytes.
+        bytes: Vec<[i8; QUAD]>,
+        progress: Vec<Progress>,
+    }
+
+    /// A region's way through the vocabulary.
+    #[derive(Clone, Copy)]
+    struct Progress {
+        heads: [Head; 2],
+        best: [Lanes; 2],
+    }
+
+    /// One head's way.
+    #[derive(Clone, Copy)]
+    struct Head {
+        /// What sums of products start from: words have 128 too much in each number.
+        start: i32,
+        /// What makes logits of them, but for the word's own scale.
+        scale: f32,
+        /// How far off a logit is at most.
+        error: f32,
+        sum: Sum,
+    }
+
+    impl Screen {
+        /// Of these words, if that pays here.
+        pub fn new(panels: &Panels) -> Option<Self> {
+            let is_fast = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vnni")
+                && is_x86_feature_detected!("fma");
+            (is_fast && panels.len() >= FEWEST_PANELS).then(|| Self {
+                words: BytePanels::new(panels),
+                handicaps: Vec::new(),
+                objectness_power: 0.0,
+                rows: Vec::new(),
+                bytes: Vec::new(),
+                progress: Vec::new(),
+            })
+        }
+
+        /// Takes other thresholds from now on: a word's least score, above 0.
+        pub fn follow(
+            &mut self,
+            panels: &Panels,
+            threshold_of: impl Fn(usize) -> f32,
+            objectness_weight: f32,
+        ) {
+            // score = p^(1-g) · objectness^g, of which p is what is bounded.
+            let power = (1.0 - objectness_weight).recip();
+            panels.by_lane(|word| -power * threshold_of(word).ln(), NO_WORD, &mut self.handicaps);
+            self.objectness_power = objectness_weight * power;
+        }
+
+        /// Leaves those of the `chosen` regions that may reach a word's threshold.
+        pub fn run(&mut self, question: &Question<'_>, chosen: &mut Vec<u32>) {
+            // For all regions of the frame, so that a later one with more of them finds the room.
+            let count = question.regions.objectness.len();
+            let quads = self.words.quads;
+            self.rows.resize(self.rows.len().max(count.div_ceil(REGIONS) * quads), [0; ROWS]);
+            self.bytes.resize(quads, [0; QUAD]);
+            self.progress.clear();
+            self.progress.reserve(count);
+            // SAFETY: there is a screen only where the processor has all of these.
+            unsafe { self.pass(question, chosen) };
+            let mut progress = self.progress.iter();
+            chosen.retain(|&region| {
+                let Some(progress) = progress.next() else { return true };
+                let spare = self.objectness_power * question.regions.objectness[region as usize].ln();
+                // A bound that is not a number keeps the region: what it is, floats will tell.
+                let is_hopeless = progress.bound(question.panels) + spare + SLACK < 0.0;
+                !is_hopeless
+            });
+        }
+
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
+        fn pass(&mut self, question: &Question<'_>, chosen: &[u32]) {
+            let quads = self.words.quads;
+            for (tile, regions) in chosen.chunks(REGIONS).enumerate() {
+                for (at, &region) in regions.iter().enumerate() {
+                    self.start(question, tile * quads, at, region);
+                }
+            }
+            let panel_count = question.panels.len();
+            for first in (0..panel_count).step_by(PANELS_AT_ONCE) {
+                let panels = first..(first + PANELS_AT_ONCE).min(panel_count);
+                let Self { words, handicaps, rows, progress, .. } = self;
+                for (progress, rows) in progress.chunks_mut(REGIONS).zip(rows.chunks_exact(quads)) {
+                    tile(question, words, handicaps, panels.clone(), rows, progress);
+                }
+            }
+        }
+
+        /// A region in bytes.
+        #[inline(always)]
+        fn start(&mut self, question: &Question<'_>, first_quad: usize, at: usize, region: u32) {
+            let size = question.panels.embedding_size();
+            let embeddings =
+                [question.regions.text_of(region, size), question.regions.image_of(region, size)];
+            let heads = [0, 1].map(|head| {
+                let embedding = embeddings[head];
+                let rounded = Rounded::new(embedding, &mut self.bytes);
+                let rows = &mut self.rows[first_quad..][..self.words.quads];
+                for (row, quad) in rows.iter_mut().zip(&self.bytes) {
+                    row[head * REGIONS + at] = i32::from_le_bytes(quad.map(|byte| byte as u8));
+                }
+                let error = self.words.largest_error * dot(embedding, embedding).sqrt()
+                    + self.words.largest_length * rounded.error;
+                let background = question.inverse_temperature * dot(embedding, question.background);
+                Head {
+                    start: -128 * rounded.sum,
+                    scale: rounded.scale * question.inverse_temperature,
+                    error: error * question.inverse_temperature,
+                    // The background is known in float: what is said of the rest's error mustn't be said of it.
+                    sum: if head == 0 { Sum::of(background) } else { Sum::EMPTY },
+                }
+            });
+            self.progress.push(Progress { heads, best: [[NO_WORD; LANES]; 2] });
+        }
+    }
+
+    /// What became of a row of floats.
+    struct Rounded {
+        scale: f32,
+        /// Of the whole numbers.
+        sum: i32,
+        /// The length of what was lost.
+        error: f32,
+    }
+
+    impl Rounded {
+        #[inline(always)]
+        fn new(row: &[f32], out: &mut [[i8; QUAD]]) -> Self {
+            let mut largest = [0.0_f32; LANES];
+            for values in row.chunks(LANES) {
+                largest
+                    .iter_mut()
+                    .zip(values)
+                    .for_each(|(largest, value)| *largest = largest.max(value.abs()));
+            }
+            let largest = largest.into_iter().fold(0.0, f32::max);
+            let scale = largest / 127.0;
+            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+            let (mut sum, mut errors) = (0, [0.0; LANES]);
+            let out = &mut out.as_flattened_mut()[..row.len()];
+            for (values, bytes) in row.chunks(LANES).zip(out.chunks_mut(LANES)) {
+                for ((value, byte), error) in values.iter().zip(bytes).zip(&mut errors) {
+                    let whole = (value * inverse + ROUNDER) - ROUNDER;
+                    *byte = whole as i8;
+                    sum += i32::from(*byte);
+                    let lost = value - scale * whole;
+                    *error += lost * lost;
+                }
+            }
+            Self { scale, sum, error: errors.iter().sum::<f32>().sqrt() }
+        }
+    }
+
+    impl Progress {
+        /// By how much, as a logarithm and before the objectness, the likeliest word may lie above its threshold.
+        fn bound(&self, panels: &Panels) -> f32 {
+            let least = self.heads.each_ref().map(|head| head.sum.ln() - head.error);
+            let bounds = panels.groups().iter().zip(&self.best).map(|(group, best)| {
+                let weight = group.text_weight;
+                let best = best.iter().copied().fold(NO_WORD, f32::max);
+                let [text, image] = [0, 1].map(|head| self.heads[head].error - least[head]);
+                best + weight * text + (1.0 - weight) * image
+            });
+            // Not `max`: it would lose what is not a number.
+            bounds.fold(NO_WORD, |largest, bound| if bound <= largest { largest } else { bound })
+        }
+    }
+
+    /// A few regions meet some panels.
+    #[inline(always)]
+    fn tile(
+        question: &Question<'_>,
+        words: &BytePanels,
+        handicaps: &[Lanes],
+        panels: Range<usize>,
+        rows: &[[i32; ROWS]],
+        progress: &mut [Progress],
+    ) {
+        let mut start = [0; ROWS];
+        for (at, progress) in progress.iter().enumerate() {
+            (start[at], start[REGIONS + at]) = (progress.heads[0].start, progress.heads[1].start);
+        }
+        for panel in panels {
+            // SAFETY: there is a screen only where the processor has these instructions.
+            let sums = unsafe { products(rows, words.values(panel), &start) };
+            let (scales, bias, handicaps) =
+                (words.scales(panel), question.panels.bias(panel), &handicaps[panel]);
+            let group = question.panels.group_of(panel);
+            let weight = question.panels.groups()[group].text_weight;
+            for (at, progress) in progress.iter_mut().enumerate() {
+                let [text_head, image_head] = &mut progress.heads;
+                let text = logits(&sums[at], text_head.scale, scales, bias);
+                let image = logits(&sums[REGIONS + at], image_head.scale, scales, bias);
+                text_head.sum.add::<true>(&text);
+                image_head.sum.add::<true>(&image);
+                let value = weighted::<true>(weight, &text, &image);
+                for (best, (value, handicap)) in
+                    progress.best[group].iter_mut().zip(value.iter().zip(handicaps))
+                {
+                    let value = value + handicap;
+                    *best = if value > *best { value } else { *best };
+                }
+            }
+        }
+    }
+
+    /// Logits of products.
+    #[inline(always)]
+    fn logits(sums: &Lanes, scale: f32, word_scales: &Lanes, bias: &Lanes) -> Lanes {
+        let mut logits = *bias;
+        for (logit, (sum, word_scale)) in logits.iter_mut().zip(sums.iter().zip(word_scales)) {
+            *logit = multiply_add::<true>(sum * scale, *word_scale, *logit);
+        }
+        logits
+    }
+
+    /// Sixteen words' products with each row, in whole numbers that a float may round.
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    #[inline]
+    fn products(rows: &[[i32; ROWS]], panel: &[[u8; QUAD * LANES]], start: &[i32; ROWS]) -> [Lanes; ROWS] {
+        let mut sums: [__m512i; ROWS] = [_mm512_setzero_si512(); ROWS];
+        for (sum, &start) in sums.iter_mut().zip(start) {
+            *sum = _mm512_set1_epi32(start);
+        }
+        for (quads, words) in rows.iter().zip(panel) {
+            // SAFETY: a panel has 64 bytes a quad.
+            let words = unsafe { _mm512_loadu_si512(words.as_ptr().cast()) };
+            for (sum, &quad) in sums.iter_mut().zip(quads) {
+                *sum = _mm512_dpbusd_epi32(*sum, words, _mm512_set1_epi32(quad));
+            }
+        }
+        let mut lanes = [[0.0; LANES]; ROWS];
+        for (lanes, sum) in lanes.iter_mut().zip(sums) {
+            // SAFETY: there is room for sixteen.
+            unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), _mm512_cvtepi32_ps(sum)) };
+        }
+        lanes
+    }
+}
+
+/// Nothing is dropped.
+#[cfg(not(target_arch = "x86_64"))]
+pub struct Screen(std::convert::Infallible);
+
+#[cfg(not(target_arch = "x86_64"))]
+impl Screen {
+    /// It doesn't pay here.
+    pub fn new(_: &Panels) -> Option<Self> {
+        None
+    }
+
+    /// Never called.
+    pub fn follow(&mut self, _: &Panels, _: impl Fn(usize) -> f32, _: f32) {
+        match self.0 {}
+    }
+
+    /// Never called.
+    pub fn run(&mut self, _: &super::exact::Question<'_>, _: &mut Vec<u32>) {
+        match self.0 {}
+    }
+}
