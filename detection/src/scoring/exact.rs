@@ -9,7 +9,7 @@
 //! weight w, words come in the order of w · text + (1 - w) · image.
 
 use super::Regions;
-use super::panels::{LANES, Lanes, Panels};
+use super::panels::{LANES, Lanes, Line, Panels};
 use super::softmax::{Sum, multiply_add, weighted};
 
 /// Panels that all regions meet before the next ones come: 800 KB of 384 numbers a word, inside a cache of 2 MB.
@@ -253,7 +253,10 @@ fn logits<const FUSED: bool>(sums: &Lanes, scale: f32, bias: &Lanes) -> Lanes {
 
 /// Sixteen words' products with each row.
 #[inline(always)]
-fn products<const ROWS: usize, const FUSED: bool>(rows: &[[f32; ROWS]], panel: &[Lanes]) -> [Lanes; ROWS] {
+fn products<const ROWS: usize, const FUSED: bool>(
+    rows: &[[f32; ROWS]],
+    panel: &[Line<Lanes>],
+) -> [Lanes; ROWS] {
     #[cfg(target_arch = "x86_64")]
     if ROWS == WIDE {
         // SAFETY: only where registers hold sixteen floats are tiles wide.
@@ -262,7 +265,7 @@ fn products<const ROWS: usize, const FUSED: bool>(rows: &[[f32; ROWS]], panel: &
     let mut sums = [[0.0; LANES]; ROWS];
     for (row_values, word_values) in rows.iter().zip(panel) {
         for (sums, row_value) in sums.iter_mut().zip(row_values) {
-            for (sum, word_value) in sums.iter_mut().zip(word_values) {
+            for (sum, word_value) in sums.iter_mut().zip(&word_values.0) {
                 *sum = multiply_add::<FUSED>(*row_value, *word_value, *sum);
             }
         }
@@ -274,14 +277,14 @@ fn products<const ROWS: usize, const FUSED: bool>(rows: &[[f32; ROWS]], panel: &
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn products_512<const ROWS: usize>(rows: &[[f32; ROWS]], panel: &[Lanes]) -> [Lanes; ROWS] {
+fn products_512<const ROWS: usize>(rows: &[[f32; ROWS]], panel: &[Line<Lanes>]) -> [Lanes; ROWS] {
     use std::arch::x86_64::{
         _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };
     let mut sums = [_mm512_setzero_ps(); ROWS];
     for (row_values, word_values) in rows.iter().zip(panel) {
         // SAFETY: a panel has sixteen numbers.
-        let word_values = unsafe { _mm512_loadu_ps(word_values.as_ptr()) };
+        let word_values = unsafe { _mm512_loadu_ps(word_values.0.as_ptr()) };
         for (sum, row_value) in sums.iter_mut().zip(row_values) {
             *sum = _mm512_fmadd_ps(_mm512_set1_ps(*row_value), word_values, *sum);
         }

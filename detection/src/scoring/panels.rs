@@ -12,6 +12,10 @@ use std::ops::Range;
 pub const LANES: usize = 16;
 /// One number for each word of a panel.
 pub type Lanes = [f32; LANES];
+/// A line of a processor's cache: a load of sixteen floats that lies across two of them is two loads.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub struct Line<T>(pub T);
 /// What a lane without a word has in place of a logit. Finite, so that no infinity is ever subtracted from another.
 pub const NO_WORD: f32 = -1e30;
 /// Bytes of one embedding that are multiplied together: what VNNI adds up at once.
@@ -21,7 +25,7 @@ pub const QUAD: usize = 4;
 pub struct Panels {
     embedding_size: usize,
     /// `[panels, D]`.
-    values: Vec<Lanes>,
+    values: Vec<Line<Lanes>>,
     /// `[panels]`: 0, or [`NO_WORD`].
     biases: Vec<Lanes>,
     /// `[panels · LANES]`: places in the vocabulary; any place where there is no word.
@@ -57,7 +61,7 @@ impl Panels {
         let panel_count = panel_counts[0] + panel_counts[1];
         let mut panels = Self {
             embedding_size,
-            values: vec![[0.0; LANES]; panel_count * embedding_size],
+            values: vec![Line([0.0; LANES]); panel_count * embedding_size],
             biases: vec![[NO_WORD; LANES]; panel_count],
             words: vec![0; panel_count * LANES],
             word_count,
@@ -74,7 +78,7 @@ impl Panels {
                 panels.words[panel * LANES + lane] = word as u32;
                 let embedding = &embeddings[word * embedding_size..][..embedding_size];
                 let values = &mut panels.values[panel * embedding_size..][..embedding_size];
-                values.iter_mut().zip(embedding).for_each(|(lanes, value)| lanes[lane] = *value);
+                values.iter_mut().zip(embedding).for_each(|(lanes, value)| lanes.0[lane] = *value);
             }
         }
         panels
@@ -103,7 +107,7 @@ impl Panels {
 
     /// A panel's numbers, `[D]`.
     #[inline(always)]
-    pub fn values(&self, panel: usize) -> &[Lanes] {
+    pub fn values(&self, panel: usize) -> &[Line<Lanes>] {
         &self.values[panel * self.embedding_size..][..self.embedding_size]
     }
 
@@ -138,7 +142,7 @@ impl Panels {
             for lane in (0..LANES).filter(|&lane| self.biases[panel][lane] == 0.0) {
                 let at = start + self.word(panel, lane) as usize * self.embedding_size;
                 let row = &mut out[at..at + self.embedding_size];
-                row.iter_mut().zip(self.values(panel)).for_each(|(value, lanes)| *value = lanes[lane]);
+                row.iter_mut().zip(self.values(panel)).for_each(|(value, lanes)| *value = lanes.0[lane]);
             }
         }
     }
@@ -146,10 +150,10 @@ impl Panels {
 
 /// The same words in a byte a number, and how far off that is at most.
 pub struct BytePanels {
-    /// Quads of an embedding: D / 4, rounded up.
+    /// Quads of an embedding: D / 4, rounded up to four of them.
     pub quads: usize,
     /// `[panels, quads]`: four numbers of sixteen words, each 128 more than it is.
-    values: Vec<[u8; QUAD * LANES]>,
+    values: Vec<Line<[u8; QUAD * LANES]>>,
     /// `[panels]`: what a word's whole numbers are multiplied by.
     scales: Vec<Lanes>,
     /// The length of the longest difference between a word and its bytes.
@@ -161,10 +165,10 @@ pub struct BytePanels {
 impl BytePanels {
     /// Of the words of `panels`.
     pub fn new(panels: &Panels) -> Self {
-        let quads = panels.embedding_size.div_ceil(QUAD);
+        let quads = panels.embedding_size.next_multiple_of(LANES) / QUAD;
         let mut made = Self {
             quads,
-            values: vec![[128; QUAD * LANES]; panels.len() * quads],
+            values: vec![Line([128; QUAD * LANES]); panels.len() * quads],
             scales: vec![[0.0; LANES]; panels.len()],
             largest_error: 0.0,
             largest_length: 0.0,
@@ -173,16 +177,16 @@ impl BytePanels {
             let values = panels.values(panel);
             let bytes = &mut made.values[panel * quads..][..quads];
             for lane in 0..LANES {
-                let largest = values.iter().fold(0.0_f32, |largest, lanes| largest.max(lanes[lane].abs()));
+                let largest = values.iter().fold(0.0_f32, |largest, lanes| largest.max(lanes.0[lane].abs()));
                 let scale = largest / 127.0;
                 if scale == 0.0 {
                     continue;
                 }
                 let (mut error, mut length) = (0.0_f64, 0.0_f64);
                 for (at, lanes) in values.iter().enumerate() {
-                    let whole = (lanes[lane] / scale).round_ties_even();
-                    bytes[at / QUAD][lane * QUAD + at % QUAD] = (whole as i32 + 128) as u8;
-                    error += f64::from(lanes[lane] - scale * whole).powi(2);
+                    let whole = (lanes.0[lane] / scale).round_ties_even();
+                    bytes[at / QUAD].0[lane * QUAD + at % QUAD] = (whole as i32 + 128) as u8;
+                    error += f64::from(lanes.0[lane] - scale * whole).powi(2);
                     length += f64::from(scale * whole).powi(2);
                 }
                 made.scales[panel][lane] = scale;
@@ -195,7 +199,7 @@ impl BytePanels {
 
     /// A panel's numbers, `[quads]`.
     #[inline(always)]
-    pub fn values(&self, panel: usize) -> &[[u8; QUAD * LANES]] {
+    pub fn values(&self, panel: usize) -> &[Line<[u8; QUAD * LANES]>] {
         &self.values[panel * self.quads..][..self.quads]
     }
 

@@ -20,14 +20,15 @@ pub use vnni::Screen;
 #[cfg(target_arch = "x86_64")]
 mod vnni {
     use std::arch::x86_64::{
-        __m512i, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_set1_epi32,
+        __m512i, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps,
         _mm512_setzero_si512, _mm512_storeu_ps,
     };
     use std::ops::Range;
 
     use super::super::exact::{Question, dot};
-    use super::super::panels::{BytePanels, LANES, Lanes, NO_WORD, QUAD};
-    use super::super::softmax::{ROUNDER, Sum, multiply_add, weighted};
+    use super::super::panels::{BytePanels, LANES, Lanes, Line, NO_WORD, QUAD};
+    use super::super::softmax::{ROUGHLY, ROUNDER, Sum};
     use super::Panels;
 
     /// Panels that all regions meet before the next ones come: 400 KB of 384 bytes a word.
@@ -38,8 +39,8 @@ mod vnni {
     const REGIONS: usize = ROWS / 2;
     /// Fewer panels meet all regions in float in no time.
     const FEWEST_PANELS: usize = 4;
-    /// More than all that floats round, as a difference of logarithms.
-    const SLACK: f32 = 0.01;
+    /// Far more than all that floats round, as a difference of logarithms; rough exponentials included.
+    const SLACK: f32 = 0.01 + 2.0 * ROUGHLY;
 
     /// Words in bytes, and the buffers of a pass.
     pub struct Screen {
@@ -50,8 +51,9 @@ mod vnni {
         objectness_power: f32,
         /// Quad after quad of all rows of a tile, tile after tile; a quad is four signed bytes.
         rows: Vec<[i32; ROWS]>,
-        /// A row's bytes.
-        bytes: Vec<[i8; QUAD]>,
+        /// A row, and its bytes.
+        floats: Vec<Lanes>,
+        bytes: Vec<[u8; LANES]>,
         progress: Vec<Progress>,
     }
 
@@ -59,7 +61,7 @@ mod vnni {
     #[derive(Clone, Copy)]
     struct Progress {
         heads: [Head; 2],
-        best: [Lanes; 2],
+        best: [Line<Lanes>; 2],
     }
 
     /// One head's way.
@@ -88,6 +90,7 @@ mod vnni {
                 handicaps: Vec::new(),
                 objectness_power: 0.0,
                 rows: Vec::new(),
+                floats: Vec::new(),
                 bytes: Vec::new(),
                 progress: Vec::new(),
             })
@@ -112,7 +115,8 @@ mod vnni {
             let count = question.regions.objectness.len();
             let quads = self.words.quads;
             self.rows.resize(self.rows.len().max(count.div_ceil(REGIONS) * quads), [0; ROWS]);
-            self.bytes.resize(quads, [0; QUAD]);
+            self.floats.resize(quads * QUAD / LANES, [0.0; LANES]);
+            self.bytes.resize(quads * QUAD / LANES, [0; LANES]);
             self.progress.clear();
             self.progress.reserve(count);
             // SAFETY: there is a screen only where the processor has all of these.
@@ -151,25 +155,24 @@ mod vnni {
             let size = question.panels.embedding_size();
             let embeddings =
                 [question.regions.text_of(region, size), question.regions.image_of(region, size)];
-            let heads = [0, 1].map(|head| {
-                let embedding = embeddings[head];
-                let rounded = Rounded::new(embedding, &mut self.bytes);
+            let mut heads = [Head { start: 0, scale: 0.0, error: 0.0, sum: Sum::EMPTY }; 2];
+            for (number, (head, embedding)) in heads.iter_mut().zip(embeddings).enumerate() {
+                self.floats.as_flattened_mut()[..size].copy_from_slice(embedding);
+                let rounded = round(&self.floats, &mut self.bytes);
                 let rows = &mut self.rows[first_quad..][..self.words.quads];
-                for (row, quad) in rows.iter_mut().zip(&self.bytes) {
-                    row[head * REGIONS + at] = i32::from_le_bytes(quad.map(|byte| byte as u8));
+                for (row, quad) in rows.iter_mut().zip(self.bytes.as_flattened().as_chunks::<QUAD>().0) {
+                    row[number * REGIONS + at] = i32::from_le_bytes(*quad);
                 }
-                let error = self.words.largest_error * dot(embedding, embedding).sqrt()
-                    + self.words.largest_length * rounded.error;
-                let background = question.inverse_temperature * dot(embedding, question.background);
-                Head {
-                    start: -128 * rounded.sum,
-                    scale: rounded.scale * question.inverse_temperature,
-                    error: error * question.inverse_temperature,
-                    // The background is known in float: what is said of the rest's error mustn't be said of it.
-                    sum: if head == 0 { Sum::of(background) } else { Sum::EMPTY },
-                }
-            });
-            self.progress.push(Progress { heads, best: [[NO_WORD; LANES]; 2] });
+                let error =
+                    self.words.largest_error * rounded.length + self.words.largest_length * rounded.error;
+                head.start = -128 * rounded.sum;
+                head.scale = rounded.scale * question.inverse_temperature;
+                head.error = error * question.inverse_temperature;
+            }
+            // The background is known in float: what is said of the other terms' errors mustn't be said of it.
+            let background = question.inverse_temperature * dot(embeddings[0], question.background);
+            heads[0].sum = Sum::of(background);
+            self.progress.push(Progress { heads, best: [Line([NO_WORD; LANES]); 2] });
         }
     }
 
@@ -178,36 +181,36 @@ mod vnni {
         scale: f32,
         /// Of the whole numbers.
         sum: i32,
+        /// The row's length.
+        length: f32,
         /// The length of what was lost.
         error: f32,
     }
 
-    impl Rounded {
-        #[inline(always)]
-        fn new(row: &[f32], out: &mut [[i8; QUAD]]) -> Self {
-            let mut largest = [0.0_f32; LANES];
-            for values in row.chunks(LANES) {
-                largest
-                    .iter_mut()
-                    .zip(values)
-                    .for_each(|(largest, value)| *largest = largest.max(value.abs()));
+    /// `bytes` = the row in whole numbers from -127 to 127.
+    #[inline(always)]
+    fn round(row: &[Lanes], bytes: &mut [[u8; LANES]]) -> Rounded {
+        let (mut largest, mut squares) = ([0.0_f32; LANES], [0.0; LANES]);
+        for values in row {
+            for ((largest, square), value) in largest.iter_mut().zip(&mut squares).zip(values) {
+                *largest = if value.abs() > *largest { value.abs() } else { *largest };
+                *square += value * value;
             }
-            let largest = largest.into_iter().fold(0.0, f32::max);
-            let scale = largest / 127.0;
-            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-            let (mut sum, mut errors) = (0, [0.0; LANES]);
-            let out = &mut out.as_flattened_mut()[..row.len()];
-            for (values, bytes) in row.chunks(LANES).zip(out.chunks_mut(LANES)) {
-                for ((value, byte), error) in values.iter().zip(bytes).zip(&mut errors) {
-                    let whole = (value * inverse + ROUNDER) - ROUNDER;
-                    *byte = whole as i8;
-                    sum += i32::from(*byte);
-                    let lost = value - scale * whole;
-                    *error += lost * lost;
-                }
-            }
-            Self { scale, sum, error: errors.iter().sum::<f32>().sqrt() }
         }
+        let largest = largest.into_iter().fold(0.0, f32::max);
+        let (scale, inverse) = (largest / 127.0, if largest > 0.0 { 127.0 / largest } else { 0.0 });
+        let (mut sums, mut errors) = ([0_i32; LANES], [0.0; LANES]);
+        for (values, bytes) in row.iter().zip(bytes) {
+            for (lane, value) in values.iter().enumerate() {
+                let rounded = value * inverse + ROUNDER;
+                let lost = value - scale * (rounded - ROUNDER);
+                bytes[lane] = rounded.to_bits() as u8;
+                sums[lane] += i32::from(rounded.to_bits() as i8);
+                errors[lane] += lost * lost;
+            }
+        }
+        let length = |squares: [f32; LANES]| squares.iter().sum::<f32>().sqrt();
+        Rounded { scale, sum: sums.iter().sum(), length: length(squares), error: length(errors) }
     }
 
     impl Progress {
@@ -216,7 +219,7 @@ mod vnni {
             let least = self.heads.each_ref().map(|head| head.sum.ln() - head.error);
             let bounds = panels.groups().iter().zip(&self.best).map(|(group, best)| {
                 let weight = group.text_weight;
-                let best = best.iter().copied().fold(NO_WORD, f32::max);
+                let best = best.0.iter().copied().fold(NO_WORD, f32::max);
                 let [text, image] = [0, 1].map(|head| self.heads[head].error - least[head]);
                 best + weight * text + (1.0 - weight) * image
             });
@@ -248,42 +251,68 @@ mod vnni {
             let weight = question.panels.groups()[group].text_weight;
             for (at, progress) in progress.iter_mut().enumerate() {
                 let [text_head, image_head] = &mut progress.heads;
-                let text = logits(&sums[at], text_head.scale, scales, bias);
-                let image = logits(&sums[REGIONS + at], image_head.scale, scales, bias);
-                text_head.sum.add::<true>(&text);
-                image_head.sum.add::<true>(&image);
-                let value = weighted::<true>(weight, &text, &image);
-                for (best, (value, handicap)) in
-                    progress.best[group].iter_mut().zip(value.iter().zip(handicaps))
-                {
-                    let value = value + handicap;
-                    *best = if value > *best { value } else { *best };
+                // SAFETY: as above.
+                unsafe {
+                    let text = logits(&sums[at], text_head.scale, scales, bias);
+                    let image = logits(&sums[REGIONS + at], image_head.scale, scales, bias);
+                    text_head.sum.add_roughly::<true>(&text);
+                    image_head.sum.add_roughly::<true>(&image);
+                    raise(&mut progress.best[group].0, weight, &text, &image, handicaps);
                 }
             }
         }
     }
 
+    // These two are spelled out: of loops over lanes between others the compiler makes sixteen steps.
+
     /// Logits of products.
-    #[inline(always)]
+    #[target_feature(enable = "avx512f")]
+    #[inline]
     fn logits(sums: &Lanes, scale: f32, word_scales: &Lanes, bias: &Lanes) -> Lanes {
-        let mut logits = *bias;
-        for (logit, (sum, word_scale)) in logits.iter_mut().zip(sums.iter().zip(word_scales)) {
-            *logit = multiply_add::<true>(sum * scale, *word_scale, *logit);
+        let mut logits = [0.0; LANES];
+        // SAFETY: all of these are sixteen floats.
+        unsafe {
+            let scales = _mm512_mul_ps(_mm512_loadu_ps(word_scales.as_ptr()), _mm512_set1_ps(scale));
+            let sums = _mm512_loadu_ps(sums.as_ptr());
+            let found = _mm512_fmadd_ps(sums, scales, _mm512_loadu_ps(bias.as_ptr()));
+            _mm512_storeu_ps(logits.as_mut_ptr(), found);
         }
         logits
+    }
+
+    /// The largest values so far, each lane's.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn raise(best: &mut Lanes, weight: f32, text: &Lanes, image: &Lanes, handicaps: &Lanes) {
+        // SAFETY: all of these are sixteen floats.
+        unsafe {
+            let image = _mm512_fmadd_ps(
+                _mm512_set1_ps(1.0 - weight),
+                _mm512_loadu_ps(image.as_ptr()),
+                _mm512_loadu_ps(handicaps.as_ptr()),
+            );
+            let value = _mm512_fmadd_ps(_mm512_set1_ps(weight), _mm512_loadu_ps(text.as_ptr()), image);
+            // The second where the first is no number.
+            let largest = _mm512_max_ps(value, _mm512_loadu_ps(best.as_ptr()));
+            _mm512_storeu_ps(best.as_mut_ptr(), largest);
+        }
     }
 
     /// Sixteen words' products with each row, in whole numbers that a float may round.
     #[target_feature(enable = "avx512f,avx512vnni")]
     #[inline]
-    fn products(rows: &[[i32; ROWS]], panel: &[[u8; QUAD * LANES]], start: &[i32; ROWS]) -> [Lanes; ROWS] {
+    fn products(
+        rows: &[[i32; ROWS]],
+        panel: &[Line<[u8; QUAD * LANES]>],
+        start: &[i32; ROWS],
+    ) -> [Lanes; ROWS] {
         let mut sums: [__m512i; ROWS] = [_mm512_setzero_si512(); ROWS];
         for (sum, &start) in sums.iter_mut().zip(start) {
             *sum = _mm512_set1_epi32(start);
         }
         for (quads, words) in rows.iter().zip(panel) {
             // SAFETY: a panel has 64 bytes a quad.
-            let words = unsafe { _mm512_loadu_si512(words.as_ptr().cast()) };
+            let words = unsafe { _mm512_loadu_si512(words.0.as_ptr().cast()) };
             for (sum, &quad) in sums.iter_mut().zip(quads) {
                 *sum = _mm512_dpbusd_epi32(*sum, words, _mm512_set1_epi32(quad));
             }
