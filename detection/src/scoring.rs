@@ -18,8 +18,11 @@
 //! gets p_image = 1 everywhere, and only the background and the objectness speak against it.
 
 mod exact;
+// Bytes are for x86 alone: `screening` says why.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod panels;
 mod screening;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod softmax;
 
 use exact::{Exact, Question};
