@@ -38,7 +38,7 @@ tensorrt: setup ## TensorRT for RTX and TensorRT's headers, into .deps/tensorrt/
 nvrtc: setup ## CUDA's compiler for kernels, into .deps/nvrtc/
 	@scripts/fetch-packages nvrtc
 
-bench: ## The letterbox against other people's crates, by criterion
+bench: deps ## The letterbox against other crates, and scoring from 1 to 100,000 words, by criterion
 	cargo bench --locked --manifest-path benches/Cargo.toml --target-dir $(TARGET)/benches
 
 peers: setup ## The student beside YOLO-World-S, YOLOE-S and OWL-ViT on the same cores: speed of architecture, not accuracy

@@ -10,8 +10,24 @@
 //! student was trained on trusts the text head more and any other word the image head
 //! ([`TextWeights`]). The proposal's objectness joins the same way: score = p^(1-g) · objectness^g.
 //!
+//! All regions meet all words, and most of what they say is never told: [`screening`] finds with bytes which regions can
+//! reach a threshold, [`exact`] finds these regions' best words with floats. Neither stores a logit, so the memory is the
+//! vocabulary's and some hundred bytes a region.
+//!
 //! The one surprising thing: the probabilities are relative to *this* vocabulary. One word alone
 //! gets p_image = 1 everywhere, and only the background and the objectness speak against it.
+
+mod exact;
+// Bytes are for x86 alone: `screening` says why.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+mod panels;
+mod screening;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+mod softmax;
+
+use exact::{Exact, Question};
+use panels::Panels;
+use screening::Screen;
 
 use crate::suppression::suppress_and_vote;
 use crate::{Vocabulary, VocabularyError};
@@ -69,6 +85,16 @@ struct Regions<'a> {
     image_embeddings: &'a [f32],
 }
 
+impl<'a> Regions<'a> {
+    fn text_of(&self, region: u32, size: usize) -> &'a [f32] {
+        &self.text_embeddings[region as usize * size..][..size]
+    }
+
+    fn image_of(&self, region: u32, size: usize) -> &'a [f32] {
+        &self.image_embeddings[region as usize * size..][..size]
+    }
+}
+
 /// One of a region's best words, as [`Scorer`] or a GPU finds it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ranked {
@@ -99,22 +125,28 @@ pub struct WordTable {
     pub words_per_region: usize,
 }
 
-/// Scores regions against one vocabulary; keeps its buffers between frames.
+/// Scores regions against one vocabulary; keeps its buffers between frames, and allocates nothing once it has met a frame
+/// with as many regions and the same settings.
 pub struct Scorer {
     words: Vec<ScoredWord>,
     embedding_size: usize,
-    /// [1 + W, D]: the background, then the words.
-    background_and_words: Vec<f32>,
+    background: Vec<f32>,
+    panels: Panels,
     inverse_temperature: f32,
     objectness_weight: f32,
-    /// [regions, 1 + W] and [regions, W] of the frame at hand: logits, then log-probabilities.
-    text: Vec<f32>,
-    image: Vec<f32>,
-    /// (log-score, word) of the region at hand.
-    ranked: Vec<(f32, usize)>,
+    /// The least threshold of a word, and the common one that it follows from.
+    lowest_threshold: f32,
+    common_threshold: Option<f32>,
+    /// The regions that words are ranked for.
+    chosen: Vec<u32>,
+    screen: Option<Screen>,
+    exact: Exact,
     candidates: Vec<Detection>,
     standing: Vec<Detection>,
 }
+
+/// So many words a region find room that was made before they came.
+const MOST_WORDS_WITH_ROOM: usize = 64;
 
 /// What scoring needs to know of a word.
 struct ScoredWord {
@@ -136,32 +168,42 @@ impl Scorer {
         objectness_weight: f32,
     ) -> Result<Self, VocabularyError> {
         vocabulary.check_against(&vocabulary.teacher, background.len())?;
-        let words = vocabulary.words.iter().map(|word| ScoredWord {
-            threshold: word.threshold,
-            text_weight: if word.trained_on { text_weights.trained } else { text_weights.others },
-        });
+        let words: Vec<ScoredWord> = vocabulary
+            .words
+            .iter()
+            .map(|word| ScoredWord {
+                threshold: word.threshold,
+                text_weight: if word.trained_on { text_weights.trained } else { text_weights.others },
+            })
+            .collect();
+        let panels = Panels::new(
+            &vocabulary.embeddings,
+            vocabulary.embedding_size,
+            |word| vocabulary.words[word].trained_on,
+            [text_weights.trained, text_weights.others],
+        );
         Ok(Self {
-            words: words.collect(),
+            words,
             embedding_size: vocabulary.embedding_size,
-            background_and_words: [background, &vocabulary.embeddings].concat(),
+            background: background.to_vec(),
+            screen: Screen::new(&panels),
+            panels,
             inverse_temperature: temperature.recip(),
             objectness_weight,
-            text: Vec::new(),
-            image: Vec::new(),
-            ranked: Vec::new(),
+            lowest_threshold: 0.0,
+            common_threshold: None,
+            chosen: Vec::new(),
+            exact: Exact::default(),
             candidates: Vec::new(),
             standing: Vec::new(),
         })
     }
 
-    /// Names the regions of one frame: overwrites `out` with the detections, best first.
-    ///
-    /// `boxes_in_input`: K boxes (left, top, right, bottom) in pixels of the student's input;
-    /// `objectness`: K numbers from 0 to 1, descending; the embeddings: row-major `[K, D]`, rows of
-    /// length 1. Regions whose box is empty or not finite are passed over.
+    /// Names the regions of one frame: overwrites `out` with the detections, best first. [`Self::rank`] and
+    /// [`Self::settle`], one after the other.
     ///
     /// # Panics
-    /// When K or D differ between the arguments: a mistake in the calling code.
+    /// As [`Self::rank`].
     pub fn detect(
         &mut self,
         boxes_in_input: &[[f32; 4]],
@@ -171,12 +213,58 @@ impl Scorer {
         settings: &DetectionSettings,
         out: &mut Vec<Detection>,
     ) {
+        self.rank(boxes_in_input, objectness, text_embeddings, image_embeddings, settings);
+        self.settle(settings, out);
+    }
+
+    /// Finds the best words of each region of one frame, for [`Self::settle`].
+    ///
+    /// `boxes_in_input`: K boxes (left, top, right, bottom) in pixels of the student's input;
+    /// `objectness`: K numbers from 0 to 1, descending; the embeddings: row-major `[K, D]`, rows of
+    /// length 1. Regions whose box is empty or not finite are passed over.
+    ///
+    /// # Panics
+    /// When K or D differ between the arguments: a mistake in the calling code.
+    pub fn rank(
+        &mut self,
+        boxes_in_input: &[[f32; 4]],
+        objectness: &[f32],
+        text_embeddings: &[f32],
+        image_embeddings: &[f32],
+        settings: &DetectionSettings,
+    ) {
         let regions = Regions { boxes_in_input, objectness, text_embeddings, image_embeddings };
         self.check(&regions);
-        let within_reach = self.regions_within_reach(regions.objectness, settings);
-        self.compute_log_probabilities(&regions, within_reach);
-        self.collect_candidates(&regions, within_reach, settings);
-        self.settle(settings, out);
+        self.follow(settings);
+        self.choose_regions(&regions);
+        let words_per_region = settings.words_per_region.clamp(1, self.words.len().max(1));
+        self.candidates.clear();
+        self.make_room(objectness.len(), words_per_region);
+        // Where everything is told, or the objectness alone is the score, there is nothing to drop.
+        let may_screen = self.lowest_threshold > 0.0 && self.objectness_weight < 1.0;
+        let question = Question {
+            panels: &self.panels,
+            inverse_temperature: self.inverse_temperature,
+            background: &self.background,
+            regions,
+            words_per_region,
+        };
+        if let Some(screen) = self.screen.as_mut().filter(|_| may_screen) {
+            screen.run(&question, &mut self.chosen);
+        }
+        self.exact.run(&question, &self.chosen);
+        let p_weight = 1.0 - self.objectness_weight;
+        for (at, &region) in self.chosen.iter().enumerate() {
+            let region = region as usize;
+            let (objectness, box_in_input) = (objectness[region], boxes_in_input[region]);
+            let objectness_factor = objectness.powf(self.objectness_weight);
+            for &(log_p, word) in self.exact.best_of(at, &question) {
+                let (word, score) = (word as usize, (p_weight * log_p).exp() * objectness_factor);
+                if score >= self.words[word].threshold.unwrap_or(settings.score_threshold) {
+                    self.candidates.push(Detection { word, score, objectness, box_in_input, region });
+                }
+            }
+        }
     }
 
     /// As [`Self::detect`], the words ranked already, by this scorer's [`Self::table`] for the same `settings`.
@@ -191,7 +279,24 @@ impl Scorer {
         settings: &DetectionSettings,
         out: &mut Vec<Detection>,
     ) {
+        self.take_ranked(boxes_in_input, objectness, ranked, settings);
+        self.settle(settings, out);
+    }
+
+    /// As [`Self::rank`], the words ranked already, by this scorer's [`Self::table`] for the same `settings`: for
+    /// [`Self::settle`].
+    ///
+    /// # Panics
+    /// As [`Self::detect_ranked`].
+    pub fn take_ranked(
+        &mut self,
+        boxes_in_input: &[[f32; 4]],
+        objectness: &[f32],
+        ranked: &[Ranked],
+        settings: &DetectionSettings,
+    ) {
         self.candidates.clear();
+        self.make_room(objectness.len(), settings.words_per_region.clamp(1, self.words.len().max(1)));
         self.candidates.extend(
             ranked
                 .iter()
@@ -204,14 +309,16 @@ impl Scorer {
                 })
                 .filter(|detection| is_a_box(detection.box_in_input)),
         );
-        self.settle(settings, out);
     }
 
     /// What ranking words takes, for whoever does it elsewhere.
     pub fn table(&self, settings: &DetectionSettings) -> WordTable {
         let thresholds = self.words.iter().map(|word| word.threshold.unwrap_or(settings.score_threshold));
+        let mut background_and_words = Vec::with_capacity((1 + self.words.len()) * self.embedding_size);
+        background_and_words.extend_from_slice(&self.background);
+        self.panels.append_embeddings(&mut background_and_words);
         WordTable {
-            background_and_words: self.background_and_words.clone(),
+            background_and_words,
             embedding_size: self.embedding_size,
             text_weights: self.words.iter().map(|word| word.text_weight).collect(),
             thresholds: thresholds.collect(),
@@ -221,20 +328,26 @@ impl Scorer {
         }
     }
 
-    /// Of the candidates those that stand, best first.
-    fn settle(&mut self, settings: &DetectionSettings, out: &mut Vec<Detection>) {
+    /// Of the words that were ranked last, those that stand: overwrites `out` with the detections, best first.
+    ///
+    /// `settings`: those that they were ranked with.
+    pub fn settle(&mut self, settings: &DetectionSettings, out: &mut Vec<Detection>) {
         out.clear();
+        // As much as a frame may ever need: what a later frame needs more of than this one is no allocation then.
+        out.reserve(self.candidates.capacity());
+        self.standing.clear();
+        self.standing.reserve(self.candidates.capacity());
+        let Self { candidates, standing, .. } = self;
+        // Unstable sorts allocate nothing, and no two candidates are equal in these orders.
         if settings.words_per_region <= 1 {
-            self.candidates.sort_by(best_first);
-            let Self { candidates, standing, .. } = self;
+            candidates.sort_unstable_by(best_first);
             suppress_and_vote(candidates, settings.nms_iou, settings.voting_iou, standing, out);
         } else {
-            self.candidates.sort_by(|a, b| a.word.cmp(&b.word).then_with(|| best_first(a, b)));
-            let Self { candidates, standing, .. } = self;
+            candidates.sort_unstable_by(|a, b| a.word.cmp(&b.word).then_with(|| best_first(a, b)));
             for same_word in candidates.chunk_by(|a, b| a.word == b.word) {
                 suppress_and_vote(same_word, settings.nms_iou, settings.voting_iou, standing, out);
             }
-            out.sort_by(best_first);
+            out.sort_unstable_by(best_first);
         }
         out.truncate(settings.max_detections);
     }
@@ -247,81 +360,40 @@ impl Scorer {
         assert_eq!(regions.image_embeddings.len(), values, "{count} image embeddings");
     }
 
-    /// How many regions can reach a threshold at all. A score is at most objectness^g, and the
-    /// objectness descends, so the rest need no dot products: usually most of them.
-    fn regions_within_reach(&self, objectness: &[f32], settings: &DetectionSettings) -> usize {
-        let lowest = self
-            .words
-            .iter()
-            .map(|word| word.threshold.unwrap_or(settings.score_threshold))
-            .fold(f32::INFINITY, f32::min);
-        objectness
-            .iter()
-            .rposition(|objectness| objectness.powf(self.objectness_weight) >= lowest)
-            .map_or(0, |last| last + 1)
-    }
-
-    /// Fills `text` and `image` with log-probabilities for the first `count` regions.
-    fn compute_log_probabilities(&mut self, regions: &Regions<'_>, count: usize) {
-        let (size, words) = (self.embedding_size, self.words.len());
-        let values = count * size;
-        self.text.resize(count * (words + 1), 0.0);
-        self.image.resize(count * words, 0.0);
-        product(
-            &regions.text_embeddings[..values],
-            &self.background_and_words,
-            size,
-            self.inverse_temperature,
-            &mut self.text,
-        );
-        product(
-            &regions.image_embeddings[..values],
-            &self.background_and_words[size..],
-            size,
-            self.inverse_temperature,
-            &mut self.image,
-        );
-        self.text.chunks_exact_mut(words + 1).for_each(log_softmax);
-        self.image.chunks_exact_mut(words).for_each(log_softmax);
-    }
-
-    /// Fills `candidates`: for each region its best words, as many as may be and as reach their
-    /// thresholds.
-    fn collect_candidates(&mut self, regions: &Regions<'_>, count: usize, settings: &DetectionSettings) {
-        let words = self.words.len();
-        let words_per_region = settings.words_per_region.clamp(1, words);
-        let p_weight = 1.0 - self.objectness_weight;
-        self.candidates.clear();
-        for region in 0..count {
-            let box_in_input = regions.boxes_in_input[region];
-            if !is_a_box(box_in_input) {
-                continue;
-            }
-            let objectness = regions.objectness[region];
-            let objectness_factor = objectness.powf(self.objectness_weight);
-            // The text row's first column is the background.
-            let text = &self.text[region * (words + 1) + 1..][..words];
-            let image = &self.image[region * words..][..words];
-            self.ranked.clear();
-            self.ranked.extend(self.words.iter().zip(text.iter().zip(image)).enumerate().map(
-                |(index, (word, (text, image)))| {
-                    let log_p = word.text_weight * text + (1.0 - word.text_weight) * image;
-                    (p_weight * log_p, index)
-                },
-            ));
-            if words_per_region < words {
-                self.ranked.select_nth_unstable_by(words_per_region - 1, |a, b| {
-                    b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
-                });
-            }
-            for &(log_score, word) in &self.ranked[..words_per_region] {
-                let score = log_score.exp() * objectness_factor;
-                let threshold = self.words[word].threshold.unwrap_or(settings.score_threshold);
-                if score >= threshold {
-                    self.candidates.push(Detection { word, score, objectness, box_in_input, region });
-                }
-            }
+    /// Brings up to date what follows from the settings.
+    fn follow(&mut self, settings: &DetectionSettings) {
+        let common = settings.score_threshold;
+        if self.common_threshold == Some(common) {
+            return;
         }
+        self.common_threshold = Some(common);
+        let thresholds = self.words.iter().map(|word| word.threshold.unwrap_or(common));
+        self.lowest_threshold = thresholds.fold(f32::INFINITY, f32::min);
+        if let Some(screen) = &mut self.screen {
+            let threshold_of = |word: usize| self.words[word].threshold.unwrap_or(common);
+            screen.follow(&self.panels, threshold_of, self.objectness_weight);
+        }
+    }
+
+    /// Room for the candidates of a frame of so many regions, so that a frame with more of them than any before costs
+    /// no allocation. Who asks for thousands of words a region seldom gets them all: room for those is made when they
+    /// come.
+    fn make_room(&mut self, regions: usize, words_per_region: usize) {
+        self.candidates.reserve(regions * words_per_region.min(MOST_WORDS_WITH_ROOM));
+    }
+
+    /// Fills `chosen` with the regions that can reach a threshold at all. A score is at most objectness^g, so the rest
+    /// need no dot products: usually most of them.
+    fn choose_regions(&mut self, regions: &Regions<'_>) {
+        self.chosen.clear();
+        self.chosen.reserve(regions.objectness.len());
+        let boxes_and_objectness = regions.boxes_in_input.iter().zip(regions.objectness);
+        self.chosen.extend(boxes_and_objectness.zip(0_u32..).filter_map(
+            |((&box_in_input, objectness), region)| {
+                let within_reach = objectness.powf(self.objectness_weight) >= self.lowest_threshold;
+                (within_reach && is_a_box(box_in_input)).then_some(region)
+            },
+        ));
     }
 }
 
@@ -333,42 +405,6 @@ fn best_first(a: &Detection, b: &Detection) -> std::cmp::Ordering {
 /// Whether a box has an area and no infinity or NaN.
 fn is_a_box(sides: [f32; 4]) -> bool {
     sides.iter().all(|side| side.is_finite()) && sides[2] > sides[0] && sides[3] > sides[1]
-}
-
-/// Turns logits into the logarithms of their softmax.
-fn log_softmax(row: &mut [f32]) {
-    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f32 = row.iter().map(|logit| (logit - largest).exp()).sum();
-    let shift = largest + sum.ln();
-    row.iter_mut().for_each(|logit| *logit -= shift);
-}
-
-/// `out` [m, n] = `scale` · `left` [m, size] · `right` [n, size] transposed.
-fn product(left: &[f32], right: &[f32], size: usize, scale: f32, out: &mut [f32]) {
-    let (rows, columns) = (left.len() / size, right.len() / size);
-    assert_eq!(out.len(), rows * columns, "the product of {rows} and {columns} rows");
-    let stride = |step: usize| step as isize;
-    // SAFETY: the strides describe row-major [rows, size], row-major [columns, size] read as its
-    // transpose, and row-major [rows, columns]; each slice has at least so many elements by the
-    // divisions and the assertion above, and `out` is borrowed exclusively.
-    unsafe {
-        matrixmultiply::sgemm(
-            rows,
-            size,
-            columns,
-            scale,
-            left.as_ptr(),
-            stride(size),
-            1,
-            right.as_ptr(),
-            1,
-            stride(size),
-            0.0,
-            out.as_mut_ptr(),
-            stride(columns),
-            1,
-        );
-    }
 }
 
 #[cfg(test)]

@@ -61,15 +61,40 @@ impl Scene {
         }
     }
 
+    /// The same with regions near words, as a student's are: `share` of every embedding is a word's.
+    fn of_things(words: usize, regions: usize, size: usize, share: f32) -> Self {
+        let mut scene = Self::random(words, regions, size);
+        let Self { text, image, vocabulary, background, .. } = &mut scene;
+        // Less in common than CLIP's: a word of a thousand has a chance.
+        for rows in [&mut *text, &mut *image, &mut vocabulary.embeddings, background] {
+            for row in rows.chunks_exact_mut(size) {
+                let common = 0.9 * row.iter().sum::<f32>() / size as f32;
+                row.iter_mut().for_each(|x| *x -= common);
+                let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+                row.iter_mut().for_each(|x| *x /= length);
+            }
+        }
+        for head in [text, image] {
+            for (region, row) in head.chunks_exact_mut(size).enumerate() {
+                let word = &vocabulary.embeddings[region * 7 % words * size..][..size];
+                row.iter_mut().zip(word).for_each(|(x, y)| *x += share * (y - *x));
+                let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+                row.iter_mut().for_each(|x| *x /= length);
+            }
+        }
+        scene
+    }
+
+    fn scorer(&self) -> Scorer {
+        let Self { vocabulary, background, objectness_weight, .. } = self;
+        Scorer::new(vocabulary, TEMPERATURE, background, TEXT_WEIGHTS, *objectness_weight).unwrap()
+    }
+
     fn detect(&self, settings: &DetectionSettings) -> Vec<Detection> {
-        let mut scorer = Scorer::new(
-            &self.vocabulary,
-            TEMPERATURE,
-            &self.background,
-            TEXT_WEIGHTS,
-            self.objectness_weight,
-        )
-        .unwrap();
+        self.detect_by(self.scorer(), settings)
+    }
+
+    fn detect_by(&self, mut scorer: Scorer, settings: &DetectionSettings) -> Vec<Detection> {
         let mut out = vec![];
         // Twice, so that a buffer that remembers the last frame is found out.
         for _ in 0..2 {
@@ -80,23 +105,30 @@ impl Scene {
 
     /// The score of a region as a word, straight from the formula, in f64.
     fn plain_score(&self, region: usize, word: usize) -> f64 {
+        self.plain_scores(region)[word]
+    }
+
+    /// The same of all words.
+    fn plain_scores(&self, region: usize) -> Vec<f64> {
         let size = self.background.len();
-        let row = |of: &[f32], index: usize| of[index * size..][..size].to_vec();
         let logit = |a: &[f32], b: &[f32]| {
             a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>() / f64::from(TEMPERATURE)
         };
-        let words: Vec<_> =
-            (0..self.vocabulary.words.len()).map(|index| row(&self.vocabulary.embeddings, index)).collect();
-        let (text, image) = (row(&self.text, region), row(&self.image, region));
-        let against_words = |a: &[f32]| words.iter().map(|word| logit(a, word).exp()).sum::<f64>();
-        let p_text =
-            logit(&text, &words[word]).exp() / (logit(&text, &self.background).exp() + against_words(&text));
-        let p_image = logit(&image, &words[word]).exp() / against_words(&image);
-        let lambda = f64::from(LAMBDA);
-        let a = if self.vocabulary.words[word].trained_on { 1.0 - lambda } else { lambda };
-        let g = f64::from(self.objectness_weight);
-        let p = p_text.powf(a) * p_image.powf(1.0 - a);
-        p.powf(1.0 - g) * f64::from(self.objectness[region]).powf(g)
+        let against_words = |head: &[f32]| -> Vec<f64> {
+            let row = &head[region * size..][..size];
+            self.vocabulary.embeddings.chunks_exact(size).map(|word| logit(row, word).exp()).collect()
+        };
+        let (text, image) = (against_words(&self.text), against_words(&self.image));
+        let background = logit(&self.text[region * size..][..size], &self.background).exp();
+        let (text_sum, image_sum) = (background + text.iter().sum::<f64>(), image.iter().sum::<f64>());
+        let (lambda, g) = (f64::from(LAMBDA), f64::from(self.objectness_weight));
+        let words = self.vocabulary.words.iter().zip(text.iter().zip(&image));
+        let scores = words.map(|(word, (text, image))| {
+            let a = if word.trained_on { 1.0 - lambda } else { lambda };
+            let p = (text / text_sum).powf(a) * (image / image_sum).powf(1.0 - a);
+            p.powf(1.0 - g) * f64::from(self.objectness[region]).powf(g)
+        });
+        scores.collect()
     }
 }
 
@@ -124,6 +156,115 @@ fn every_score_is_the_papers_formula_to_four_digits() {
         assert!((f64::from(detection.score) / expected - 1.0).abs() < 1e-3, "{detection:?}, {expected}");
         assert_eq!(detection.objectness, scene.objectness[detection.region]);
     }
+}
+
+#[test]
+fn with_many_words_every_score_is_still_the_formulas() {
+    for (words, words_per_region) in [(1203, 1), (1203, 3), (2500, 2500)] {
+        let scene = Scene::of_things(words, 6, 100, 0.5);
+        for score_threshold in [0.0, 0.02] {
+            let settings = DetectionSettings { words_per_region, score_threshold, ..everything() };
+            let found = scene.detect(&settings);
+            let mut wanted: Vec<(usize, usize, f64)> = Vec::new();
+            for region in 0..6 {
+                let scores = scene.plain_scores(region);
+                let mut ranked: Vec<usize> = (0..words).collect();
+                ranked.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+                ranked.truncate(words_per_region);
+                wanted.extend(ranked.iter().map(|&word| (region, word, scores[word])));
+            }
+            wanted.retain(|&(_, _, score)| score >= f64::from(score_threshold));
+            assert!(score_threshold == 0.0 || !wanted.is_empty());
+            assert_eq!(found.len(), wanted.len(), "{words} words, {words_per_region} a region");
+            for (region, word, score) in wanted {
+                let found = found.iter().find(|found| (found.region, found.word) == (region, word)).unwrap();
+                assert!((f64::from(found.score) - score).abs() < 1e-4, "{found:?} {score}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_glance_in_bytes_drops_no_region_that_is_told() {
+    for share in [0.0, 0.3, 0.6] {
+        let mut scene = Scene::of_things(300, 50, 96, share);
+        scene.vocabulary.words[7].threshold = Some(0.01);
+        scene.vocabulary.words[8].threshold = Some(0.9);
+        for score_threshold in [0.02, 0.1, 0.2, 0.3, 0.5, 0.9] {
+            for words_per_region in [1, 4] {
+                let settings = DetectionSettings { score_threshold, words_per_region, ..everything() };
+                let by_floats_alone = Scorer { screen: None, ..scene.scorer() };
+                assert_eq!(scene.detect(&settings), scene.detect_by(by_floats_alone, &settings));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_glance_in_bytes_drops_most_regions_that_are_not_told() {
+    let scene = Scene::of_things(1203, 50, 384, 0.0);
+    let mut scorer = scene.scorer();
+    if scorer.screen.is_none() {
+        return;
+    }
+    let settings = DetectionSettings { score_threshold: 0.9, ..one_label() };
+    scorer.rank(&scene.boxes, &scene.objectness, &scene.text, &scene.image, &settings);
+    assert!(scorer.chosen.len() < 10, "{}", scorer.chosen.len());
+}
+
+#[test]
+fn a_threshold_that_changes_between_frames_is_followed() {
+    let scene = Scene::of_things(100, 30, 32, 0.4);
+    let mut scorer = scene.scorer();
+    for score_threshold in [0.5, 0.1, 0.0, 0.3] {
+        let settings = DetectionSettings { score_threshold, ..one_label() };
+        let mut found = vec![];
+        scorer.detect(&scene.boxes, &scene.objectness, &scene.text, &scene.image, &settings, &mut found);
+        assert_eq!(found, scene.detect(&settings));
+    }
+}
+
+#[test]
+fn equal_words_come_in_the_order_of_the_vocabulary() {
+    // A word of either group, and a copy of each: with the same weights all four are alike.
+    let mut scene = Scene::random(40, 3, 16);
+    let row = scene.vocabulary.embeddings[..16].to_vec();
+    for word in 0..40 {
+        scene.vocabulary.embeddings[word * 16..][..16].copy_from_slice(&row);
+    }
+    for words in [1, 2, 5, 39] {
+        let settings = DetectionSettings { words_per_region: words, ..everything() };
+        let weights = TextWeights { trained: 0.5, others: 0.5 };
+        let scorer = Scorer::new(&scene.vocabulary, TEMPERATURE, &scene.background, weights, 0.25).unwrap();
+        let mut found = scene.detect_by(scorer, &settings);
+        found.retain(|found| found.region == 0);
+        found.sort_by_key(|found| found.word);
+        assert_eq!(found.iter().map(|found| found.word).collect::<Vec<_>>(), (0..words).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn ranking_and_settling_apart_is_detecting() {
+    let scene = Scene::of_things(70, 20, 32, 0.4);
+    let mut scorer = scene.scorer();
+    let mut found = vec![];
+    scorer.rank(&scene.boxes, &scene.objectness, &scene.text, &scene.image, &one_label());
+    scorer.settle(&one_label(), &mut found);
+    assert_eq!(found, scene.detect(&one_label()));
+    let ranked: Vec<Ranked> =
+        found.iter().map(|&Detection { region, word, score, .. }| Ranked { region, word, score }).collect();
+    let mut settled = vec![];
+    scorer.take_ranked(&scene.boxes, &scene.objectness, &ranked, &one_label());
+    scorer.settle(&one_label(), &mut settled);
+    assert_eq!(settled, found);
+}
+
+#[test]
+fn a_table_for_others_has_the_words_in_their_order() {
+    let scene = Scene::random(37, 1, 10);
+    let table = scene.scorer().table(&everything());
+    assert_eq!(table.background_and_words[..10], scene.background);
+    assert_eq!(table.background_and_words[10..], scene.vocabulary.embeddings);
 }
 
 #[test]

@@ -1,0 +1,211 @@
+//! A vocabulary as the products want it: sixteen words side by side.
+//!
+//! In flow the embeddings of a vocabulary, once; out flow panels of [`LANES`] words, number by number, so that one
+//! load fetches the same number of sixteen words and a product needs no packing while frames come.
+//!
+//! The one surprising thing: the words stand in another order. Those whose heads are weighed alike stand together, each
+//! such group filled up to whole panels, so that a weight is a panel's and never a lane's.
+
+use std::ops::Range;
+
+/// Words of a panel: the 32-bit floats of AVX-512's registers, two of AVX2's, four of NEON's.
+pub const LANES: usize = 16;
+/// One number for each word of a panel.
+pub type Lanes = [f32; LANES];
+/// A line of a processor's cache: a load of sixteen floats that lies across two of them is two loads.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub struct Line<T>(pub T);
+/// What a lane without a word has in place of a logit. Finite, so that no infinity is ever subtracted from another.
+pub const NO_WORD: f32 = -1e30;
+/// Bytes of one embedding that are multiplied together: what VNNI adds up at once.
+pub const QUAD: usize = 4;
+
+/// Words and what their panels start from.
+pub struct Panels {
+    embedding_size: usize,
+    /// `[panels, D]`.
+    values: Vec<Line<Lanes>>,
+    /// `[panels]`: 0, or [`NO_WORD`].
+    biases: Vec<Lanes>,
+    /// `[panels · LANES]`: places in the vocabulary; any place where there is no word.
+    words: Vec<u32>,
+    word_count: usize,
+    groups: [Group; 2],
+}
+
+/// Words whose heads are weighed alike.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// The text head's weight against the image head's.
+    pub text_weight: f32,
+    /// Where its panels stand.
+    pub panels: Range<usize>,
+    /// How many words it has.
+    pub word_count: usize,
+}
+
+impl Panels {
+    /// Of `embeddings` (`[W, D]`), `in_first` telling the words of the first group, and each group's text weight.
+    pub fn new(
+        embeddings: &[f32],
+        embedding_size: usize,
+        in_first: impl Fn(usize) -> bool,
+        text_weights: [f32; 2],
+    ) -> Self {
+        let word_count = embeddings.len() / embedding_size;
+        // Within a group the words keep their order: equal scores are told in it.
+        let members = [true, false]
+            .map(|first| (0..word_count).filter(|&word| in_first(word) == first).collect::<Vec<usize>>());
+        let panel_counts = members.each_ref().map(|members| members.len().div_ceil(LANES));
+        let panel_count = panel_counts[0] + panel_counts[1];
+        let mut panels = Self {
+            embedding_size,
+            values: vec![Line([0.0; LANES]); panel_count * embedding_size],
+            biases: vec![[NO_WORD; LANES]; panel_count],
+            words: vec![0; panel_count * LANES],
+            word_count,
+            groups: [0, 1].map(|group| Group {
+                text_weight: text_weights[group],
+                panels: if group == 0 { 0..panel_counts[0] } else { panel_counts[0]..panel_count },
+                word_count: members[group].len(),
+            }),
+        };
+        for (members, group) in members.iter().zip(&panels.groups) {
+            for (at, &word) in members.iter().enumerate() {
+                let (panel, lane) = (group.panels.start + at / LANES, at % LANES);
+                panels.biases[panel][lane] = 0.0;
+                panels.words[panel * LANES + lane] = word as u32;
+                let embedding = &embeddings[word * embedding_size..][..embedding_size];
+                let values = &mut panels.values[panel * embedding_size..][..embedding_size];
+                values.iter_mut().zip(embedding).for_each(|(lanes, value)| lanes.0[lane] = *value);
+            }
+        }
+        panels
+    }
+
+    /// How many panels there are.
+    pub fn len(&self) -> usize {
+        self.biases.len()
+    }
+
+    /// D.
+    pub fn embedding_size(&self) -> usize {
+        self.embedding_size
+    }
+
+    /// The two groups, the second's panels behind the first's.
+    pub fn groups(&self) -> &[Group; 2] {
+        &self.groups
+    }
+
+    /// Which group a panel is of.
+    #[inline(always)]
+    pub fn group_of(&self, panel: usize) -> usize {
+        usize::from(panel >= self.groups[0].panels.end)
+    }
+
+    /// A panel's numbers, `[D]`.
+    #[inline(always)]
+    pub fn values(&self, panel: usize) -> &[Line<Lanes>] {
+        &self.values[panel * self.embedding_size..][..self.embedding_size]
+    }
+
+    /// What a panel's logits start from.
+    #[inline(always)]
+    pub fn bias(&self, panel: usize) -> &Lanes {
+        &self.biases[panel]
+    }
+
+    /// The vocabulary's place of a panel's lane.
+    pub fn word(&self, panel: usize, lane: usize) -> u32 {
+        self.words[panel * LANES + lane]
+    }
+
+    /// One number for each lane of each panel, by the word.
+    pub fn by_lane(&self, of_word: impl Fn(usize) -> f32, of_no_word: f32, out: &mut Vec<Lanes>) {
+        out.clear();
+        out.extend(self.biases.iter().zip(self.words.as_chunks::<LANES>().0).map(|(biases, words)| {
+            std::array::from_fn(
+                |lane| {
+                    if biases[lane] < 0.0 { of_no_word } else { of_word(words[lane] as usize) }
+                },
+            )
+        }));
+    }
+
+    /// The embeddings in the words' own order, appended to `out`.
+    pub fn append_embeddings(&self, out: &mut Vec<f32>) {
+        let start = out.len();
+        out.resize(start + self.word_count * self.embedding_size, 0.0);
+        for panel in 0..self.len() {
+            for lane in (0..LANES).filter(|&lane| self.biases[panel][lane] == 0.0) {
+                let at = start + self.word(panel, lane) as usize * self.embedding_size;
+                let row = &mut out[at..at + self.embedding_size];
+                row.iter_mut().zip(self.values(panel)).for_each(|(value, lanes)| *value = lanes.0[lane]);
+            }
+        }
+    }
+}
+
+/// The same words in a byte a number, and how far off that is at most.
+pub struct BytePanels {
+    /// Quads of an embedding: D / 4, rounded up to four of them.
+    pub quads: usize,
+    /// `[panels, quads]`: four numbers of sixteen words, each 128 more than it is.
+    values: Vec<Line<[u8; QUAD * LANES]>>,
+    /// `[panels]`: what a word's whole numbers are multiplied by.
+    scales: Vec<Lanes>,
+    /// The length of the longest difference between a word and its bytes.
+    pub largest_error: f32,
+    /// The length of the longest word of bytes.
+    pub largest_length: f32,
+}
+
+impl BytePanels {
+    /// Of the words of `panels`.
+    pub fn new(panels: &Panels) -> Self {
+        let quads = panels.embedding_size.next_multiple_of(LANES) / QUAD;
+        let mut made = Self {
+            quads,
+            values: vec![Line([128; QUAD * LANES]); panels.len() * quads],
+            scales: vec![[0.0; LANES]; panels.len()],
+            largest_error: 0.0,
+            largest_length: 0.0,
+        };
+        for panel in 0..panels.len() {
+            let values = panels.values(panel);
+            let bytes = &mut made.values[panel * quads..][..quads];
+            for lane in 0..LANES {
+                let largest = values.iter().fold(0.0_f32, |largest, lanes| largest.max(lanes.0[lane].abs()));
+                let scale = largest / 127.0;
+                if scale == 0.0 {
+                    continue;
+                }
+                let (mut error, mut length) = (0.0_f64, 0.0_f64);
+                for (at, lanes) in values.iter().enumerate() {
+                    let whole = (lanes.0[lane] / scale).round_ties_even();
+                    bytes[at / QUAD].0[lane * QUAD + at % QUAD] = (whole as i32 + 128) as u8;
+                    error += f64::from(lanes.0[lane] - scale * whole).powi(2);
+                    length += f64::from(scale * whole).powi(2);
+                }
+                made.scales[panel][lane] = scale;
+                made.largest_error = made.largest_error.max(error.sqrt() as f32);
+                made.largest_length = made.largest_length.max(length.sqrt() as f32);
+            }
+        }
+        made
+    }
+
+    /// A panel's numbers, `[quads]`.
+    #[inline(always)]
+    pub fn values(&self, panel: usize) -> &[Line<[u8; QUAD * LANES]>] {
+        &self.values[panel * self.quads..][..self.quads]
+    }
+
+    /// A panel's scales.
+    #[inline(always)]
+    pub fn scales(&self, panel: usize) -> &Lanes {
+        &self.scales[panel]
+    }
+}
