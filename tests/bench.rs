@@ -159,3 +159,107 @@ fn wrong_usage_is_told_before_anything_is_read() {
         assert!(outcome.stderr.contains(told), "{arguments:?}: {}", outcome.stderr);
     }
 }
+
+/// `wordsight bench` on a stream of its own, its report, and what it said.
+fn measured(bench: &support::Bench, arguments: &[&str]) -> (Value, Outcome) {
+    let json = bench.path("report.json");
+    let outcome = bench.run(&[&["bench", "--json", json.to_str().unwrap()], arguments].concat());
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    (serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap(), outcome)
+}
+
+#[test]
+fn a_measurement_says_what_it_measured_and_on_what() {
+    let bench = support::Bench::new();
+    let plot = bench.path("latency");
+    let (report, outcome) = measured(
+        &bench,
+        &[
+            "--seconds",
+            "3",
+            "--warm-up",
+            "1",
+            "--source",
+            "test://bars?width=320&height=240&format=nv12",
+            "--plot",
+            plot.to_str().unwrap(),
+        ],
+    );
+    let number = |pointer: &str| {
+        report.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("{pointer}"))
+    };
+    assert!(number("/frames") > 100.0 && number("/fps") > 30.0);
+    // A network of a millisecond, beside which the pipeline's own work is large: what counts here is that both were seen.
+    assert!(number("/bare_engine_fps") > 0.0 && (0.05..2.0).contains(&number("/pipeline_efficiency")));
+    for stage in ["capture", "preprocess", "engine", "scoring", "publish", "end_to_end", "age"] {
+        let of = |name: &str| number(&format!("/stages_ms/{stage}/{name}"));
+        let ordered = ["min", "median", "p90", "p95", "p99", "max"].map(of);
+        assert!(ordered[0] > 0.0 && ordered.is_sorted(), "{stage}: {ordered:?}");
+    }
+    assert!(number("/seconds") > 1.0 && number("/seconds") < 3.0, "without the engine's slices");
+    assert!(number("/cpu/percent_of_one_core") > 0.0 && number("/memory/resident_mib") > 1.0);
+    assert_eq!(
+        report["drops"],
+        json!({"camera": 0, "capture": 0, "preprocess": 0, "engine": 0, "publish": 0})
+    );
+    assert_eq!(report["settings"]["frame"], json!({"width": 320, "height": 240, "format": "NV12"}));
+    assert_eq!(report["settings"]["precision"], "FP32");
+    assert!(report["settings"]["engine_version"].as_str().unwrap().starts_with("ONNX Runtime 1."));
+    for expected in ["frames/s", "the pipeline reaches", "p99", "allocations", "machine"] {
+        assert!(outcome.stdout.contains(expected), "{expected}: {}", outcome.stdout);
+    }
+    assert!(plot.with_extension("svg").exists() && plot.with_extension("png").exists());
+}
+
+#[test]
+fn after_the_warm_up_no_frame_allocates_in_whatever_format_it_comes() {
+    let bench = support::Bench::new();
+    for format in ["rgb", "yuyv", "uyvy", "nv12", "i420", "grey"] {
+        let source = format!("test://bars?width=320&height=240&format={format}");
+        let (report, _) = measured(&bench, &["--seconds", "1", "--warm-up", "1", "--source", &source]);
+        let allocations = &report["allocations"];
+        assert!(allocations["frames"].as_u64().unwrap() > 50, "{allocations}");
+        assert_eq!(allocations["total"], 0, "{format}: {allocations}");
+    }
+}
+
+#[test]
+fn behind_an_engine_ten_times_too_slow_the_age_stays_flat_and_below_two_inferences() {
+    let bench = support::Bench::new();
+    let (report, _) = measured(
+        &bench,
+        &[
+            "--mode",
+            "live",
+            "--fps",
+            "50",
+            "--least-inference-ms",
+            "200",
+            "--seconds",
+            "12",
+            "--warm-up",
+            "2",
+            "--source",
+            "test://bars?width=320&height=240&format=yuyv",
+        ],
+    );
+    let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64).unwrap();
+    let (first, last) = (number("/age/first_tenth_ms"), number("/age/last_tenth_ms"));
+    assert!((last / first - 1.0).abs() < 0.05, "{first} ms, then {last} ms");
+    assert!(number("/stages_ms/age/max") < 400.0, "{}", report["stages_ms"]["age"]);
+    // Of ten frames one is inferred; the others make way for newer ones before the engine.
+    let (frames, dropped) = (number("/frames"), number("/drops/preprocess"));
+    assert!(dropped > 7.0 * frames && dropped < 11.0 * frames, "{frames} and {dropped}");
+    assert_eq!(report["allocations"]["total"], 0);
+    assert_eq!(report["pipeline_efficiency"], Value::Null);
+}
+
+#[test]
+fn a_source_without_a_frame_is_a_sentence() {
+    let bench = support::Bench::new();
+    std::fs::create_dir(bench.path("empty")).unwrap();
+    let outcome = bench.run(&["bench", "--source", bench.path("empty").to_str().unwrap()]);
+    assert!(outcome.sentence(1).contains("no photographs"), "{outcome:?}");
+    let outcome = bench.run(&["bench", "--mode", "throughput", "--fps", "0"]);
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
+}

@@ -138,6 +138,7 @@ impl Pipeline {
             repeat: self.repeat,
             captured: 0,
             unreadable: 0,
+            received_at: None,
             throttle: matches!(self.pacing, Pacing::Live).then(Throttle::default),
             given_up: None,
             counters: Arc::clone(&counters),
@@ -149,6 +150,7 @@ impl Pipeline {
             frame_size: (1, 1),
             frame_format: PixelFormat::Rgb,
             turns: settings.map(|settings| Turns::new(settings, Arc::clone(&counters))),
+            last_inference: (self.pacing != Pacing::Lossless).then_some(Duration::ZERO),
             counters: Arc::clone(&counters),
         };
 
@@ -205,6 +207,8 @@ struct CaptureStage {
     repeat: bool,
     captured: u64,
     unreadable: u64,
+    /// When the last frame was there.
+    received_at: Option<Instant>,
     /// For a source whose errors may be without end.
     throttle: Option<Throttle>,
     given_up: Option<CaptureError>,
@@ -222,6 +226,9 @@ impl CaptureStage {
                     job.number = self.captured + self.unreadable;
                     job.times =
                         StageTimes { capture: job.frame.received_at.elapsed(), ..StageTimes::default() };
+                    let received_at = job.frame.received_at;
+                    job.interval = self.received_at.map(|before| received_at - before);
+                    self.received_at = Some(received_at);
                     self.captured += 1;
                     self.counters.missed(job.frame.missed);
                     match captured.send(job) {
@@ -339,6 +346,8 @@ struct EngineStage {
     frame_size: (usize, usize),
     frame_format: PixelFormat,
     turns: Option<Turns>,
+    /// How long the last one took, where frames may be passed over.
+    last_inference: Option<Duration>,
     counters: Arc<Counters>,
 }
 
@@ -349,6 +358,9 @@ impl EngineStage {
         }
         while self.goes_on()? {
             let Ok(mut lease) = preprocessed.recv() else { break };
+            if let Some(newer) = self.worth_waiting(&lease).and_then(|wait| preprocessed.recv_within(wait)) {
+                self.counters.dropped_before(Stage::Engine, &Some(std::mem::replace(&mut lease, newer)));
+            }
             let job = &mut *lease;
             self.keep_input(job);
             let (start, allocations) = (Instant::now(), allocations::on_this_thread());
@@ -398,6 +410,20 @@ impl EngineStage {
         }
     }
 
+    /// How long to wait for a newer frame rather than take this one, if that is worth it.
+    ///
+    /// Behind a slow engine the frame that it finds is up to an interval old, and how old wanders with the beat of camera
+    /// and engine. One that is older than a quarter of the interval is left for the next, if that is due within a tenth
+    /// of an inference: a result comes a little later and is of a newer frame, and the time from what happens to the
+    /// result, which is half a cycle and a frame's age in the mean, gets shorter.
+    fn worth_waiting(&self, job: &Job) -> Option<Duration> {
+        let (interval, inference) = (job.interval?, self.last_inference?);
+        let age = job.frame.received_at.elapsed();
+        let wait = (interval + job.times.preprocess).checked_sub(age)?;
+        // A camera is not that punctual, nor are threads.
+        (4 * age > interval && 10 * wait <= inference).then_some(wait + interval / 4)
+    }
+
     /// Whether to take another frame: a measurement may be over. The engine may be measured alone meanwhile.
     fn goes_on(&mut self) -> anyhow::Result<bool> {
         match &mut self.turns {
@@ -423,6 +449,9 @@ impl EngineStage {
     /// Notes that the engine is done with a frame that it began at `start`.
     fn note_done(&mut self, job: &mut Job, start: Instant) {
         job.times.engine = start.elapsed();
+        if let Some(last) = &mut self.last_inference {
+            *last = job.times.engine;
+        }
         job.measured_at = self.turns.as_mut().and_then(Turns::frame);
         tracing::trace!(frame = job.number, elapsed = ?job.times.engine, "inferred");
     }

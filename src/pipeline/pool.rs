@@ -4,6 +4,7 @@
 //! stream are made at its start; a stage holds one through a [`Lease`], and dropping the lease, be
 //! it at the end of the line or pushed out of a ring, brings the job home with its buffers.
 
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub struct Job {
     pub number: u64,
     /// By capture: the frame.
     pub frame: Frame,
+    /// By capture: since the one before, as far as that is known; a live source's next frame is due after as long.
+    pub interval: Option<Duration>,
     /// By preprocess: the engine's input, three planes.
     pub image: Vec<u8>,
     /// By preprocess: how the frame lies in the input.
@@ -61,6 +64,7 @@ impl Default for Job {
         Self {
             number: 0,
             frame: Frame::default(),
+            interval: None,
             image: Vec::new(),
             letterbox: Letterbox::new((1, 1), (1, 1)),
             regions: Regions::default(),
@@ -117,7 +121,7 @@ impl Pool {
             }
             if let Some(mut place) = home.jobs.pop() {
                 place.pool = Some(Arc::clone(&self.0));
-                return Some(Lease(Some(place)));
+                return Some(Lease(ManuallyDrop::new(place)));
             }
             home = self.0.changed.wait(home).unwrap_or_else(PoisonError::into_inner);
         }
@@ -142,30 +146,29 @@ impl Pool {
     }
 }
 
-/// The right to use a job; dropping it brings the job home. As large as a pointer, so that a ring of one holds it without
-/// an allocation.
-pub struct Lease(Option<Box<Place>>);
+/// The right to use a job; dropping it brings the job home.
+pub struct Lease(ManuallyDrop<Box<Place>>);
 
-const HELD: &str = "a lease holds its job until it is dropped";
+// A ring of one holds it without an allocation only if it is as large as a pointer, whether it is there or not.
+const _: () = assert!(size_of::<Option<Lease>>() == size_of::<usize>());
 
-#[expect(clippy::expect_used, reason = "nothing but `drop` takes the job out of a lease")]
 impl Deref for Lease {
     type Target = Job;
     fn deref(&self) -> &Job {
-        &self.0.as_ref().expect(HELD).job
+        &self.0.job
     }
 }
 
-#[expect(clippy::expect_used, reason = "nothing but `drop` takes the job out of a lease")]
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut Job {
-        &mut self.0.as_mut().expect(HELD).job
+        &mut self.0.job
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(mut place) = self.0.take() else { return };
+        // SAFETY: nothing looks at the place any more: a lease is dropped once, and this is where.
+        let mut place = unsafe { ManuallyDrop::take(&mut self.0) };
         let Some(pool) = place.pool.take() else { return };
         pool.home().jobs.push(place);
         pool.changed.notify_one();

@@ -6,6 +6,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ring_channel::{RingReceiver, RingSender, TryRecvError, ring_channel};
 
@@ -69,6 +70,19 @@ impl<T> Receiver<T> {
         }
     }
 
+    /// The oldest item in the ring, if there is one before so long.
+    pub fn recv_within(&self, longest: Duration) -> Option<T> {
+        let until = Instant::now() + longest;
+        loop {
+            match self.ring.try_recv() {
+                Ok(item) => return Some(item),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) if !self.bell.wait_until(until) => return self.try_recv(),
+                Err(TryRecvError::Empty) => {}
+            }
+        }
+    }
+
     /// The oldest item in the ring, if there is one now.
     pub fn try_recv(&self) -> Option<T> {
         self.ring.try_recv().ok()
@@ -93,13 +107,21 @@ impl Bell {
         let mut rung = self.heard.wait_while(rung, |rung| !*rung).unwrap_or_else(PoisonError::into_inner);
         *rung = false;
     }
+
+    /// As [`Self::wait`], but not for longer; whether it was rung.
+    fn wait_until(&self, until: Instant) -> bool {
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let longest = until.saturating_duration_since(Instant::now());
+        let waited = self.heard.wait_timeout_while(rung, longest, |rung| !*rung);
+        let (mut rung, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *rung)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use std::thread;
-    use std::time::Duration;
 
     use super::*;
 
@@ -123,6 +145,19 @@ mod tests {
         thread::sleep(Duration::from_millis(10));
         drop(sender);
         assert_eq!(waiting.join().unwrap(), [Ok(7), Err(Disconnected)]);
+    }
+
+    #[test]
+    fn who_waits_for_a_while_gets_what_comes_in_time_and_nothing_later() {
+        let (sender, receiver) = ring(NonZeroUsize::MIN);
+        assert_eq!(receiver.recv_within(Duration::from_millis(5)), None);
+        let sending = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(10));
+            sender.send(7).unwrap();
+        });
+        assert_eq!(receiver.recv_within(Duration::from_secs(10)), Some(7));
+        sending.join().unwrap();
+        assert_eq!(receiver.recv_within(Duration::from_secs(10)), None, "the sender is gone");
     }
 
     #[test]

@@ -51,6 +51,9 @@ impl Serialize for Detections<'_> {
     }
 }
 
+/// Room for a line with about a hundred things in it.
+const LINE_ROOM: usize = 16 << 10;
+
 /// Where lines go.
 pub(super) struct JsonLines {
     output: Output,
@@ -60,7 +63,7 @@ pub(super) struct JsonLines {
 
 impl JsonLines {
     pub(super) fn new(output: Output) -> Self {
-        Self { output, text: Vec::new() }
+        Self { output, text: Vec::with_capacity(LINE_ROOM) }
     }
 
     /// Writes a job's line and flushes it, so that a reader has it while it is new.

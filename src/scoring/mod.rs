@@ -98,21 +98,24 @@ impl Scoring {
         let start = Instant::now();
         let regions = &job.regions;
         let (boxes, objectness) = (&regions.boxes_in_input, &regions.objectness);
-        let (settings, detections) = (&self.settings, &mut self.detections);
         match &regions.ranked {
-            Some(ranked) => self.scorer.detect_ranked(boxes, objectness, ranked, settings, detections),
+            Some(ranked) => self.scorer.take_ranked(boxes, objectness, ranked, &self.settings),
             None => {
                 let (text, image) = (&regions.text_embeddings, &regions.image_embeddings);
-                self.scorer.detect(boxes, objectness, text, image, settings, detections);
+                self.scorer.rank(boxes, objectness, text, image, &self.settings);
             }
         }
+        let ranked = Instant::now();
+        self.scorer.settle(&self.settings, &mut self.detections);
         job.found.clear();
+        // As many as there may ever be: a later frame that has more allocates nothing then.
+        job.found.reserve(self.settings.max_detections.min(self.detections.capacity()));
         job.found.extend(self.detections.iter().map(|detection| Found {
             word: detection.word,
             score: detection.score,
             objectness: detection.objectness,
             box_in_frame: job.letterbox.box_in_frame_from_input(detection.box_in_input),
         }));
-        job.times.scoring = start.elapsed();
+        (job.times.scoring, job.times.nms) = (ranked - start, ranked.elapsed());
     }
 }
