@@ -3,6 +3,8 @@
 //! In flow arguments, out flow settings for the stages. A flag goes before the configuration file,
 //! and the file before the built-in configuration. Every flag's help stands beside its field.
 
+#[cfg(feature = "v4l2")]
+mod cameras;
 mod config;
 mod detect;
 mod parts;
@@ -33,6 +35,9 @@ enum Command {
     Detect(detect::DetectArgs),
     /// Names the things in a stream, one JSON line a frame
     Run(run::RunArgs),
+    /// Lists the cameras of this machine
+    #[cfg(feature = "v4l2")]
+    Cameras(cameras::CamerasArgs),
     /// Builds, shows and lists TensorRT plans
     #[cfg(feature = "tensorrt")]
     Plan(plan::PlanArgs),
@@ -47,6 +52,8 @@ impl Cli {
         match self.command {
             Command::Detect(args) => args.run(),
             Command::Run(args) => args.run(),
+            #[cfg(feature = "v4l2")]
+            Command::Cameras(args) => args.run(),
             #[cfg(feature = "tensorrt")]
             Command::Plan(args) => args.run(),
         }
