@@ -84,6 +84,7 @@ calls! {
     SET_FORMAT = vidioc::VIDIOC_S_FMT, sys::v4l2_format;
     GET_PARAMETERS = vidioc::VIDIOC_G_PARM, sys::v4l2_streamparm;
     SET_PARAMETERS = vidioc::VIDIOC_S_PARM, sys::v4l2_streamparm;
+    GET_INPUT = vidioc::VIDIOC_G_INPUT, libc::c_int;
     QUERY_CONTROL = vidioc::VIDIOC_QUERY_EXT_CTRL, sys::v4l2_query_ext_ctrl;
     QUERY_MENU = vidioc::VIDIOC_QUERYMENU, sys::v4l2_querymenu;
     SET_CONTROLS = vidioc::VIDIOC_S_EXT_CTRLS, sys::v4l2_ext_controls;
@@ -326,9 +327,12 @@ impl Device {
 
     /// Asks to be told when the picture's source changes its size: what is behind an HDMI input may. Most cameras have
     /// no such event, and say so.
-    pub(super) fn watch_source(&self) -> bool {
-        let type_ = sys::V4L2_EVENT_SOURCE_CHANGE;
-        self.ask(&SUBSCRIBE_EVENT, &mut sys::v4l2_event_subscription { type_, ..zeroed() }).is_ok()
+    pub(super) fn watch_source(&self) {
+        // The event carries the number of the input, and comes only to whoever has asked for that one.
+        let mut input = 0;
+        let _ = self.ask(&GET_INPUT, &mut input);
+        let (type_, id) = (sys::V4L2_EVENT_SOURCE_CHANGE, u32::try_from(input).unwrap_or_default());
+        let _ = self.ask(&SUBSCRIBE_EVENT, &mut sys::v4l2_event_subscription { type_, id, ..zeroed() });
     }
 
     /// Whether such an event has come since the last look.
