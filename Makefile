@@ -94,8 +94,8 @@ arm64: deps tensorrt camera-deps ## The device program for aarch64 under QEMU: p
 	cargo build $(WORKSPACE) --bins
 	scripts/check-arm64
 
-cameras: deps camera-deps ## The device program with a virtual camera in a virtual machine: formats, losses, returns
-	WORDSIGHT_REQUIRE_REFERENCE=1 cargo test --release --locked -p wordsight --features v4l2 --test v4l2
+cameras: deps tensorrt camera-deps ## The device program with a virtual camera in a virtual machine: formats, losses, returns
+	WORDSIGHT_REQUIRE_REFERENCE=1 cargo test $(WORKSPACE) --test v4l2
 
 clip: deps ## Make demo/clip.mjpeg again from its photographs
 	scripts/fetch-demo-photos

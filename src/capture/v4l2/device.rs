@@ -163,14 +163,16 @@ pub(super) struct PictureFormat {
 #[derive(Debug)]
 pub(super) struct Device {
     file: File,
+    /// Whether the driver tells when the picture's source changes.
+    watches_source: bool,
 }
 
 impl Device {
-    /// Opens a device file; nothing of it ever waits but [`Device::wait`].
+    /// Opens a device file; nothing of it ever waits but [`Stream::wait`].
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
-        Ok(Self { file: options.open(path)? })
+        Ok(Self { file: options.open(path)?, watches_source: false })
     }
 
     /// Asks the driver. `argument` goes in and comes back changed.
@@ -327,12 +329,13 @@ impl Device {
 
     /// Asks to be told when the picture's source changes its size: what is behind an HDMI input may. Most cameras have
     /// no such event, and say so.
-    pub(super) fn watch_source(&self) {
+    pub(super) fn watch_source(&mut self) {
         // The event carries the number of the input, and comes only to whoever has asked for that one.
         let mut input = 0;
         let _ = self.ask(&GET_INPUT, &mut input);
         let (type_, id) = (sys::V4L2_EVENT_SOURCE_CHANGE, u32::try_from(input).unwrap_or_default());
-        let _ = self.ask(&SUBSCRIBE_EVENT, &mut sys::v4l2_event_subscription { type_, id, ..zeroed() });
+        let mut subscription = sys::v4l2_event_subscription { type_, id, ..zeroed() };
+        self.watches_source = self.ask(&SUBSCRIBE_EVENT, &mut subscription).is_ok();
     }
 
     /// Whether such an event has come since the last look.
@@ -413,7 +416,7 @@ impl Stream {
 
     /// Waits for a filled buffer.
     pub(super) fn wait(&self, longest: Duration) -> io::Result<Readiness> {
-        let events = libc::POLLIN | libc::POLLPRI;
+        let events = if self.device.watches_source { libc::POLLIN | libc::POLLPRI } else { libc::POLLIN };
         let mut poll = libc::pollfd { fd: self.device.file.as_raw_fd(), events, revents: 0 };
         // SAFETY: one structure, which lives until the call is back.
         if unsafe { libc::poll(&mut poll, 1, longest.as_millis() as libc::c_int) } < 0 {

@@ -146,6 +146,18 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_that_is_as_large_as_the_last_allocates_nothing() {
+        for stride in [0, 32] {
+            let layout = Layout::new(PixelFormat::Nv12, 6, 4, stride);
+            let (buffer, mut rows) = (vec![7; layout.len()], Vec::new());
+            layout.unpack(&buffer, &mut rows);
+            let before = crate::allocations::on_this_thread();
+            layout.unpack(&buffer, &mut rows);
+            assert_eq!(crate::allocations::on_this_thread(), before);
+        }
+    }
+
+    #[test]
     fn colours_are_what_the_driver_says_or_what_the_kernel_means_by_silence() {
         use sys::*;
         let [srgb, jpeg, rec709] = [

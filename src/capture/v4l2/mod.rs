@@ -46,6 +46,8 @@ pub struct V4l2Source {
     height: usize,
     pixels: Pixels,
     last_sequence: Option<u32>,
+    /// Frames that nobody has seen since the last one that somebody has.
+    missed: u64,
 }
 
 /// What to make of a buffer.
@@ -62,7 +64,7 @@ impl V4l2Source {
     pub fn open(request: &CameraRequest, display: &str) -> Result<Self, CaptureError> {
         let unopened = |reason: String| CaptureError::Unopened { source_name: display.to_owned(), reason };
         let wrong = |reason: String| UriError::Wrong { uri: display.to_owned(), reason };
-        let device = open_device(&request.device).map_err(unopened)?;
+        let mut device = open_device(&request.device).map_err(unopened)?;
         let now = device.format().map_err(|error| unopened(why_not_set_up(&error)))?;
         let size_now = (now.width, now.height);
         let offers = device.offers(Some(request.width.zip(request.height).unwrap_or(size_now)));
@@ -102,11 +104,11 @@ impl V4l2Source {
         let stream = Stream::start(device, BUFFERS).map_err(|error| unopened(why_not_started(&error)))?;
         let name = choice.format.name();
         tracing::info!(format = name, width, height, fps, "opened the camera {source}");
-        Ok(Self { stream, source, width, height, pixels, last_sequence: None })
+        Ok(Self { stream, source, width, height, pixels, last_sequence: None, missed: 0 })
     }
 
     /// Takes everything that is ready and keeps the newest whole picture; or else says what is wrong with the last one.
-    fn newest(&mut self) -> io::Result<Option<Result<(Filled, u64), String>>> {
+    fn newest(&mut self) -> io::Result<Option<Result<Filled, String>>> {
         let (mut newest, mut fault, mut skipped) = (None::<Filled>, None, 0_u32);
         let mut sequence = None;
         // Not for ever: a camera may be faster than this loop.
@@ -130,9 +132,9 @@ impl V4l2Source {
         if newest.is_some() {
             skipped += u32::from(fault.is_some());
         }
-        let missed = missed(self.last_sequence, sequence, skipped);
+        self.missed += missed(self.last_sequence, sequence, skipped);
         self.last_sequence = Some(sequence);
-        Ok(newest.map(|filled| Ok((filled, missed))).or_else(|| fault.map(Err)))
+        Ok(newest.map(Ok).or_else(|| fault.map(Err)))
     }
 
     /// Why a buffer has no picture in it.
@@ -171,7 +173,7 @@ impl Source for V4l2Source {
             Readiness::Filled | Readiness::Failed => {}
         }
         let newest = self.newest().map_err(|error| self.lost(why_lost(&error)))?;
-        let (filled, missed) = match newest {
+        let filled = match newest {
             Some(Ok(newest)) => newest,
             Some(Err(reason)) => return Err(self.bad_picture(reason)),
             None if readiness == Readiness::Failed => {
@@ -180,7 +182,7 @@ impl Source for V4l2Source {
             None => return Ok(Captured::NotYet),
         };
         frame.stamp_aged(&self.source, age_of(filled.flags, filled.timestamp, device::monotonic_now()));
-        frame.missed = missed;
+        frame.missed = std::mem::take(&mut self.missed);
         let bytes = self.stream.bytes(&filled);
         let decoded = match &self.pixels {
             Pixels::Jpeg => decode(bytes, frame),
