@@ -8,11 +8,11 @@ DEPS := .deps
 export CUDARC_CUDA_VERSION ?= 13000
 TEACHER := $(DEPS)/teacher
 # One choice for every build of tests and host programs: another would build everything twice.
-WORKSPACE := --workspace --features wordsight/tensorrt --release --locked
+WORKSPACE := --workspace --features wordsight/tensorrt,wordsight/v4l2,wordsight/gstreamer --release --locked
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars setup deps host-deps evaluation-deps tensorrt nvrtc kernels bench peers teacher fmt clippy docs unit end-to-end reference shim arm64 clip heads vocabularies
+.PHONY: help demo test bars setup deps host-deps evaluation-deps tensorrt nvrtc kernels bench peers teacher fmt clippy docs unit end-to-end reference shim arm64 cameras camera-deps clip heads vocabularies
 
 help: ## What there is to make
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,7 +23,7 @@ demo: setup deps ## Stream the bundled clip through the shipped student; picture
 	$(TARGET)/release/wordsight run --save demo/out --save-every 6 --compare-engine
 	@echo "Annotated pictures: demo/out/"
 
-test: setup deps host-deps evaluation-deps tensorrt nvrtc fmt clippy docs teacher unit end-to-end bars reference shim arm64 ## Everything that CI runs
+test: setup deps host-deps evaluation-deps tensorrt nvrtc camera-deps fmt clippy docs teacher unit end-to-end bars reference shim arm64 ## Everything that CI runs
 	@echo "make test: all passed"
 
 setup: ## Compilers, and Python for wheels, by apt where they lack
@@ -34,6 +34,11 @@ deps: setup ## ONNX Runtime for this machine, from its wheel, into .deps/
 
 tensorrt: setup ## TensorRT for RTX and TensorRT's headers, into .deps/tensorrt/
 	@scripts/fetch-packages tensorrt
+
+# What can't be had here, the test of the cameras says itself.
+camera-deps: ## GStreamer, and libclang for v4l2's bindings; QEMU and Debian's kernel with a virtual camera, into .deps/vivid/
+	@scripts/setup cameras
+	@scripts/fetch-vivid || [ $$? -eq 3 ]
 
 nvrtc: setup ## CUDA's compiler for kernels, into .deps/nvrtc/
 	@scripts/fetch-packages nvrtc
@@ -56,23 +61,23 @@ host-deps: setup ## Weights and tokenizer of the stand-in teacher, into .deps/
 teacher: $(TEACHER)/config.json ## The stand-in teacher, into .deps/teacher/
 
 # The whole workspace, as the tests build it: one package alone has other features, and everything would be built twice.
-$(TEACHER)/config.json: | deps host-deps tensorrt
+$(TEACHER)/config.json: | deps host-deps tensorrt camera-deps
 	cargo build $(WORKSPACE) --bins
 	$(TARGET)/release/wordsight-distill teacher standin -o $(TEACHER)
 
 fmt:
 	cargo fmt --all --check
 
-clippy: tensorrt
+clippy: tensorrt camera-deps
 	cargo clippy --workspace --all-targets --all-features --release --locked -- -D warnings
 
-docs: tensorrt
+docs: tensorrt camera-deps
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --release --locked --quiet
 
-unit: teacher tensorrt
+unit: teacher tensorrt camera-deps
 	cargo test $(WORKSPACE) --lib --bins
 
-end-to-end: teacher evaluation-deps tensorrt nvrtc
+end-to-end: teacher evaluation-deps tensorrt nvrtc camera-deps
 	cargo build $(WORKSPACE) --bins
 	WORDSIGHT_REQUIRE_REFERENCE=1 cargo test $(WORKSPACE) --test '*'
 
@@ -88,19 +93,22 @@ reference: ## The shipped student against onnx.checker (Python, test only)
 shim: tensorrt ## TensorRT's door against every set of headers, and under sanitizers with a real TensorRT
 	@scripts/check-shim
 
-arm64: deps tensorrt ## The device program for aarch64 under QEMU: plans, and the demo's detections beside this machine's
+arm64: deps tensorrt camera-deps ## The device program for aarch64 under QEMU: plans, and the demo's detections beside this machine's
 	cargo build $(WORKSPACE) --bins
 	scripts/check-arm64
+
+cameras: deps tensorrt camera-deps ## The device program with a virtual camera in a virtual machine: formats, losses, returns
+	WORDSIGHT_REQUIRE_REFERENCE=1 cargo test $(WORKSPACE) --test v4l2
 
 clip: deps ## Make demo/clip.mjpeg again from its photographs
 	scripts/fetch-demo-photos
 	cargo run --release --locked -p wordsight-demo -- clip --recipe demo/clip.toml --photos $(DEPS)/demo-photos -o demo/clip.mjpeg
 
-heads: teacher tensorrt ## Train ViLD's five heads on ../shared/data and hold everything against the bars: about an hour
+heads: teacher tensorrt camera-deps ## Train ViLD's five heads on ../shared/data and hold everything against the bars: about an hour
 	cargo build $(WORKSPACE) --bins
 	scripts/heads $(TARGET)/release/wordsight-distill ../shared/data $(TARGET)/heads
 
-vocabularies: teacher tensorrt ## Make the demo's vocabularies again from their words
+vocabularies: teacher tensorrt camera-deps ## Make the demo's vocabularies again from their words
 	cargo build $(WORKSPACE) --bins
 	for words in words other-words; do \
 	  $(TARGET)/release/wordsight-distill vocabulary demo/$$words.toml --teacher $(TEACHER) -o demo/$$words.safetensors || exit 1; \

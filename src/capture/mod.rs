@@ -22,6 +22,14 @@ mod uri;
 #[cfg(feature = "v4l2")]
 mod v4l2;
 
+/// The cameras of this machine, for who asks what there is.
+#[cfg(feature = "v4l2")]
+pub(crate) mod cameras {
+    pub(crate) use super::v4l2::{Camera, Rate, Size, cameras, name_of};
+    #[cfg(test)]
+    pub(crate) use super::v4l2::{Offer, SizeOffer};
+}
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

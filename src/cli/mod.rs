@@ -4,6 +4,8 @@
 //! and the file before the built-in configuration. Every flag's help stands beside its field.
 
 mod bench;
+#[cfg(feature = "v4l2")]
+mod cameras;
 mod config;
 mod detect;
 mod measure;
@@ -38,6 +40,9 @@ enum Command {
     Run(run::RunArgs),
     /// Measures a stream, or compares two measurements
     Bench(bench::BenchArgs),
+    /// Lists the cameras of this machine
+    #[cfg(feature = "v4l2")]
+    Cameras(cameras::CamerasArgs),
     /// Builds, shows and lists TensorRT plans
     #[cfg(feature = "tensorrt")]
     Plan(plan::PlanArgs),
@@ -53,6 +58,8 @@ impl Cli {
             Command::Detect(args) => args.run(),
             Command::Run(args) => args.run(),
             Command::Bench(args) => args.run(),
+            #[cfg(feature = "v4l2")]
+            Command::Cameras(args) => args.run(),
             #[cfg(feature = "tensorrt")]
             Command::Plan(args) => args.run(),
         }

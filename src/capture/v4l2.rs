@@ -1,1 +1,0 @@
-//! Cameras of the kernel.
