@@ -16,14 +16,12 @@ mod report;
 mod table;
 
 pub use compare::compare;
+pub use machine::{Machine, Process, Readings};
 pub use plot::{PlotPath, draw};
-pub use report::{Mode, Report, ReportError};
-
-#[expect(unused_imports, reason = "what measures takes them, and comes next")]
-pub use {
-    machine::{Machine, Process, Readings},
-    recorder::{FrameTimes, Recorder},
-    report::{Allocations, Cpu, Drops, Frame, Measured, Memory, Settings, StartAndEnd, Student, Vocabulary},
+pub use recorder::{FrameTimes, Recorder};
+pub use report::{
+    Allocations, Cpu, Drops, Frame, Measured, Memory, Mode, Report, ReportError, Settings, StartAndEnd,
+    Student, Vocabulary,
 };
 
 #[cfg(test)]

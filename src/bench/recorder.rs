@@ -95,12 +95,6 @@ impl Recorder {
         self.every *= 2;
     }
 
-    /// Forgets everything and keeps the memory: for the end of the warm-up.
-    pub fn clear(&mut self) {
-        self.rows.clear();
-        (self.every, self.frames) = (1, 0);
-    }
-
     /// The frames that have a row, in the order of time.
     pub fn rows(&self) -> &[FrameTimes] {
         &self.rows
@@ -157,18 +151,7 @@ mod tests {
         let mut recorder = Recorder::new(64);
         let (place, room) = (recorder.rows.as_ptr(), recorder.rows.capacity());
         (0..10_000).for_each(|_| recorder.record(&FrameTimes::default()));
-        recorder.clear();
-        (0..10_000).for_each(|_| recorder.record(&FrameTimes::default()));
         assert_eq!((recorder.rows.as_ptr(), recorder.rows.capacity()), (place, room));
-    }
-
-    #[test]
-    fn a_cleared_recorder_takes_every_frame_again() {
-        let mut recorder = after_frames(4, 100);
-        recorder.clear();
-        recorder.record(&FrameTimes::default());
-        recorder.record(&FrameTimes::default());
-        assert_eq!((recorder.rows().len(), recorder.frames(), recorder.every()), (2, 2, 1));
     }
 
     #[test]

@@ -195,6 +195,10 @@ pub enum CaptureError {
         reason: String,
     },
     /// A camera or a stream that was open is gone.
+    #[cfg_attr(
+        not(any(feature = "gstreamer", feature = "v4l2")),
+        allow(dead_code, reason = "what can be opened without them can't be lost")
+    )]
     #[error("{source_name} is lost: {reason}")]
     Lost {
         /// The source, as the user wrote it, without a password.

@@ -40,6 +40,7 @@ pub enum UriError {
         reason: String,
     },
     /// It needs a part of this program that wasn't compiled.
+    #[cfg(not(all(feature = "gstreamer", feature = "v4l2")))]
     #[error(
         "the source `{uri}` needs a wordsight built with `cargo build --release --features {feature}`; {otherwise}"
     )]
@@ -61,6 +62,10 @@ pub struct SourceUri {
 }
 
 #[derive(Debug, Clone)]
+#[cfg_attr(
+    not(all(feature = "gstreamer", feature = "v4l2")),
+    allow(dead_code, reason = "what is asked for is read by the parts that can open it")
+)]
 enum Kind {
     File(PathBuf),
     V4l2(CameraRequest),

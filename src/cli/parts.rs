@@ -20,7 +20,7 @@ use crate::scoring::Scoring;
 /// What a stream comes from, and at what pace.
 #[derive(Debug, Args)]
 pub(super) struct SourceArgs {
-    /// A file or folder, or v4l2:///dev/video0, csi://0, rtsp://..., gst:<pipeline>, test://bars
+    /// A file or folder, or v4l2:///dev/video0, csi://0, rtsp://..., gst:..., test://bars
     #[arg(long, value_name = "URI")]
     source: Option<String>,
     /// How the frames of a file follow one another

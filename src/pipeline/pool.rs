@@ -85,6 +85,7 @@ struct Shared {
 }
 
 struct Home {
+    #[expect(clippy::vec_box, reason = "a lease is a pointer to a job, which never moves")]
     jobs: Vec<Box<Place>>,
     closed: bool,
 }
