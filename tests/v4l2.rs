@@ -72,7 +72,10 @@ fn boot() -> Result<Machine, Option<String>> {
         Some(0) => Ok(Machine { results }),
         Some(NO_MACHINE) => {
             let required = std::env::var_os("WORDSIGHT_REQUIRE_REFERENCE").is_some();
-            if required && cfg!(target_arch = "x86_64") {
+            // Where Debian's kernel can be had; Ubuntu, for one, packages its own in another way.
+            let is_debian = fs::read_to_string("/etc/os-release")
+                .is_ok_and(|release| release.lines().any(|line| line == "ID=debian"));
+            if required && is_debian && cfg!(target_arch = "x86_64") {
                 return Err(Some(said));
             }
             // Not by eprintln!, which the test runner keeps to itself when a test passes.
