@@ -1,4 +1,4 @@
-//! The user's guide: every command in `docs/device.md` works as it stands there.
+//! The user's guide: every command in `docs/device.md` and `docs/benchmarks.md` works as it stands there.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -9,11 +9,16 @@ use std::process::Command;
 use support::*;
 
 const GUIDE: &str = include_str!("../docs/device.md");
+const BENCHMARKS: &str = include_str!("../docs/benchmarks.md");
 
-/// The contents of the guide's code blocks of one language.
-fn blocks(language: &str) -> Vec<&'static str> {
+/// The contents of a page's code blocks of one language.
+fn blocks_of(page: &'static str, language: &str) -> Vec<&'static str> {
     let fence = format!("```{language}\n");
-    GUIDE.split(&fence).skip(1).map(|text| text.split("```").next().unwrap()).collect()
+    page.split(&fence).skip(1).map(|text| text.split("```").next().unwrap()).collect()
+}
+
+fn blocks(language: &str) -> Vec<&'static str> {
+    blocks_of(GUIDE, language)
 }
 
 /// A folder with the files that the guide speaks of.
@@ -35,8 +40,9 @@ fn every_command_of_the_guide_runs() {
     let bench = guide_bench();
     let folder_of_program = Path::new(env!("CARGO_BIN_EXE_wordsight")).parent().unwrap();
     let path = format!("{}:{}", folder_of_program.display(), std::env::var("PATH").unwrap());
-    let commands: Vec<&str> = blocks("sh").iter().flat_map(|block| block.lines()).collect();
-    assert!(commands.len() >= 8, "{commands:?}");
+    let pages = [GUIDE, BENCHMARKS].map(|page| blocks_of(page, "sh"));
+    let commands: Vec<&str> = pages.iter().flatten().flat_map(|block| block.lines()).collect();
+    assert!(commands.len() >= 12, "{commands:?}");
     for command in commands {
         let mut shell = Command::new("sh");
         shell.args(["-c", command]).current_dir(bench.path("")).env("PATH", &path);
@@ -48,7 +54,7 @@ fn every_command_of_the_guide_runs() {
         let outcome = Outcome::of(shell.output().unwrap());
         assert_eq!(outcome.code, Some(0), "{command}: {outcome:?}");
     }
-    for made in ["annotated/photo.jpg", "annotated/000010.jpg", "results.jsonl"] {
+    for made in ["annotated/photo.jpg", "annotated/000010.jpg", "results.jsonl", "a.json", "latency.png"] {
         assert!(bench.path(made).exists(), "{made}");
     }
 }
