@@ -195,3 +195,19 @@ fn sigterm_and_sigint_end_the_stream_cleanly_with_its_summary() {
         assert!(outcome.stderr.contains("latency"), "{outcome:?}");
     }
 }
+
+#[test]
+fn a_stream_whose_results_nobody_reads_ends_all_the_same() {
+    let bench = Bench::new();
+    let mut child = spawn(bench.command(&["run", "--source", "test://bars"]));
+    // Nobody reads its lines: soon the pipe is full and the stream waits.
+    std::thread::sleep(Duration::from_millis(1_500));
+    let asked = Instant::now();
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let status = child.wait().unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("whoever reads the results"), "{stderr}");
+}

@@ -22,6 +22,8 @@ const INPUTS_TO_COMPARE: usize = 64;
 /// Frames whose steps are timed on a GPU for `--compare-engine`, after as many others as warm it up.
 const STEPS_TIMED: usize = 200;
 const STEPS_WARM_UP: usize = 50;
+/// How long a stream may take to end when it is asked to. One whose results are read takes two seconds at most.
+const LONGEST_STOP: Duration = Duration::from_secs(5);
 /// The longest that the engine runs alone for `--compare-engine`.
 const LONGEST_COMPARISON: Duration = Duration::from_secs(20);
 
@@ -75,6 +77,7 @@ impl RunArgs {
             health,
             measurement: None,
         };
+        stop.ends_process_after(LONGEST_STOP)?;
         let mut report = pipeline.run(&stop)?;
         print_summary(&report);
         if self.compare_engine && !stop.is_requested() {

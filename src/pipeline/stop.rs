@@ -1,12 +1,18 @@
 //! Being asked to stop.
 //!
 //! A value that is passed in, never a global: the first SIGINT or SIGTERM asks the stream to end
-//! cleanly, the second ends the process at once.
+//! cleanly, the second ends the process at once. What can't end, because a reader doesn't read or a file system hangs,
+//! is ended after a while ([`Stop::ends_process_after`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// From one look at whether a stop was requested to the next.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Whether someone outside of the stream wants it to end.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +32,28 @@ impl Stop {
             signal_hook::flag::register(signal, Arc::clone(&stop.0))?;
         }
         Ok(stop)
+    }
+
+    /// Sees to it that the process ends, with exit code 1, when it still runs so long after a stop was requested.
+    ///
+    /// # Errors
+    /// When the system has no thread for it.
+    pub fn ends_process_after(&self, longest: Duration) -> std::io::Result<()> {
+        let stop = self.clone();
+        let watch = move || {
+            while !stop.is_requested() {
+                thread::sleep(LOOK);
+            }
+            thread::sleep(longest);
+            eprintln!(
+                "wordsight: the stream has not ended {:.0} s after it was asked to: whoever reads the results, a file \
+                 system or the engine holds it up; what was not written is lost",
+                longest.as_secs_f64()
+            );
+            std::process::exit(1);
+        };
+        // It isn't joined: it ends with the process.
+        thread::Builder::new().name("stop".to_owned()).spawn(watch).map(drop)
     }
 
     /// Requests it.

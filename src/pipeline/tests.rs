@@ -46,6 +46,8 @@ struct Made {
     /// The most frames that were under way at once.
     most: Arc<Mutex<usize>>,
     fails_at: Option<u8>,
+    /// How long it takes for an input.
+    takes: Duration,
 }
 
 impl Made {
@@ -70,6 +72,7 @@ impl Made {
             under_way: VecDeque::new(),
             most: Arc::default(),
             fails_at: None,
+            takes: Duration::ZERO,
         }
     }
 
@@ -101,6 +104,7 @@ impl Engine for Made {
     }
 
     fn infer(&mut self, image: &[u8], regions: &mut Regions) -> Result<(), EngineError> {
+        thread::sleep(self.takes);
         self.fill(image[0], regions);
         Ok(())
     }
@@ -223,4 +227,58 @@ fn an_engine_that_fails_ends_the_stream_with_the_frame_s_number() {
     let error = pipeline(made, Pacing::Lossless, 60, &json).run(&Stop::default()).err().unwrap();
     let told = format!("{error:#}");
     assert!(told.contains("frame 7") && told.contains("a made-up failure"), "{told}");
+}
+
+#[test]
+fn behind_a_slow_engine_the_newest_frame_wins_and_the_others_are_counted_where_they_waited() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("lines.jsonl");
+    let made = Made { takes: Duration::from_millis(20), ..Made::new(false) };
+    let pacing = Pacing::Camera { period: Duration::from_millis(2) };
+    let report = pipeline(made, pacing, 100, &json).run(&Stop::default()).unwrap();
+    let widths = widths(&json);
+    assert!(widths.is_sorted_by(|a, b| a < b), "none comes twice or late: {widths:?}");
+    assert_eq!(widths.last(), Some(&(99.0 / 4.0 + 1.0)), "the last one is not lost");
+    let drops = report.counters.drops(false);
+    assert_eq!(drops.total() + report.summary.frames(), 100);
+    assert!(drops.before[Stage::Engine as usize] > 50, "{drops:?}");
+    assert_eq!((drops.camera, drops.before[Stage::Publish as usize]), (0, 0));
+}
+
+#[test]
+fn a_measurement_counts_frames_and_the_engine_alone_and_ends_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("lines.jsonl");
+    let made = Made { takes: Duration::from_millis(2), ..Made::new(false) };
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let times = Arc::clone(&seen);
+    let settings = MeasurementSettings {
+        warm_up: Duration::from_millis(50),
+        duration: Duration::from_millis(600),
+        slices: Some(Slices { stream: Duration::from_millis(150), alone: Duration::from_millis(50) }),
+        cpu_time: || Some(Duration::ZERO),
+    };
+    let on_frame: OnFrame = Box::new(move |job, ended| {
+        times.lock().unwrap().push((job.measured_at.unwrap(), job.times.engine, ended.age));
+    });
+    let measurement = Some(Measurement { settings, on_frame });
+    let measured = Pipeline { repeat: true, measurement, ..pipeline(made, Pacing::Lossless, 100, &json) };
+    let report = measured.run(&Stop::default()).unwrap();
+    let Rates { stream, alone, cpu_time } = report.rates.unwrap();
+    let seen = seen.lock().unwrap();
+    assert_eq!((stream.frames, cpu_time), (seen.len() as u64, Some(Duration::ZERO)));
+    assert!(stream.frames > 10 && alone.frames > 5, "{stream:?} {alone:?}");
+    // The clock of the measurement stands still while the engine is alone.
+    assert!(seen.is_sorted_by(|a, b| a.0 < b.0) && seen.last().unwrap().0 <= stream.time);
+    assert!(seen.iter().all(|(_, engine, age)| *engine >= Duration::from_millis(2) && age > engine));
+    assert!(stream.time < Duration::from_millis(600), "without the engine's slices: {stream:?}");
+}
+
+#[test]
+fn a_camera_that_fails_for_ever_is_told_of_a_few_times_at_once_and_then_now_and_then() {
+    let mut throttle = Throttle::default();
+    let start = Instant::now();
+    let told: Vec<u64> = (0..100).filter_map(|_| throttle.turn(start)).collect();
+    assert_eq!(told, [0; ERRORS_AT_ONCE as usize]);
+    assert_eq!(throttle.turn(start + ERROR_PAUSE), Some(95), "with how many were kept silent");
 }
