@@ -21,6 +21,9 @@ pub enum PixelFormat {
 }
 
 impl PixelFormat {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Rgb, Self::Yuyv, Self::Uyvy, Self::Nv12, Self::I420, Self::Grey];
+
     /// Bytes of a frame of `width` by `height` pixels without padding between rows, or `None` where there is
     /// no such frame: of no pixels, or with an odd side where pixels share their colour.
     pub fn frame_len(self, width: usize, height: usize) -> Option<usize> {

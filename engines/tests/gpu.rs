@@ -252,14 +252,7 @@ fn the_letterbox_is_its_twin_s_to_the_last_bit() {
         let mut engine = engine(&random_regions(1), true, Manner::Good);
         let mut regions = Regions::default();
         for (width, height) in [(64, 48), (2, 2), (640, 360), (30, 202), (640, 360), (48, 64)] {
-            for format in [
-                PixelFormat::Rgb,
-                PixelFormat::Yuyv,
-                PixelFormat::Uyvy,
-                PixelFormat::Nv12,
-                PixelFormat::I420,
-                PixelFormat::Grey,
-            ] {
+            for format in PixelFormat::ALL {
                 for encoding in [YuvEncoding::Bt601, YuvEncoding::Bt601Full, YuvEncoding::Bt709] {
                     let bytes = frame_bytes(format, width, height, 7);
                     let frame = FrameView { bytes: &bytes, width, height, format, encoding };

@@ -199,18 +199,9 @@ mod tests {
         TestPattern::new(pattern, (640, 480), format, frames).unwrap().open("test://x")
     }
 
-    const FORMATS: [PixelFormat; 6] = [
-        PixelFormat::Rgb,
-        PixelFormat::Yuyv,
-        PixelFormat::Uyvy,
-        PixelFormat::Nv12,
-        PixelFormat::I420,
-        PixelFormat::Grey,
-    ];
-
     #[test]
     fn bars_are_the_same_colours_in_every_format_that_has_colours() {
-        for format in FORMATS {
+        for format in PixelFormat::ALL {
             let mut frame = Frame::default();
             assert_eq!(open(Pattern::Bars, format, None).capture(&mut frame).unwrap(), Captured::Frame);
             let mut rgb = Vec::new();
@@ -238,7 +229,7 @@ mod tests {
 
     #[test]
     fn something_moves_from_frame_to_frame_and_the_stream_ends_when_it_should() {
-        for format in FORMATS {
+        for format in PixelFormat::ALL {
             let mut source = open(Pattern::Colour([10, 20, 30]), format, Some(3));
             let (mut one, mut other) = (Frame::default(), Frame::default());
             source.capture(&mut one).unwrap();

@@ -411,17 +411,9 @@ impl EngineStage {
     }
 
     /// How long to wait for a newer frame rather than take this one, if that is worth it.
-    ///
-    /// Behind a slow engine the frame that it finds is up to an interval old, and how old wanders with the beat of camera
-    /// and engine. One that is older than a quarter of the interval is left for the next, if that is due within a tenth
-    /// of an inference: a result comes a little later and is of a newer frame, and the time from what happens to the
-    /// result, which is half a cycle and a frame's age in the mean, gets shorter.
     fn worth_waiting(&self, job: &Job) -> Option<Duration> {
-        let (interval, inference) = (job.interval?, self.last_inference?);
         let age = job.frame.received_at.elapsed();
-        let wait = (interval + job.times.preprocess).checked_sub(age)?;
-        // A camera is not that punctual, nor are threads.
-        (4 * age > interval && 10 * wait <= inference).then_some(wait + interval / 4)
+        wait_for_newer(age, job.interval?, job.times.preprocess, self.last_inference?)
     }
 
     /// Whether to take another frame: a measurement may be over. The engine may be measured alone meanwhile.
@@ -455,6 +447,23 @@ impl EngineStage {
         job.measured_at = self.turns.as_mut().and_then(Turns::frame);
         tracing::trace!(frame = job.number, elapsed = ?job.times.engine, "inferred");
     }
+}
+
+/// How long to wait for the next frame of a camera rather than take one of this age, if that is worth it.
+///
+/// Behind a slow engine the frame that it finds is up to an interval old, and how old wanders with the beat of camera and
+/// engine. One that is older than a quarter of the interval is left for the next, if that is due within a tenth of an
+/// inference: a result comes a little later and is of a newer frame, and the time from what happens to the result, which
+/// is half a cycle and a frame's age in the mean, gets shorter.
+fn wait_for_newer(
+    age: Duration,
+    interval: Duration,
+    preprocess: Duration,
+    inference: Duration,
+) -> Option<Duration> {
+    let due = (interval + preprocess).checked_sub(age)?;
+    // A camera is not that punctual, nor are threads.
+    (4 * age > interval && 10 * due <= inference).then_some(due + interval / 4)
 }
 
 /// Where an engine's error happened.

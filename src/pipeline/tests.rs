@@ -282,3 +282,14 @@ fn a_camera_that_fails_for_ever_is_told_of_a_few_times_at_once_and_then_now_and_
     assert_eq!(told, [0; ERRORS_AT_ONCE as usize]);
     assert_eq!(throttle.turn(start + ERROR_PAUSE), Some(95), "with how many were kept silent");
 }
+
+#[test]
+fn a_stale_frame_is_left_for_one_that_is_due_soon_and_a_fresh_or_lonely_one_is_taken() {
+    let ms = Duration::from_millis;
+    let wait = |age, interval, inference| wait_for_newer(ms(age), ms(interval), ms(1), ms(inference));
+    assert_eq!(wait(20, 32, 330), Some(ms(13 + 8)), "behind a slow engine");
+    assert_eq!(wait(5, 32, 330), None, "a fresh one");
+    assert_eq!(wait(20, 32, 40), None, "an engine that would lose a third of its time");
+    assert_eq!(wait(500, 1000, 330), None, "a slow camera");
+    assert_eq!(wait(60, 32, 330), None, "a camera that is late already");
+}

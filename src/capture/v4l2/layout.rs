@@ -104,18 +104,9 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
-    const FORMATS: [PixelFormat; 6] = [
-        PixelFormat::Rgb,
-        PixelFormat::Yuyv,
-        PixelFormat::Uyvy,
-        PixelFormat::Nv12,
-        PixelFormat::I420,
-        PixelFormat::Grey,
-    ];
-
     #[test]
     fn rows_without_padding_are_the_frame() {
-        for format in FORMATS {
+        for format in PixelFormat::ALL {
             let layout = Layout::new(format, 6, 4, 0);
             assert_eq!(Some(layout.len()), format.frame_len(6, 4), "{format:?}");
             let buffer: Vec<u8> = (0..100).collect();
@@ -127,7 +118,7 @@ mod tests {
 
     #[test]
     fn padding_is_dropped_in_every_plane() {
-        for format in FORMATS {
+        for format in PixelFormat::ALL {
             let (packed, padded) = (Layout::new(format, 6, 4, 0), Layout::new(format, 6, 4, 32));
             // Every row of the buffer counts on where the last one stopped, and is filled up with 255.
             let (mut buffer, mut next) = (Vec::new(), 0);
