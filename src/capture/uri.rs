@@ -207,16 +207,17 @@ impl SourceUri {
     }
 }
 
-/// Text as it may be shown: `://user:password@` and `user-pw=...` without what is secret.
+/// Text as it may be shown: without the passwords of `://user:password@` and of keys that are named for one.
+///
+/// Better a path that is shown wrong than a password that is shown: what may belong to one is hidden.
 pub(super) fn without_password(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
         let (before, behind) = rest.split_at(at + 3);
         shown.push_str(before);
-        // As far as a password could reach that holds characters which it shouldn't, and the last @ of that: better a
-        // path that is shown wrong than a password that is shown.
-        let authority = behind.find(|c: char| "? \"'!".contains(c)).unwrap_or(behind.len());
+        // As far as a password could reach, and the last @ of that.
+        let authority = behind.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(behind.len());
         rest = match behind[..authority].rfind('@') {
             Some(at) => {
                 let user = behind[..at].split(':').next().unwrap_or_default();
@@ -230,13 +231,30 @@ pub(super) fn without_password(text: &str) -> String {
         };
     }
     shown.push_str(rest);
-    match shown.split_once("user-pw=") {
-        Some((before, behind)) => {
-            let end = behind.find(char::is_whitespace).unwrap_or(behind.len());
-            format!("{before}user-pw=***{}", &behind[end..])
-        }
-        None => shown,
+    SECRET_KEYS.iter().fold(shown, |shown, key| without_value_of(&shown, key))
+}
+
+/// The ends of keys whose values are secret, as GStreamer's elements and cameras' own queries have them.
+const SECRET_KEYS: [&str; 5] = ["-pw", "password", "passphrase", "passwd", "pwd"];
+
+/// Text with `***` in the place of what follows a key and an equals sign, quotes and blanks between them included.
+fn without_value_of(text: &str, key: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.to_ascii_lowercase().find(key) {
+        let (before, behind) = rest.split_at(at + key.len());
+        shown.push_str(before);
+        rest = behind;
+        let Some(value) = behind.trim_start().strip_prefix('=').map(str::trim_start) else { continue };
+        let end = match value.chars().next() {
+            Some(quote @ ('"' | '\'')) => value[1..].find(quote).map_or(value.len(), |end| end + 2),
+            _ => value.find(|c: char| c.is_whitespace() || c == '&').unwrap_or(value.len()),
+        };
+        shown.push_str("=***");
+        rest = &value[end..];
     }
+    shown.push_str(rest);
+    shown
 }
 
 /// The `key=value` pairs of a query.
@@ -389,9 +407,17 @@ mod tests {
     fn a_password_is_shown_nowhere() {
         for (uri, shown) in [
             ("rtsp://me:se/cret@host:554/x", "rtsp://me:***@host:554/x"),
-            ("rtsp://me:secret@host:554/x?a=b@c", "rtsp://me:***@host:554/x?a=b@c"),
+            ("rtsp://me:secret@host:554/x?a=b", "rtsp://me:***@host:554/x?a=b"),
             ("rtsp://me:sec@ret@host/x", "rtsp://me:***@host/x"),
             ("rtsp://me@host/x", "rtsp://me@host/x"),
+            ("rtsp://me:Secret1!@host/x", "rtsp://me:***@host/x"),
+            ("rtsp://me:it's?@host/x", "rtsp://me:***@host/x"),
+            ("rtsp://host/x?user=me&password=secret&y=1", "rtsp://host/x?user=me&password=***&y=1"),
+            ("rtsp://host/x?PWD=secret", "rtsp://host/x?PWD=***"),
+            (
+                "gst:rtspsrc user-pw=\"two words\" name=a rtspsrc proxy-pw = 'b c' user-pw=d ! appsink",
+                "gst:rtspsrc user-pw=*** name=a rtspsrc proxy-pw=*** user-pw=*** ! appsink",
+            ),
             (
                 "gst:rtspsrc location=rtsp://a:b@h/x user-pw=c d=e ! appsink",
                 "gst:rtspsrc location=rtsp://a:***@h/x user-pw=*** d=e ! appsink",

@@ -81,7 +81,7 @@ impl RunArgs {
         let mut report = pipeline.run(&stop)?;
         print_summary(&report);
         if self.compare_engine && !stop.is_requested() {
-            compare_engine(&mut report)?;
+            compare_engine(&mut report, &stop)?;
         }
         if let Some(error) = report.given_up {
             return Err(error.into());
@@ -168,7 +168,7 @@ fn print_steps(report: &mut Report) -> anyhow::Result<()> {
 }
 
 /// Runs the engine alone on the stream's own inputs, as many times as the stream had frames.
-fn compare_engine(report: &mut Report) -> anyhow::Result<()> {
+fn compare_engine(report: &mut Report, stop: &Stop) -> anyhow::Result<()> {
     let inputs = std::mem::take(&mut report.kept_inputs);
     let mut regions = Regions::default();
     let mut runs = 0;
@@ -176,15 +176,16 @@ fn compare_engine(report: &mut Report) -> anyhow::Result<()> {
     for input in inputs.iter().cycle().take(report.summary.frames() as usize) {
         report.engine.infer(input, &mut regions)?;
         runs += 1;
-        if start.elapsed() > LONGEST_COMPARISON {
+        if start.elapsed() > LONGEST_COMPARISON || stop.is_requested() {
             break;
         }
     }
+    let took = start.elapsed();
     if runs == 0 {
         return Ok(());
     }
     print_steps(report)?;
-    let engine_fps = f64::from(runs) / start.elapsed().as_secs_f64();
+    let engine_fps = f64::from(runs) / took.as_secs_f64();
     let stream_fps = report.summary.frames_per_second();
     let name = report.engine.name();
     eprintln!(

@@ -243,6 +243,17 @@ impl Turns {
         }
     }
 
+    /// Whether [`Self::next`] has something to do: then no other frame should be under way.
+    pub fn is_due(&self) -> bool {
+        let now = Instant::now();
+        match self.turn {
+            Turn::WarmUp { until } => now >= until,
+            Turn::Settling { frames } => frames == 0,
+            Turn::Stream { since, .. } => self.is_slice_over(now - since, now),
+            Turn::Before | Turn::Over => false,
+        }
+    }
+
     /// Before a frame is taken, with nothing under way: whether to take it. The engine may be used alone meanwhile.
     pub fn next(&mut self, engine: &mut dyn Engine, inputs: &[Vec<u8>]) -> Result<bool, EngineError> {
         let now = Instant::now();

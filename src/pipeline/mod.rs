@@ -45,6 +45,9 @@ const LOSSLESS_JOBS: NonZeroUsize = NonZeroUsize::new(7).unwrap();
 /// Jobs for a camera: as many in the threads' hands, one in each of the four rings, and one more for the moment in
 /// which a pushed-out job is on its way home.
 const CAMERA_JOBS: NonZeroUsize = NonZeroUsize::new(11).unwrap();
+/// How long frames that are on their way when a stop is requested are still worked on: an engine that takes a second for
+/// one would keep the stream for as many as wait.
+const LAST_FRAMES: Duration = Duration::from_secs(1);
 /// What is said at once of frames that a live source can't give, and after how long the next one is.
 const ERRORS_AT_ONCE: u32 = 5;
 const ERROR_PAUSE: Duration = Duration::from_secs(10);
@@ -150,6 +153,8 @@ impl Pipeline {
             frame_size: (1, 1),
             frame_format: PixelFormat::Rgb,
             turns: settings.map(|settings| Turns::new(settings, Arc::clone(&counters))),
+            stop: stop.clone(),
+            stopping_since: None,
             last_inference: (self.pacing != Pacing::Lossless).then_some(Duration::ZERO),
             counters: Arc::clone(&counters),
         };
@@ -251,6 +256,11 @@ impl CaptureStage {
                     self.given_up = Some(error);
                     break;
                 }
+                // Behind it there is nothing to ask for.
+                Err(error @ CaptureError::Lost { .. }) => {
+                    self.report(&error);
+                    break;
+                }
                 Err(error) => self.report(&error),
             }
         }
@@ -268,7 +278,7 @@ impl CaptureStage {
             }
             let left = due.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return pool.take();
+                return pool.take().filter(|_| !stop.is_requested());
             }
             thread::sleep(left.min(LONGEST_NAP));
         }
@@ -346,6 +356,9 @@ struct EngineStage {
     frame_size: (usize, usize),
     frame_format: PixelFormat,
     turns: Option<Turns>,
+    stop: Stop,
+    /// When it was seen that the stream is to stop.
+    stopping_since: Option<Instant>,
     /// How long the last one took, where frames may be passed over.
     last_inference: Option<Duration>,
     counters: Arc<Counters>,
@@ -385,6 +398,8 @@ impl EngineStage {
         loop {
             // With a frame under way the next is taken only if it is there: a result never waits for a camera.
             let next = match &under_way {
+                // The measurement wants the engine for itself.
+                Some(_) if self.turns.as_ref().is_some_and(Turns::is_due) => None,
                 Some(_) => preprocessed.try_recv(),
                 None if self.goes_on()? => preprocessed.recv().ok(),
                 None => None,
@@ -416,8 +431,15 @@ impl EngineStage {
         wait_for_newer(age, job.interval?, job.times.preprocess, self.last_inference?)
     }
 
-    /// Whether to take another frame: a measurement may be over. The engine may be measured alone meanwhile.
+    /// Whether to take another frame: a measurement may be over, or the time that a stop leaves. The engine may be measured
+    /// alone meanwhile.
     fn goes_on(&mut self) -> anyhow::Result<bool> {
+        if self.stop.is_requested() {
+            let since = *self.stopping_since.get_or_insert_with(Instant::now);
+            if since.elapsed() > LAST_FRAMES {
+                return Ok(false);
+            }
+        }
         match &mut self.turns {
             Some(turns) => Ok(turns.next(&mut *self.engine, &self.kept_inputs)?),
             None => Ok(true),

@@ -216,7 +216,7 @@ fn from_a_camera_a_result_does_not_wait_for_the_next_frame() {
     let mut ages: Vec<f64> = ages.collect();
     ages.sort_by(f64::total_cmp);
     // One that waited would be as old as the camera's period; the middle one, since this machine may be busy.
-    assert!(ages.len() == 5 && ages[2] < 150.0, "{ages:?}");
+    assert!(ages.len() >= 3 && ages[ages.len() / 2] < 150.0, "{ages:?}");
 }
 
 #[test]
@@ -242,14 +242,19 @@ fn behind_a_slow_engine_the_newest_frame_wins_and_the_others_are_counted_where_t
     let drops = report.counters.drops(false);
     assert_eq!(drops.total() + report.summary.frames(), 100);
     assert!(drops.before[Stage::Engine as usize] > 50, "{drops:?}");
-    assert_eq!((drops.camera, drops.before[Stage::Publish as usize]), (0, 0));
+    assert_eq!(drops.camera, 0);
 }
 
 #[test]
 fn a_measurement_counts_frames_and_the_engine_alone_and_ends_by_itself() {
+    for takes_frames in [false, true] {
+        measure_made(Made { takes: Duration::from_millis(2), ..Made::new(takes_frames) });
+    }
+}
+
+fn measure_made(made: Made) {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("lines.jsonl");
-    let made = Made { takes: Duration::from_millis(2), ..Made::new(false) };
     let seen = Arc::new(Mutex::new(Vec::new()));
     let times = Arc::clone(&seen);
     let settings = MeasurementSettings {
