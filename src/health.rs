@@ -125,6 +125,10 @@ impl Health {
     /// A frame was published.
     pub fn published(&self) {
         let mut noticed = self.noticed();
+        // A file has nobody who says that it runs.
+        if noticed.state == SourceState::Starting {
+            noticed.turn(SourceState::Running);
+        }
         noticed.published += 1;
         noticed.last_published = Some(Instant::now());
     }

@@ -33,10 +33,11 @@ impl Held {
                 }
                 Ok(Captured::NotYet) => {}
                 Ok(Captured::End) => break,
-                // One frame that can't be read is no reason to do without the others.
+                // One frame that can't be read is no reason to do without the others; a source that is lost has none.
                 Err(error) => {
+                    let is_lost = matches!(error, CaptureError::Lost { .. });
                     first_error.get_or_insert(error);
-                    if frames.is_empty() && matches!(first_error, Some(CaptureError::Lost { .. })) {
+                    if is_lost {
                         break;
                     }
                 }

@@ -20,6 +20,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(250);
 const WELL_AGAIN: Duration = Duration::from_secs(5);
 /// How long an attendant may take before the log says so.
 const SLOW_OPENING: Duration = Duration::from_secs(10);
+/// How long it may take at the start, where somebody waits for the answer.
+const LONGEST_START: Duration = Duration::from_secs(30);
 /// How long closing may take when the stream ends; after that the process leaves without.
 const LONGEST_CLOSING: Duration = Duration::from_millis(1_200);
 
@@ -46,9 +48,12 @@ pub struct Supervised {
     attendant: Attendant,
     state: State,
     health: Health,
-    /// When the story of the present loss began, and how many tries there were since.
+    /// When the story of the present loss began, and how many tries there were since. It goes on until the source is well
+    /// again: one that gives a frame now and then has one story and not many.
     trouble: Option<Trouble>,
     wait: Duration,
+    /// It was open once: what it was asked for can't be all wrong.
+    was_open: bool,
 }
 
 enum State {
@@ -74,6 +79,8 @@ struct Trouble {
     since: Instant,
     attempts: u64,
     reason: String,
+    /// A frame has come since, and was told.
+    is_back: bool,
 }
 
 impl Supervised {
@@ -97,6 +104,7 @@ impl Supervised {
             health,
             trouble: None,
             wait: FIRST_WAIT,
+            was_open: false,
         };
         supervised.begin_opening();
         if !settings.waits_at_start {
@@ -116,6 +124,18 @@ impl Supervised {
     fn look_after_opening(&mut self, at_start: bool) -> Result<(), CaptureError> {
         let State::Opening { since, told_slow } = &mut self.state else { return Ok(()) };
         let Some(opened) = self.attendant.wait(LONGEST_NAP) else {
+            let tried_since = self.trouble.as_ref().map_or(*since, |trouble| trouble.since);
+            if at_start && since.elapsed() > LONGEST_START {
+                self.state = State::Ended;
+                let reason = format!(
+                    "it did not open within {} s; is the daemon behind it stuck?",
+                    LONGEST_START.as_secs()
+                );
+                return Err(CaptureError::Unopened { source_name: self.name.clone(), reason });
+            }
+            if self.settings.give_up_after.is_some_and(|longest| tried_since.elapsed() >= longest) {
+                return Err(self.give_up(tried_since.elapsed(), "it does not finish opening"));
+            }
             if since.elapsed() > SLOW_OPENING && !*told_slow {
                 *told_slow = true;
                 let reason = format!("it has been opening for {} s", SLOW_OPENING.as_secs());
@@ -128,7 +148,13 @@ impl Supervised {
             Ok(source) => {
                 let now = Instant::now();
                 self.state = State::Open { source, since: now, last_frame: now };
+                self.was_open = true;
                 Ok(())
+            }
+            // What was written wrong does not get right by waiting.
+            Err(error @ CaptureError::Uri(_)) if !self.was_open => {
+                self.state = State::Ended;
+                Err(error)
             }
             Err(error) if at_start => {
                 self.state = State::Ended;
@@ -141,8 +167,12 @@ impl Supervised {
     /// Notes a loss or a failed try, and when to try again.
     fn note_trouble(&mut self, reason: &str) -> Result<(), CaptureError> {
         let now = Instant::now();
-        let trouble =
-            self.trouble.get_or_insert_with(|| Trouble { since: now, attempts: 0, reason: String::new() });
+        let trouble = self.trouble.get_or_insert_with(|| Trouble {
+            since: now,
+            attempts: 0,
+            reason: String::new(),
+            is_back: false,
+        });
         // A new reason is news; so is the second, fourth, eighth time of the same.
         if trouble.reason != reason || trouble.attempts.is_power_of_two() {
             tracing::warn!(attempts = trouble.attempts, "{}: {reason}", self.name);
@@ -150,18 +180,22 @@ impl Supervised {
         }
         self.health.lost(reason, trouble.attempts);
         let lasted = now - trouble.since;
-        if self.settings.give_up_after.is_some_and(|longest| lasted >= longest) {
-            self.state = State::Ended;
-            return Err(CaptureError::GivenUp {
-                source_name: self.name.clone(),
-                seconds: lasted.as_secs_f64(),
-                reason: reason.to_owned(),
-            });
-        }
         trouble.attempts += 1;
+        if self.settings.give_up_after.is_some_and(|longest| lasted >= longest) {
+            return Err(self.give_up(lasted, reason));
+        }
         self.state = State::Waiting { until: now + self.wait };
         self.wait = (2 * self.wait).min(self.settings.longest_wait);
         Ok(())
+    }
+
+    fn give_up(&mut self, lasted: Duration, reason: &str) -> CaptureError {
+        self.state = State::Ended;
+        CaptureError::GivenUp {
+            source_name: self.name.clone(),
+            seconds: lasted.as_secs_f64(),
+            reason: reason.to_owned(),
+        }
     }
 
     /// A frame is there.
@@ -169,12 +203,16 @@ impl Supervised {
         let now = Instant::now();
         let State::Open { since, last_frame, .. } = &mut self.state else { return };
         *last_frame = now;
-        if now - *since > WELL_AGAIN {
-            self.wait = FIRST_WAIT;
-        }
-        if let Some(trouble) = self.trouble.take() {
+        let is_well = now - *since > WELL_AGAIN;
+        if let Some(trouble) = &mut self.trouble
+            && !std::mem::replace(&mut trouble.is_back, true)
+        {
             let seconds = trouble.since.elapsed().as_secs_f64();
             tracing::warn!("{} is back after {seconds:.1} s and {} tries", self.name, trouble.attempts);
+        }
+        if is_well {
+            self.wait = FIRST_WAIT;
+            self.trouble = None;
         }
         self.health.running();
     }
@@ -297,9 +335,10 @@ impl Attendant {
     fn finish(&mut self) {
         self.orders = None;
         let until = Instant::now() + LONGEST_CLOSING;
-        // What is opened meanwhile is closed here.
         while let Ok(late) = self.opened.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            drop(late);
+            // Opened too late for anybody, it is closed by whoever has the time; the process doesn't wait for that.
+            let closing = std::thread::Builder::new().spawn(move || drop(late));
+            drop(closing);
         }
     }
 }
@@ -354,7 +393,7 @@ mod tests {
     }
 
     const SETTINGS: SupervisionSettings = SupervisionSettings {
-        stalled_after: Duration::from_millis(30),
+        stalled_after: Duration::from_millis(300),
         longest_wait: Duration::from_millis(300),
         give_up_after: None,
         waits_at_start: false,
@@ -393,6 +432,7 @@ mod tests {
     #[test]
     fn a_camera_that_vanishes_ends_or_stalls_is_opened_again_each_time() {
         use Does::*;
+        // A stream that ends after each frame has one story until it is well for a while.
         let (opener, open) = camera(vec![
             Some(vec![Frame, Vanish]),
             None,
@@ -443,6 +483,35 @@ mod tests {
         let mut source = Supervised::open("camera", impatient, Health::default(), opener, &|| false).unwrap();
         let error = frames(&mut source, 1).unwrap_err().to_string();
         assert!(error.contains("did not come back") && error.contains("not there"), "{error}");
+        assert_eq!(source.capture(&mut Frame::default()).unwrap(), Captured::End);
+    }
+
+    #[test]
+    fn who_gives_up_gives_up_on_a_door_that_never_opens_too() {
+        let opener = || -> Opened {
+            std::thread::sleep(Duration::from_secs(60));
+            Err(CaptureError::Unopened { source_name: "camera".into(), reason: "too late".into() })
+        };
+        let impatient = SupervisionSettings {
+            waits_at_start: true,
+            give_up_after: Some(Duration::from_millis(300)),
+            ..SETTINGS
+        };
+        let mut source = Supervised::open("camera", impatient, Health::default(), opener, &|| false).unwrap();
+        let error = frames(&mut source, 1).unwrap_err();
+        assert!(matches!(error, CaptureError::GivenUp { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_was_written_wrong_is_not_waited_for() {
+        let opener = || -> Opened {
+            Err(crate::capture::UriError::Wrong { uri: "v4l2:///x".into(), reason: "no such format".into() }
+                .into())
+        };
+        let patient = SupervisionSettings { waits_at_start: true, ..SETTINGS };
+        let mut source = Supervised::open("camera", patient, Health::default(), opener, &|| false).unwrap();
+        let error = frames(&mut source, 1).unwrap_err();
+        assert!(matches!(error, CaptureError::Uri(_)), "{error}");
         assert_eq!(source.capture(&mut Frame::default()).unwrap(), Captured::End);
     }
 

@@ -176,10 +176,19 @@ impl TryFrom<f64> for Seconds {
     }
 }
 
-impl FromStr for Seconds {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.parse::<f64>().map_err(|error| error.to_string())?.try_into()
+/// A duration in seconds that is long enough to do something in.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct LongSeconds(pub Duration);
+
+impl TryFrom<f64> for LongSeconds {
+    type Error = String;
+    fn try_from(value: f64) -> Result<Self, String> {
+        let Seconds(duration) = value.try_into()?;
+        if duration < Duration::from_millis(50) {
+            return Err(format!("{value} is too short: it takes 0.05 seconds or more"));
+        }
+        Ok(Self(duration))
     }
 }
 
@@ -218,8 +227,8 @@ pub struct SourceKeys {
     #[serde(rename = "loop")]
     pub repeat: Option<bool>,
     pub latency_ms: Option<u32>,
-    pub stalled_after_s: Option<Seconds>,
-    pub longest_wait_s: Option<Seconds>,
+    pub stalled_after_s: Option<LongSeconds>,
+    pub longest_wait_s: Option<LongSeconds>,
     pub give_up_after_s: Option<Seconds>,
     pub wait_at_start: Option<bool>,
 }
@@ -401,7 +410,9 @@ mod tests {
             ("[detection]\nmax_detections = 0", "line 2", "nonzero"),
             ("[source]\nfps = 0", "line 2", "frames per second"),
             ("[source]\npacing = \"fast\"", "line 2", "lossless"),
-            ("[source]\nstalled_after_s = -1", "line 2", "seconds"),
+            ("[source]\ngive_up_after_s = -1", "line 2", "seconds"),
+            ("[source]\nstalled_after_s = 0", "line 2", "0.05 seconds or more"),
+            ("[source]\nlongest_wait_s = 0.001", "line 2", "0.05 seconds or more"),
             ("[source", "line 1", "]"),
         ];
         for (text, line, reason) in cases {

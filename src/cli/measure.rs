@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -18,7 +19,7 @@ use wordsight_engines::{Engine, EngineError, Regions, StudentFacts};
 
 use super::CommonArgs;
 use super::config::{Config, FramesPerSecond, PacingName};
-use super::parts::{OpenSource, Pace};
+use super::parts::{OpenSource, Pace, of_usage};
 use crate::bench::{
     Allocations, Cpu, Drops, Frame, FrameTimes, Machine, Measured, Memory, Mode, Process, Readings, Recorder,
     Report, Settings, StartAndEnd, Student, Vocabulary,
@@ -94,7 +95,7 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
     };
     let run = with_progress(wanted, &stop, || pipeline.run(&stop))??;
     if let Some(error) = run.given_up {
-        return Err(error.into());
+        return Err(of_usage(error));
     }
     let recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);
     let rates = run.rates.unwrap_or_default();
@@ -104,6 +105,9 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
         wanted.seconds.as_secs_f64(),
         run.captured
     );
+    if stop.is_requested() {
+        tracing::warn!("stopped before the time was over: what there is so far is reported");
+    }
     let process = Process::read(root);
     let allocations = run.counters.allocations();
     let measured = Measured {
@@ -177,7 +181,8 @@ fn settings(
         _ => None,
     };
     Ok(Settings {
-        mode: wanted.mode,
+        // A camera sets the pace itself, and its newest frame wins, whatever was asked for.
+        mode: if source.is_live { Mode::Live } else { wanted.mode },
         camera_fps,
         warm_up_seconds: wanted.warm_up.as_secs_f64(),
         source: source.name.clone(),
@@ -237,12 +242,18 @@ fn with_progress<T>(wanted: &Wanted<'_>, stop: &Stop, run: impl FnOnce() -> T) -
     let total = wanted.warm_up + wanted.seconds;
     let style = ProgressStyle::with_template("{spinner} {msg} [{wide_bar}] {elapsed} of {len} s")?;
     let bar = ProgressBar::new(total.as_secs()).with_style(style);
-    let is_over = std::sync::atomic::AtomicBool::new(false);
-    let over = || is_over.load(std::sync::atomic::Ordering::Relaxed);
+    let is_over = AtomicBool::new(false);
+    /// Says so however the stream ends, a panic included.
+    struct Over<'a>(&'a AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let out = thread::scope(|scope| {
         scope.spawn(|| {
             let start = Instant::now();
-            while !over() {
+            while !is_over.load(Ordering::Relaxed) {
                 let elapsed = start.elapsed();
                 bar.set_message(if elapsed < wanted.warm_up { "warming up" } else { "measuring" });
                 bar.set_position(elapsed.min(total).as_secs());
@@ -253,9 +264,8 @@ fn with_progress<T>(wanted: &Wanted<'_>, stop: &Stop, run: impl FnOnce() -> T) -
                 thread::sleep(TICK);
             }
         });
-        let out = run();
-        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
-        out
+        let _over = Over(&is_over);
+        run()
     });
     bar.finish_and_clear();
     Ok(out)

@@ -73,7 +73,7 @@ impl OpenSource {
         let pacing = pacing.ok_or_else(|| ConfigError::LosslessCamera(name.clone()))?;
         let settings = StreamSettings { latency_ms: config.or(None, |keys| keys.source.latency_ms)? };
         if !is_live {
-            return Ok(Self { source: opened(uri.open(&settings))?, pacing, name, is_live });
+            return Ok(Self { source: uri.open(&settings).map_err(of_usage)?, pacing, name, is_live });
         }
         let give_up_after = config.or(None, |keys| keys.source.give_up_after_s)?.0;
         let supervision = SupervisionSettings {
@@ -84,17 +84,17 @@ impl OpenSource {
         };
         let open = move || uri.open(&settings);
         let supervised = Supervised::open(&name, supervision, health.clone(), open, &|| stop.is_requested());
-        let source = opened(supervised.map(|source| Box::new(source) as Box<dyn Source>))?;
+        let source = Box::new(supervised.map_err(of_usage)?);
         Ok(Self { source, pacing, name, is_live })
     }
 }
 
-/// What was opened; a mistake in what the user wrote is one of usage.
-fn opened(opened: Result<Box<dyn Source>, CaptureError>) -> anyhow::Result<Box<dyn Source>> {
-    opened.map_err(|error| match error {
+/// An error of a source; a mistake in what the user wrote is one of usage.
+pub(super) fn of_usage(error: CaptureError) -> anyhow::Error {
+    match error {
         CaptureError::Uri(error) => ConfigError::Source(error).into(),
         other => other.into(),
-    })
+    }
 }
 
 impl CommonArgs {

@@ -12,7 +12,7 @@ use wordsight_engines::{Regions, StepTimes};
 
 use super::CommonArgs;
 use super::config::{Config, ConfigError};
-use super::parts::{SourceArgs, is_standard_output, open_output};
+use super::parts::{SourceArgs, is_standard_output, of_usage, open_output};
 use crate::health::{Health, HealthFile};
 use crate::pipeline::{Pipeline, Report, Stage, Stop};
 use crate::publish::{Outputs, PictureNames, SaveSettings};
@@ -57,6 +57,15 @@ pub struct RunArgs {
     common: CommonArgs,
 }
 
+/// Tells the health that the stream has ended.
+struct Ended(Health);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.ended();
+    }
+}
+
 impl RunArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let config = self.common.load_config()?;
@@ -65,7 +74,9 @@ impl RunArgs {
         let scoring = self.common.open_scoring(&config, &*engine)?;
         let health = Health::default();
         let _file = self.health_file(&config, &health)?;
-        let source = self.source.open(&config, &health, &stop).inspect_err(|_| health.ended())?;
+        // Dropped before the file: however this ends, the file says so.
+        let _ended = Ended(health.clone());
+        let source = self.source.open(&config, &health, &stop)?;
         let pipeline = Pipeline {
             source: source.source,
             pacing: source.pacing,
@@ -84,7 +95,7 @@ impl RunArgs {
             compare_engine(&mut report, &stop)?;
         }
         if let Some(error) = report.given_up {
-            return Err(error.into());
+            return Err(of_usage(error));
         }
         // A stream with a torn frame is a stream; one without a single good frame is a failure.
         let failed = report.captured == 0 && report.unreadable > 0;

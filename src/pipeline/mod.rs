@@ -132,7 +132,7 @@ impl Pipeline {
             publisher: Publisher::start(self.outputs, self.scoring.words(), size)?,
             scoring: self.scoring,
             on_frame,
-            health: self.health.clone(),
+            health: self.health,
             counters: Arc::clone(&counters),
         };
         let capture = CaptureStage {
@@ -159,7 +159,7 @@ impl Pipeline {
             counters: Arc::clone(&counters),
         };
 
-        let report = thread::scope(|scope| {
+        thread::scope(|scope| {
             let pool = &pool;
             let capture = named("capture").spawn_scoped(scope, move || capture.run(pool, captured, stop))?;
             let preprocess = named("preprocess").spawn_scoped(scope, move || {
@@ -190,9 +190,7 @@ impl Pipeline {
                 counters,
                 rates: engine.turns.map(|turns| turns.rates()),
             })
-        });
-        self.health.ended();
-        report
+        })
     }
 }
 
@@ -252,7 +250,7 @@ impl CaptureStage {
                     }
                 }
                 Ok(Captured::End) => break,
-                Err(error @ CaptureError::GivenUp { .. }) => {
+                Err(error @ (CaptureError::GivenUp { .. } | CaptureError::Uri(_))) => {
                     self.given_up = Some(error);
                     break;
                 }
