@@ -7,6 +7,14 @@
 //! The one surprising thing: exit codes tell what to put right. 0: done; 1: something failed or
 //! could not be read; 2: the command line, the configuration or the combination of files is wrong.
 
+/// `eprintln!` for a program that goes on when nobody reads its stderr any more.
+macro_rules! tell {
+    ($($what:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($what)*);
+    }};
+}
+
 mod allocations;
 mod bench;
 mod capture;
@@ -29,11 +37,17 @@ static ALLOCATOR: allocations::Counting = allocations::Counting;
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        // They would be told by `eprintln!`, which panics where nobody reads.
+        .log_internal_errors(false)
+        .init();
     match cli::Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("wordsight: {error:#}");
+            tell!("wordsight: {error:#}");
             cli::exit_code_of(&error)
         }
     }

@@ -199,13 +199,20 @@ fn sigterm_and_sigint_end_the_stream_cleanly_with_its_summary() {
 #[test]
 fn a_stream_whose_results_nobody_reads_ends_all_the_same() {
     let bench = Bench::new();
-    let mut child = spawn(bench.command(&["run", "--source", "test://bars"]));
-    // Nobody reads its lines: soon the pipe is full and the stream waits.
-    std::thread::sleep(Duration::from_millis(1_500));
+    let health = bench.path("health.json");
+    let arguments = ["run", "--source", "test://bars", "--health", health.to_str().unwrap()];
+    let mut child = spawn(bench.command(&arguments));
+    // Nobody reads its lines: soon the pipe is full and the stream waits, which its health shows.
+    let until = Instant::now() + Duration::from_secs(60);
+    let waits = |health: &serde_json::Value| health["last_published_s"].as_f64().is_some_and(|age| age > 1.0);
+    while !std::fs::read(&health).is_ok_and(|text| waits(&serde_json::from_slice(&text).unwrap())) {
+        assert!(Instant::now() < until);
+        std::thread::sleep(Duration::from_millis(50));
+    }
     let asked = Instant::now();
     assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
     let status = child.wait().unwrap();
-    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
     let mut stderr = String::new();
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     assert_eq!(status.code(), Some(1), "{stderr}");

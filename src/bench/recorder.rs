@@ -20,7 +20,7 @@ const GENEROUS_FPS: f64 = 2000.0;
 /// What one frame took, stage by stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FrameTimes {
-    /// When it was published, since the measurement began. Where the measurement pauses, for the engine alone say,
+    /// When it was inferred, since the measurement began. Where the measurement pauses, for the engine alone say,
     /// this clock pauses too: rates are taken from its differences.
     pub at: Duration,
     /// From the source into memory: reading and decoding, without the wait for the frame.

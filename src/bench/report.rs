@@ -199,16 +199,16 @@ fn rounded(value: f64) -> f64 {
 /// Frames that were not processed, by the place where they were lost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drops {
-    /// The camera or its driver skipped it.
+    /// The camera or its driver lost it, by their own count.
     pub camera: u64,
-    /// It could not be read, or a newer one came before preprocessing took it.
-    pub capture: u64,
+    /// It came, and could not be read.
+    pub unreadable: u64,
+    /// A newer one came before it was letterboxed.
+    pub before_preprocess: u64,
     /// A newer one came before the engine took it.
-    pub preprocess: u64,
-    /// A newer one came before scoring took it.
-    pub engine: u64,
-    /// It was done, and not published.
-    pub publish: u64,
+    pub before_engine: u64,
+    /// A newer one came before it was scored and published.
+    pub before_publish: u64,
 }
 
 impl Drops {
@@ -216,10 +216,10 @@ impl Drops {
     pub fn named(&self) -> [(&'static str, u64); 5] {
         [
             ("camera", self.camera),
-            ("capture", self.capture),
-            ("preprocess", self.preprocess),
-            ("engine", self.engine),
-            ("publish", self.publish),
+            ("unreadable", self.unreadable),
+            ("before preprocess", self.before_preprocess),
+            ("before engine", self.before_engine),
+            ("before publish", self.before_publish),
         ]
     }
 
@@ -386,7 +386,7 @@ pub struct Settings {
     pub student: Student,
     /// The vocabulary.
     pub vocabulary: Vocabulary,
-    /// The configuration that held, flags included: key and value.
+    /// What else of the configuration decides about speed, flags included: key and value.
     pub config: BTreeMap<String, serde_json::Value>,
 }
 
@@ -422,7 +422,7 @@ pub struct Measured<'a> {
 pub struct Samples {
     /// Of how many frames one has a row.
     pub every: u64,
-    /// When it was published.
+    /// When it was inferred, by a clock that stands still while nothing is measured.
     pub at: Vec<u64>,
     /// What it took.
     #[serde(flatten)]

@@ -32,13 +32,20 @@ pub(super) fn decode(bytes: &[u8], frame: &mut Frame) -> Result<(), String> {
     decode_whole(bytes, frame)
 }
 
+/// More pixels than any camera's picture has. A damaged header may claim any number, and memory for it is taken before
+/// the decoder finds out.
+const MOST_PIXELS: u64 = 200_000_000;
+
 fn decode_whole(bytes: &[u8], frame: &mut Frame) -> Result<(), String> {
     let reader =
         ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
     let mut decoder = reader.into_decoder().map_err(|error| error.to_string())?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > MOST_PIXELS {
+        return Err(format!("it claims to have {width}x{height} pixels, more than any camera's picture has"));
+    }
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     if decoder.color_type() == ColorType::Rgb8 && orientation == Orientation::NoTransforms {
-        let (width, height) = decoder.dimensions();
         frame.set_rgb(width as usize, height as usize);
         frame.bytes.resize(3 * frame.width * frame.height, 0);
         decoder.read_image(&mut frame.bytes).map_err(|error| error.to_string())?;

@@ -7,8 +7,10 @@
 //! only the entropy-coded data, where an FF is always followed by 00 or a restart marker, is
 //! searched byte by byte.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
 
+/// More than any frame's JPEG has.
+const MOST_BYTES: u64 = 256 << 20;
 /// The first two bytes of every JPEG.
 pub(super) const START_OF_IMAGE: [u8; 2] = [0xFF, SOI];
 
@@ -86,12 +88,18 @@ impl<R: BufRead> Framer<R> {
 
     /// Reads past the next FF D8; `false` at the end of the stream.
     fn skip_to_image(&mut self) -> Result<bool, FramingError> {
-        let mut skipped = Vec::new();
         loop {
-            skipped.clear();
-            if self.reader.read_until(0xFF, &mut skipped)? == 0 {
+            // Without keeping what is passed over, which may be gigabytes of something else.
+            let available = self.reader.fill_buf()?;
+            if available.is_empty() {
                 return Ok(false);
             }
+            let Some(at) = available.iter().position(|byte| *byte == 0xFF) else {
+                let passed_over = available.len();
+                self.reader.consume(passed_over);
+                continue;
+            };
+            self.reader.consume(at + 1);
             loop {
                 match self.peek()? {
                     Some(SOI) => {
@@ -148,9 +156,15 @@ impl<R: BufRead> Framer<R> {
     /// Reads entropy-coded data up to the marker that ends it; returns that marker.
     fn read_entropy_coded(&mut self, jpeg: &mut Vec<u8>) -> Result<u8, FramingError> {
         loop {
-            self.reader.read_until(0xFF, jpeg)?;
+            let room = MOST_BYTES.saturating_sub(jpeg.len() as u64);
+            self.reader.by_ref().take(room).read_until(0xFF, jpeg)?;
             if jpeg.last() != Some(&0xFF) {
-                return Err(FramingError::Truncated);
+                let is_too_long = jpeg.len() as u64 >= MOST_BYTES;
+                return Err(if is_too_long {
+                    FramingError::Damaged("it is longer than any frame")
+                } else {
+                    FramingError::Truncated
+                });
             }
             match self.peek()?.ok_or(FramingError::Truncated)? {
                 0x00 | RST0..=RST7 => {

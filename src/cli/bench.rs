@@ -3,8 +3,6 @@
 //!
 //! The one surprising thing: a comparison needs neither a student nor the machine that measured. It reads two files.
 
-use std::fmt::Display;
-use std::io::{self, Write};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,7 +14,7 @@ use clap::Args;
 use super::CommonArgs;
 use super::config::FramesPerSecond;
 use super::measure::{Wanted, measure};
-use super::parts::is_standard_output;
+use super::parts::{is_standard_output, print};
 use crate::bench::{Mode, PlotPath, Report, compare, draw};
 
 /// Measures a stream, or compares two measurements.
@@ -109,14 +107,6 @@ impl BenchArgs {
         }
         let failed = self.fail_if_slower && comparison.is_slower();
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-    }
-}
-
-/// Prints a table. A reader who has seen enough is no error.
-fn print(table: &impl Display) -> io::Result<()> {
-    match write!(io::stdout(), "{table}") {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => printed,
     }
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
+use super::parts::print;
 use crate::capture::cameras::{Camera, Rate, Size, cameras, name_of};
 
 /// Lists the cameras of the kernel's (v4l2://): their formats, sizes and rates, and the source to write for each.
@@ -52,15 +53,15 @@ impl CamerasArgs {
         let cameras = cameras();
         if self.json {
             let lines: Vec<CameraLine> = cameras.iter().map(line_of).collect();
-            println!("{}", serde_json::to_string_pretty(&lines)?);
+            print(&(serde_json::to_string_pretty(&lines)? + "\n"))?;
         } else if cameras.is_empty() {
-            println!(
-                "There is no camera of the kernel's (no /dev/video* that gives pictures). Is it plugged in, and does `lsusb` \
+            print(
+                &"There is no camera of the kernel's (no /dev/video* that gives pictures). Is it plugged in, and does `lsusb` \
                  or `dmesg` know it? Inside a container it has to be handed in: --device /dev/video0. A camera on a \
-                 Jetson's CSI connector is csi://0."
-            );
+                 Jetson's CSI connector is csi://0.\n",
+            )?;
         } else {
-            cameras.iter().for_each(|camera| print!("{}", text_of(camera)));
+            print(&cameras.iter().map(text_of).collect::<String>())?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::CommonArgs;
 use super::config::ConfigError;
-use super::parts::{is_standard_output, open_output};
+use super::parts::{LONGEST_STOP, is_standard_output, open_output};
 use crate::capture::{Pacing, Photographs, is_motion_jpeg};
 use crate::health::Health;
 use crate::pipeline::{Pipeline, Stop};
@@ -62,9 +62,10 @@ impl DetectArgs {
             health: Health::default(),
             measurement: None,
         };
+        stop.ends_process_after(LONGEST_STOP)?;
         let report = pipeline.run(&stop)?;
         let (photographs, things) = (report.summary.frames(), report.summary.things());
-        eprintln!("{things} things in {photographs} photographs, {} not readable", report.unreadable);
+        tell!("{things} things in {photographs} photographs, {} not readable", report.unreadable);
         Ok(if report.unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

@@ -26,7 +26,9 @@ use crate::bench::{
 };
 use crate::capture::Held;
 use crate::health::Health;
-use crate::pipeline::{Measurement, MeasurementSettings, Pipeline, Report as Run, Slices, Stage, Stop};
+use crate::pipeline::{
+    Measurement, MeasurementSettings, Pipeline, Rates, Report as Run, Slices, Stage, Stop,
+};
 use crate::publish::Outputs;
 
 /// The stream's slice and the engine's, by turns: short, so that both see the same moods of the machine, and long enough
@@ -116,10 +118,10 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
         recorder: &recorder,
         bare_engine_fps: (rates.alone.frames > 0).then(|| rates.alone.per_second()),
         drops: drops(&run),
-        drops_at: Vec::new(),
+        drops_at: drops_at(&run, &rates),
         cpu: rates.cpu_time.and_then(|used| {
             let process = |cpu_time| Process { cpu_time: Some(cpu_time), ..Process::default() };
-            let cores = machine.cores.unwrap_or(1);
+            let cores = machine.cores_allowed.or(machine.cores).unwrap_or(1);
             Cpu::between(&process(Duration::ZERO), &process(used), rates.stream.time, cores)
         }),
         memory: process
@@ -188,6 +190,7 @@ fn settings(
         source: source.name.clone(),
         frame: Frame::default(),
         engine: engine.name().to_owned(),
+        // TensorRT's stands in its engine's name.
         engine_version: library::loaded_version()
             .filter(|_| on_processor)
             .map(|version| format!("ONNX Runtime {version}")),
@@ -224,17 +227,25 @@ fn record_into(recorder: Arc<Mutex<Recorder>>) -> crate::pipeline::OnFrame {
     })
 }
 
-/// Where frames were lost, named by the stage that they had behind them.
+/// Where frames were lost.
 fn drops(run: &Run) -> Drops {
     let drops = run.counters.drops(true);
     let before = |stage: Stage| drops.before[stage as usize];
     Drops {
         camera: drops.camera,
-        capture: before(Stage::Preprocess),
-        preprocess: before(Stage::Engine),
-        engine: before(Stage::Publish),
-        publish: 0,
+        unreadable: drops.unreadable,
+        before_preprocess: before(Stage::Preprocess),
+        before_engine: before(Stage::Engine),
+        before_publish: before(Stage::Publish),
     }
+}
+
+/// When frames were lost. Without slices for the engine alone the clock of the measurement never stands still; with them
+/// the source is a file, and nothing is lost.
+fn drops_at(run: &Run, rates: &Rates) -> Vec<Duration> {
+    let moments = run.counters.dropped_at();
+    let since = rates.since;
+    moments.into_iter().filter_map(|at| at.checked_duration_since(since?)).collect()
 }
 
 /// Runs the stream with a bar on the terminal, and stops one that doesn't end by itself.

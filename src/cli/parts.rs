@@ -1,8 +1,10 @@
 //! From settings to the parts of a stream that both commands need.
 
+use std::fmt::Display;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -16,6 +18,9 @@ use crate::health::Health;
 use crate::pipeline::Stop;
 use crate::publish::Output;
 use crate::scoring::Scoring;
+
+/// How long a stream may take to end when it is asked to. One whose results are read takes two seconds at most.
+pub(super) const LONGEST_STOP: Duration = Duration::from_secs(5);
 
 /// What a stream comes from, and at what pace.
 #[derive(Debug, Args)]
@@ -219,4 +224,12 @@ pub(super) fn open_output(path: &Path) -> anyhow::Result<Output> {
 /// Whether a path stands for the standard output.
 pub(super) fn is_standard_output(path: &Path) -> bool {
     path == Path::new("-")
+}
+
+/// Prints to the standard output. A reader who has seen enough is no error.
+pub(super) fn print(what: &impl Display) -> io::Result<()> {
+    match write!(io::stdout(), "{what}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
 }

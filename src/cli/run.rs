@@ -12,7 +12,7 @@ use wordsight_engines::{Regions, StepTimes};
 
 use super::CommonArgs;
 use super::config::{Config, ConfigError};
-use super::parts::{SourceArgs, is_standard_output, of_usage, open_output};
+use super::parts::{LONGEST_STOP, SourceArgs, is_standard_output, of_usage, open_output};
 use crate::health::{Health, HealthFile};
 use crate::pipeline::{Pipeline, Report, Stage, Stop};
 use crate::publish::{Outputs, PictureNames, SaveSettings};
@@ -22,8 +22,6 @@ const INPUTS_TO_COMPARE: usize = 64;
 /// Frames whose steps are timed on a GPU for `--compare-engine`, after as many others as warm it up.
 const STEPS_TIMED: usize = 200;
 const STEPS_WARM_UP: usize = 50;
-/// How long a stream may take to end when it is asked to. One whose results are read takes two seconds at most.
-const LONGEST_STOP: Duration = Duration::from_secs(5);
 /// The longest that the engine runs alone for `--compare-engine`.
 const LONGEST_COMPARISON: Duration = Duration::from_secs(20);
 
@@ -132,8 +130,8 @@ fn configured_json(config: &Config) -> Result<PathBuf, ConfigError> {
 }
 
 fn print_summary(report: &Report) {
-    eprintln!("engine    {}", report.engine.name());
-    eprint!("{}", report.summary);
+    tell!("engine    {}", report.engine.name());
+    tell!("{}", report.summary.to_string().trim_end());
     let drops = report.counters.drops(false);
     let places: Vec<String> = std::iter::once(("the camera", drops.camera))
         .chain(Stage::ALL.map(|stage| (stage.name(), drops.before[stage as usize])))
@@ -141,15 +139,16 @@ fn print_summary(report: &Report) {
         .map(|(place, number)| format!("{place} {number}"))
         .collect();
     if !places.is_empty() {
-        eprintln!("dropped   (before) {}", places.join(", "));
+        tell!("dropped   (before) {}", places.join(", "));
     }
     // Those that were under way when it was enough.
-    let left = report.captured.saturating_sub(report.summary.frames() + drops.total() - drops.camera);
+    let dropped: u64 = drops.before.iter().sum();
+    let left = report.captured.saturating_sub(report.summary.frames() + dropped);
     if left > 0 {
-        eprintln!("left      {left} frames that were under way at the end");
+        tell!("left      {left} frames that were under way at the end");
     }
     if report.unreadable > 0 {
-        eprintln!("unreadable {} frames, named above", report.unreadable);
+        tell!("unreadable {} frames, named above", report.unreadable);
     }
 }
 
@@ -171,7 +170,7 @@ fn print_steps(report: &mut Report) -> anyhow::Result<()> {
         format!("{name} {:.3}", step[step.len() / 2])
     });
     let medians: Vec<String> = medians.collect();
-    eprintln!(
+    tell!(
         "steps     {} ms (medians of {STEPS_TIMED}, {width}x{height} RGB, without a graph)",
         medians.join(", ")
     );
@@ -199,7 +198,7 @@ fn compare_engine(report: &mut Report, stop: &Stop) -> anyhow::Result<()> {
     let engine_fps = f64::from(runs) / took.as_secs_f64();
     let stream_fps = report.summary.frames_per_second();
     let name = report.engine.name();
-    eprintln!(
+    tell!(
         "alone     {name} {engine_fps:.1} frames/s; the stream reaches {:.2} of it",
         stream_fps / engine_fps
     );

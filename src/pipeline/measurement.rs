@@ -8,8 +8,8 @@
 //! the other would compare two moods of the machine. While the engine is alone the other stages wait: none of their
 //! jobs comes home.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use wordsight_engines::{Engine, EngineError, Regions};
@@ -42,6 +42,9 @@ pub struct Slices {
     /// Of the engine alone.
     pub alone: Duration,
 }
+
+/// The most moments of drops that are noted.
+const MOST_MOMENTS: usize = 20_000;
 
 /// What is called with every measured frame once it is published, on the publishing thread. It should allocate nothing.
 pub type OnFrame = Box<dyn FnMut(&Job, &Ended) + Send>;
@@ -115,8 +118,11 @@ impl Stage {
 pub struct Counters {
     is_measuring: AtomicBool,
     missed: [AtomicU64; 2],
+    unreadable: [AtomicU64; 2],
     dropped: [[AtomicU64; 4]; 2],
     allocations: [AtomicU64; 4],
+    /// When frames were dropped, as many as there is room for; there is none where nothing is measured.
+    dropped_at: Mutex<Vec<Instant>>,
 }
 
 /// Where frames were left out: in all, or of the measured part.
@@ -124,16 +130,11 @@ pub struct Counters {
 pub struct Drops {
     /// Lost by the camera or its driver, by their own count.
     pub camera: u64,
+    /// There, and not to be read.
+    pub unreadable: u64,
     /// Pushed out by a newer frame while they waited for the stage, in the order of [`Stage::ALL`]; the first, which
     /// waits for the camera, has none.
     pub before: [u64; 4],
-}
-
-impl Drops {
-    /// All together.
-    pub fn total(&self) -> u64 {
-        self.camera + self.before.iter().sum::<u64>()
-    }
 }
 
 impl Counters {
@@ -158,13 +159,39 @@ impl Counters {
         self.add(&self.missed, number);
     }
 
+    /// A frame came, and could not be read.
+    pub fn unreadable(&self) {
+        self.add(&self.unreadable, 1);
+    }
+
+    /// Makes room for the moments of drops.
+    pub(super) fn note_moments(&self) {
+        self.moments().reserve_exact(MOST_MOMENTS);
+    }
+
+    fn moments(&self) -> MutexGuard<'_, Vec<Instant>> {
+        // Nothing can panic while it holds this lock, so a poisoned one is still whole.
+        self.dropped_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When frames of the measured part were dropped, as far as there was room to note it.
+    pub fn dropped_at(&self) -> Vec<Instant> {
+        self.moments().clone()
+    }
+
     /// A frame that waited for a stage was pushed out, if it was.
     pub fn dropped_before<T>(&self, stage: Stage, pushed_out: &Option<T>) {
         let number = u64::from(pushed_out.is_some());
         if number > 0 {
+            if self.is_measuring() {
+                let mut moments = self.moments();
+                if moments.len() < moments.capacity() {
+                    moments.push(Instant::now());
+                }
+            }
             self.dropped[0][stage as usize].fetch_add(number, Ordering::Relaxed);
-            self.dropped[1][stage as usize]
-                .fetch_add(number * u64::from(self.is_measuring()), Ordering::Relaxed);
+            let measured = number * u64::from(self.is_measuring());
+            self.dropped[1][stage as usize].fetch_add(measured, Ordering::Relaxed);
         }
     }
 
@@ -180,6 +207,7 @@ impl Counters {
         let which = usize::from(measured);
         Drops {
             camera: self.missed[which].load(Ordering::Relaxed),
+            unreadable: self.unreadable[which].load(Ordering::Relaxed),
             before: Stage::ALL.map(|stage| self.dropped[which][stage as usize].load(Ordering::Relaxed)),
         }
     }
@@ -199,6 +227,8 @@ pub struct Rates {
     pub alone: Rate,
     /// The processor's time that the whole process took for the stream.
     pub cpu_time: Option<Duration>,
+    /// When the warm-up was over, and with slices for the engine alone the first of the stream's began.
+    pub since: Option<Instant>,
 }
 
 /// The turns that the engine's thread takes.
@@ -206,8 +236,6 @@ pub(super) struct Turns {
     settings: MeasurementSettings,
     counters: Arc<Counters>,
     turn: Turn,
-    /// When the warm-up was over.
-    measured_since: Option<Instant>,
     /// The processor's time when this slice began.
     cpu_before: Option<Duration>,
     rates: Rates,
@@ -232,11 +260,11 @@ enum Turn {
 
 impl Turns {
     pub fn new(settings: MeasurementSettings, counters: Arc<Counters>) -> Self {
+        counters.note_moments();
         Self {
             settings,
             counters,
             turn: Turn::Before,
-            measured_since: None,
             cpu_before: None,
             rates: Rates { cpu_time: Some(Duration::ZERO), ..Rates::default() },
             regions: Regions::default(),
@@ -308,7 +336,7 @@ impl Turns {
     }
 
     fn begin_stream(&mut self, now: Instant) {
-        self.measured_since.get_or_insert(now);
+        self.rates.since.get_or_insert(now);
         self.cpu_before = (self.settings.cpu_time)();
         self.counters.measure(true);
         self.turn = Turn::Stream { since: Instant::now(), frames: 0 };
@@ -319,7 +347,7 @@ impl Turns {
     }
 
     fn is_time_over(&self, now: Instant) -> bool {
-        self.measured_since.is_some_and(|since| now - since >= self.settings.duration)
+        self.rates.since.is_some_and(|since| now - since >= self.settings.duration)
     }
 
     fn run_alone(

@@ -284,11 +284,12 @@ impl CaptureStage {
 
     fn report(&mut self, error: &CaptureError) {
         self.unreadable += 1;
+        self.counters.unreadable();
         match &mut self.throttle {
-            None => eprintln!("wordsight: {error}"),
+            None => tell!("wordsight: {error}"),
             Some(throttle) => match throttle.turn(Instant::now()) {
-                Some(0) => eprintln!("wordsight: {error}"),
-                Some(silent) => eprintln!("wordsight: {error} (and {silent} others before)"),
+                Some(0) => tell!("wordsight: {error}"),
+                Some(silent) => tell!("wordsight: {error} (and {silent} others before)"),
                 None => {}
             },
         }

@@ -45,12 +45,18 @@ impl Stop {
                 thread::sleep(LOOK);
             }
             thread::sleep(longest);
-            eprintln!(
-                "wordsight: the stream has not ended {:.0} s after it was asked to: whoever reads the results, a file \
-                 system or the engine holds it up; what was not written is lost",
-                longest.as_secs_f64()
-            );
-            std::process::exit(1);
+            // By a thread of its own: what holds the stream up may hold up this too.
+            let seconds = longest.as_secs_f64();
+            let telling = thread::Builder::new().spawn(move || {
+                tell!(
+                    "wordsight: the stream has not ended {seconds:.0} s after it was asked to: whoever reads the results, \
+                     a file system or the engine holds it up; what was not written is lost"
+                );
+            });
+            drop(telling);
+            thread::sleep(LOOK);
+            // At once: libraries must not be taken down under threads that still use them.
+            signal_hook::low_level::exit(1);
         };
         // It isn't joined: it ends with the process.
         thread::Builder::new().name("stop".to_owned()).spawn(watch).map(drop)

@@ -32,7 +32,7 @@ fn measured(recorder: &Recorder) -> Measured<'_> {
         duration: Duration::from_secs(10),
         recorder,
         bare_engine_fps: Some(125.0),
-        drops: Drops { capture: 2, ..Drops::default() },
+        drops: Drops { before_preprocess: 2, ..Drops::default() },
         drops_at: vec![Duration::from_millis(4)],
         cpu: Some(Cpu { percent_of_one_core: 187.0, percent_of_all_cores: 31.2 }),
         memory: Some(Memory { resident_mib: 212.4, peak_mib: 230.0 }),
@@ -182,7 +182,7 @@ fn the_table_fits_a_terminal_and_tells_what_is_known() {
     for told in [
         "100.0 frames/s (1000 frames, 2 dropped)",
         "the pipeline reaches 0.800 of it",
-        "camera 0, capture 2, preprocess 0, engine 0, publish 0",
+        "camera 0, unreadable 0, before preprocess 2, before engine 0, before publish 0",
         "(+2.0 %): flat",
         "187 % of one core, 31 % of all",
         "0 a frame (0 in 1000 frames)",
