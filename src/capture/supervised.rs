@@ -48,8 +48,8 @@ pub struct Supervised {
     attendant: Attendant,
     state: State,
     health: Health,
-    /// When the story of the present loss began, and how many tries there were since. It goes on until the source is well
-    /// again: one that gives a frame now and then has one story and not many.
+    /// The story of a source that isn't well, until it is well again: one that gives a frame now and then has one story and
+    /// not many.
     trouble: Option<Trouble>,
     wait: Duration,
     /// It was open once: what it was asked for can't be all wrong.
@@ -77,10 +77,12 @@ enum State {
 
 struct Trouble {
     since: Instant,
+    losses: u64,
+    /// Tries since the last loss.
     attempts: u64,
+    /// When that was, until a frame comes.
+    lost_at: Option<Instant>,
     reason: String,
-    /// A frame has come since, and was told.
-    is_back: bool,
 }
 
 impl Supervised {
@@ -169,12 +171,18 @@ impl Supervised {
         let now = Instant::now();
         let trouble = self.trouble.get_or_insert_with(|| Trouble {
             since: now,
+            losses: 0,
             attempts: 0,
+            lost_at: None,
             reason: String::new(),
-            is_back: false,
         });
+        if trouble.lost_at.is_none() {
+            (trouble.lost_at, trouble.attempts) = (Some(now), 0);
+            trouble.losses += 1;
+        }
         // A new reason is news; so is the second, fourth, eighth time of the same.
-        if trouble.reason != reason || trouble.attempts.is_power_of_two() {
+        let is_news = if trouble.attempts == 0 { trouble.losses } else { trouble.attempts }.is_power_of_two();
+        if trouble.reason != reason || is_news {
             tracing::warn!(attempts = trouble.attempts, "{}: {reason}", self.name);
             reason.clone_into(&mut trouble.reason);
         }
@@ -205,9 +213,10 @@ impl Supervised {
         *last_frame = now;
         let is_well = now - *since > WELL_AGAIN;
         if let Some(trouble) = &mut self.trouble
-            && !std::mem::replace(&mut trouble.is_back, true)
+            && let Some(lost_at) = trouble.lost_at.take()
+            && trouble.losses.is_power_of_two()
         {
-            let seconds = trouble.since.elapsed().as_secs_f64();
+            let seconds = lost_at.elapsed().as_secs_f64();
             tracing::warn!("{} is back after {seconds:.1} s and {} tries", self.name, trouble.attempts);
         }
         if is_well {
