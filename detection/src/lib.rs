@@ -7,6 +7,7 @@
 //! The one surprising thing: the words come last. An engine's regions carry embeddings and no
 //! class, and a [`Scorer`] made from another [`Vocabulary`] finds other things in the same regions.
 
+mod fixed_point;
 mod frame;
 mod letterbox;
 mod preprocess;

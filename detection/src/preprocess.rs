@@ -8,34 +8,23 @@
 //! (antialiased, as PIL and TensorFlow do it and OpenCV does not). A student trained on one and fed
 //! the other loses accuracy without a word, so this is the only resize in the project.
 
-use fast_image_resize::images::{TypedImage, TypedImageRef};
-use fast_image_resize::pixels::U8x3;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
-
 use crate::Letterbox;
+use crate::fixed_point::FixedPointResizer;
 
 /// The grey around a letterboxed frame, in every channel.
 pub const PADDING: u8 = 127;
 
-/// Letterboxes frames into one student's input; keeps its buffers between frames.
+/// Letterboxes frames into one student's input; keeps its tables and buffers while the frames keep their size.
 pub struct Preprocessor {
     input_width: usize,
     input_height: usize,
-    resizer: Resizer,
-    options: ResizeOptions,
-    resized: Vec<U8x3>,
+    resizer: FixedPointResizer,
 }
 
 impl Preprocessor {
     /// For a student whose input is `input_width` by `input_height` pixels.
     pub fn new(input_width: usize, input_height: usize) -> Self {
-        Self {
-            input_width,
-            input_height,
-            resizer: Resizer::new(),
-            options: ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)),
-            resized: Vec::new(),
-        }
+        Self { input_width, input_height, resizer: FixedPointResizer::new() }
     }
 
     /// Bytes that [`Preprocessor::run`] writes: 3 · width · height of the input.
@@ -56,41 +45,11 @@ impl Preprocessor {
         assert_eq!(out.len(), self.output_len(), "the planes of a student's input");
         assert!(!rgb.is_empty(), "a frame has at least one pixel");
         let letterbox = Letterbox::new((width, height), (self.input_width, self.input_height));
-        self.resize(rgb, width, height, letterbox.resized_size());
-        self.write_planes(&letterbox, out);
-        letterbox
-    }
-
-    fn resize(&mut self, rgb: &[u8], width: usize, height: usize, resized_size: (usize, usize)) {
-        let (resized_width, resized_height) = resized_size;
-        self.resized.resize(resized_width * resized_height, U8x3::new([0; 3]));
-        let source = TypedImageRef::<U8x3>::from_buffer(width as u32, height as u32, rgb);
-        let target =
-            TypedImage::from_pixels_slice(resized_width as u32, resized_height as u32, &mut self.resized);
-        if let (Ok(source), Ok(mut target)) = (source, target) {
-            // Fails only for a crop box outside of the source, and none is set.
-            let done = self.resizer.resize_typed(&source, &mut target, &self.options);
-            debug_assert!(done.is_ok(), "{done:?}");
-        }
-    }
-
-    fn write_planes(&self, letterbox: &Letterbox, out: &mut [u8]) {
-        let (resized_width, resized_height) = letterbox.resized_size();
-        let (pad_x, pad_y) = letterbox.pad();
-        if (resized_width, resized_height) != (self.input_width, self.input_height) {
+        if letterbox.resized_size() != (self.input_width, self.input_height) {
             out.fill(PADDING);
         }
-        let plane_len = self.input_width * self.input_height;
-        let (red, rest) = out.split_at_mut(plane_len);
-        let (green, blue) = rest.split_at_mut(plane_len);
-        for (y, row) in self.resized.chunks_exact(resized_width).enumerate() {
-            let start = (y + pad_y) * self.input_width + pad_x;
-            let span = start..start + resized_width;
-            let planes = red[span.clone()].iter_mut().zip(&mut green[span.clone()]).zip(&mut blue[span]);
-            for (pixel, ((red, green), blue)) in row.iter().zip(planes) {
-                [*red, *green, *blue] = pixel.0;
-            }
-        }
+        self.resizer.run(rgb, &letterbox, self.input_width, out);
+        letterbox
     }
 }
 

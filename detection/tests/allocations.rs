@@ -5,8 +5,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use wordsight_detection::{
-    DetectionSettings, FrameView, PixelFormat, Ranked, Resampler, Scorer, TextWeights, Vocabulary, Word,
-    YuvEncoding,
+    DetectionSettings, FrameView, PixelFormat, Preprocessor, Ranked, Resampler, Scorer, TextWeights,
+    Vocabulary, Word, YuvEncoding,
 };
 
 thread_local! {
@@ -150,6 +150,22 @@ fn resampling_allocates_nothing_after_the_first_frame_of_a_size() {
                 });
                 assert_eq!(count, 0, "{format:?}, {width}x{height}");
             }
+        }
+    }
+}
+
+#[test]
+fn preprocessing_allocates_nothing_after_the_first_frame_of_a_size() {
+    let mut preprocessor = Preprocessor::new(96, 96);
+    let mut out = vec![0; 3 * 96 * 96];
+    for (width, height) in [(160, 120), (62, 200), (96, 96), (1, 1)] {
+        let rgb = vec![99; 3 * width * height];
+        preprocessor.run(&rgb, width, height, &mut out);
+        for _ in 0..3 {
+            let count = allocations(|| {
+                preprocessor.run(&rgb, width, height, &mut out);
+            });
+            assert_eq!(count, 0, "{width}x{height}");
         }
     }
 }
