@@ -11,8 +11,8 @@
 //! ([`TextWeights`]). The proposal's objectness joins the same way: score = p^(1-g) · objectness^g.
 //!
 //! All regions meet all words, and most of what they say is never told: [`screening`] finds with bytes which regions can
-//! reach a threshold, [`exact`] finds these regions' best words with floats. Neither stores a logit, so the memory is the
-//! vocabulary's and some hundred bytes a region.
+//! reach a threshold and which words are nothing to them, [`exact`] finds these regions' best words with floats. Neither
+//! stores a logit: the memory is the vocabulary's, some hundred bytes a region, and five for each region and sixteen words.
 //!
 //! The one surprising thing: the probabilities are relative to *this* vocabulary. One word alone
 //! gets p_image = 1 everywhere, and only the background and the objectness speak against it.
@@ -242,15 +242,16 @@ impl Scorer {
         self.make_room(objectness.len(), words_per_region);
         // Where everything is told, or the objectness alone is the score, there is nothing to drop.
         let may_screen = self.lowest_threshold > 0.0 && self.objectness_weight < 1.0;
-        let question = Question {
+        let mut question = Question {
             panels: &self.panels,
             inverse_temperature: self.inverse_temperature,
             background: &self.background,
             regions,
             words_per_region,
+            skips: &[],
         };
         if let Some(screen) = self.screen.as_mut().filter(|_| may_screen) {
-            screen.run(&question, &mut self.chosen);
+            question.skips = screen.run(&question, &mut self.chosen);
         }
         self.exact.run(&question, &self.chosen);
         let p_weight = 1.0 - self.objectness_weight;

@@ -13,6 +13,8 @@
 //! softmaxes and the ranking; the product alone took matrixmultiply 1.4 ms and the crate gemm 2.3 ms, each packing the words
 //! again and writing the logits out.
 
+use std::ops::Range;
+
 use super::Regions;
 use super::panels::{LANES, Lanes, Line, Panels};
 use super::softmax::{Sum, multiply_add, weighted};
@@ -38,6 +40,17 @@ pub struct Question<'a> {
     pub regions: Regions<'a>,
     /// 1 to W.
     pub words_per_region: usize,
+    /// `[chosen regions, panels]`: whether a region comes to the same without a panel. Empty: none does.
+    pub skips: &'a [bool],
+}
+
+impl Question<'_> {
+    /// Whether one of these regions, by their places among the chosen, needs to meet a panel.
+    #[inline(always)]
+    fn needs(&self, mut regions: Range<usize>, panel: usize) -> bool {
+        let skips = |region| self.skips.get(region * self.panels.len() + panel).is_some_and(|&skips| skips);
+        !regions.all(skips)
+    }
 }
 
 /// The pass and its buffers.
@@ -128,7 +141,7 @@ impl Exact {
     }
 
     fn start(&mut self, question: &Question<'_>, chosen: &[u32]) {
-        let Question { panels, inverse_temperature, background, regions, words_per_region } = question;
+        let Question { panels, inverse_temperature, background, regions, words_per_region, .. } = question;
         let size = panels.embedding_size();
         // Twice as many as asked for, so that they are seldom sorted out; all of them where that is less.
         self.room = panels.groups().each_ref().map(|group| group.word_count.min(2 * words_per_region));
@@ -158,17 +171,18 @@ impl Exact {
         }
         let panel_count = question.panels.len();
         for first in (0..panel_count).step_by(PANELS_AT_ONCE) {
-            let panels = first..(first + PANELS_AT_ONCE).min(panel_count);
+            let at_once = first..(first + PANELS_AT_ONCE).min(panel_count);
             for (regions, rows) in tiles() {
                 let values = &self.rows[2 * size * regions.start..][..rows * size];
                 let regions = regions.start..regions.end.min(chosen.len());
+                let panels = at_once.clone().filter(|&panel| question.needs(regions.clone(), panel));
                 let best = &mut self.best[regions.start * room..regions.end * room];
-                let progress = &mut self.progress[regions];
+                let progress = &mut self.progress[regions.clone()];
                 let room = self.room;
                 if rows == ROWS {
-                    tile::<ROWS, FUSED>(question, panels.clone(), values, progress, best, room);
+                    tile::<ROWS, FUSED>(question, panels, values, progress, best, room);
                 } else {
-                    tile::<NARROW, FUSED>(question, panels.clone(), values, progress, best, room);
+                    tile::<NARROW, FUSED>(question, panels, values, progress, best, room);
                 }
             }
         }
@@ -183,7 +197,7 @@ struct Tiles {
 }
 
 impl Iterator for Tiles {
-    type Item = (std::ops::Range<usize>, usize);
+    type Item = (Range<usize>, usize);
 
     #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
@@ -216,7 +230,7 @@ fn weave(question: &Question<'_>, regions: &[u32], rows: usize, out: &mut [f32])
 #[inline(always)]
 fn tile<const ROWS: usize, const FUSED: bool>(
     question: &Question<'_>,
-    panels: std::ops::Range<usize>,
+    panels: impl Iterator<Item = usize>,
     rows: &[f32],
     progress: &mut [Progress],
     best: &mut [(f32, u32)],

@@ -30,13 +30,22 @@ impl Sum {
         Self { reference: logit, lanes }
     }
 
-    /// Adds sixteen logits, each term to [`ROUGHLY`] of itself: two thirds of the instructions.
+    /// Adds sixteen logits, each term to [`ROUGHLY`] of itself: two thirds of the instructions. The terms are told, as
+    /// shares of e^reference, which doesn't become less.
     #[inline(always)]
-    pub fn add_roughly<const FUSED: bool>(&mut self, logits: &Lanes) {
+    pub fn add_roughly<const FUSED: bool>(&mut self, logits: &Lanes) -> Lanes {
         self.look_at(logits);
-        for (sum, &logit) in self.lanes.iter_mut().zip(logits) {
-            *sum += exp_roughly::<FUSED>(logit - self.reference);
+        let mut terms = [0.0; LANES];
+        for ((sum, term), &logit) in self.lanes.iter_mut().zip(&mut terms).zip(logits) {
+            *term = exp_roughly::<FUSED>(logit - self.reference);
+            *sum += *term;
         }
+        terms
+    }
+
+    /// The sum as a share of e^reference.
+    pub fn share(&self) -> f32 {
+        self.lanes.iter().sum()
     }
 
     #[inline(always)]
@@ -56,9 +65,10 @@ impl Sum {
         }
     }
 
+    /// Makes the largest of these the reference, where it is larger.
     #[cold]
     #[inline(never)]
-    fn move_reference(&mut self, logits: &Lanes) {
+    pub fn move_reference(&mut self, logits: &Lanes) {
         let reference = logits.iter().copied().fold(self.reference, f32::max);
         let factor = (self.reference - reference).exp();
         self.lanes.iter_mut().for_each(|sum| *sum *= factor);

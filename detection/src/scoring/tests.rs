@@ -103,6 +103,32 @@ impl Scene {
         out
     }
 
+    /// That what is found is what the formula finds, each score to `tolerance`; tells the share of panels that bytes
+    /// let the regions skip, where there are bytes.
+    fn expect_the_formulas(&self, settings: &DetectionSettings, tolerance: f64) -> Option<f32> {
+        let found = self.detect(settings);
+        let mut wanted: Vec<(usize, usize, f64)> = Vec::new();
+        for region in 0..self.boxes.len() {
+            let scores = self.plain_scores(region);
+            let mut ranked: Vec<usize> = (0..scores.len()).collect();
+            ranked.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+            ranked.truncate(settings.words_per_region);
+            wanted.extend(ranked.iter().map(|&word| (region, word, scores[word])));
+        }
+        let threshold_of =
+            |word: usize| self.vocabulary.words[word].threshold.unwrap_or(settings.score_threshold);
+        wanted.retain(|&(_, word, score)| score >= f64::from(threshold_of(word)));
+        assert!(settings.score_threshold == 0.0 || !wanted.is_empty());
+        assert_eq!(found.len(), wanted.len(), "{settings:?}");
+        for (region, word, score) in wanted {
+            let found = found.iter().find(|found| (found.region, found.word) == (region, word)).unwrap();
+            assert!((f64::from(found.score) - score).abs() < tolerance, "{found:?} {score}");
+        }
+        let mut scorer = self.scorer();
+        scorer.rank(&self.boxes, &self.objectness, &self.text, &self.image, settings);
+        scorer.screen.map(|screen| screen.skipped())
+    }
+
     /// The score of a region as a word, straight from the formula, in f64.
     fn plain_score(&self, region: usize, word: usize) -> f64 {
         self.plain_scores(region)[word]
@@ -164,23 +190,40 @@ fn with_many_words_every_score_is_still_the_formulas() {
         let scene = Scene::of_things(words, 6, 100, 0.5);
         for score_threshold in [0.0, 0.02] {
             let settings = DetectionSettings { words_per_region, score_threshold, ..everything() };
-            let found = scene.detect(&settings);
-            let mut wanted: Vec<(usize, usize, f64)> = Vec::new();
-            for region in 0..6 {
-                let scores = scene.plain_scores(region);
-                let mut ranked: Vec<usize> = (0..words).collect();
-                ranked.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-                ranked.truncate(words_per_region);
-                wanted.extend(ranked.iter().map(|&word| (region, word, scores[word])));
-            }
-            wanted.retain(|&(_, _, score)| score >= f64::from(score_threshold));
-            assert!(score_threshold == 0.0 || !wanted.is_empty());
-            assert_eq!(found.len(), wanted.len(), "{words} words, {words_per_region} a region");
-            for (region, word, score) in wanted {
-                let found = found.iter().find(|found| (found.region, found.word) == (region, word)).unwrap();
-                assert!((f64::from(found.score) - score).abs() < 1e-4, "{found:?} {score}");
-            }
+            scene.expect_the_formulas(&settings, 1e-4);
         }
+    }
+}
+
+#[test]
+fn where_most_words_are_skipped_every_score_is_still_the_formulas() {
+    let mut scene = Scene::of_things(2600, 9, 384, 0.7);
+    // The best word of region 1, which isn't told: nor is the next in its place.
+    scene.vocabulary.words[7].threshold = Some(0.999);
+    for (words_per_region, score_threshold) in [(1, 0.3), (3, 1e-3), (2600, 1e-6)] {
+        let settings = DetectionSettings { words_per_region, score_threshold, ..everything() };
+        let skipped = scene.expect_the_formulas(&settings, 2e-5);
+        assert!(skipped.is_none_or(|skipped| skipped > 0.9), "{skipped:?}, {words_per_region} a region");
+    }
+}
+
+#[test]
+fn where_some_words_are_skipped_every_score_is_still_the_formulas() {
+    let scene = Scene::of_things(2600, 9, 384, 0.5);
+    for words_per_region in [1, 3] {
+        let settings = DetectionSettings { words_per_region, score_threshold: 0.02, ..everything() };
+        let skipped = scene.expect_the_formulas(&settings, 2e-5);
+        assert!(skipped.is_none_or(|skipped| skipped > 0.2 && skipped < 0.9), "{skipped:?}");
+    }
+}
+
+#[test]
+fn where_all_words_are_alike_none_is_skipped() {
+    let scene = Scene::random(2600, 9, 384);
+    for words_per_region in [1, 3, 2600] {
+        let settings = DetectionSettings { words_per_region, score_threshold: 1e-4, ..everything() };
+        let skipped = scene.expect_the_formulas(&settings, 2e-5);
+        assert!(skipped.is_none_or(|skipped| skipped == 0.0), "{skipped:?}, {words_per_region} a region");
     }
 }
 
