@@ -27,7 +27,7 @@ fn letterbox(criterion: &mut Criterion) {
 
     let mut preprocessor = Preprocessor::new(INPUT, INPUT);
     let mut rgb = vec![0; 3 * WIDTH * HEIGHT];
-    group.bench_function("the crate yuv, then fast_image_resize", |bencher| {
+    group.bench_function("the crate yuv, then RGB resized", |bencher| {
         bencher.iter(|| {
             let packed = YuvPackedImage {
                 yuy: &bytes,
@@ -46,7 +46,7 @@ fn letterbox(criterion: &mut Criterion) {
             preprocessor.run(&rgb, WIDTH, HEIGHT, &mut out)
         });
     });
-    group.bench_function("of that, fast_image_resize", |bencher| {
+    group.bench_function("of that, the resize", |bencher| {
         bencher.iter(|| preprocessor.run(&rgb, WIDTH, HEIGHT, &mut out));
     });
     group.finish();
