@@ -33,7 +33,7 @@ use crate::publish::Outputs;
 
 /// The stream's slice and the engine's, by turns: short, so that both see the same moods of the machine, and long enough
 /// for the frames that settle the stream after each change to be few.
-const SLICES: Slices = Slices { stream: Duration::from_millis(1_000), alone: Duration::from_millis(500) };
+const SLICES: Slices = Slices { stream: Duration::from_millis(800), alone: Duration::from_millis(700) };
 /// Inputs that the engine alone is given: enough that they don't all stay in the processor's cache.
 const INPUTS_ALONE: usize = 64;
 /// When a stream whose measurement doesn't end, for no frame comes, is stopped.

@@ -19,7 +19,7 @@ use super::Job;
 /// Runs of the engine alone that aren't counted: the other stages come to rest meanwhile.
 const SETTLING_RUNS: u32 = 3;
 /// Frames of the stream that aren't counted after the engine was alone: as many as were waiting for it, and a few more.
-const SETTLING_FRAMES: u32 = 12;
+const SETTLING_FRAMES: u32 = 9;
 
 /// How to measure.
 #[derive(Debug, Clone, Copy)]

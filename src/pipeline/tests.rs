@@ -293,6 +293,7 @@ fn a_stale_frame_is_left_for_one_that_is_due_soon_and_a_fresh_or_lonely_one_is_t
     let ms = Duration::from_millis;
     let wait = |age, interval, inference| wait_for_newer(ms(age), ms(interval), ms(1), ms(inference));
     assert_eq!(wait(20, 32, 330), Some(ms(13 + 8)), "behind a slow engine");
+    assert_eq!(wait(34, 32, 330), Some(ms(8)), "one that should have been followed by now");
     assert_eq!(wait(5, 32, 330), None, "a fresh one");
     assert_eq!(wait(20, 32, 40), None, "an engine that would lose a third of its time");
     assert_eq!(wait(500, 1000, 330), None, "a slow camera");
