@@ -110,7 +110,6 @@ impl Pipeline {
             Pacing::Lossless => (LOSSLESS_JOBS, LOSSLESS_JOBS),
             Pacing::Camera { .. } | Pacing::Live => (CAMERA_JOBS, NonZeroUsize::MIN),
         };
-        let pool = Pool::new(jobs.get());
         let (captured, to_preprocess) = ring(size);
         let (preprocessed, to_engine) = ring(size);
         let (inferred, to_scoring) = ring(size);
@@ -123,7 +122,10 @@ impl Pipeline {
             }
             None => u64::MAX,
         };
+        let ranks = self.engine.whole_frames().is_some();
         let facts = self.engine.facts();
+        let most_found = self.scoring.most_found(facts.proposals);
+        let pool = Pool::new(jobs.get(), || Job::with_room(facts, most_found, ranks));
         let counters = Arc::new(Counters::default());
         let preprocess = PreprocessStage {
             preprocess: Preprocess::new(facts.input_width, facts.input_height, letterboxed),

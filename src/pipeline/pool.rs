@@ -4,13 +4,14 @@
 //! stream are made at its start; a stage holds one through a [`Lease`], and dropping the lease, be
 //! it at the end of the line or pushed out of a ring, brings the job home with its buffers.
 
+use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use wordsight_detection::Letterbox;
-use wordsight_engines::Regions;
+use wordsight_engines::{Regions, StudentFacts};
 
 use crate::capture::Frame;
 use crate::scoring::Found;
@@ -59,6 +60,25 @@ impl StageTimes {
     }
 }
 
+impl Job {
+    /// A job with room for all that behind capture is made of a frame; `ranks` says whether the engine ranks words.
+    pub fn with_room(student: &StudentFacts, most_found: usize, ranks: bool) -> Self {
+        let (regions, values) = (student.proposals, student.proposals * student.embedding_size);
+        let mut job = Self::default();
+        job.found.reserve(most_found);
+        job.regions.boxes_in_input.reserve(regions);
+        job.regions.objectness.reserve(regions);
+        if ranks {
+            job.regions.ranked = Some(Vec::with_capacity(regions));
+        } else {
+            job.image.reserve(3 * student.input_width * student.input_height);
+            job.regions.text_embeddings.reserve(values);
+            job.regions.image_embeddings.reserve(values);
+        }
+        job
+    }
+}
+
 impl Default for Job {
     fn default() -> Self {
         Self {
@@ -85,13 +105,13 @@ struct Shared {
 }
 
 struct Home {
-    #[expect(clippy::vec_box, reason = "a lease is a pointer to a job, which never moves")]
-    jobs: Vec<Box<Place>>,
+    /// Boxed, since a lease is a pointer to a job, which never moves. Taken in turns, so that all have room for a frame when
+    /// a stream has run for a moment, and none takes it when it is needed for the first time much later.
+    jobs: VecDeque<Box<Place>>,
     closed: bool,
 }
 
 /// A job in the one place in memory that it has.
-#[derive(Default)]
 struct Place {
     job: Job,
     /// Where it belongs, while it is leased. At home it would hold its own house.
@@ -106,9 +126,10 @@ impl Shared {
 }
 
 impl Pool {
-    /// A pool of `count` jobs.
-    pub fn new(count: usize) -> Self {
-        let jobs = std::iter::repeat_with(Box::default).take(count).collect();
+    /// A pool of `count` jobs, each made by `make`.
+    pub fn new(count: usize, make: impl Fn() -> Job) -> Self {
+        let place = || Box::new(Place { job: make(), pool: None });
+        let jobs = std::iter::repeat_with(place).take(count).collect();
         let home = Mutex::new(Home { jobs, closed: false });
         Self(Arc::new(Shared { home, changed: Condvar::new() }))
     }
@@ -120,7 +141,7 @@ impl Pool {
             if home.closed {
                 return None;
             }
-            if let Some(mut place) = home.jobs.pop() {
+            if let Some(mut place) = home.jobs.pop_front() {
                 place.pool = Some(Arc::clone(&self.0));
                 return Some(Lease(ManuallyDrop::new(place)));
             }
@@ -171,7 +192,7 @@ impl Drop for Lease {
         // SAFETY: nothing looks at the place any more: a lease is dropped once, and this is where.
         let mut place = unsafe { ManuallyDrop::take(&mut self.0) };
         let Some(pool) = place.pool.take() else { return };
-        pool.home().jobs.push(place);
+        pool.home().jobs.push_back(place);
         pool.changed.notify_one();
     }
 }
@@ -183,14 +204,14 @@ mod tests {
 
     #[test]
     fn a_job_comes_home_with_its_buffers() {
-        let pool = Pool::new(1);
+        let pool = Pool::new(1, Job::default);
         pool.take().unwrap().image = vec![7; 100];
         assert_eq!(pool.take().unwrap().image, [7; 100]);
     }
 
     #[test]
     fn who_finds_the_pool_empty_waits_until_a_job_comes_home() {
-        let pool = Pool::new(1);
+        let pool = Pool::new(1, Job::default);
         let lease = pool.take().unwrap();
         let waiting = std::thread::spawn({
             let pool = pool.clone();
@@ -204,7 +225,7 @@ mod tests {
 
     #[test]
     fn closing_the_pool_wakes_who_waits() {
-        let pool = Pool::new(1);
+        let pool = Pool::new(1, Job::default);
         let _lease = pool.take().unwrap();
         let waiting = std::thread::spawn({
             let pool = pool.clone();

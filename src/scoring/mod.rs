@@ -88,6 +88,12 @@ impl Scoring {
         self.words.clone()
     }
 
+    /// The most things that may be found in a frame of so many regions.
+    pub fn most_found(&self, regions: usize) -> usize {
+        let words_per_region = self.settings.words_per_region.min(self.words.len());
+        self.settings.max_detections.min(regions.saturating_mul(words_per_region))
+    }
+
     /// What an engine needs to rank the words itself.
     pub fn table(&self) -> WordTable {
         self.scorer.table(&self.settings)
@@ -108,8 +114,6 @@ impl Scoring {
         let ranked = Instant::now();
         self.scorer.settle(&self.settings, &mut self.detections);
         job.found.clear();
-        // As many as there may ever be: a later frame that has more allocates nothing then.
-        job.found.reserve(self.settings.max_detections.min(self.detections.capacity()));
         job.found.extend(self.detections.iter().map(|detection| Found {
             word: detection.word,
             score: detection.score,
