@@ -39,6 +39,19 @@ impl PixelFormat {
         }
     }
 
+    /// The planes of a frame of `width` by `height` pixels, one after the other: bytes a row, and rows. There are as many as
+    /// the format has; of others both are 0.
+    pub fn planes(self, width: usize, height: usize) -> [(usize, usize); 3] {
+        const NONE: (usize, usize) = (0, 0);
+        match self {
+            Self::Rgb => [(3 * width, height), NONE, NONE],
+            Self::Yuyv | Self::Uyvy => [(2 * width, height), NONE, NONE],
+            Self::Grey => [(width, height), NONE, NONE],
+            Self::Nv12 => [(width, height), (width, height / 2), NONE],
+            Self::I420 => [(width, height), (width / 2, height / 2), (width / 2, height / 2)],
+        }
+    }
+
     /// Whether the bytes are Y, U and V, and have to become red, green and blue.
     pub fn is_yuv(self) -> bool {
         !matches!(self, Self::Rgb | Self::Grey)
@@ -72,6 +85,16 @@ pub struct YuvFactors {
 }
 
 impl YuvEncoding {
+    /// The encoding with the weights of BT.709, or else of BT.601, and with Y from 0 to 255, or else from 16 to 235.
+    pub fn of(is_709: bool, is_full: bool) -> Self {
+        match (is_709, is_full) {
+            (false, false) => Self::Bt601,
+            (false, true) => Self::Bt601Full,
+            (true, false) => Self::Bt709,
+            (true, true) => Self::Bt709Full,
+        }
+    }
+
     /// Its factors, from the weights of red and blue in luma (BT.601 2.5.1, BT.709 3.2).
     pub fn factors(self) -> YuvFactors {
         let (red, blue) = match self {

@@ -85,7 +85,7 @@ pub struct Channel {
 
 impl Channel {
     /// The byte that a pixel has of this channel.
-    pub(crate) fn byte_of(&self, x: usize, y: usize) -> usize {
+    pub fn byte_of(&self, x: usize, y: usize) -> usize {
         let (x, y) = (x >> usize::from(self.shares_columns), y >> usize::from(self.shares_rows));
         self.offset + y * self.row_stride + x * self.sample_stride
     }

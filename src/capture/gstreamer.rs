@@ -276,11 +276,10 @@ impl GstSource {
         (frame.width, frame.height) = (width, height);
         (frame.format, frame.encoding) = (shape.format, shape.encoding);
         frame.bytes.clear();
-        for plane in 0..shape.info.n_planes() {
+        for (plane, (row_len, rows)) in (0..shape.info.n_planes()).zip(shape.format.planes(width, height)) {
             let bytes = video.plane_data(plane).map_err(|error| error.to_string())?;
             let stride = usize::try_from(video.plane_stride()[plane as usize])
                 .map_err(|_| "its rows run backwards, which wordsight can't read")?;
-            let (row_len, rows) = plane_size(shape.format, plane, width, height);
             for row in bytes.chunks(stride).take(rows) {
                 frame.bytes.extend_from_slice(row.get(..row_len).ok_or("a row is shorter than its width")?);
             }
@@ -358,12 +357,7 @@ impl Shape {
         })?;
         let colours = info.colorimetry();
         let is_full = colours.range() == gst_video::VideoColorRange::Range0_255;
-        let encoding = match (colours.matrix(), is_full) {
-            (gst_video::VideoColorMatrix::Bt709, false) => YuvEncoding::Bt709,
-            (gst_video::VideoColorMatrix::Bt709, true) => YuvEncoding::Bt709Full,
-            (_, false) => YuvEncoding::Bt601,
-            (_, true) => YuvEncoding::Bt601Full,
-        };
+        let encoding = YuvEncoding::of(colours.matrix() == gst_video::VideoColorMatrix::Bt709, is_full);
         let shape = Self { info, format, encoding };
         let (width, height) = shape.size();
         if format.frame_len(width, height).is_none() {
@@ -379,17 +373,6 @@ impl Shape {
     fn size(&self) -> (usize, usize) {
         let (width, height) = (self.info.width() as usize, self.info.height() as usize);
         if self.format.is_yuv() { (width & !1, height & !1) } else { (width, height) }
-    }
-}
-
-/// Bytes a row, and rows, that a plane has of a frame.
-fn plane_size(format: PixelFormat, plane: u32, width: usize, height: usize) -> (usize, usize) {
-    match (format, plane) {
-        (PixelFormat::Rgb, _) => (3 * width, height),
-        (PixelFormat::Yuyv | PixelFormat::Uyvy, _) => (2 * width, height),
-        (PixelFormat::Grey, _) | (PixelFormat::Nv12 | PixelFormat::I420, 0) => (width, height),
-        (PixelFormat::Nv12, _) => (width, height / 2),
-        (PixelFormat::I420, _) => (width / 2, height / 2),
     }
 }
 

@@ -138,9 +138,8 @@ fn invert(frame: &mut Frame, left: usize, top: usize, side: usize) {
     let count = if frame.format == PixelFormat::Rgb { 3 } else { 1 };
     for channel in &channels[..count] {
         for y in top..top + side {
-            let row = channel.offset + y * channel.row_stride;
             for x in left..left + side {
-                let byte = &mut frame.bytes[row + x * channel.sample_stride];
+                let byte = &mut frame.bytes[channel.byte_of(x, y)];
                 *byte = 255 - *byte;
             }
         }
@@ -167,10 +166,7 @@ fn bytes_of(
             for (channel, sample) in channels.iter().zip(samples) {
                 let first = !(channel.shares_columns && x % 2 == 1 || channel.shares_rows && y % 2 == 1);
                 if first {
-                    let column = x >> usize::from(channel.shares_columns);
-                    let row = y >> usize::from(channel.shares_rows);
-                    bytes[channel.offset + row * channel.row_stride + column * channel.sample_stride] =
-                        sample;
+                    bytes[channel.byte_of(x, y)] = sample;
                 }
             }
         }

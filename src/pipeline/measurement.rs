@@ -119,7 +119,7 @@ pub struct Counters {
     is_measuring: AtomicBool,
     missed: [AtomicU64; 2],
     unreadable: [AtomicU64; 2],
-    dropped: [[AtomicU64; 4]; 2],
+    dropped: [[AtomicU64; 2]; 4],
     allocations: [AtomicU64; 4],
     /// When frames were dropped, as many as there is room for; there is none where nothing is measured.
     dropped_at: Mutex<Vec<Instant>>,
@@ -181,18 +181,16 @@ impl Counters {
 
     /// A frame that waited for a stage was pushed out, if it was.
     pub fn dropped_before<T>(&self, stage: Stage, pushed_out: &Option<T>) {
-        let number = u64::from(pushed_out.is_some());
-        if number > 0 {
-            if self.is_measuring() {
-                let mut moments = self.moments();
-                if moments.len() < moments.capacity() {
-                    moments.push(Instant::now());
-                }
-            }
-            self.dropped[0][stage as usize].fetch_add(number, Ordering::Relaxed);
-            let measured = number * u64::from(self.is_measuring());
-            self.dropped[1][stage as usize].fetch_add(measured, Ordering::Relaxed);
+        if pushed_out.is_none() {
+            return;
         }
+        if self.is_measuring() {
+            let mut moments = self.moments();
+            if moments.len() < moments.capacity() {
+                moments.push(Instant::now());
+            }
+        }
+        self.add(&self.dropped[stage as usize], 1);
     }
 
     /// A stage allocated so often for a frame.
@@ -208,7 +206,7 @@ impl Counters {
         Drops {
             camera: self.missed[which].load(Ordering::Relaxed),
             unreadable: self.unreadable[which].load(Ordering::Relaxed),
-            before: Stage::ALL.map(|stage| self.dropped[which][stage as usize].load(Ordering::Relaxed)),
+            before: Stage::ALL.map(|stage| self.dropped[stage as usize][which].load(Ordering::Relaxed)),
         }
     }
 
@@ -284,12 +282,12 @@ impl Turns {
 
     /// Before a frame is taken, with nothing under way: whether to take it. The engine may be used alone meanwhile.
     pub fn next(&mut self, engine: &mut dyn Engine, inputs: &[Vec<u8>]) -> Result<bool, EngineError> {
-        let now = Instant::now();
+        if !self.is_due() {
+            return Ok(!matches!(self.turn, Turn::Over));
+        }
         match self.turn {
-            Turn::WarmUp { until } if now >= until => self.begin_stream(now),
-            Turn::Settling { frames: 0 } => self.begin_stream(now),
-            Turn::Stream { since, frames } if self.is_slice_over(now - since, now) => {
-                self.end_slice(now - since, frames);
+            Turn::Stream { since, frames } => {
+                self.end_slice(since.elapsed(), frames);
                 if let Some(slices) = self.settings.slices {
                     self.run_alone(engine, inputs, slices.alone)?;
                 }
@@ -299,7 +297,7 @@ impl Turns {
                     Turn::Settling { frames: SETTLING_FRAMES }
                 };
             }
-            _ => {}
+            _ => self.begin_stream(),
         }
         Ok(!matches!(self.turn, Turn::Over))
     }
@@ -335,8 +333,8 @@ impl Turns {
         None
     }
 
-    fn begin_stream(&mut self, now: Instant) {
-        self.rates.since.get_or_insert(now);
+    fn begin_stream(&mut self) {
+        self.rates.since.get_or_insert_with(Instant::now);
         self.cpu_before = (self.settings.cpu_time)();
         self.counters.measure(true);
         self.turn = Turn::Stream { since: Instant::now(), frames: 0 };

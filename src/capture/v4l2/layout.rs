@@ -24,22 +24,14 @@ struct Plane {
 impl Layout {
     /// The layout of pictures whose rows are `stride` bytes apart; a stride that is too small says nothing.
     pub(super) fn new(format: PixelFormat, width: usize, height: usize, stride: usize) -> Self {
-        let row = match format {
-            PixelFormat::Rgb => 3 * width,
-            PixelFormat::Yuyv | PixelFormat::Uyvy => 2 * width,
-            PixelFormat::Nv12 | PixelFormat::I420 | PixelFormat::Grey => width,
-        };
-        let stride = stride.max(row);
-        let none = Plane::default();
-        let first = Plane { rows: height, row, stride };
-        let planes = match format {
-            PixelFormat::Nv12 => [first, Plane { rows: height / 2, row, stride }, none],
-            PixelFormat::I420 => {
-                let small = Plane { rows: height / 2, row: row / 2, stride: stride / 2 };
-                [first, small, small]
-            }
-            _ => [first, none, none],
-        };
+        let sizes = format.planes(width, height);
+        let first_row = sizes[0].0;
+        let stride = stride.max(first_row);
+        let planes = sizes.map(|(row, rows)| match rows {
+            0 => Plane::default(),
+            // One padding is told for all planes; where a row is half as long, so is the way to the next.
+            _ => Plane { rows, row, stride: stride * row / first_row.max(1) },
+        });
         Self { planes }
     }
 
@@ -91,12 +83,7 @@ pub(super) fn encoding(colorspace: u32, ycbcr_encoding: u32, quantization: u32) 
         sys::v4l2_quantization_V4L2_QUANTIZATION_LIM_RANGE => false,
         _ => colorspace == sys::v4l2_colorspace_V4L2_COLORSPACE_JPEG,
     };
-    match (is_709, is_full) {
-        (false, false) => YuvEncoding::Bt601,
-        (false, true) => YuvEncoding::Bt601Full,
-        (true, false) => YuvEncoding::Bt709,
-        (true, true) => YuvEncoding::Bt709Full,
-    }
+    YuvEncoding::of(is_709, is_full)
 }
 
 #[cfg(test)]
