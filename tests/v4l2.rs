@@ -250,6 +250,9 @@ fn after_many_losses_no_file_and_no_mapping_is_left_behind() {
     let Some(machine) = machine() else { return };
     assert_eq!(machine.health("life.many")["losses"], LOSSES);
     let (first, last) = (machine.numbers("life.first"), machine.numbers("life.last"));
+    println!(
+        "open files, mappings, the camera's mappings: {first:?} after one loss, {last:?} after {LOSSES}"
+    );
     assert_eq!(first[0], last[0], "open files");
     assert_eq!((first[2], last[2]), (4, 4), "the camera's buffers");
     // The allocator takes a few as it needs them; twenty losses would leave eighty of the camera's.
@@ -315,6 +318,7 @@ fn a_camera_that_is_taken_away_and_brought_back_is_seen_again_within_three_secon
     assert!(waiting["attempts"].as_u64().unwrap() >= 2, "{waiting}");
     assert_eq!(machine.health("away.back")["state"], "running");
     let hundredths = machine.numbers("away.return")[1];
+    println!("detecting again {hundredths} hundredths of a second after the camera's return");
     assert!(hundredths < 300, "it took {hundredths} hundredths of a second");
 }
 

@@ -268,27 +268,11 @@ impl Scorer {
         }
     }
 
-    /// As [`Self::detect`], the words ranked already, by this scorer's [`Self::table`] for the same `settings`.
-    ///
-    /// # Panics
-    /// When a region is ranked that there isn't: a mistake in the calling code.
-    pub fn detect_ranked(
-        &mut self,
-        boxes_in_input: &[[f32; 4]],
-        objectness: &[f32],
-        ranked: &[Ranked],
-        settings: &DetectionSettings,
-        out: &mut Vec<Detection>,
-    ) {
-        self.take_ranked(boxes_in_input, objectness, ranked, settings);
-        self.settle(settings, out);
-    }
-
     /// As [`Self::rank`], the words ranked already, by this scorer's [`Self::table`] for the same `settings`: for
     /// [`Self::settle`].
     ///
     /// # Panics
-    /// As [`Self::detect_ranked`].
+    /// When a region is ranked that there isn't: a mistake in the calling code.
     pub fn take_ranked(
         &mut self,
         boxes_in_input: &[[f32; 4]],

@@ -130,7 +130,10 @@ fn settling_what_was_ranked_elsewhere_allocates_nothing_after_the_first_frame() 
     for number in 0..4 {
         let ranked: Vec<Ranked> =
             (0..number * REGIONS / 3).map(|region| Ranked { region, word: region % 7, score: 0.5 }).collect();
-        let count = allocations(|| scorer.detect_ranked(&boxes, &objectness, &ranked, &settings, &mut found));
+        let count = allocations(|| {
+            scorer.take_ranked(&boxes, &objectness, &ranked, &settings);
+            scorer.settle(&settings, &mut found);
+        });
         assert!(number == 0 || count == 0, "{count} allocations");
     }
 }

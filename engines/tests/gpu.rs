@@ -231,7 +231,8 @@ fn detect(scorer: &mut Scorer, regions: &Regions, settings: &DetectionSettings) 
 fn settle(scorer: &mut Scorer, regions: &Regions, settings: &DetectionSettings) -> Vec<Detection> {
     let mut found = Vec::new();
     let ranked = regions.ranked.as_ref().expect("ranked words");
-    scorer.detect_ranked(&regions.boxes_in_input, &regions.objectness, ranked, settings, &mut found);
+    scorer.take_ranked(&regions.boxes_in_input, &regions.objectness, ranked, settings);
+    scorer.settle(settings, &mut found);
     found
 }
 

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -330,14 +330,8 @@ impl Student {
     /// # Errors
     /// When the file can't be read.
     pub fn of(path: &Path) -> io::Result<Self> {
-        let mut file = File::open(path)?;
-        let (mut hash, mut chunk) = (Sha256::new(), vec![0; 1 << 16]);
-        loop {
-            match file.read(&mut chunk)? {
-                0 => break,
-                length => hash.update(&chunk[..length]),
-            }
-        }
+        let mut hash = Sha256::new();
+        io::copy(&mut File::open(path)?, &mut hash)?;
         let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Self { file: path.display().to_string(), sha256 })
     }

@@ -3,7 +3,7 @@
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{ArgAction, Args};
@@ -14,7 +14,7 @@ use super::CommonArgs;
 use super::config::{Config, ConfigError};
 use super::parts::{LONGEST_STOP, SourceArgs, is_standard_output, of_usage, open_output};
 use crate::health::{Health, HealthFile};
-use crate::pipeline::{Pipeline, Report, Stage, Stop};
+use crate::pipeline::{Pipeline, Report, Stage, Stop, run_alone};
 use crate::publish::{Outputs, PictureNames, SaveSettings};
 
 /// Inputs kept for `--compare-engine`: enough that they don't all stay in the processor's cache.
@@ -179,23 +179,14 @@ fn print_steps(report: &mut Report) -> anyhow::Result<()> {
 
 /// Runs the engine alone on the stream's own inputs, as many times as the stream had frames.
 fn compare_engine(report: &mut Report, stop: &Stop) -> anyhow::Result<()> {
-    let inputs = std::mem::take(&mut report.kept_inputs);
-    let mut regions = Regions::default();
-    let mut runs = 0;
-    let start = Instant::now();
-    for input in inputs.iter().cycle().take(report.summary.frames() as usize) {
-        report.engine.infer(input, &mut regions)?;
-        runs += 1;
-        if start.elapsed() > LONGEST_COMPARISON || stop.is_requested() {
-            break;
-        }
-    }
-    let took = start.elapsed();
-    if runs == 0 {
+    let (inputs, wanted) = (std::mem::take(&mut report.kept_inputs), report.summary.frames());
+    if inputs.is_empty() || wanted == 0 {
         return Ok(());
     }
+    let is_enough = |runs, elapsed| runs >= wanted || elapsed > LONGEST_COMPARISON || stop.is_requested();
+    let alone = run_alone(&mut *report.engine, &inputs, &mut Regions::default(), is_enough)?;
     print_steps(report)?;
-    let engine_fps = f64::from(runs) / took.as_secs_f64();
+    let engine_fps = alone.per_second();
     let stream_fps = report.summary.frames_per_second();
     let name = report.engine.name();
     tell!(

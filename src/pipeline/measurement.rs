@@ -16,8 +16,8 @@ use wordsight_engines::{Engine, EngineError, Regions};
 
 use super::Job;
 
-/// Runs of the engine alone that aren't counted: the other stages come to rest meanwhile.
-const SETTLING_RUNS: u32 = 3;
+/// Runs of the engine alone that aren't counted.
+const SETTLING_RUNS: u64 = 3;
 /// Frames of the stream that aren't counted after the engine was alone: as many as were waiting for it, and a few more.
 const SETTLING_FRAMES: u32 = 9;
 
@@ -289,7 +289,7 @@ impl Turns {
             Turn::Stream { since, frames } => {
                 self.end_slice(since.elapsed(), frames);
                 if let Some(slices) = self.settings.slices {
-                    self.run_alone(engine, inputs, slices.alone)?;
+                    self.measure_alone(engine, inputs, slices.alone)?;
                 }
                 self.turn = if self.is_time_over(Instant::now()) {
                     Turn::Over
@@ -348,25 +348,39 @@ impl Turns {
         self.rates.since.is_some_and(|since| now - since >= self.settings.duration)
     }
 
-    fn run_alone(
+    fn measure_alone(
         &mut self,
         engine: &mut dyn Engine,
         inputs: &[Vec<u8>],
         longest: Duration,
     ) -> Result<(), EngineError> {
-        let mut inputs = inputs.iter().cycle();
-        for input in inputs.by_ref().take(SETTLING_RUNS as usize) {
-            engine.infer(input, &mut self.regions)?;
-        }
-        let start = Instant::now();
-        for input in inputs {
-            engine.infer(input, &mut self.regions)?;
-            self.rates.alone.frames += 1;
-            if start.elapsed() >= longest {
-                break;
-            }
-        }
-        self.rates.alone.time += start.elapsed();
+        // Runs that aren't counted: the other stages come to rest meanwhile.
+        run_alone(engine, inputs, &mut self.regions, |runs, _| runs >= SETTLING_RUNS)?;
+        let rate = run_alone(engine, inputs, &mut self.regions, |_, elapsed| elapsed >= longest)?;
+        self.rates.alone.frames += rate.frames;
+        self.rates.alone.time += rate.time;
         Ok(())
     }
+}
+
+/// Runs an engine on inputs again and again, until it is enough: after so many runs, in so much time.
+///
+/// # Errors
+/// When the engine fails.
+pub fn run_alone(
+    engine: &mut dyn Engine,
+    inputs: &[Vec<u8>],
+    regions: &mut Regions,
+    is_enough: impl Fn(u64, Duration) -> bool,
+) -> Result<Rate, EngineError> {
+    let start = Instant::now();
+    let mut frames = 0;
+    for input in inputs.iter().cycle() {
+        engine.infer(input, regions)?;
+        frames += 1;
+        if is_enough(frames, start.elapsed()) {
+            break;
+        }
+    }
+    Ok(Rate { frames, time: start.elapsed() })
 }

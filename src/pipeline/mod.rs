@@ -25,7 +25,9 @@ use anyhow::{Context, anyhow};
 use wordsight_detection::PixelFormat;
 use wordsight_engines::{Engine, WholeFrames};
 
-pub use measurement::{Counters, Ended, Measurement, MeasurementSettings, OnFrame, Rates, Slices, Stage};
+pub use measurement::{
+    Counters, Ended, Measurement, MeasurementSettings, OnFrame, Rates, Slices, Stage, run_alone,
+};
 pub use pool::{Job, Lease, Pool, StageTimes};
 pub use ring::{Disconnected, Receiver, Sender, ring};
 pub use stop::Stop;
