@@ -107,9 +107,9 @@ impl Publisher {
         }
     }
 
-    /// Writes JSON lines elsewhere from now on.
-    pub fn set_json(&mut self, output: Output) {
-        self.json = Some(JsonLines::new(output));
+    /// Writes JSON lines elsewhere, or nowhere, from now on.
+    pub fn set_json(&mut self, output: Option<Output>) {
+        self.json = output.map(JsonLines::new);
     }
 
     /// Saves pictures elsewhere, or none, from the next stream on.

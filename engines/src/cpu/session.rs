@@ -103,7 +103,6 @@ impl PortSpec {
     }
 
     /// As a model's file has it.
-    #[cfg(feature = "tensorrt")]
     pub(crate) fn of_model(port: &wordsight_onnx::proto::ValueInfoProto) -> Self {
         use wordsight_onnx::proto::{self, Dimension};
         let tensor = port.r#type.as_ref().and_then(|of| of.tensor_type.as_ref());
