@@ -122,6 +122,11 @@ impl Publisher {
         self.outlives_failures = outlives_failures;
     }
 
+    /// Whether frames are looked at, and not only what was found in them.
+    pub fn draws(&self) -> bool {
+        self.save.is_some()
+    }
+
     /// Gets ready for a stream; `ring` is the size of the ring to the saving thread.
     ///
     /// # Errors
