@@ -50,6 +50,9 @@ const LOSSLESS_JOBS: NonZeroUsize = NonZeroUsize::new(7).unwrap();
 /// Jobs for a camera: as many in the threads' hands, one in each of the four rings, and one more for the moment in
 /// which a pushed-out job is on its way home.
 const CAMERA_JOBS: NonZeroUsize = NonZeroUsize::new(11).unwrap();
+/// Frames of a camera before the letterbox: in the hands of capture and preprocess, in the ring between them, and one that
+/// was just pushed out of it.
+const CAMERA_ROOMS: usize = 4;
 /// How nice is [`give_way`], of 19.
 const NICE: i32 = 10;
 /// How long frames that are on their way when a stop is requested are still worked on: an engine that takes a second for
@@ -152,7 +155,8 @@ impl Pipeline {
         let pool = Pool::new(jobs.get(), || Job::with_room(facts, most_found, ranks));
         let counters = self.counters;
         // An engine that takes whole frames and whoever draws on them look at them behind the letterbox.
-        let rooms = (!ranks && !self.publisher.draws()).then(|| Rooms::new(jobs.get()));
+        let before_letterbox = if self.pacing == Pacing::Lossless { jobs.get() } else { CAMERA_ROOMS };
+        let rooms = (!ranks && !self.publisher.draws()).then(|| Rooms::new(before_letterbox));
         let rooms = rooms.as_ref();
         let preprocess = PreprocessStage {
             preprocess: Preprocess::new(facts.input_width, facts.input_height, letterboxed),
