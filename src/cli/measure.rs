@@ -20,8 +20,7 @@ use wordsight_engines::{Engine, EngineError, Regions, StudentFacts};
 use super::CommonArgs;
 use super::parts::{Pace, source_wanted};
 use crate::bench::{
-    Allocations, Cpu, Drops, Frame, FrameTimes, Machine, Measured, Memory, Mode, Process, Readings, Recorder,
-    Report, Settings, StartAndEnd, Student, Vocabulary,
+    Allocations, Cpu, Drops, Frame, FrameTimes, Governed, Measured, Memory, Mode, Recorder, Report, Settings, StartAndEnd, Student, Vocabulary,
 };
 use crate::capture::{Held, Pacing, Source};
 use crate::config::{Config, FramesPerSecond, PacingName};
