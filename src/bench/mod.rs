@@ -19,10 +19,12 @@ pub use compare::compare;
 pub use plot::{PlotPath, draw};
 pub use recorder::{FrameTimes, Recorder};
 pub use report::{
-    Allocations, Cpu, Drops, Frame, Governed, Measured, Memory, Mode, Report, ReportError, Settings, StartAndEnd,
-    Student, Vocabulary,
+    Allocations, Cpu, Drops, Frame, Governed, Measured, Memory, Mode, Report, ReportError, Settings,
+    StartAndEnd, Student, Vocabulary,
 };
 pub use swaps::{Percentiles, SwapReport, Swaps, microseconds};
+
+pub use table::row;
 
 #[cfg(test)]
 pub(crate) use report::tests::report as example;

@@ -126,7 +126,11 @@ impl Report {
         }
         let look = Look::between(start, end);
         if look.over_currents > 0 {
-            row(f, "over-current", &format!("{} alarms meanwhile, each of which lowers clocks", look.over_currents))?;
+            row(
+                f,
+                "over-current",
+                &format!("{} alarms meanwhile, each of which lowers clocks", look.over_currents),
+            )?;
         }
         if look.is_throttled {
             row(f, "throttled", "for heat: other runs are comparable only if they were, too")?;
@@ -134,7 +138,11 @@ impl Report {
         if let Some(governed) = &self.governed {
             let Governed { seconds, least_fps, reason } = governed;
             let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
-            row(f, "governor", &format!("held the stream back for {seconds:.0} s, to {least_fps:.1} frames/s{reason}"))?;
+            row(
+                f,
+                "governor",
+                &format!("held the stream back for {seconds:.0} s, to {least_fps:.1} frames/s{reason}"),
+            )?;
         }
         if let Some((before, after)) = start.load_average.zip(end.load_average) {
             row(f, "load", &format!("{before:.1} before, {after:.1} after (processes, of the last minute)"))?;
@@ -161,17 +169,23 @@ impl Settings {
     }
 }
 
-fn machine_rows(machine: &Machine, program: String, engine_version: Option<&str>) -> Vec<(&'static str, String)> {
+fn machine_rows(
+    machine: &Machine,
+    program: String,
+    engine_version: Option<&str>,
+) -> Vec<(&'static str, String)> {
     let mut cores = machine.cores.map(|cores| format!("{cores} cores"));
     if let Some((cores, allowed)) = cores.as_mut().zip(machine.cores_allowed) {
         cores.push_str(&format!(" ({allowed} of them allowed)"));
     }
     let memory = machine.memory_mib.map(|mib| format!("{:.1} GiB", mib as f64 / 1024.0));
-    let hardware = [machine.board.clone(), machine.cpu.clone(), cores, memory, Some(machine.architecture.clone())];
+    let hardware =
+        [machine.board.clone(), machine.cpu.clone(), cores, memory, Some(machine.architecture.clone())];
     let kernel = machine.kernel.as_ref().map(|kernel| format!("Linux {kernel}"));
     let l4t = machine.l4t.as_ref().map(|release| format!("L4T {release}"));
     let jetpack = machine.jetpack.as_ref().map(|release| format!("JetPack {release}"));
-    let software = [Some(program), engine_version.map(str::to_owned), jetpack, l4t, machine.os.clone(), kernel];
+    let software =
+        [Some(program), engine_version.map(str::to_owned), jetpack, l4t, machine.os.clone(), kernel];
     let driver = machine.nvidia_driver.as_ref().map(|version| format!("driver {version}"));
     let cards = machine.gpus.iter().cloned().map(Some).chain([driver]);
     let mode = machine.power_mode.as_ref().map(|mode| format!("power mode {mode}"));
@@ -216,7 +230,7 @@ fn short(value: f64) -> String {
 }
 
 /// A name and a value, whose words go on in the next line where there is no room.
-fn row(f: &mut fmt::Formatter<'_>, name: &str, value: &str) -> fmt::Result {
+pub fn row(f: &mut impl fmt::Write, name: &str, value: &str) -> fmt::Result {
     write!(f, "{name:<NAME$}")?;
     let mut column = NAME;
     for (at, word) in value.split(' ').enumerate() {

@@ -4,6 +4,7 @@
 //! and the file before the built-in configuration. Every flag's help stands beside its field.
 
 mod bench;
+mod board;
 #[cfg(feature = "v4l2")]
 mod cameras;
 mod check;
@@ -49,6 +50,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Prints the configuration that holds
     Config(config::ConfigArgs),
+    /// Tells what the board says of itself: power, heat, clocks, alarms
+    Board(board::BoardArgs),
     /// Lists the cameras of this machine
     #[cfg(feature = "v4l2")]
     Cameras(cameras::CamerasArgs),
@@ -69,6 +72,7 @@ impl Cli {
             Command::Bench(args) => args.run(),
             Command::Check(args) => args.run(),
             Command::Config(args) => args.run(),
+            Command::Board(args) => args.run(),
             #[cfg(feature = "v4l2")]
             Command::Cameras(args) => args.run(),
             #[cfg(feature = "tensorrt")]

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use wordsight_board::GovernorSettings;
 use wordsight_detection::{DetectionSettings, Vocabulary};
 use wordsight_engines::{CpuEngine, Engine, Regions, StudentFacts};
 
@@ -36,6 +37,8 @@ pub struct Wanted {
     pub save: Option<SaveSettings>,
     /// Where the health goes.
     pub health: Option<PathBuf>,
+    /// What keeps the stream within what the board can stand.
+    pub governor: Option<GovernorSettings>,
 }
 
 /// A student, and what runs it.

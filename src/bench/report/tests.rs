@@ -21,7 +21,13 @@ pub fn settings() -> Settings {
 
 fn measured(recorder: &Recorder) -> Measured<'_> {
     let degrees = |celsius| Readings {
-        temperatures: [Temperature { zone: "gpu-thermal".try_into().unwrap(), celsius, ..Temperature::default() }].into_iter().collect(),
+        temperatures: [Temperature {
+            zone: "gpu-thermal".try_into().unwrap(),
+            celsius,
+            ..Temperature::default()
+        }]
+        .into_iter()
+        .collect(),
         cpu_mhz: [1510; 6].into_iter().collect(),
         gpu_mhz: Some(624),
         gpu_load_percent: Some(97.3),
