@@ -131,10 +131,12 @@ pub struct Governor {
     margin_c: Option<f32>,
     /// And how it changes.
     slope_c_per_s: f32,
+    /// By how much the margin to come was more than what is wanted.
+    too_cool_c: f32,
     throttling: Brake,
     over_current: Brake,
-    /// The fraction as far as it may have risen.
-    risen: f32,
+    /// The fraction, as far as it may have fallen and risen.
+    slewed: f32,
     decision: Decision,
 }
 
@@ -148,17 +150,22 @@ impl Governor {
             heat: 1.0,
             margin_c: None,
             slope_c_per_s: 0.0,
+            too_cool_c: 0.0,
             throttling: Brake::new(settings.least_fraction, false),
             over_current: Brake::new(settings.least_fraction.max(LEAST_FOR_OVER_CURRENT), true),
-            risen: 1.0,
+            slewed: 1.0,
             decision: Decision::FREE,
         }
     }
 
     /// Takes other settings, and goes on from where it is.
     pub fn set(&mut self, settings: GovernorSettings) {
-        let Self { heat, margin_c, slope_c_per_s, risen, decision, .. } = *self;
-        *self = Self { heat, margin_c, slope_c_per_s, risen, decision, ..Self::new(settings) };
+        let new = Self::new(settings);
+        let change_c = self.settings.margin_c - new.settings.margin_c;
+        self.too_cool_c += change_c;
+        self.throttling.least = new.throttling.least;
+        self.over_current.least = new.over_current.least;
+        self.settings = new.settings;
         self.heat = self.heat.max(self.settings.least_fraction);
     }
 
@@ -176,8 +183,9 @@ impl Governor {
         let first = limits[0];
         let (fraction, reason) =
             limits[1..].iter().fold(first, |least, limit| if limit.0 < least.0 { *limit } else { least });
-        let fraction = fraction.min(self.risen + RISE_PER_S * seconds);
-        self.risen = fraction;
+        let (lowest, highest) = (self.slewed - FALL_PER_S * seconds, self.slewed + RISE_PER_S * seconds);
+        self.slewed = fraction.clamp(lowest, highest);
+        let fraction = self.slewed;
         if fraction >= 1.0 {
             self.decision = Decision::FREE;
         } else if (fraction - self.decision.fraction).abs() >= LEAST_CHANGE
@@ -190,7 +198,7 @@ impl Governor {
 
     fn feel(&mut self, seconds: f32, margin_c: Option<f32>) {
         let Some(margin_c) = margin_c else {
-            (self.margin_c, self.slope_c_per_s) = (None, 0.0);
+            (self.margin_c, self.slope_c_per_s, self.too_cool_c) = (None, 0.0, 0.0);
             self.heat = (self.heat + RISE_PER_S * seconds).min(1.0);
             return;
         };
@@ -200,16 +208,17 @@ impl Governor {
         let slope_c_per_s = if seconds > 0.0 { (smoothed - before) / seconds } else { 0.0 };
         let slope_before = self.slope_c_per_s;
         self.slope_c_per_s += (slope_c_per_s - slope_before) * seconds / (SMOOTHING_S + seconds);
-        let gained_c = (smoothed - before) + AHEAD_S * (self.slope_c_per_s - slope_before);
         let too_cool_c = smoothed + AHEAD_S * self.slope_c_per_s - self.settings.margin_c;
-        if self.heat >= 1.0 && too_cool_c > 0.0 {
+        let too_cool_before_c = core::mem::replace(&mut self.too_cool_c, too_cool_c);
+        let is_free = self.heat >= 1.0;
+        if is_free && too_cool_c > 0.0 {
             return;
         }
+        // Degrees that there were to spare while nothing was held back are no reason to hold anything back.
+        let gained_c = too_cool_c - if is_free { too_cool_before_c.min(0.0) } else { too_cool_before_c };
         let is_right = too_cool_c.abs() < DEAD_BAND_C;
         let integral = if is_right { 0.0 } else { INTEGRAL_PER_C_S * too_cool_c * seconds };
-        // As fast up as down: otherwise noise would press the rate down.
-        let change =
-            (PROPORTIONAL_PER_C * gained_c + integral).clamp(-FALL_PER_S * seconds, FALL_PER_S * seconds);
+        let change = PROPORTIONAL_PER_C * gained_c + integral;
         self.heat = (self.heat + change).clamp(self.settings.least_fraction, 1.0);
     }
 }

@@ -72,8 +72,9 @@ impl Report {
     }
 
     fn write_costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let drops: Vec<String> =
-            self.drops.named().iter().map(|(place, count)| format!("{place} {count}")).collect();
+        let is_told = |(place, count): &(&str, u64)| *count > 0 || *place != "governor";
+        let drops = self.drops.named().into_iter().filter(is_told);
+        let drops: Vec<String> = drops.map(|(place, count)| format!("{place} {count}")).collect();
         row(f, "dropped", &drops.join(", "))?;
         let growth = self.age.growth_percent();
         let verdict = match growth {

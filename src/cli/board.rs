@@ -178,6 +178,11 @@ mod tests {
         table(&Machine::read(root.path()), &Readings::read(root.path()))
     }
 
+    /// A text without its lines.
+    fn words(text: &str) -> String {
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
     #[test]
     fn a_jetson_tells_everything_on_one_screen() {
         let table = table_of(Board::OrinNano);
@@ -192,7 +197,7 @@ mod tests {
             "the supply's voltage was too low: never",
             "too much current for a moment: 37 times",
         ] {
-            assert!(table.contains(told), "{told}:\n{table}");
+            assert!(words(&table).contains(&words(told)), "{told}:\n{table}");
         }
         assert!(
             table.lines().count() <= 24 && table.lines().all(|line| line.chars().count() <= 100),
@@ -204,7 +209,7 @@ mod tests {
     fn a_pc_tells_what_it_has_and_no_row_is_empty() {
         let table = table_of(Board::Pc);
         assert!(
-            table.contains("NVIDIA RTX A2000") && table.contains("cores slowed for heat: 7 times"),
+            table.contains("NVIDIA RTX A2000") && words(&table).contains("cores slowed for heat: 7 times"),
             "{table}"
         );
         assert!(!table.contains("power mode") && !table.contains("JetPack"), "{table}");

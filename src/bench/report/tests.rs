@@ -190,7 +190,7 @@ fn the_table_fits_a_terminal_and_tells_what_is_known() {
     for told in [
         "100.0 frames/s (1000 frames, 2 dropped)",
         "the pipeline reaches 0.800 of it",
-        "camera 0, unreadable 0, governor 0, before preprocess 2, before engine 0, before publish 0",
+        "camera 0, unreadable 0, before preprocess 2, before engine 0, before publish 0",
         "(+2.0 %): flat",
         "187 % of one core, 31 % of all",
         "0 a frame (0 in 1000 frames)",
