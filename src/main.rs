@@ -20,6 +20,7 @@ mod bench;
 mod capture;
 mod cli;
 mod config;
+mod doctor;
 mod governor;
 mod health;
 mod logging;

@@ -10,6 +10,7 @@ mod cameras;
 mod check;
 mod config;
 mod detect;
+mod doctor;
 mod measure;
 mod parts;
 #[cfg(feature = "tensorrt")]
@@ -52,6 +53,8 @@ enum Command {
     Config(config::ConfigArgs),
     /// Tells what the board says of itself: power, heat, clocks, alarms
     Board(board::BoardArgs),
+    /// Looks at everything that can be wrong on a device, and says what to do
+    Doctor(doctor::DoctorArgs),
     /// Lists the cameras of this machine
     #[cfg(feature = "v4l2")]
     Cameras(cameras::CamerasArgs),
@@ -73,6 +76,7 @@ impl Cli {
             Command::Check(args) => args.run(),
             Command::Config(args) => args.run(),
             Command::Board(args) => args.run(),
+            Command::Doctor(args) => args.run(),
             #[cfg(feature = "v4l2")]
             Command::Cameras(args) => args.run(),
             #[cfg(feature = "tensorrt")]
