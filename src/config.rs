@@ -579,7 +579,7 @@ mod tests {
         assert_eq!(of("publish", "health"), (in_folder("h.json"), Origin::File));
         assert_eq!(of("publish", "save"), (None, Origin::BuiltIn));
         // As many as the structures have: an error names all of a section.
-        for section in ["source", "detection", "engine", "publish"] {
+        for section in ["source", "detection", "engine", "governor", "publish"] {
             let error = with(&format!("[{section}]\nx-y-z = 1")).unwrap_err().to_string();
             let listed =
                 error.split("expected one of ").nth(1).unwrap().lines().next().unwrap().matches('`').count()

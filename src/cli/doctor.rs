@@ -1,13 +1,13 @@
 //! `wordsight doctor`: everything that can be wrong on a device, in order, each with what to do.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::Args;
 
 use super::CommonArgs;
-use super::parts::{SourceArgs, configured_json, print};
+use super::parts::{SourceArgs, json_wanted, print};
 use crate::bench;
 use crate::config::{Config, ConfigError};
 use crate::doctor::{Configured, Finding, Patient, State, examine};
@@ -47,10 +47,8 @@ impl DoctorArgs {
     }
 
     fn configured(&self, config: &Config) -> Result<Configured, ConfigError> {
-        let json = configured_json(config)?;
-        let folder = |path: &Path| path.parent().map(Path::to_path_buf);
-        let is_file = json != Path::new("-");
-        let lines: Option<PathBuf> = is_file.then(|| folder(&json)).flatten();
+        let json = json_wanted(None, config)?.filter(|path| path != Path::new("-"));
+        let lines = json.as_deref().and_then(Path::parent).map(Path::to_path_buf);
         let pictures = config.own_path(|keys| keys.publish.save.clone());
         Ok(Configured {
             engine: self.common.engine_wanted(config)?,
