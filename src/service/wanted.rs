@@ -62,7 +62,7 @@ impl EngineWanted {
     ///
     /// # Errors
     /// When the student or what is to run it can't be opened.
-    pub fn open(&self, stop: &Stop, alive: &dyn Fn()) -> anyhow::Result<Box<dyn Engine>> {
+    pub fn open(&self, stop: &Stop, alive: &(dyn Fn() + Sync)) -> anyhow::Result<Box<dyn Engine>> {
         let mut engine = match self.kind {
             EngineKind::OnnxRuntime => self.open_on_processor()?,
             EngineKind::TensorRt => self.open_on_tensorrt(stop, alive)?,
@@ -90,7 +90,7 @@ impl EngineWanted {
     }
 
     #[cfg(feature = "tensorrt")]
-    fn open_on_tensorrt(&self, stop: &Stop, alive: &dyn Fn()) -> anyhow::Result<Box<dyn Engine>> {
+    fn open_on_tensorrt(&self, stop: &Stop, alive: &(dyn Fn() + Sync)) -> anyhow::Result<Box<dyn Engine>> {
         use wordsight_engines::tensorrt::{PlanStore, TensorRtEngine, TensorRtSettings};
         let settings = TensorRtSettings {
             libraries: self.tensorrt.clone(),
@@ -98,7 +98,7 @@ impl EngineWanted {
             builds_plans: self.builds_plans,
         };
         let bar = crate::cli::BuildBar::new(&self.student)?;
-        let show = |step| {
+        let show = |step: wordsight_engines::tensorrt::Step<'_>| {
             alive();
             bar.show(step, stop)
         };
@@ -106,7 +106,7 @@ impl EngineWanted {
     }
 
     #[cfg(not(feature = "tensorrt"))]
-    fn open_on_tensorrt(&self, _: &Stop, _: &dyn Fn()) -> anyhow::Result<Box<dyn Engine>> {
+    fn open_on_tensorrt(&self, _: &Stop, _: &(dyn Fn() + Sync)) -> anyhow::Result<Box<dyn Engine>> {
         let _ = (&self.tensorrt, self.builds_plans);
         Err(ConfigError::NoTensorRt.into())
     }
