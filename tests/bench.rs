@@ -207,7 +207,9 @@ fn a_measurement_says_what_it_measured_and_on_what() {
     assert!(number("/cpu/percent_of_one_core") > 0.0 && number("/memory/resident_mib") > 1.0);
     assert_eq!(
         report["drops"],
-        json!({"camera": 0, "unreadable": 0, "before_preprocess": 0, "before_engine": 0, "before_publish": 0})
+        json!({
+            "camera": 0, "unreadable": 0, "governor": 0, "before_preprocess": 0, "before_engine": 0, "before_publish": 0
+        })
     );
     assert_eq!(report["settings"]["frame"], json!({"width": 320, "height": 240, "format": "NV12"}));
     assert_eq!(report["settings"]["precision"], "FP32");
