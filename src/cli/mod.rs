@@ -8,6 +8,7 @@ mod bench;
 mod cameras;
 mod config;
 mod detect;
+mod generate;
 mod measure;
 mod parts;
 #[cfg(feature = "tensorrt")]
@@ -46,6 +47,9 @@ enum Command {
     /// Builds, shows and lists TensorRT plans
     #[cfg(feature = "tensorrt")]
     Plan(plan::PlanArgs),
+    /// Writes the man pages and completions for bash, zsh and fish, which the package installs
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
 }
 
 impl Cli {
@@ -62,6 +66,7 @@ impl Cli {
             Command::Cameras(args) => args.run(),
             #[cfg(feature = "tensorrt")]
             Command::Plan(args) => args.run(),
+            Command::Generate(args) => args.run(),
         }
     }
 }
