@@ -338,7 +338,11 @@ fn demo_file(name: &Path) -> Option<PathBuf> {
     let executable = std::env::current_exe().unwrap_or_default();
     let folders = [Path::new("")].into_iter().chain(executable.ancestors().skip(1));
     let installed = executable.ancestors().nth(2).map(|prefix| prefix.join("share/wordsight"));
-    folders.map(|folder| folder.join("demo")).chain(installed).map(|folder| folder.join(name)).find(|path| path.exists())
+    folders
+        .map(|folder| folder.join("demo"))
+        .chain(installed)
+        .map(|folder| folder.join(name))
+        .find(|path| path.exists())
 }
 
 #[cfg(test)]

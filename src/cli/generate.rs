@@ -29,7 +29,9 @@ impl GenerateArgs {
             let name = command.get_name().to_owned();
             clap_complete::generate_to(shell, &mut command, name, &self.folder).with_context(unwritable)?;
         }
-        clap_mangen::generate_to(command, &self.folder).with_context(unwritable)?;
+        // Anew: the completions know `help` as a command, and nobody looks for its page.
+        clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &self.folder)
+            .with_context(unwritable)?;
         Ok(ExitCode::SUCCESS)
     }
 }
