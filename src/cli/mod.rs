@@ -11,6 +11,7 @@ mod check;
 mod config;
 mod detect;
 mod doctor;
+mod generate;
 mod measure;
 mod parts;
 #[cfg(feature = "tensorrt")]
@@ -61,6 +62,9 @@ enum Command {
     /// Builds, shows and lists TensorRT plans
     #[cfg(feature = "tensorrt")]
     Plan(plan::PlanArgs),
+    /// Writes the man pages and completions for bash, zsh and fish, which the package installs
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
 }
 
 impl Cli {
@@ -81,6 +85,7 @@ impl Cli {
             Command::Cameras(args) => args.run(),
             #[cfg(feature = "tensorrt")]
             Command::Plan(args) => args.run(),
+            Command::Generate(args) => args.run(),
         }
     }
 }
