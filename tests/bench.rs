@@ -262,7 +262,9 @@ fn behind_an_engine_ten_times_too_slow_the_age_stays_flat_and_below_two_inferenc
     assert!(dropped > 7.0 * frames && dropped < 11.0 * frames, "{frames} and {dropped}");
     assert_eq!(report["allocations"]["total"], 0);
     let moments = report["samples_us"]["drops_at"].as_array().unwrap();
-    assert_eq!(moments.len() as f64, dropped, "each drop has its moment");
+    // A busy machine may be late with a letterbox as well.
+    let before = ["preprocess", "engine", "publish"].map(|stage| number(&format!("/drops/before_{stage}")));
+    assert_eq!(moments.len() as f64, before.iter().sum::<f64>(), "each drop has its moment");
     assert_eq!(report["pipeline_efficiency"], Value::Null);
 }
 
