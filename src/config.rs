@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::capture::{Pacing, SourceUri, UriError};
+use crate::service::is_standard_output;
 
 /// The configuration that holds where the user's says nothing.
 const BUILT_IN: &str = include_str!("../demo/wordsight.toml");
@@ -99,6 +100,22 @@ impl FromStr for Fraction {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         text.parse::<f64>().map_err(|error| error.to_string())?.try_into()
+    }
+}
+
+/// A part of something, from a hundredth of it to all.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Part(pub f32);
+
+impl TryFrom<f64> for Part {
+    type Error = String;
+    fn try_from(value: f64) -> Result<Self, String> {
+        if (0.01..=1.0).contains(&value) {
+            Ok(Self(value as f32))
+        } else {
+            Err(format!("{value} is not between 0.01 and 1"))
+        }
     }
 }
 
@@ -274,7 +291,7 @@ pub struct EngineKeys {
 pub struct GovernorKeys {
     pub enabled: Option<bool>,
     pub margin_c: Option<Degrees>,
-    pub least_fraction: Option<Fraction>,
+    pub least_fraction: Option<Part>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -299,12 +316,17 @@ impl Config {
     /// # Errors
     /// When the file can't be read or has anything in it that it shouldn't.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let own = path.map(|path| -> Result<_, ConfigError> {
-            let text = std::fs::read_to_string(path)
-                .map_err(|reason| ConfigError::Unreadable { path: path.to_path_buf(), reason })?;
-            own_keys(&text, path)
-        });
+        let own = path.map(|path| -> Result<_, ConfigError> { own_keys(&Self::text_of(path)?, path) });
         Ok(Self { own: own.transpose()?, built_in: built_in()? })
+    }
+
+    /// What is written in a configuration's file.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn text_of(path: &Path) -> Result<String, ConfigError> {
+        std::fs::read_to_string(path)
+            .map_err(|reason| ConfigError::Unreadable { path: path.to_path_buf(), reason })
     }
 
     /// The configuration that this text is, at the place of this file.
@@ -348,7 +370,12 @@ impl Config {
             ("engine", "tensorrt") => own(|keys| keys.engine.tensorrt.clone()),
             ("publish", "save") => own(|keys| keys.publish.save.clone()),
             ("publish", "health") => own(|keys| keys.publish.health.clone()),
-            ("publish", "json") => own(|keys| keys.publish.json.clone().filter(|path| is_file(path))),
+            ("publish", "json") => own(|keys| {
+                keys.publish
+                    .json
+                    .clone()
+                    .filter(|path| !path.as_os_str().is_empty() && !is_standard_output(path))
+            }),
             _ => None,
         }
     }
@@ -459,11 +486,6 @@ fn hint_for(message: &str) -> Option<String> {
     let alike = sections.chain(names).map(|(name, told)| (strsim::jaro_winkler(name, unknown), told));
     let (likeness, nearest) = alike.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (likeness >= ALIKE).then(|| format!("did you mean {nearest}?"))
-}
-
-/// Whether a place for lines is a file, and not the standard output or nowhere.
-fn is_file(path: &Path) -> bool {
-    path != Path::new("-") && !path.as_os_str().is_empty()
 }
 
 /// Where a value comes from.
@@ -601,6 +623,7 @@ mod tests {
             ("\n[source]\nuri = \"x\"\nspeed = 3", "line 4", "speed"),
             ("[detection]\nscore_threshold = 1.5", "line 2", "1.5 is not between 0 and 1"),
             ("[detection]\nmax_detections = 0", "line 2", "nonzero"),
+            ("[governor]\nleast_fraction = 0", "line 2", "0 is not between 0.01 and 1"),
             ("[source]\nfps = 0", "line 2", "frames per second"),
             ("[source]\npacing = \"fast\"", "line 2", "lossless"),
             ("[source]\ngive_up_after_s = -1", "line 2", "seconds"),

@@ -155,11 +155,12 @@ impl Health {
         noticed.reason = Some(reason.to_owned());
     }
 
-    /// Frames are to come from this source.
+    /// Frames are to come from this source, and none has come yet.
     pub fn of_source(&self, name: &str) {
         let mut noticed = self.noticed();
         name.clone_into(&mut noticed.source);
-        noticed.changes += 1;
+        noticed.turn(SourceState::Starting);
+        (noticed.reason, noticed.attempts) = (None, 0);
     }
 
     /// Things are to be named by so many words of this file.

@@ -265,11 +265,7 @@ fn a_service_that_starts_with_what_does_not_work_uses_what_last_did() {
     let environment = [("STATE_DIRECTORY", state.to_str().unwrap())];
     let mut running = start(&bench, &configuration, &environment);
     running.lines_until("red");
-    let until = Instant::now() + PATIENCE;
-    while fs::read_dir(state.join("last-good")).map_or(0, Iterator::count) < 2 {
-        assert!(Instant::now() < until, "{}", running.stderr());
-        running.line();
-    }
+    await_kept(&mut running, &state, &bench.path("words.safetensors"));
     drop(running);
     // A power cut, and then neither the words nor the configuration are what they were.
     fs::write(bench.path("words.safetensors"), "no words").unwrap();
@@ -380,4 +376,146 @@ fn a_disk_that_is_full_costs_a_live_stream_its_lines_and_not_its_life() {
     let clip = bench.write("clip.mjpeg", motion_jpeg(&[RED, GREEN]));
     let outcome = bench.run(&["run", "--json", "/dev/full", "--source", clip.to_str().unwrap()]);
     assert!(outcome.sentence(1).contains("cannot write the results"), "{outcome:?}");
+}
+
+/// What is kept in a state directory, as soon as there is anything, and at least this vocabulary.
+fn await_kept(running: &mut Running, state: &Path, words: &Path) {
+    let until = Instant::now() + PATIENCE;
+    let kept = state.join("last-good/words.safetensors");
+    while fs::read(&kept).ok() != fs::read(words).ok() {
+        assert!(Instant::now() < until, "{}", running.stderr());
+        running.line();
+    }
+}
+
+#[test]
+fn what_was_refused_is_never_kept_whatever_else_changes_after_it() {
+    let bench = Bench::new();
+    let configuration = configure(&bench, "");
+    let (state, words) = (bench.path("state"), bench.path("words.safetensors"));
+    let environment = [("STATE_DIRECTORY", state.to_str().unwrap())];
+    let mut running = start(&bench, &configuration, &environment);
+    await_kept(&mut running, &state, &words);
+    let good = fs::read(&words).unwrap();
+    fs::write(&words, "no words").unwrap();
+    running.health(|health| health["reload"]["refused"] == 1);
+    // Something else, which alone would be taken; and then nothing new at all.
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, format!("{text}[governor]\nmargin_c = 9.0\n")).unwrap();
+    running.health(|health| health["reload"]["refused"] == 2);
+    running.signal("-HUP");
+    let health = running.health(|health| health["reload"]["refused"] == 3);
+    assert!(health["reload"]["last_error"].as_str().unwrap().contains("words.safetensors"), "{health}");
+    for _ in 0..100 {
+        assert_eq!(words_of(&running.line())[0], "red");
+    }
+    assert_eq!(fs::read(state.join("last-good/words.safetensors")).unwrap(), good);
+    drop(running);
+    let mut running = start(&bench, &configuration, &environment);
+    running.lines_until("red");
+}
+
+#[test]
+fn an_output_that_cannot_be_made_at_a_start_is_a_reason_for_what_last_worked_too() {
+    let bench = Bench::new();
+    let configuration = configure(&bench, "");
+    let (state, words) = (bench.path("state"), bench.path("words.safetensors"));
+    let environment = [("STATE_DIRECTORY", state.to_str().unwrap())];
+    let mut running = start(&bench, &configuration, &environment);
+    await_kept(&mut running, &state, &words);
+    drop(running);
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, text.replace("health.json", "nowhere/health.json")).unwrap();
+    let mut running = start(&bench, &configuration, &environment);
+    running.lines_until("red");
+    assert!(running.stderr().contains("nowhere/health.json"), "{}", running.stderr());
+}
+
+#[test]
+fn a_source_of_one_picture_outlives_every_change() {
+    let bench = Bench::new();
+    bench.write("picture.jpg", jpeg(64, 64, [RED; 4], None));
+    let text = |save: &str| {
+        bench.write_config(&format!(
+            "[publish]\nhealth = \"health.json\"\n{save}[source]\nuri = \"picture.jpg\"\npacing = \"camera\"\nfps = 50\nloop = true\n"
+        ))
+    };
+    let configuration = text("");
+    let mut running = start(&bench, &configuration, &[]);
+    running.lines_until("red");
+    for change in 1..=6 {
+        text(&format!("save = \"pictures-{change}\"\nsave_every = 1000\n"));
+        running.health(|health| health["reload"]["count"] == change);
+        running.lines_until("red");
+    }
+    running.terminate();
+}
+
+#[test]
+fn lines_in_a_file_are_kept_when_a_service_starts_again_and_when_a_change_is_undone() {
+    let bench = Bench::new();
+    let to = |name: &str| {
+        bench.write_config(&format!(
+            "[publish]\nhealth = \"health.json\"\njson = \"{name}\"\n[engine]\nthreads = 1\n[source]\n\
+             uri = \"test://ff0000?width=64&height=64\"\npacing = \"camera\"\nfps = 50\n"
+        ))
+    };
+    let configuration = to("a.jsonl");
+    let lines = |name: &str| {
+        let text = fs::read_to_string(bench.path(name)).unwrap_or_default();
+        text.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).count()
+    };
+    let wait_for = |what: &dyn Fn() -> bool| {
+        let until = Instant::now() + PATIENCE;
+        while !what() {
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let running = start(&bench, &configuration, &[]);
+    wait_for(&|| lines("a.jsonl") > 5);
+    to("b.jsonl");
+    wait_for(&|| lines("b.jsonl") > 5);
+    let before = lines("a.jsonl");
+    to("a.jsonl");
+    wait_for(&|| lines("a.jsonl") > before + 5);
+    drop(running);
+    // Torn by a power cut.
+    let whole = lines("a.jsonl");
+    let mut text = fs::read(bench.path("a.jsonl")).unwrap();
+    text.extend(b"{\"source\":\"te");
+    fs::write(bench.path("a.jsonl"), text).unwrap();
+    let running = start(&bench, &configuration, &[]);
+    wait_for(&|| lines("a.jsonl") > whole + 5);
+    drop(running);
+    let text = fs::read_to_string(bench.path("a.jsonl")).unwrap();
+    let broken = text.lines().filter(|line| serde_json::from_str::<Value>(line).is_err()).count();
+    assert!(broken <= 2, "the torn line, and one of the last kill");
+}
+
+#[cfg(feature = "v4l2")]
+#[test]
+fn a_lost_camera_that_is_exchanged_for_a_file_is_lost_no_more() {
+    let bench = Bench::new();
+    let with = |uri: &str| {
+        bench.write_config(&format!(
+            "[publish]\nhealth = \"health.json\"\n[source]\nuri = \"{uri}\"\nwait_at_start = true\npacing = \"auto\"\nloop = true\n"
+        ))
+    };
+    bench.write("clip.mjpeg", motion_jpeg(&[BLUE, BLUE]));
+    let configuration = with("v4l2:///dev/no-camera");
+    let mut running = start(&bench, &configuration, &[]);
+    let state = || {
+        let health = fs::read(bench.path("health.json")).ok()?;
+        Some(serde_json::from_slice::<Value>(&health).ok()?["state"].as_str()?.to_owned())
+    };
+    let until = Instant::now() + PATIENCE;
+    while state().as_deref() != Some("lost") {
+        assert!(Instant::now() < until, "{}", running.stderr());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    with("clip.mjpeg");
+    running.lines_until("blue");
+    let health = running.health(|health| health["state"] == "running");
+    assert_eq!((&health["reason"], &health["reload"]["count"]), (&Value::Null, &1.into()));
 }

@@ -17,6 +17,7 @@ use wordsight_board::{Machine, Readings};
 use wordsight_engines::cpu::library;
 
 use crate::config::{ConfigError, EngineKind};
+use crate::health::Health;
 use crate::pipeline::Stop;
 use crate::service::{EngineWanted, SourceWanted, WordsWanted};
 
@@ -183,7 +184,8 @@ fn source(configured: &Configured, is_in_use: bool) -> Finding {
     if is_in_use && uri.is_live() {
         return Finding::ok("source", format!("{}: in use by the service, and left alone", uri.display()));
     }
-    match uri.open(&configured.source.stream) {
+    // Not by hand: a camera's daemon that hangs would keep whoever asks.
+    match configured.source.at_once().open(&Health::default(), &Stop::default()) {
         Ok(_) => Finding::ok("source", format!("{}: opens", uri.display())),
         Err(error) => Finding::failed("source", error),
     }

@@ -160,7 +160,7 @@ pub fn power(machine: &Machine, readings: &Readings) -> Vec<Finding> {
     found.extend(low_voltage.map(|alarm| {
         Finding::warning(
             "supply",
-            format!("its voltage was too low {} times since the board was started, and clocks were lowered each time", alarm.events),
+            format!("its voltage was too low {} times since the board was started, and clocks may have been lowered for it", alarm.events),
             "take a stronger supply and a shorter, thicker cable",
         )
     }));

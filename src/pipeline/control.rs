@@ -33,6 +33,8 @@ pub struct Control {
     newest: AtomicU64,
     editions: Mutex<Editions>,
     grave: Mutex<Grave>,
+    /// Why words were not taken.
+    refusal: Mutex<Option<String>>,
     pauses: AtomicBool,
     pulse: Pulse,
     rate_limit: RateLimit,
@@ -90,7 +92,8 @@ impl Control {
     }
 
     /// Takes an edition back that no frame carries after all.
-    pub(super) fn withdraw(&self, number: u64) {
+    pub(super) fn withdraw(&self, number: u64, reason: String) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
         let mut editions = self.editions();
         if editions.waiting.back().is_some_and(|edition| edition.number == number)
             && let Some(edition) = editions.waiting.pop_back()
@@ -116,6 +119,18 @@ impl Control {
     pub(super) fn begin(&self) -> (u64, Option<Box<Scoring>>) {
         let (number, _) = self.take_up();
         (number, self.scoring_of(number))
+    }
+
+    /// Why the engine didn't take the newest words, told once.
+    pub fn take_refusal(&self) -> Option<String> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Drops the editions that no frame has come for. For whoever has the stream pause.
+    pub fn discard_waiting(&self) {
+        if let (_, Some(scoring)) = self.begin() {
+            self.bury(scoring);
+        }
     }
 
     /// Lays words aside that are not used any more.
@@ -178,6 +193,11 @@ struct Beat {
 pub struct PulseReading([(u64, bool); Stage::ALL.len()]);
 
 impl Pulse {
+    /// All stages wait: a stream begins.
+    pub(super) fn rest(&self) {
+        self.0.iter().for_each(|beat| beat.is_busy.store(false, Ordering::Relaxed));
+    }
+
     /// A stage has something to do.
     pub fn begin(&self, stage: Stage) {
         self.0[stage as usize].is_busy.store(true, Ordering::Relaxed);

@@ -98,12 +98,16 @@ pub struct Frames {
     pub captured: u64,
     /// Frames that could not be had; each was reported when it happened.
     pub unreadable: u64,
+    /// Captured since the source was opened or began again.
+    pub in_pass: u64,
 }
 
 /// How a stream went.
 pub struct Report {
     /// Frames that came, and frames that didn't.
     pub frames: Frames,
+    /// Whether there were as many frames as were wanted.
+    pub is_enough: bool,
     /// The source, of a stream that has only paused: it is open, and there is more to come.
     pub source: Option<Box<dyn Source>>,
     /// What named the last frame.
@@ -140,6 +144,7 @@ impl Pipeline {
         let (preprocessed, to_engine) = ring(size);
         let (inferred, to_scoring) = ring(size);
 
+        control.pulse().rest();
         let (edition, newest) = control.begin();
         if let Some(newest) = newest {
             control.bury(std::mem::replace(&mut self.scoring, newest));
@@ -231,9 +236,10 @@ impl Pipeline {
             let engine = engine.join().map_err(|_| panicked("engine"))??;
             let capture = capture.join().map_err(|_| panicked("capture"))?;
             preprocess.join().map_err(|_| panicked("preprocess"))?;
-            let (scoring, publisher) = published?;
+            let (scoring, publisher, is_enough) = published?;
             Ok(Report {
                 frames: capture.frames,
+                is_enough,
                 source: capture.source,
                 scoring,
                 publisher,
@@ -261,7 +267,7 @@ fn give_way(pacing: Pacing) {
 }
 
 /// A thread with a name, for `top -H` and a debugger.
-fn named(stage: &str) -> thread::Builder {
+pub fn named(stage: &str) -> thread::Builder {
     thread::Builder::new().name(stage.to_owned())
 }
 
@@ -292,7 +298,6 @@ struct CaptureStage<'a> {
 impl CaptureStage<'_> {
     /// Ends with the source closed, unless the stream only pauses: a camera is free again before the last results are out.
     fn run(mut self, pool: &Pool, captured: Sender<Lease>, stop: &Stop) -> CaptureEnd {
-        let mut captured_before_pass = self.frames.captured;
         let mut has_ended = true;
         loop {
             let Some(mut job) = self.next_job(pool, stop) else {
@@ -311,6 +316,7 @@ impl CaptureStage<'_> {
                         StageTimes { capture: job.frame.received_at.elapsed(), ..StageTimes::default() };
                     let received_at = job.frame.received_at;
                     self.frames.captured += 1;
+                    self.frames.in_pass += 1;
                     self.counters.missed(job.frame.missed);
                     let limit = self.control.rate_limit().period().filter(|_| !self.waits_for_us);
                     if !self.gate.lets_in(received_at, limit) {
@@ -335,8 +341,8 @@ impl CaptureStage<'_> {
                     self.rooms.inspect(|rooms| rooms.take_from(&mut job));
                 }
                 // A pass without a frame would be followed by others like it.
-                Ok(Captured::End) if self.repeat && self.frames.captured > captured_before_pass => {
-                    captured_before_pass = self.frames.captured;
+                Ok(Captured::End) if self.repeat && self.frames.in_pass > 0 => {
+                    self.frames.in_pass = 0;
                     if let Err(error) = self.source.rewind() {
                         self.report(&error);
                         break;
@@ -514,7 +520,9 @@ impl EngineStage<'_> {
                 None => None,
             };
             let (start, allocations) = (Instant::now(), allocations::on_this_thread());
-            self.control.pulse().begin(Stage::Engine);
+            if next.is_some() || under_way.is_some() {
+                self.control.pulse().begin(Stage::Engine);
+            }
             if let Some(job) = next.as_deref_mut() {
                 self.take_up_words();
                 job.edition = self.edition;
@@ -548,8 +556,7 @@ impl EngineStage<'_> {
         if let Some((engine, table)) = self.engine.whole_frames().zip(table)
             && let Err(error) = engine.set_words(&table)
         {
-            tracing::error!("the engine can't take the new words, and goes on with the old ones: {error}");
-            self.control.withdraw(number);
+            self.control.withdraw(number, format!("the engine can't take the new words: {error}"));
             return;
         }
         self.edition = number;
@@ -638,7 +645,8 @@ struct PublishStage<'a> {
 }
 
 impl PublishStage<'_> {
-    fn run(mut self, inferred: Receiver<Lease>) -> anyhow::Result<(Box<Scoring>, Publisher)> {
+    fn run(mut self, inferred: Receiver<Lease>) -> anyhow::Result<(Box<Scoring>, Publisher, bool)> {
+        let mut is_enough = false;
         while let Ok(mut job) = inferred.recv() {
             let allocations = allocations::on_this_thread();
             self.control.pulse().begin(Stage::Publish);
@@ -656,13 +664,14 @@ impl PublishStage<'_> {
             self.control.pulse().done(Stage::Publish);
             self.counters.allocated(Stage::Publish, allocations::on_this_thread() - allocations);
             if verdict == Verdict::Enough {
+                is_enough = true;
                 break;
             }
         }
         // Before the pictures are waited for: the stages behind need not go on meanwhile.
         drop(inferred);
         self.publisher.end()?;
-        Ok((self.scoring, self.publisher))
+        Ok((self.scoring, self.publisher, is_enough))
     }
 
     /// Names the things from this frame on by the words that it carries.

@@ -128,8 +128,12 @@ impl Rooms {
     /// Takes a frame's room.
     pub fn take_from(&self, job: &mut Job) {
         let room = std::mem::take(&mut job.frame.bytes);
+        let mut spare = self.spare();
         if room.capacity() > 0 {
-            self.spare().rooms.push(room);
+            spare.rooms.push(room);
+        } else {
+            // No frame came that would have made it.
+            spare.to_be_made += 1;
         }
     }
 

@@ -37,8 +37,8 @@ struct Natural {
 impl RateLimit {
     /// Lets so many frames a second in; nothing: all that come.
     pub fn set(&self, fps: Option<f64>) {
-        let period = fps.and_then(|fps| Duration::try_from_secs_f64(fps.recip()).ok());
-        let ns = period.map_or(0, |period| u64::try_from(period.as_nanos()).unwrap_or(u64::MAX));
+        // None at all are as few as this can say.
+        let ns = fps.map_or(0, |fps| (1e9 / fps.max(0.0)).clamp(1.0, u64::MAX as f64) as u64);
         self.period_ns.store(ns, Ordering::Relaxed);
     }
 

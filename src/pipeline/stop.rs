@@ -16,7 +16,11 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// Whether someone outside of the stream wants it to end.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct Stop {
+    is_requested: Arc<AtomicBool>,
+    /// Of what this is a part of.
+    parent: Option<Arc<AtomicBool>>,
+}
 
 impl Stop {
     /// A stop that SIGINT and SIGTERM request.
@@ -28,8 +32,12 @@ impl Stop {
         for signal in [SIGINT, SIGTERM] {
             // In this order: the shutdown looks at the flag before the next line's handler sets it.
             let code_of_killed = 128 + signal;
-            signal_hook::flag::register_conditional_shutdown(signal, code_of_killed, Arc::clone(&stop.0))?;
-            signal_hook::flag::register(signal, Arc::clone(&stop.0))?;
+            signal_hook::flag::register_conditional_shutdown(
+                signal,
+                code_of_killed,
+                Arc::clone(&stop.is_requested),
+            )?;
+            signal_hook::flag::register(signal, Arc::clone(&stop.is_requested))?;
         }
         Ok(stop)
     }
@@ -62,13 +70,19 @@ impl Stop {
         thread::Builder::new().name("stop".to_owned()).spawn(watch).map(drop)
     }
 
+    /// One that is requested with this one, and can be alone.
+    pub fn child(&self) -> Self {
+        Self { is_requested: Arc::default(), parent: Some(Arc::clone(&self.is_requested)) }
+    }
+
     /// Requests it.
     pub fn request(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.is_requested.store(true, Ordering::Relaxed);
     }
 
     /// Whether it was requested.
     pub fn is_requested(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        let flags = [Some(&self.is_requested), self.parent.as_ref()];
+        flags.into_iter().flatten().any(|flag| flag.load(Ordering::Relaxed))
     }
 }

@@ -399,3 +399,32 @@ fn a_stream_that_pauses_gives_its_parts_back_and_another_goes_on_where_it_was() 
     let expected: Vec<f64> = (0..120).map(|grey| f64::from(grey) / 4.0 + 1.0).collect();
     assert_eq!(widths(&json), expected);
 }
+
+#[test]
+fn words_that_waited_for_a_frame_do_not_take_the_place_of_newer_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("out.jsonl");
+    let made = Made::new(false);
+    let control = Control::default();
+    control.swap_words(scoring(&made, "waited"), false);
+    control.discard_waiting();
+    let newest = Box::new(scoring(&made, "newest"));
+    let stream = Pipeline { scoring: newest, ..pipeline(made, Pacing::Lossless, 3, &json) };
+    stream.run(&Stop::default(), &control).unwrap();
+    assert_eq!(words_in_order(&json), ["newest"]);
+}
+
+#[test]
+fn an_engine_that_takes_whole_frames_is_at_rest_when_no_frame_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("out.jsonl");
+    for takes_frames in [false, true] {
+        let control = Control::default();
+        pipeline(Made::new(takes_frames), Pacing::Lossless, 5, &json)
+            .run(&Stop::default(), &control)
+            .unwrap();
+        let before = control.pulse().read();
+        control.pulse().done(Stage::Capture);
+        assert_eq!(control.pulse().read().stuck_since(&before), None);
+    }
+}

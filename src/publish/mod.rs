@@ -136,7 +136,7 @@ impl Publisher {
         match save.map(|save| Saver::start(save, ring, self.outlives_failures)).transpose() {
             Ok(saver) => self.saver = saver,
             Err(error) if self.outlives_failures => {
-                tracing::error!("{error}; no pictures are saved until the configuration is loaded again");
+                tracing::error!("{error}; no pictures are saved until the service starts again");
             }
             Err(error) => return Err(error),
         }

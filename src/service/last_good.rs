@@ -10,6 +10,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::stamp::Watched;
+
 const CONFIGURATION: &str = "wordsight.toml";
 const WORDS: &str = "words.safetensors";
 
@@ -20,22 +22,29 @@ pub struct LastGood(Option<PathBuf>);
 impl LastGood {
     /// In the state directory that systemd gave this process, if it did.
     pub fn of_this_process() -> Self {
+        // The first of several, by colons.
         let state = std::env::var_os("STATE_DIRECTORY").filter(|state| !state.is_empty());
-        Self(state.map(|state| Path::new(&state).join("last-good")))
+        let first = state.and_then(|state| std::env::split_paths(&state).next());
+        Self(first.map(|state| state.join("last-good")))
     }
 
-    /// In no place, or in this one.
+    /// In this place.
     #[cfg(test)]
     fn at(folder: &Path) -> Self {
         Self(Some(folder.to_owned()))
     }
 
-    /// Keeps what works now. What can't be kept goes to the log: the stream is worth more.
-    pub fn keep(&self, configuration: Option<&Path>, words: &Path) {
+    /// Keeps what works: a configuration's text, and words as they were when they were read. What can't be kept goes to the
+    /// log: the stream is worth more.
+    pub fn keep(&self, configuration: Option<&str>, words: Option<&Watched>) {
         let Some(folder) = &self.0 else { return };
         let kept = fs::create_dir_all(folder).and_then(|()| {
-            configuration.map(|path| keep(path, &folder.join(CONFIGURATION))).transpose()?;
-            keep(words, &folder.join(WORDS))
+            let text = configuration.map(|text| keep(text.as_bytes(), &folder.join(CONFIGURATION)));
+            text.transpose()?;
+            let Some(words) = words else { return Ok(()) };
+            let bytes = fs::read(words.path())?;
+            // What is there now may be what the next reload refuses.
+            if words.is_other() { Ok(()) } else { keep(&bytes, &folder.join(WORDS)) }
         });
         if let Err(error) = kept {
             let folder = folder.display();
@@ -57,15 +66,14 @@ impl LastGood {
     }
 }
 
-/// Copies a file, unless the copy is there.
-fn keep(path: &Path, copy: &Path) -> io::Result<()> {
-    let bytes = fs::read(path)?;
+/// Writes a file, unless it is there.
+fn keep(bytes: &[u8], copy: &Path) -> io::Result<()> {
     if fs::read(copy).is_ok_and(|kept| kept == bytes) {
         return Ok(());
     }
     let part = copy.with_extension("part");
     let written = File::create(&part).and_then(|mut file| {
-        file.write_all(&bytes)?;
+        file.write_all(bytes)?;
         file.sync_all()
     });
     let folder = copy.parent().unwrap_or(Path::new("."));
@@ -81,20 +89,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_kept_last_comes_back_and_a_file_that_is_gone_changes_nothing() {
+    fn what_was_kept_last_comes_back_and_what_has_changed_since_it_was_read_is_not_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let (configuration, words) = (folder.path().join("c.toml"), folder.path().join("w.safetensors"));
+        let words = folder.path().join("w.safetensors");
         let last_good = LastGood::at(&folder.path().join("state"));
         assert!(last_good.configuration().is_none() && last_good.words().is_none());
         for version in ["one", "two"] {
-            fs::write(&configuration, version).unwrap();
             fs::write(&words, version).unwrap();
-            last_good.keep(Some(&configuration), &words);
+            last_good.keep(Some(version), Some(&Watched::new(&words)));
             assert_eq!(last_good.configuration().as_deref(), Some(version));
             assert_eq!(fs::read_to_string(last_good.words().unwrap()).unwrap(), version);
         }
+        let read = Watched::new(&words);
+        fs::write(&words, "something bad").unwrap();
+        last_good.keep(Some("two"), Some(&read));
         fs::remove_file(&words).unwrap();
-        last_good.keep(Some(&configuration), &words);
+        last_good.keep(Some("two"), Some(&read));
         assert_eq!(fs::read_to_string(last_good.words().unwrap()).unwrap(), "two");
         let kept = fs::read_dir(folder.path().join("state")).unwrap().count();
         assert_eq!(kept, 2, "no part is left over");

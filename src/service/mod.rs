@@ -16,7 +16,7 @@ mod systemd;
 mod wanted;
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -24,28 +24,28 @@ use std::time::Duration;
 
 use anyhow::Context;
 use signal_hook::consts::SIGHUP;
-use wordsight_engines::Engine;
 
-use crate::capture::{Pacing, Source};
+use crate::capture::{CaptureError, Captured, Frame, Pacing, Source};
+use crate::config::Config;
 use crate::governor::{Governing, board_root};
 use crate::health::{Health, HealthFile};
-use crate::pipeline::{Control, Frames, Pipeline, Report, Stop};
+use crate::pipeline::{Control, Frames, Pipeline, Report, Stop, named};
 use crate::publish::{Outputs, Publisher};
-use crate::scoring::Scoring;
 use last_good::LastGood;
-use reload::{Change, Reloader};
+use reload::{Change, NewSource, Reloader};
+use stamp::Watched;
 use systemd::Systemd;
 
 pub use wanted::{
     EngineWanted, SourceWanted, Wanted, WordsWanted, is_standard_output, of_usage, open_output,
 };
 
-/// What says what is wanted: by the configuration as it lies on the disk, or by this text in its place.
+/// What says what is wanted by a configuration's text.
 pub type Load<'a> = &'a (dyn Fn(Option<&str>) -> anyhow::Result<Wanted> + Sync);
 
 /// What is to be looked after.
 pub struct Service<'a> {
-    /// What the stream is to be made of.
+    /// What the stream is to be made of, by a configuration's text, or without one by what is built in.
     pub load: Load<'a>,
     /// The configuration's file.
     pub configuration: Option<PathBuf>,
@@ -59,11 +59,21 @@ pub struct Service<'a> {
     pub stop: Stop,
 }
 
-/// What a start found.
-struct Start {
+/// What was loaded, and the files as they were when they were about to be read.
+struct Loaded {
     wanted: Wanted,
-    engine: Box<dyn Engine>,
-    scoring: Scoring,
+    /// The configuration.
+    text: Option<String>,
+    vocabulary: Watched,
+    student: Watched,
+}
+
+/// What a service begins with.
+struct Start {
+    pipeline: Pipeline,
+    loaded: Loaded,
+    /// Whether the words are those that were kept, and not those of the configuration.
+    has_kept_words: bool,
     /// Why something else is used than what is configured.
     refused: Option<anyhow::Error>,
 }
@@ -72,12 +82,14 @@ struct Start {
 struct Ended<'a> {
     health: &'a Health,
     is_over: &'a AtomicBool,
+    reloading: Stop,
 }
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
         self.health.ended();
         self.is_over.store(true, Ordering::Relaxed);
+        self.reloading.request();
     }
 }
 
@@ -91,106 +103,115 @@ impl Service<'_> {
         let systemd = Systemd::of_this_process();
         let last_good = LastGood::of_this_process();
         let asked_to_reload = asked_to_reload()?;
-        let health = Health::default();
-        systemd.status("opening the student");
-        let start = self.start(&last_good, &systemd)?;
-        if let Some(reason) = &start.refused {
-            health.reload_refused(&format!("{reason:#}"));
-        }
-        let (wanted, source) = (start.wanted, &start.scoring);
-        health.of_source(wanted.source.uri.display());
-        health.of_vocabulary(&wanted.words.vocabulary, source.words().len());
-        let file = wanted.health.as_deref().map(|path| open_health(&health, path)).transpose()?;
-        let is_over = AtomicBool::new(false);
-        let control = Control::default();
+        let (health, control, is_over) = (Health::default(), Control::default(), AtomicBool::new(false));
         let changes = Mutex::new(None);
-        let governing = Governing::new(wanted.governor, &board_root());
+        let governing = Governing::new(None, &board_root());
+        let reloading = self.stop.child();
 
         thread::scope(|scope| {
-            let mut engine = start.engine;
+            let mut file = None;
+            // Dropped before the file: however this ends, the file says so.
+            let _ended = Ended { health: &health, is_over: &is_over, reloading: reloading.clone() };
+            let (stop, shared) = (&self.stop, (&control, &health, &is_over));
+            let (follower, (control, health, is_over)) = (systemd.clone(), shared);
+            named("systemd").spawn_scoped(scope, move || {
+                follower.follow(control, health, &|| stop.is_requested(), is_over);
+            })?;
+            // Before it is read: what is written meanwhile is read again.
+            let configuration = self.configuration.as_deref().map(Watched::new);
+            let mut start = self.start(&last_good, &systemd, health, &mut file)?;
+            governing.set(start.loaded.wanted.governor);
+            named("governor").spawn_scoped(scope, || {
+                governing.run(control.rate_limit(), health, &|| is_over.load(Ordering::Relaxed));
+            })?;
             let reloader = Reloader::new(
                 &self,
-                wanted.clone(),
-                file,
-                engine.facts().clone(),
-                engine.whole_frames().is_some(),
-                reload::Shared {
-                    control: &control,
-                    health: &health,
-                    changes: &changes,
-                    is_over: &is_over,
-                    governing: &governing,
-                },
-                (systemd.clone(), last_good),
+                &mut start,
+                configuration,
+                file.take(),
+                reload::Shared { control, health, changes: &changes, is_over, governing: &governing },
+                (systemd, last_good, reloading),
             );
-            // Dropped before the reloader, and its health's file with it: however this ends, the file says so.
-            let _ended = Ended { health: &health, is_over: &is_over };
-            let stop = &self.stop;
-            named("systemd").spawn_scoped(scope, || {
-                systemd.follow(&control, &health, &|| stop.is_requested(), &is_over);
-            })?;
-            named("governor").spawn_scoped(scope, || {
-                governing.run(control.rate_limit(), &health, &|| is_over.load(Ordering::Relaxed));
-            })?;
-            let pipeline = self.first(wanted, engine, start.scoring, &health)?;
-            // When a source is there, and not before: a start that is waited for is not the time for another.
-            let is_kept = start.refused.is_none();
-            named("reload").spawn_scoped(scope, move || reloader.run(&asked_to_reload, is_kept))?;
+            let asked = &asked_to_reload;
+            named("reload").spawn_scoped(scope, move || reloader.run(asked))?;
             self.stop.ends_process_after(self.longest_stop)?;
-            self.keep_running(pipeline, &control, &changes, &health)
+            self.keep_running(start.pipeline, control, &changes, health)
         })
     }
 
-    /// Opens the engine and the words, by what is configured or else by what last worked.
-    fn start(&self, last_good: &LastGood, systemd: &Systemd) -> anyhow::Result<Start> {
-        let open = |wanted: &Wanted| wanted.engine.open(&self.stop, &|| systemd.is_getting_on());
-        let configured = (self.load)(None).and_then(|wanted| Ok((open(&wanted)?, wanted)));
-        let (engine, wanted, refused) = match configured {
-            Ok((engine, wanted)) => (engine, wanted, None),
-            Err(reason) => {
-                let Some(kept) = last_good.configuration().filter(|_| !self.stop.is_requested()) else {
-                    return Err(reason);
-                };
-                let Ok((engine, wanted)) =
-                    (self.load)(Some(&kept)).and_then(|wanted| Ok((open(&wanted)?, wanted)))
-                else {
-                    return Err(reason);
-                };
-                tracing::error!("the configuration that last worked is used: {reason:#}");
-                (engine, wanted, Some(reason))
-            }
+    /// Loads what is configured, or what this text says.
+    fn load_files(&self, text: Option<&str>) -> anyhow::Result<Loaded> {
+        let text = match (text, &self.configuration) {
+            (Some(text), _) => Some(text.to_owned()),
+            (None, Some(path)) => Some(Config::text_of(path)?),
+            (None, None) => None,
         };
-        match wanted.words.open(engine.facts()) {
-            Ok(scoring) => Ok(Start { wanted, engine, scoring, refused }),
-            Err(reason) => {
-                let kept =
-                    last_good.words().map(|vocabulary| WordsWanted { vocabulary, ..wanted.words.clone() });
-                let Some(Ok(scoring)) = kept.map(|words| words.open(engine.facts())) else {
-                    return Err(refused.unwrap_or(reason));
-                };
-                tracing::error!("the vocabulary that last worked is used: {reason:#}");
-                Ok(Start { wanted, engine, scoring, refused: refused.or(Some(reason)) })
-            }
-        }
+        let wanted = (self.load)(text.as_deref())?;
+        let (vocabulary, student) = (&wanted.words.vocabulary, &wanted.engine.student);
+        Ok(Loaded { text, vocabulary: Watched::new(vocabulary), student: Watched::new(student), wanted })
     }
 
-    /// The stream that it begins with.
-    fn first(
+    /// Makes the first stream, of what is configured or else of what last worked.
+    fn start(
         &self,
-        wanted: Wanted,
-        engine: Box<dyn Engine>,
-        scoring: Scoring,
+        last_good: &LastGood,
+        systemd: &Systemd,
         health: &Health,
-    ) -> anyhow::Result<Pipeline> {
+        file: &mut Option<HealthFile>,
+    ) -> anyhow::Result<Start> {
+        let reason = match self.assemble(None, None, systemd, health, file) {
+            Ok(start) => return Ok(start),
+            Err(reason) => reason,
+        };
+        let (text, words) = (last_good.configuration(), last_good.words());
+        // The words alone may be to blame, or the configuration alone, or both.
+        for (text, words) in
+            [(None, words.as_deref()), (text.as_deref(), None), (text.as_deref(), words.as_deref())]
+        {
+            if (text.is_none() && words.is_none()) || self.stop.is_requested() {
+                continue;
+            }
+            if let Ok(start) = self.assemble(text, words, systemd, health, file) {
+                let what = if text.is_some() { "configuration" } else { "vocabulary" };
+                tracing::error!("the {what} that last worked is used: {reason:#}");
+                health.reload_refused(&format!("{reason:#}"));
+                return Ok(Start { refused: Some(reason), ..start });
+            }
+        }
+        Err(reason)
+    }
+
+    /// Opens all parts of the first stream, by a configuration and words that may be others than those configured.
+    fn assemble(
+        &self,
+        text: Option<&str>,
+        kept_words: Option<&Path>,
+        systemd: &Systemd,
+        health: &Health,
+        file: &mut Option<HealthFile>,
+    ) -> anyhow::Result<Start> {
+        let loaded = self.load_files(text)?;
+        let wanted = &loaded.wanted;
+        let engine = wanted.engine.open(&self.stop, &|| systemd.is_getting_on())?;
+        let words = match kept_words {
+            Some(kept) => WordsWanted { vocabulary: kept.to_owned(), ..wanted.words.clone() },
+            None => wanted.words.clone(),
+        };
+        let scoring = words.open(engine.facts())?;
+        health.of_vocabulary(&words.vocabulary, scoring.words().len());
+        health.of_source(wanted.source.uri.display());
+        // One after the other: they may be of one name.
+        *file = None;
+        *file = wanted.health.as_deref().map(|path| open_health(health, path)).transpose()?;
         let source = wanted.source.open(health, &self.stop).map_err(of_usage)?;
         let outputs = Outputs {
             outlives_failures: wanted.source.pacing != Pacing::Lossless,
-            json: wanted.json.as_deref().map(open_output).transpose()?,
+            json: wanted.json.as_deref().map(|path| systemd.open_output(path)).transpose()?,
             table: None,
-            save: wanted.save,
+            save: wanted.save.clone(),
             frames: self.frames,
         };
-        Ok(Pipeline {
+        let pipeline = Pipeline {
             source,
             pacing: wanted.source.pacing,
             repeat: wanted.source.repeat,
@@ -202,7 +223,8 @@ impl Service<'_> {
             health: health.clone(),
             counters: Arc::default(),
             measurement: None,
-        })
+        };
+        Ok(Start { pipeline, loaded, has_kept_words: kept_words.is_some(), refused: None })
     }
 
     /// Runs one stream after the other, each with those parts of the one before that have not changed.
@@ -216,7 +238,9 @@ impl Service<'_> {
         loop {
             let (pacing, repeat) = (pipeline.pacing, pipeline.repeat);
             let report = pipeline.run(&self.stop, control)?;
-            let Some(source) = report.source else { return Ok(Report { source: None, ..report }) };
+            let Some(source) = report.source.filter(|_| !report.is_enough) else {
+                return Ok(Report { source: None, ..report });
+            };
             let mut next = Pipeline {
                 source,
                 pacing,
@@ -231,45 +255,37 @@ impl Service<'_> {
                 measurement: None,
             };
             let change = reload::locked(changes).take();
-            if let Some(change) = change {
-                next = self.changed(next, change, health);
-            }
+            let told = change.map(|mut change| {
+                let done = change.done.take();
+                (done, self.change(&mut next, change, control, health))
+            });
+            // In this order: who is told may have it pause again.
             control.resume();
+            if let Some((Some(done), outcome)) = told {
+                done.tell(outcome);
+            }
             pipeline = next;
         }
     }
 
-    /// The stream with some parts exchanged. A source that doesn't open leaves the stream with the one that it had.
-    fn changed(&self, mut pipeline: Pipeline, change: Change, health: &Health) -> Pipeline {
+    /// Exchanges parts of a stream. A source that doesn't open leaves it as it was.
+    fn change(
+        &self,
+        pipeline: &mut Pipeline,
+        change: Change,
+        control: &Control,
+        health: &Health,
+    ) -> anyhow::Result<()> {
         if let Some((new, old)) = change.source {
-            let opened = match new.opened {
-                Some(source) => Ok(source),
-                // A camera can't be open twice.
-                None => {
-                    pipeline.source = Box::new(NoSource);
-                    self.open_or_wait(&new.wanted, health)
-                }
-            };
-            match opened {
-                Ok(source) => {
-                    (pipeline.source, pipeline.pacing) = (source, new.wanted.pacing);
-                    pipeline.repeat = new.wanted.repeat;
-                    pipeline.publisher.set_outlives_failures(new.wanted.pacing != Pacing::Lossless);
-                }
-                Err(reason) => {
-                    if let Ok(source) = old.waited_for().open(health, &self.stop) {
-                        pipeline.source = source;
-                    }
-                    change.done.refuse(reason);
-                    return pipeline;
-                }
-            }
+            self.change_source(pipeline, new, &old, health)?;
         }
         if let Some(engine) = change.engine {
             pipeline.engine = engine;
         }
         if let Some(scoring) = change.scoring {
-            pipeline.scoring = Box::new(scoring);
+            // What waits for a frame is older.
+            control.discard_waiting();
+            *pipeline.scoring = scoring;
         }
         if let Some(json) = change.json {
             pipeline.publisher.set_json(json);
@@ -277,18 +293,52 @@ impl Service<'_> {
         if let Some(save) = change.save {
             pipeline.publisher.set_save(save);
         }
-        change.done.accept();
-        pipeline
+        Ok(())
+    }
+
+    fn change_source(
+        &self,
+        pipeline: &mut Pipeline,
+        new: NewSource,
+        old: &SourceWanted,
+        health: &Health,
+    ) -> anyhow::Result<()> {
+        let before = std::mem::replace(&mut pipeline.source, Box::new(NoSource));
+        health.of_source(new.wanted.uri.display());
+        let opened = match new.opened {
+            Some(source) => Ok(source),
+            None if old.uri.is_live() => {
+                // A camera can't be open twice.
+                drop(before);
+                self.open_or_wait(&new.wanted, health).map_err(|reason| (reason, None))
+            }
+            None => self.open_or_wait(&new.wanted, health).map_err(|reason| (reason, Some(before))),
+        };
+        match opened {
+            Ok(source) => {
+                (pipeline.source, pipeline.pacing) = (source, new.wanted.pacing);
+                pipeline.repeat = new.wanted.repeat;
+                pipeline.before.in_pass = 0;
+                pipeline.publisher.set_outlives_failures(new.wanted.pacing != Pacing::Lossless);
+                Ok(())
+            }
+            Err((reason, before)) => {
+                health.of_source(old.uri.display());
+                let reopened = before.map_or_else(|| old.waited_for().open(health, &self.stop), Ok);
+                match reopened {
+                    Ok(source) => pipeline.source = source,
+                    Err(error) => {
+                        return Err(reason.context(format!("what was before doesn't open again ({error})")));
+                    }
+                }
+                Err(reason)
+            }
+        }
     }
 
     /// Opens a live source; one that isn't there is waited for, and one that is written wrong is an error.
     fn open_or_wait(&self, wanted: &SourceWanted, health: &Health) -> anyhow::Result<Box<dyn Source>> {
-        use crate::capture::CaptureError;
-        let at_once = SourceWanted {
-            supervision: crate::capture::SupervisionSettings { waits_at_start: false, ..wanted.supervision },
-            ..wanted.clone()
-        };
-        match at_once.open(health, &self.stop) {
+        match wanted.at_once().open(health, &self.stop) {
             Ok(source) => Ok(source),
             Err(error @ CaptureError::Uri(_)) => Err(of_usage(error)),
             Err(error) => {
@@ -303,19 +353,16 @@ impl Service<'_> {
 struct NoSource;
 
 impl Source for NoSource {
-    fn capture(
-        &mut self,
-        _: &mut crate::capture::Frame,
-    ) -> Result<crate::capture::Captured, crate::capture::CaptureError> {
-        Ok(crate::capture::Captured::End)
+    fn capture(&mut self, _: &mut Frame) -> Result<Captured, CaptureError> {
+        Ok(Captured::End)
     }
 
-    fn rewind(&mut self) -> Result<(), crate::capture::CaptureError> {
+    fn rewind(&mut self) -> Result<(), CaptureError> {
         Ok(())
     }
 }
 
-fn open_health(health: &Health, path: &std::path::Path) -> anyhow::Result<HealthFile> {
+fn open_health(health: &Health, path: &Path) -> anyhow::Result<HealthFile> {
     let file = HealthFile::start(health.clone(), path.to_owned());
     file.with_context(|| format!("cannot write the health to {}", path.display()))
 }
@@ -327,9 +374,4 @@ fn asked_to_reload() -> std::io::Result<Arc<AtomicBool>> {
         signal_hook::flag::register(SIGHUP, Arc::clone(&asked))?;
     }
     Ok(asked)
-}
-
-/// A thread with a name, for `top -H` and a debugger.
-fn named(name: &str) -> thread::Builder {
-    thread::Builder::new().name(name.to_owned())
 }

@@ -4,7 +4,6 @@
 //! which the stream pauses. What is loaded is taken over whole or not at all: what can't be read, opened or made to meet
 //! the rest is refused, with the reason in the log, in the health and in systemd's status, and what was before goes on.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -14,11 +13,12 @@ use wordsight_engines::{Engine, StudentFacts};
 use super::last_good::LastGood;
 use super::stamp::Watched;
 use super::systemd::Systemd;
-use super::{Service, SourceWanted, Wanted, of_usage, open_health, open_output};
+use super::wanted::append_to_output;
+use super::{Loaded, Service, SourceWanted, Start, Wanted, of_usage, open_health};
 use crate::capture::Source;
 use crate::governor::Governing;
 use crate::health::{Health, HealthFile};
-use crate::pipeline::Control;
+use crate::pipeline::{Control, Stop};
 use crate::publish::{Output, SaveSettings};
 use crate::scoring::Scoring;
 
@@ -26,6 +26,9 @@ use crate::scoring::Scoring;
 const LOOK: Duration = Duration::from_millis(200);
 /// From one look at a signal to the next.
 const SIGNAL_LOOK: Duration = Duration::from_millis(50);
+
+/// What has run for so many frames works: more than may be under way from before.
+const FRAMES_OF_PROOF: u64 = 20;
 
 /// Parts to be exchanged while the stream pauses.
 pub struct Change {
@@ -35,7 +38,8 @@ pub struct Change {
     pub source: Option<(NewSource, SourceWanted)>,
     pub json: Option<Option<Output>>,
     pub save: Option<Option<SaveSettings>>,
-    pub done: Done,
+    /// Taken by whoever tells.
+    pub done: Option<Done>,
 }
 
 /// A source to come.
@@ -48,14 +52,10 @@ pub struct NewSource {
 /// Where it is told what became of a change.
 pub struct Done(mpsc::Sender<anyhow::Result<()>>);
 
-// Whoever waits may have gone: the stream ends.
 impl Done {
-    pub fn accept(self) {
-        drop(self.0.send(Ok(())));
-    }
-
-    pub fn refuse(self, reason: anyhow::Error) {
-        drop(self.0.send(Err(reason)));
+    pub fn tell(self, outcome: anyhow::Result<()>) {
+        // Whoever waits may have gone: the stream ends.
+        drop(self.0.send(outcome));
     }
 }
 
@@ -80,35 +80,43 @@ pub struct Reloader<'a> {
     shared: Shared<'a>,
     systemd: Systemd,
     last_good: LastGood,
-    /// What the stream is made of.
-    current: Wanted,
+    /// Requested when the service is stopped, and when its stream is over.
+    stop: Stop,
+    in_use: InUse,
     health_file: Option<HealthFile>,
-    student: StudentFacts,
-    /// Whether the engine ranks words itself.
-    ranks: bool,
-    files: Files,
+    seen: Seen,
+    /// What is in use is kept when so many frames are out.
+    keep_at: Option<u64>,
+    /// Whether something else is in use than what is configured.
+    is_refused: bool,
 }
 
-/// The files that a stream was made from.
-struct Files {
+/// What the stream is made of.
+struct InUse {
+    wanted: Wanted,
+    configuration: Option<String>,
+    /// As it was when it was read; none where it isn't what is configured.
+    vocabulary: Option<Watched>,
+    student: Watched,
+    facts: StudentFacts,
+    /// Whether the engine ranks words itself.
+    ranks: bool,
+}
+
+/// The files as they were when they were last about to be read, whatever came of that.
+struct Seen {
     configuration: Option<Watched>,
     vocabulary: Watched,
     student: Watched,
 }
 
-impl Files {
-    fn of(configuration: Option<&PathBuf>, wanted: &Wanted) -> Self {
-        Self {
-            configuration: configuration.map(|path| Watched::new(path)),
-            vocabulary: Watched::new(&wanted.words.vocabulary),
-            student: Watched::new(&wanted.engine.student),
-        }
-    }
-
-    /// Whether one has changed that is looked at of its own accord. A student is large and takes long to be written.
-    fn have_changed(&mut self) -> bool {
+impl Seen {
+    /// Whether one has changed that is looked at. A student is large and takes long to be written: it is waited for only
+    /// where it may be what lacks.
+    fn has_changed(&mut self, also_student: bool) -> bool {
         let configuration = self.configuration.as_mut().is_some_and(Watched::has_changed);
-        self.vocabulary.has_changed() || configuration
+        let vocabulary = self.vocabulary.has_changed();
+        (also_student && self.student.has_changed()) || vocabulary || configuration
     }
 }
 
@@ -121,19 +129,30 @@ enum Outcome {
 impl<'a> Reloader<'a> {
     pub fn new(
         service: &'a Service<'a>,
-        current: Wanted,
+        start: &mut Start,
+        configuration: Option<Watched>,
         health_file: Option<HealthFile>,
-        student: StudentFacts,
-        ranks: bool,
         shared: Shared<'a>,
-        (systemd, last_good): (Systemd, LastGood),
+        (systemd, last_good, stop): (Systemd, LastGood, Stop),
     ) -> Self {
-        let files = Files::of(service.configuration.as_ref(), &current);
-        Self { service, shared, systemd, last_good, current, health_file, student, ranks, files }
+        let Loaded { wanted, text, vocabulary, student } = &start.loaded;
+        let engine = &mut start.pipeline.engine;
+        let is_refused = start.refused.is_some();
+        let in_use = InUse {
+            wanted: wanted.clone(),
+            configuration: text.clone(),
+            vocabulary: (!start.has_kept_words).then(|| vocabulary.clone()),
+            student: student.clone(),
+            facts: engine.facts().clone(),
+            ranks: engine.whole_frames().is_some(),
+        };
+        let seen = Seen { configuration, vocabulary: vocabulary.clone(), student: student.clone() };
+        let keep_at = (!is_refused).then_some(FRAMES_OF_PROOF);
+        Self { service, shared, systemd, last_good, stop, in_use, health_file, seen, keep_at, is_refused }
     }
 
-    /// Looks until the stream is over. `is_good` says whether what it began with is what is configured.
-    pub fn run(mut self, asked: &AtomicBool, mut is_good: bool) {
+    /// Looks until the stream is over.
+    pub fn run(mut self, asked: &AtomicBool) {
         let mut looked = Instant::now();
         while !self.shared.is_over.load(Ordering::Relaxed) {
             std::thread::sleep(SIGNAL_LOOK);
@@ -141,124 +160,131 @@ impl<'a> Reloader<'a> {
             let has_changed = looked.elapsed() >= LOOK && {
                 looked = Instant::now();
                 self.shared.control.clear_grave();
-                self.files.have_changed()
+                self.seen.has_changed(self.is_refused)
             };
             if is_asked || has_changed {
-                is_good = self.reload();
+                self.reload();
             }
-            // What works is what a frame has been through.
-            if is_good && self.shared.health.report().published > 0 {
-                is_good = false;
-                if !self.files.vocabulary.is_other() {
-                    self.last_good.keep(self.service.configuration.as_deref(), self.files.vocabulary.path());
-                }
+            if let Some(reason) = self.shared.control.take_refusal() {
+                self.in_use.vocabulary = None;
+                self.refuse(&reason);
             }
+            self.keep();
         }
     }
 
-    /// Loads everything again; whether something else is used now.
-    fn reload(&mut self) -> bool {
+    /// Keeps what is in use, when enough frames have been through it.
+    fn keep(&mut self) {
+        let published = self.shared.health.report().published;
+        if self.keep_at.is_some_and(|at| published >= at) {
+            self.keep_at = None;
+            self.last_good.keep(self.in_use.configuration.as_deref(), self.in_use.vocabulary.as_ref());
+        }
+    }
+
+    fn refuse(&mut self, reason: &str) {
+        tracing::error!("what has changed is not used, and what was before goes on: {reason}");
+        self.shared.health.reload_refused(reason);
+        self.is_refused = true;
+        self.keep_at = None;
+    }
+
+    /// Loads everything again.
+    fn reload(&mut self) {
         self.systemd.reloading();
-        let outcome = self.try_reload();
-        let health = self.shared.health;
-        let is_taken = match outcome {
-            Ok(Outcome::Taken) => {
-                health.reloaded();
-                true
+        match self.try_reload() {
+            Ok(outcome) => {
+                let health = self.shared.health;
+                if let Outcome::Taken = outcome {
+                    health.reloaded();
+                    self.keep_at = Some(health.report().published + FRAMES_OF_PROOF);
+                } else {
+                    tracing::info!("loaded the configuration again: it is as it was");
+                    health.unchanged();
+                }
+                self.is_refused = false;
             }
-            Ok(Outcome::Same) => {
-                tracing::info!("loaded the configuration again: it is as it was");
-                health.unchanged();
-                false
-            }
-            Err(_) if self.service.stop.is_requested() => false,
-            Err(reason) => {
-                tracing::error!("what has changed is not used, and what was before goes on: {reason:#}");
-                health.reload_refused(&format!("{reason:#}"));
-                false
-            }
-        };
+            Err(_) if self.stop.is_requested() => {}
+            Err(reason) => self.refuse(&format!("{reason:#}")),
+        }
         self.systemd.ready();
-        is_taken
     }
 
     fn try_reload(&mut self) -> anyhow::Result<Outcome> {
-        // Before they are read: what is written meanwhile is read again.
-        let is_vocabulary_other = self.files.vocabulary.is_other();
-        let is_student_other = self.files.student.is_other();
-        let loaded = (self.service.load)(None);
-        let paths = loaded.as_ref().unwrap_or(&self.current);
-        let files = Files::of(self.service.configuration.as_ref(), paths);
-        let before = std::mem::replace(&mut self.files, files);
-        // What is not taken over is not what the stream is made of: a later look compares with what is.
-        self.files.student = before.student;
-        let wanted = loaded?;
-        if wanted == self.current && !is_vocabulary_other && !is_student_other {
+        // All before they are read: what is written meanwhile is read again.
+        if let Some(configuration) = &mut self.seen.configuration {
+            *configuration = Watched::new(configuration.path());
+        }
+        self.seen.vocabulary = Watched::new(self.seen.vocabulary.path());
+        let loaded = self.service.load_files(None)?;
+        (self.seen.vocabulary, self.seen.student) = (loaded.vocabulary.clone(), loaded.student.clone());
+        let new_vocabulary = self.in_use.vocabulary.as_ref() != Some(&loaded.vocabulary);
+        let new_student = self.in_use.student != loaded.student;
+        if loaded.wanted == self.in_use.wanted && !new_vocabulary && !new_student {
             return Ok(Outcome::Same);
         }
-        self.take_over(wanted, is_vocabulary_other, is_student_other)?;
-        self.files.student = Watched::new(&self.current.engine.student);
+        self.take_over(loaded, new_vocabulary, new_student)?;
         Ok(Outcome::Taken)
     }
 
     /// Makes what is another, and has the stream take it.
-    fn take_over(&mut self, wanted: Wanted, new_vocabulary: bool, new_student: bool) -> anyhow::Result<()> {
-        let (stop, systemd) = (&self.service.stop, &self.systemd);
-        let mut engine = if new_student || wanted.engine != self.current.engine {
-            Some(wanted.engine.open(stop, &|| systemd.is_getting_on())?)
+    fn take_over(&mut self, loaded: Loaded, new_vocabulary: bool, new_student: bool) -> anyhow::Result<()> {
+        let (wanted, in_use, systemd) = (&loaded.wanted, &self.in_use, &self.systemd);
+        let mut engine = if new_student || wanted.engine != in_use.wanted.engine {
+            Some(wanted.engine.open(&self.stop, &|| systemd.is_getting_on())?)
         } else {
             None
         };
-        let student = engine.as_ref().map_or(&self.student, |engine| engine.facts()).clone();
-        let scoring = (engine.is_some() || new_vocabulary || wanted.words != self.current.words)
-            .then(|| wanted.words.open(&student))
+        let facts = engine.as_ref().map_or(&in_use.facts, |engine| engine.facts()).clone();
+        let scoring = (engine.is_some() || new_vocabulary || wanted.words != in_use.wanted.words)
+            .then(|| wanted.words.open(&facts))
             .transpose()?;
         let words = scoring.as_ref().map(|scoring| scoring.words().len());
-        let source = (wanted.source != self.current.source)
-            .then(|| self.new_source(&wanted))
+        let source = (wanted.source != in_use.wanted.source)
+            .then(|| self.new_source(&wanted.source))
             .transpose()?
-            .map(|new| (new, self.current.source.clone()));
-        let json = (wanted.json != self.current.json)
-            .then(|| wanted.json.as_deref().map(open_output).transpose())
+            .map(|new| (new, in_use.wanted.source.clone()));
+        // Nothing that is there is lost by it, should the rest be refused.
+        let json = (wanted.json != in_use.wanted.json)
+            .then(|| wanted.json.as_deref().map(append_to_output).transpose())
             .transpose()?;
-        let save = (wanted.save != self.current.save).then(|| wanted.save.clone());
-        let health_file = (wanted.health != self.current.health)
+        let save = (wanted.save != in_use.wanted.save).then(|| wanted.save.clone());
+        let health_file = (wanted.health != in_use.wanted.health)
             .then(|| wanted.health.as_deref().map(|path| open_health(self.shared.health, path)).transpose())
             .transpose()?;
 
-        let ranks = engine.as_mut().map_or(self.ranks, |engine| engine.whole_frames().is_some());
+        let ranks = engine.as_mut().map_or(in_use.ranks, |engine| engine.whole_frames().is_some());
+        let is_live_change = engine.is_none() && source.is_none() && json.is_none() && save.is_none();
         match scoring {
-            Some(scoring) if engine.is_none() && source.is_none() && json.is_none() && save.is_none() => {
-                self.shared.control.swap_words(scoring, ranks);
-            }
-            None if engine.is_none() && source.is_none() && json.is_none() && save.is_none() => {}
+            Some(scoring) if is_live_change => self.shared.control.swap_words(scoring, ranks),
+            None if is_live_change => {}
             scoring => {
                 let (done, outcome) = mpsc::channel();
-                self.pause_for(Change { engine, scoring, source, json, save, done: Done(done) }, &outcome)?;
+                let done = Some(Done(done));
+                self.pause_for(Change { engine, scoring, source, json, save, done }, &outcome)?;
             }
         }
         self.shared.governing.set(wanted.governor);
-        let health = self.shared.health;
         if let Some(words) = words {
-            health.of_vocabulary(&wanted.words.vocabulary, words);
+            self.shared.health.of_vocabulary(&wanted.words.vocabulary, words);
         }
-        health.of_source(wanted.source.uri.display());
         if let Some(file) = health_file {
             self.health_file = file;
         }
         tracing::info!("what has changed is used from now on");
-        (self.current, self.student, self.ranks) = (wanted, student, ranks);
+        let Loaded { wanted, text, vocabulary, student } = loaded;
+        self.in_use =
+            InUse { wanted, configuration: text, vocabulary: Some(vocabulary), student, facts, ranks };
         Ok(())
     }
 
-    fn new_source(&self, wanted: &Wanted) -> anyhow::Result<NewSource> {
-        let wanted = wanted.source.clone();
+    fn new_source(&self, wanted: &SourceWanted) -> anyhow::Result<NewSource> {
         let opened = if wanted.uri.is_live() {
             None
         } else {
-            Some(wanted.open(self.shared.health, &self.service.stop).map_err(of_usage)?)
+            Some(wanted.open(self.shared.health, &self.stop).map_err(of_usage)?)
         };
-        Ok(NewSource { wanted, opened })
+        Ok(NewSource { wanted: wanted.clone(), opened })
     }
 
     /// Has the stream pause and take a change, and waits until it has.

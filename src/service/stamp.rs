@@ -1,7 +1,7 @@
 //! Whether a file is another than before.
 //!
 //! In flow paths, out flows which of them have changed and are at rest: editors write in place, or write another file and
-//! rename it, and a copy over a network takes its time. So files are looked at, four times a second, and a change counts
+//! rename it, and a copy over a network takes its time. So files are looked at, five times a second, and a change counts
 //! when two looks have seen the same. Notices of the kernel (inotify) would come sooner and not at all where a file lies on
 //! a network file system, is bound into a container or reached through a link whose target is exchanged.
 
@@ -34,13 +34,20 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 /// One file, as it was when it was read, and as it was at the last look.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Watched {
     path: PathBuf,
     read: Option<Stamp>,
     seen: Option<Stamp>,
     /// For how many looks it has been as `seen`.
     looks: u32,
+}
+
+/// The same file, not written between the two readings.
+impl PartialEq for Watched {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.path, self.read) == (&other.path, other.read)
+    }
 }
 
 impl Watched {

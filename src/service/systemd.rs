@@ -11,6 +11,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -18,8 +19,10 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
+use super::wanted::{append_to_output, open_output};
 use crate::health::{Health, HealthReport, SourceState};
 use crate::pipeline::{Control, PulseReading};
+use crate::publish::Output;
 
 /// From one look to the next.
 const LOOK: Duration = Duration::from_millis(50);
@@ -34,21 +37,34 @@ const BUILD_STEP: Duration = Duration::from_secs(300);
 
 /// The way to systemd.
 #[derive(Debug, Clone)]
-pub struct Systemd(Option<Arc<UnixDatagram>>);
+pub struct Systemd {
+    socket: Option<Arc<UnixDatagram>>,
+    /// Whether it was told that the service has started: before that there is nothing to be loaded again.
+    is_up: Arc<AtomicBool>,
+}
 
 impl Systemd {
     /// The one that started this process, if it did.
     pub fn of_this_process() -> Self {
         let address = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty());
         let socket = address.map(|address| connected(&address)).transpose();
-        Self(socket.unwrap_or_else(|error| {
+        let socket = socket.unwrap_or_else(|error| {
             tracing::warn!("systemd asked to be told how the service is, and can't be: {error}");
             None
-        }))
+        });
+        Self { socket, is_up: Arc::default() }
+    }
+
+    /// Opens where lines go. A service that systemd starts again goes on with what is there; a command begins anew.
+    ///
+    /// # Errors
+    /// When the file can't be opened.
+    pub fn open_output(&self, path: &Path) -> anyhow::Result<Output> {
+        if self.socket.is_some() { append_to_output(path) } else { open_output(path) }
     }
 
     fn tell(&self, states: &[NotifyState<'_>]) {
-        let Some(socket) = &self.0 else { return };
+        let Some(socket) = &self.socket else { return };
         let text: String = states.iter().map(|state| format!("{state}\n")).collect();
         if let Err(error) = socket.send(text.as_bytes()) {
             tracing::debug!("cannot tell systemd: {error}");
@@ -62,6 +78,9 @@ impl Systemd {
 
     /// The configuration is being loaded again.
     pub fn reloading(&self) {
+        if !self.is_up.load(Ordering::Relaxed) {
+            return;
+        }
         let now = NotifyState::monotonic_usec_now();
         match now {
             Ok(now) => self.tell(&[NotifyState::Reloading, now]),
@@ -69,9 +88,11 @@ impl Systemd {
         }
     }
 
-    /// The start, or the loading, is over.
+    /// The loading is over.
     pub fn ready(&self) {
-        self.tell(&[NotifyState::Ready]);
+        if self.is_up.load(Ordering::Relaxed) {
+            self.tell(&[NotifyState::Ready]);
+        }
     }
 
     /// The stream is asked to end.
@@ -93,11 +114,11 @@ impl Systemd {
         is_stopped: &dyn Fn() -> bool,
         is_over: &AtomicBool,
     ) {
-        if self.0.is_none() {
+        if self.socket.is_none() {
             return;
         }
         let mut watchdog = sd_notify::watchdog_enabled().map(|period| Watchdog::new(period, control));
-        let (mut is_ready, mut is_stopping) = (false, false);
+        let mut is_stopping = false;
         let mut status = Status::default();
         while !is_over.load(Ordering::Relaxed) {
             let report = health.report();
@@ -106,15 +127,15 @@ impl Systemd {
                     self.stopping();
                 }
             } else {
-                if !is_ready && is_up(&report) {
-                    is_ready = true;
+                if !self.is_up.load(Ordering::Relaxed) && is_up(&report) {
+                    self.is_up.store(true, Ordering::Relaxed);
                     self.ready();
                 }
                 if let Some(line) = status.turn(&report, Instant::now()) {
                     self.status(&line);
                 }
             }
-            if is_ready
+            if self.is_up.load(Ordering::Relaxed)
                 && watchdog.as_mut().is_some_and(|watchdog| watchdog.is_to_be_fed(control, Instant::now()))
             {
                 self.tell(&[NotifyState::Watchdog]);
@@ -219,6 +240,7 @@ impl Status {
 fn line_of(report: &HealthReport, frames_per_second: Option<f64>) -> String {
     let source = &report.source;
     let mut line = match (report.state, &report.reason) {
+        (SourceState::Starting, _) if source.is_empty() => return "opening the student".to_owned(),
         (SourceState::Starting, _) => format!("waiting for the first frame of {source}"),
         (SourceState::Running, _) => match frames_per_second {
             Some(rate) => format!("{rate:.1} frames/s from {source}"),

@@ -5,7 +5,7 @@
 //! configuration is loaded again.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -192,6 +192,12 @@ impl SourceWanted {
         let supervision = SupervisionSettings { waits_at_start: true, ..self.supervision };
         Self { supervision, ..self.clone() }
     }
+
+    /// The same, but one that isn't there is an error.
+    pub fn at_once(&self) -> Self {
+        let supervision = SupervisionSettings { waits_at_start: false, ..self.supervision };
+        Self { supervision, ..self.clone() }
+    }
 }
 
 /// An error of a source; a mistake in what the user wrote is one of usage.
@@ -212,6 +218,29 @@ pub fn open_output(path: &Path) -> anyhow::Result<Output> {
     }
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Box::new(file))
+}
+
+/// As [`open_output`], with what is in the file kept; a line that a power cut tore stays one of its own.
+///
+/// # Errors
+/// When the file can't be opened.
+pub fn append_to_output(path: &Path) -> anyhow::Result<Output> {
+    if is_standard_output(path) {
+        return Ok(Box::new(io::stdout()));
+    }
+    let open = || -> io::Result<File> {
+        let mut file = File::options().read(true).append(true).create(true).open(path)?;
+        // What can't be sought has no end that may be torn.
+        if file.seek(SeekFrom::End(-1)).is_ok() {
+            let mut last = [0];
+            file.read_exact(&mut last)?;
+            if last != *b"\n" {
+                file.write_all(b"\n")?;
+            }
+        }
+        Ok(file)
+    };
+    Ok(Box::new(open().with_context(|| format!("cannot write {}", path.display()))?))
 }
 
 /// Whether a path stands for the standard output.
