@@ -36,9 +36,31 @@ pub enum SourceState {
     Ended,
 }
 
+/// The words in use.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct VocabularyHealth {
+    /// The file they came from.
+    pub path: PathBuf,
+    /// How many they are.
+    pub words: usize,
+}
+
+/// What came of loading the configuration and the vocabulary again.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ReloadHealth {
+    /// How often something else was taken over.
+    pub count: u64,
+    /// How often it was refused, and what was before went on.
+    pub refused: u64,
+    /// Why, if the last one was refused.
+    pub last_error: Option<String>,
+}
+
 /// How the stream is at a moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HealthReport {
+    /// The source, as it was written, without a password.
+    pub source: String,
     /// How the source is.
     pub state: SourceState,
     /// For how long it has been so, seconds.
@@ -53,6 +75,10 @@ pub struct HealthReport {
     pub published: u64,
     /// Since the last one was published, seconds.
     pub last_published_s: Option<f64>,
+    /// The words in use.
+    pub vocabulary: VocabularyHealth,
+    /// What came of loading the configuration again.
+    pub reload: ReloadHealth,
     /// When this was written, seconds since 1970.
     pub written_at: f64,
 }
@@ -63,6 +89,9 @@ pub struct Health(Arc<Mutex<Noticed>>);
 
 #[derive(Debug)]
 struct Noticed {
+    source: String,
+    vocabulary: VocabularyHealth,
+    reload: ReloadHealth,
     state: SourceState,
     since: Instant,
     reason: Option<String>,
@@ -77,6 +106,9 @@ struct Noticed {
 impl Default for Health {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(Noticed {
+            source: String::new(),
+            vocabulary: VocabularyHealth::default(),
+            reload: ReloadHealth::default(),
             state: SourceState::default(),
             since: Instant::now(),
             reason: None,
@@ -117,6 +149,43 @@ impl Health {
         noticed.reason = Some(reason.to_owned());
     }
 
+    /// Frames are to come from this source.
+    pub fn of_source(&self, name: &str) {
+        let mut noticed = self.noticed();
+        name.clone_into(&mut noticed.source);
+        noticed.changes += 1;
+    }
+
+    /// Things are to be named by so many words of this file.
+    pub fn of_vocabulary(&self, path: &Path, words: usize) {
+        let mut noticed = self.noticed();
+        noticed.vocabulary = VocabularyHealth { path: path.to_owned(), words };
+        noticed.changes += 1;
+    }
+
+    /// What was loaded again is in use.
+    pub fn reloaded(&self) {
+        let mut noticed = self.noticed();
+        noticed.reload.count += 1;
+        noticed.reload.last_error = None;
+        noticed.changes += 1;
+    }
+
+    /// What was loaded again is as it was.
+    pub fn unchanged(&self) {
+        let mut noticed = self.noticed();
+        noticed.reload.last_error = None;
+        noticed.changes += 1;
+    }
+
+    /// What was loaded again doesn't work, and isn't used.
+    pub fn reload_refused(&self, reason: &str) {
+        let mut noticed = self.noticed();
+        noticed.reload.refused += 1;
+        noticed.reload.last_error = Some(reason.to_owned());
+        noticed.changes += 1;
+    }
+
     /// The stream has ended.
     pub fn ended(&self) {
         self.noticed().turn(SourceState::Ended);
@@ -137,6 +206,9 @@ impl Health {
     pub fn report(&self) -> HealthReport {
         let noticed = self.noticed();
         HealthReport {
+            source: noticed.source.clone(),
+            vocabulary: noticed.vocabulary.clone(),
+            reload: noticed.reload.clone(),
             state: noticed.state,
             for_s: noticed.since.elapsed().as_secs_f64(),
             reason: noticed.reason.clone(),

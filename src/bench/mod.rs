@@ -13,6 +13,7 @@ mod machine;
 mod plot;
 mod recorder;
 mod report;
+mod swaps;
 mod table;
 
 pub use compare::compare;
@@ -23,6 +24,7 @@ pub use report::{
     Allocations, Cpu, Drops, Frame, Measured, Memory, Mode, Report, ReportError, Settings, StartAndEnd,
     Student, Vocabulary,
 };
+pub use swaps::{Percentiles, SwapReport, Swaps, microseconds};
 
 #[cfg(test)]
 pub(crate) use report::tests::report as example;

@@ -55,13 +55,13 @@ pub enum UriError {
 }
 
 /// A source that was asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SourceUri {
     display: String,
     kind: Kind,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(
     not(all(feature = "gstreamer", feature = "v4l2")),
     allow(dead_code, reason = "what is asked for is read by the parts that can open it")

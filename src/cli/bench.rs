@@ -3,7 +3,7 @@
 //!
 //! The one surprising thing: a comparison needs neither a student nor the machine that measured. It reads two files.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,10 +12,12 @@ use anyhow::Context;
 use clap::Args;
 
 use super::CommonArgs;
-use super::config::FramesPerSecond;
 use super::measure::{Wanted, measure};
-use super::parts::{is_standard_output, print};
+use super::parts::print;
+use super::swaps::measure_swaps;
 use crate::bench::{Mode, PlotPath, Report, compare, draw};
+use crate::config::FramesPerSecond;
+use crate::service::is_standard_output;
 
 /// Measures a stream, or compares two measurements.
 #[derive(Debug, Args)]
@@ -47,12 +49,15 @@ pub struct BenchArgs {
     /// Draw latency over time and its histogram: FILE.svg, FILE.png, or FILE for both
     #[arg(long, value_name = "FILE")]
     plot: Option<PlotPath>,
+    /// Measure instead what it costs to swap vocabularies while the stream runs, of so many words each: 10,1000,20000
+    #[arg(long, value_name = "N,...", value_delimiter = ',', conflicts_with_all = ["seconds", "warm_up", "plot", "least_inference_ms"])]
+    swaps: Option<Vec<NonZeroUsize>>,
     /// Measure nothing, and compare two measurements that --json wrote: B against A
     #[arg(
         long,
         num_args = 2,
         value_names = ["A.json", "B.json"],
-        conflicts_with_all = ["seconds", "warm_up", "mode", "fps", "source", "decode", "least_inference_ms", "plot", "CommonArgs"]
+        conflicts_with_all = ["seconds", "warm_up", "mode", "fps", "source", "decode", "least_inference_ms", "plot", "swaps", "CommonArgs"]
     )]
     compare: Option<Vec<PathBuf>>,
     /// Exit with 1 when the comparison shows B slower in anything
@@ -67,18 +72,37 @@ impl BenchArgs {
         if let Some([a, b]) = self.compare.as_deref() {
             return self.compare(a, b);
         }
-        let report = self.measure()?;
+        if let Some(sizes) = &self.swaps {
+            return self.measure_swaps(sizes);
+        }
+        let report = measure(&self.common, &self.wanted())?;
         self.tell(&report)?;
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Runs the stream.
-    fn measure(&self) -> anyhow::Result<Report> {
-        let seconds = Duration::from_secs(self.seconds.get().into());
-        let warm_up = Duration::from_secs(self.warm_up.into());
-        let least_inference = self.least_inference_ms.map(|ms| Duration::from_millis(ms.get().into()));
-        let (mode, fps, source, decodes) = (self.mode, self.fps, self.source.as_deref(), self.decode);
-        measure(&self.common, &Wanted { seconds, warm_up, mode, fps, source, decodes, least_inference })
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            seconds: Duration::from_secs(self.seconds.get().into()),
+            warm_up: Duration::from_secs(self.warm_up.into()),
+            mode: self.mode,
+            fps: self.fps,
+            source: self.source.as_deref(),
+            decodes: self.decode,
+            least_inference: self.least_inference_ms.map(|ms| Duration::from_millis(ms.get().into())),
+        }
+    }
+
+    fn measure_swaps(&self, sizes: &[NonZeroUsize]) -> anyhow::Result<ExitCode> {
+        let sizes: Vec<usize> = sizes.iter().map(|words| words.get()).collect();
+        let report = measure_swaps(&self.common, &self.wanted(), &sizes)?;
+        let json = self.json.as_deref();
+        if let Some(path) = json {
+            report.write(path).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        if !json.is_some_and(is_standard_output) {
+            print(&report)?;
+        }
+        Ok(ExitCode::SUCCESS)
     }
 
     /// Where a report was asked to go. The file first: a picture that can't be written doesn't lose the measurement.

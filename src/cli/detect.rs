@@ -3,16 +3,18 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::CommonArgs;
-use super::config::ConfigError;
-use super::parts::{LONGEST_STOP, is_standard_output, open_output};
+use super::parts::LONGEST_STOP;
 use crate::capture::{Pacing, Photographs, is_motion_jpeg};
+use crate::config::ConfigError;
 use crate::health::Health;
-use crate::pipeline::{Pipeline, Stop};
-use crate::publish::{Outputs, PictureNames, SaveSettings, Table};
+use crate::pipeline::{Control, Frames, Pipeline, Stop};
+use crate::publish::{Outputs, PictureNames, Publisher, SaveSettings, Table};
+use crate::service::{is_standard_output, open_output};
 
 /// Names the things in photographs.
 #[derive(Debug, Args)]
@@ -37,8 +39,8 @@ impl DetectArgs {
         }
         let config = self.common.load_config()?;
         let stop = Stop::on_signals()?;
-        let engine = self.common.open_engine(&config, &stop)?;
-        let scoring = self.common.open_scoring(&config, &*engine)?;
+        let engine = self.common.engine_wanted(&config)?.open(&stop, &|| ())?;
+        let scoring = self.common.words_wanted(&config)?.open(engine.facts())?;
         let photographs = Photographs::open(&self.photographs);
         let json_on_stdout = self.json.as_deref().is_some_and(is_standard_output);
         let table = (!json_on_stdout).then(|| {
@@ -49,23 +51,26 @@ impl DetectArgs {
             every: NonZeroUsize::MIN,
             names: PictureNames::Photographs,
         });
-        let outputs =
-            Outputs { json: self.json.as_deref().map(open_output).transpose()?, table, save, frames: None };
+        let json = self.json.as_deref().map(open_output).transpose()?;
+        let outputs = Outputs { json, table, save, ..Outputs::default() };
         let pipeline = Pipeline {
             source: Box::new(photographs),
             pacing: Pacing::Lossless,
             repeat: false,
             engine,
-            scoring,
-            outputs,
+            scoring: Box::new(scoring),
+            publisher: Publisher::new(outputs),
+            before: Frames::default(),
             inputs_to_keep: 0,
             health: Health::default(),
+            counters: Arc::default(),
             measurement: None,
         };
         stop.ends_process_after(LONGEST_STOP)?;
-        let report = pipeline.run(&stop)?;
-        let (photographs, things) = (report.summary.frames(), report.summary.things());
-        tell!("{things} things in {photographs} photographs, {} not readable", report.unreadable);
-        Ok(if report.unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        let report = pipeline.run(&stop, &Control::default())?;
+        let (summary, unreadable) = (report.publisher.summary(), report.frames.unreadable);
+        let (photographs, things) = (summary.frames(), summary.things());
+        tell!("{things} things in {photographs} photographs, {unreadable} not readable");
+        Ok(if unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

@@ -18,18 +18,19 @@ use wordsight_engines::cpu::library;
 use wordsight_engines::{Engine, EngineError, Regions, StudentFacts};
 
 use super::CommonArgs;
-use super::config::{Config, FramesPerSecond, PacingName};
-use super::parts::{OpenSource, Pace, of_usage};
+use super::parts::{Pace, source_wanted};
 use crate::bench::{
     Allocations, Cpu, Drops, Frame, FrameTimes, Machine, Measured, Memory, Mode, Process, Readings, Recorder,
     Report, Settings, StartAndEnd, Student, Vocabulary,
 };
-use crate::capture::Held;
+use crate::capture::{Held, Pacing, Source};
+use crate::config::{Config, FramesPerSecond, PacingName};
 use crate::health::Health;
 use crate::pipeline::{
-    Measurement, MeasurementSettings, Pipeline, Rates, Report as Run, Slices, Stage, Stop,
+    Control, Frames, Measurement, MeasurementSettings, Pipeline, Rates, Report as Run, Slices, Stage, Stop,
 };
-use crate::publish::Outputs;
+use crate::publish::{Outputs, Publisher};
+use crate::service::of_usage;
 
 /// The stream's slice and the engine's, by turns: short, so that both see the same moods of the machine, and long enough
 /// for the frames that settle the stream after each change to be few.
@@ -63,8 +64,8 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
     let root = Path::new(ROOT);
     let (machine, readings, started_at) = (Machine::read(root), Readings::read(root), SystemTime::now());
 
-    let engine = common.open_engine(&config, &stop)?;
-    let scoring = common.open_scoring(&config, &*engine)?;
+    let engine = common.engine_wanted(&config)?.open(&stop, &|| ())?;
+    let scoring = common.words_wanted(&config)?.open(engine.facts())?;
     let engine = match wanted.least_inference {
         Some(least) => Box::new(Slowed { name: slowed_name(&*engine, least), engine, least }),
         None => engine,
@@ -89,13 +90,15 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
         pacing: source.pacing,
         repeat: true,
         engine,
-        scoring,
-        outputs: Outputs { json: Some(Box::new(std::io::sink())), ..Outputs::default() },
+        scoring: Box::new(scoring),
+        publisher: Publisher::new(Outputs { json: Some(Box::new(std::io::sink())), ..Outputs::default() }),
+        before: Frames::default(),
         inputs_to_keep: if is_stream_the_only_one { 0 } else { INPUTS_ALONE },
         health,
+        counters: Arc::default(),
         measurement: Some(measurement),
     };
-    let run = with_progress(wanted, &stop, || pipeline.run(&stop))??;
+    let run = with_progress(wanted, &stop, || pipeline.run(&stop, &Control::default()))??;
     if let Some(error) = run.given_up {
         return Err(of_usage(error));
     }
@@ -105,7 +108,7 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
         recorder.frames() > 0,
         "no frame was measured in {:.0} s: {} frames were captured; measure longer (--seconds), or look at the source",
         wanted.seconds.as_secs_f64(),
-        run.captured
+        run.frames.captured
     );
     if stop.is_requested() {
         tracing::warn!("stopped before the time was over: what there is so far is reported");
@@ -142,8 +145,17 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
     Ok(Report::new(settings, measured))
 }
 
+/// A source that is open.
+pub(super) struct OpenSource {
+    pub source: Box<dyn Source>,
+    pub pacing: Pacing,
+    /// As it was written, without a password.
+    pub name: String,
+    pub is_live: bool,
+}
+
 /// Opens the source at the pace of the mode; a file's frames are decoded now.
-fn open_source(
+pub(super) fn open_source(
     wanted: &Wanted<'_>,
     config: &Config,
     health: &Health,
@@ -152,8 +164,15 @@ fn open_source(
     let pace = Pace {
         pacing: if wanted.mode == Mode::Live { PacingName::Camera } else { PacingName::Auto },
         fps: config.or(wanted.fps, |keys| keys.source.fps)?,
+        repeat: true,
     };
-    let mut source = OpenSource::open(wanted.source, pace, config, health, stop)?;
+    let asked = source_wanted(wanted.source, pace, config)?;
+    let mut source = OpenSource {
+        source: asked.open(health, stop).map_err(of_usage)?,
+        pacing: asked.pacing,
+        name: asked.uri.display().to_owned(),
+        is_live: asked.uri.is_live(),
+    };
     if !source.is_live && !wanted.decodes {
         let held = Held::read(&mut *source.source)?;
         source.name = format!("{}, {} frames held in memory", source.name, held.len());
@@ -171,13 +190,14 @@ fn settings(
     source: &OpenSource,
     words: usize,
 ) -> anyhow::Result<Settings> {
-    let (student, vocabulary) = (common.student_path(config)?, common.vocabulary_path(config)?);
+    let (engine_wanted, words_wanted) = (common.engine_wanted(config)?, common.words_wanted(config)?);
+    let (student, vocabulary) = (engine_wanted.student, words_wanted.vocabulary);
     let on_processor = engine.name().starts_with("onnxruntime");
-    let threads = match config.or(common.threads, |keys| keys.engine.threads)? {
+    let threads = match engine_wanted.threads {
         0 => thread::available_parallelism().map_or(1, usize::from),
         given => given,
     };
-    let detection = common.detection_settings(config)?;
+    let detection = words_wanted.detection;
     let camera_fps = match wanted.mode {
         Mode::Live if !source.is_live => Some(config.or(wanted.fps, |keys| keys.source.fps)?.get()),
         _ => None,

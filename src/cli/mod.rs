@@ -6,13 +6,16 @@
 mod bench;
 #[cfg(feature = "v4l2")]
 mod cameras;
-mod config;
 mod detect;
 mod measure;
 mod parts;
 #[cfg(feature = "tensorrt")]
 mod plan;
 mod run;
+mod swaps;
+
+#[cfg(feature = "tensorrt")]
+pub use plan::BuildBar;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -22,7 +25,7 @@ use clap::{Args, Parser, Subcommand};
 use wordsight_detection::VocabularyError;
 
 use crate::bench::ReportError;
-use config::{ConfigError, EngineKind, Fraction};
+use crate::config::{ConfigError, EngineKind, Fraction};
 
 /// Finds in pictures what you can name.
 #[derive(Debug, Parser)]

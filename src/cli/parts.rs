@@ -1,23 +1,17 @@
-//! From settings to the parts of a stream that both commands need.
+//! From flags and the configuration to what a stream is to be made of.
 
 use std::fmt::Display;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
-use wordsight_detection::{DetectionSettings, Vocabulary};
-use wordsight_engines::{CpuEngine, Engine, Regions};
+use wordsight_detection::DetectionSettings;
 
 use super::CommonArgs;
-use super::config::{Config, ConfigError, EngineKind, FramesPerSecond, PacingName};
-use crate::capture::{CaptureError, Pacing, Source, StreamSettings, Supervised, SupervisionSettings};
-use crate::health::Health;
-use crate::pipeline::Stop;
-use crate::publish::Output;
-use crate::scoring::Scoring;
+use crate::capture::{StreamSettings, SupervisionSettings};
+use crate::config::{Config, ConfigError, FramesPerSecond, PacingName};
+use crate::service::{EngineWanted, SourceWanted, WordsWanted};
 
 /// How long a stream may take to end when it is asked to. One whose results are read takes two seconds at most.
 pub(super) const LONGEST_STOP: Duration = Duration::from_secs(5);
@@ -36,194 +30,103 @@ pub(super) struct SourceArgs {
     fps: Option<FramesPerSecond>,
 }
 
-/// A source that is open.
-pub(super) struct OpenSource {
-    pub source: Box<dyn Source>,
-    pub pacing: Pacing,
-    /// As it was written, without a password.
-    pub name: String,
-    pub is_live: bool,
-}
-
 /// How the frames of a source follow one another.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
     pub pacing: PacingName,
     pub fps: FramesPerSecond,
+    pub repeat: bool,
 }
 
 impl SourceArgs {
-    /// Opens the source; one that is live is kept open from then on.
-    pub(super) fn open(&self, config: &Config, health: &Health, stop: &Stop) -> anyhow::Result<OpenSource> {
+    /// The source that these flags and the configuration ask for.
+    pub(super) fn wanted(&self, config: &Config, repeats: bool) -> Result<SourceWanted, ConfigError> {
         let pace = Pace {
             pacing: config.or(self.pacing, |keys| keys.source.pacing)?,
             fps: config.or(self.fps, |keys| keys.source.fps)?,
+            repeat: config.or(repeats.then_some(true), |keys| keys.source.repeat)?,
         };
-        OpenSource::open(self.source.as_deref(), pace, config, health, stop)
+        source_wanted(self.source.as_deref(), pace, config)
     }
 }
 
-impl OpenSource {
-    /// Opens the source that a flag or the configuration names.
-    pub(super) fn open(
-        flag: Option<&str>,
-        pace: Pace,
-        config: &Config,
-        health: &Health,
-        stop: &Stop,
-    ) -> anyhow::Result<Self> {
-        let uri = config.source(flag)?;
-        let (name, is_live) = (uri.display().to_owned(), uri.is_live());
-        let pacing = pace.pacing.at(pace.fps, is_live);
-        let pacing = pacing.ok_or_else(|| ConfigError::LosslessCamera(name.clone()))?;
-        let settings = StreamSettings { latency_ms: config.or(None, |keys| keys.source.latency_ms)? };
-        if !is_live {
-            return Ok(Self { source: uri.open(&settings).map_err(of_usage)?, pacing, name, is_live });
-        }
-        let give_up_after = config.or(None, |keys| keys.source.give_up_after_s)?.0;
-        let supervision = SupervisionSettings {
+/// The source that a flag or the configuration names.
+pub(super) fn source_wanted(
+    flag: Option<&str>,
+    pace: Pace,
+    config: &Config,
+) -> Result<SourceWanted, ConfigError> {
+    let uri = config.source(flag)?;
+    let pacing = pace.pacing.at(pace.fps, uri.is_live());
+    let pacing = pacing.ok_or_else(|| ConfigError::LosslessCamera(uri.display().to_owned()))?;
+    let give_up_after = config.or(None, |keys| keys.source.give_up_after_s)?.0;
+    Ok(SourceWanted {
+        uri,
+        pacing,
+        repeat: pace.repeat,
+        stream: StreamSettings { latency_ms: config.or(None, |keys| keys.source.latency_ms)? },
+        supervision: SupervisionSettings {
             stalled_after: config.or(None, |keys| keys.source.stalled_after_s)?.0,
             longest_wait: config.or(None, |keys| keys.source.longest_wait_s)?.0,
             give_up_after: (!give_up_after.is_zero()).then_some(give_up_after),
             waits_at_start: config.or(None, |keys| keys.source.wait_at_start)?,
-        };
-        let open = move || uri.open(&settings);
-        let supervised = Supervised::open(&name, supervision, health.clone(), open, &|| stop.is_requested());
-        let source = Box::new(supervised.map_err(of_usage)?);
-        Ok(Self { source, pacing, name, is_live })
-    }
-}
-
-/// An error of a source; a mistake in what the user wrote is one of usage.
-pub(super) fn of_usage(error: CaptureError) -> anyhow::Error {
-    match error {
-        CaptureError::Uri(error) => ConfigError::Source(error).into(),
-        other => other.into(),
-    }
+        },
+    })
 }
 
 impl CommonArgs {
     /// Reads the configuration that these flags go before.
-    pub(super) fn load_config(&self) -> anyhow::Result<Config> {
-        Ok(Config::load(self.config.as_deref())?)
+    pub(super) fn load_config(&self) -> Result<Config, ConfigError> {
+        Config::load(self.config.as_deref())
     }
 
-    /// Opens the student and runs it once on grey, so that the first frame isn't slower than the
-    /// rest: engines lay out their memory in the first run.
-    pub(super) fn open_engine(&self, config: &Config, stop: &Stop) -> anyhow::Result<Box<dyn Engine>> {
-        let student = self.student_path(config)?;
-        let mut engine = match config.or(self.engine, |keys| keys.engine.kind)? {
-            EngineKind::OnnxRuntime => self.open_on_processor(&student, config)?,
-            EngineKind::TensorRt => open_on_tensorrt(&student, config, stop)?,
-            EngineKind::Auto => match open_on_tensorrt(&student, config, stop) {
-                Ok(engine) => engine,
-                Err(_) if stop.is_requested() => anyhow::bail!("stopped while a plan was built"),
-                Err(reason) => {
-                    // First: what is wrong with the student is wrong here too, and is told then.
-                    let engine = self.open_on_processor(&student, config)?;
-                    say_why_not_tensorrt(&reason);
-                    engine
-                }
-            },
-        };
-        let facts = engine.facts();
-        let grey = vec![wordsight_detection::PADDING; 3 * facts.input_width * facts.input_height];
-        engine.infer(&grey, &mut Regions::default())?;
-        let teacher = &engine.facts().teacher;
-        tracing::info!(student = %student.display(), teacher, engine = engine.name(), "opened the student");
-        Ok(engine)
+    /// The same, with this text in the place of the file's, if there is one.
+    pub(super) fn load_config_as(&self, text: Option<&str>) -> Result<Config, ConfigError> {
+        match (text, self.config.as_deref()) {
+            (Some(text), Some(path)) => Config::parse(text, path),
+            _ => self.load_config(),
+        }
     }
 
-    /// The student's file.
-    pub(super) fn student_path(&self, config: &Config) -> Result<PathBuf, ConfigError> {
-        self.student.clone().map_or_else(|| config.path("student", |keys| keys.student.clone()), Ok)
+    /// The student, and what is to run it.
+    pub(super) fn engine_wanted(&self, config: &Config) -> Result<EngineWanted, ConfigError> {
+        let student = self.student.clone();
+        Ok(EngineWanted {
+            student: student.map_or_else(|| config.path("student", |keys| keys.student.clone()), Ok)?,
+            kind: config.or(self.engine, |keys| keys.engine.kind)?,
+            threads: config.or(self.threads, |keys| keys.engine.threads)?,
+            tensorrt: config.own_path(|keys| keys.engine.tensorrt.clone()),
+            builds_plans: config.or(None, |keys| keys.engine.build_plans)?,
+        })
     }
 
-    /// The vocabulary's file.
-    pub(super) fn vocabulary_path(&self, config: &Config) -> Result<PathBuf, ConfigError> {
-        self.vocabulary.clone().map_or_else(|| config.path("vocabulary", |keys| keys.vocabulary.clone()), Ok)
-    }
-
-    fn open_on_processor(&self, student: &Path, config: &Config) -> anyhow::Result<Box<dyn Engine>> {
-        let threads = config.or(self.threads, |keys| keys.engine.threads)?;
-        Ok(Box::new(CpuEngine::open(student, threads)?))
-    }
-
-    /// Reads the vocabulary and makes it meet the student.
-    pub(super) fn open_scoring(&self, config: &Config, engine: &dyn Engine) -> anyhow::Result<Scoring> {
-        let path = self.vocabulary_path(config)?;
-        let vocabulary = Vocabulary::load(&path)?;
-        let settings = self.detection_settings(config)?;
-        let scoring = Scoring::new(&vocabulary, engine.facts(), settings)
-            .with_context(|| format!("{} does not fit the student", path.display()))?;
-        tracing::info!(vocabulary = %path.display(), words = vocabulary.words.len(), "opened the vocabulary");
-        Ok(scoring)
-    }
-
-    pub(super) fn detection_settings(&self, config: &Config) -> anyhow::Result<DetectionSettings> {
+    /// The vocabulary, and what is told of what it names.
+    pub(super) fn words_wanted(&self, config: &Config) -> Result<WordsWanted, ConfigError> {
+        let vocabulary = self.vocabulary.clone();
+        let from_config = || config.path("vocabulary", |keys| keys.vocabulary.clone());
         let score_threshold = config.or(self.score_threshold, |keys| keys.detection.score_threshold)?;
         let nms_iou = config.or(self.nms_iou, |keys| keys.detection.nms_iou)?;
         let voting_iou = config.or(None, |keys| keys.detection.voting_iou)?;
         let max_detections = config.or(self.max_detections, |keys| keys.detection.max_detections)?;
         let words_per_region = config.or(self.words_per_region, |keys| keys.detection.words_per_region)?;
-        Ok(DetectionSettings {
+        let detection = DetectionSettings {
             score_threshold: score_threshold.0,
             nms_iou: nms_iou.0,
             voting_iou: voting_iou.0,
             max_detections: max_detections.get(),
             words_per_region: words_per_region.get(),
-        })
+        };
+        Ok(WordsWanted { vocabulary: vocabulary.map_or_else(from_config, Ok)?, detection })
     }
 }
 
-/// That ONNX Runtime takes TensorRT's place. On a machine without NVIDIA's driver that is no news.
-fn say_why_not_tensorrt(reason: &anyhow::Error) {
-    #[cfg(feature = "tensorrt")]
-    {
-        use wordsight_engines::EngineError;
-        use wordsight_engines::tensorrt::TensorRtError;
-        match reason.downcast_ref() {
-            Some(EngineError::TensorRt(TensorRtError::NoDriver { .. })) => {
-                tracing::info!("ONNX Runtime runs the student, on the processor: {reason:#}");
-            }
-            _ => tracing::warn!(
-                "ONNX Runtime runs the student, on the processor, and not TensorRT: {reason:#}"
-            ),
-        }
+/// `publish.json`, where `-` is no path and so relative to nothing.
+pub(super) fn configured_json(config: &Config) -> Result<PathBuf, ConfigError> {
+    let written = config.or(None, |keys| keys.publish.json.clone())?;
+    if written == Path::new("-") {
+        return Ok(written);
     }
-    #[cfg(not(feature = "tensorrt"))]
-    tracing::debug!("{reason:#}");
-}
-
-#[cfg(feature = "tensorrt")]
-fn open_on_tensorrt(student: &Path, config: &Config, stop: &Stop) -> anyhow::Result<Box<dyn Engine>> {
-    use wordsight_engines::tensorrt::{PlanStore, TensorRtEngine, TensorRtSettings};
-    let settings = TensorRtSettings {
-        libraries: config.own_path(|keys| keys.engine.tensorrt.clone()),
-        state: PlanStore::default_state(),
-        builds_plans: config.or(None, |keys| keys.engine.build_plans)?,
-    };
-    let bar = super::plan::BuildBar::new(student)?;
-    Ok(Box::new(TensorRtEngine::open(student, &settings, &|step| bar.show(step, stop))?))
-}
-
-#[cfg(not(feature = "tensorrt"))]
-fn open_on_tensorrt(_: &Path, _: &Config, _: &Stop) -> anyhow::Result<Box<dyn Engine>> {
-    Err(super::config::ConfigError::NoTensorRt.into())
-}
-
-/// Opens where lines go: a file, or for `-` the standard output.
-pub(super) fn open_output(path: &Path) -> anyhow::Result<Output> {
-    if is_standard_output(path) {
-        return Ok(Box::new(std::io::stdout()));
-    }
-    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(Box::new(BufWriter::new(file)))
-}
-
-/// Whether a path stands for the standard output.
-pub(super) fn is_standard_output(path: &Path) -> bool {
-    path == Path::new("-")
+    Ok(config.own_path(|keys| keys.publish.json.clone()).unwrap_or(written))
 }
 
 /// Prints to the standard output. A reader who has seen enough is no error.

@@ -5,17 +5,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::{ArgAction, Args};
 use wordsight_detection::FrameView;
 use wordsight_engines::{Regions, StepTimes};
 
 use super::CommonArgs;
-use super::config::{Config, ConfigError};
-use super::parts::{LONGEST_STOP, SourceArgs, is_standard_output, of_usage, open_output};
-use crate::health::{Health, HealthFile};
-use crate::pipeline::{Pipeline, Report, Stage, Stop, run_alone};
-use crate::publish::{Outputs, PictureNames, SaveSettings};
+use super::parts::{LONGEST_STOP, SourceArgs, configured_json};
+use crate::config::{Config, ConfigError};
+use crate::pipeline::{Report, Stage, Stop, run_alone};
+use crate::publish::{PictureNames, SaveSettings};
+use crate::service::{Service, Wanted, of_usage};
 
 /// Inputs kept for `--compare-engine`: enough that they don't all stay in the processor's cache.
 const INPUTS_TO_COMPARE: usize = 64;
@@ -55,39 +54,18 @@ pub struct RunArgs {
     common: CommonArgs,
 }
 
-/// Tells the health that the stream has ended.
-struct Ended(Health);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.0.ended();
-    }
-}
-
 impl RunArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let config = self.common.load_config()?;
         let stop = Stop::on_signals()?;
-        let engine = self.common.open_engine(&config, &stop)?;
-        let scoring = self.common.open_scoring(&config, &*engine)?;
-        let health = Health::default();
-        let _file = self.health_file(&config, &health)?;
-        // Dropped before the file: however this ends, the file says so.
-        let _ended = Ended(health.clone());
-        let source = self.source.open(&config, &health, &stop)?;
-        let pipeline = Pipeline {
-            source: source.source,
-            pacing: source.pacing,
-            repeat: config.or(self.repeat.then_some(true), |keys| keys.source.repeat)?,
-            engine,
-            scoring,
-            outputs: self.open_outputs(&config)?,
+        let service = Service {
+            load: &|text| Ok(self.wanted(&self.common.load_config_as(text)?)?),
+            configuration: self.common.config.clone(),
+            frames: self.frames.map(NonZeroU64::get),
             inputs_to_keep: if self.compare_engine { INPUTS_TO_COMPARE } else { 0 },
-            health,
-            measurement: None,
+            longest_stop: LONGEST_STOP,
+            stop: stop.clone(),
         };
-        stop.ends_process_after(LONGEST_STOP)?;
-        let mut report = pipeline.run(&stop)?;
+        let mut report = service.run()?;
         print_summary(&report);
         if self.compare_engine && !stop.is_requested() {
             compare_engine(&mut report, &stop)?;
@@ -96,42 +74,28 @@ impl RunArgs {
             return Err(of_usage(error));
         }
         // A stream with a torn frame is a stream; one without a single good frame is a failure.
-        let failed = report.captured == 0 && report.unreadable > 0;
+        let failed = report.frames.captured == 0 && report.frames.unreadable > 0;
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
-    fn health_file(&self, config: &Config, health: &Health) -> anyhow::Result<Option<HealthFile>> {
-        let path = self.health.clone().or_else(|| config.own_path(|keys| keys.publish.health.clone()));
-        let Some(path) = path else { return Ok(None) };
-        let file = HealthFile::start(health.clone(), path.clone());
-        Ok(Some(file.with_context(|| format!("cannot write the health to {}", path.display()))?))
-    }
-
-    fn open_outputs(&self, config: &Config) -> anyhow::Result<Outputs> {
-        let json = match &self.json {
-            Some(json) => json.clone(),
-            None => configured_json(config)?,
-        };
+    /// What these flags and a configuration ask for.
+    pub(super) fn wanted(&self, config: &Config) -> Result<Wanted, ConfigError> {
         let every = config.or(self.save_every, |keys| keys.publish.save_every)?;
         let folder = self.save.clone().or_else(|| config.own_path(|keys| keys.publish.save.clone()));
-        let save = folder.map(|folder| SaveSettings { folder, every, names: PictureNames::Numbers });
-        let frames = self.frames.map(NonZeroU64::get);
-        Ok(Outputs { json: Some(open_output(&json)?), table: None, save, frames })
+        Ok(Wanted {
+            engine: self.common.engine_wanted(config)?,
+            words: self.common.words_wanted(config)?,
+            source: self.source.wanted(config, self.repeat)?,
+            json: self.json.clone().map_or_else(|| configured_json(config), Ok)?,
+            save: folder.map(|folder| SaveSettings { folder, every, names: PictureNames::Numbers }),
+            health: self.health.clone().or_else(|| config.own_path(|keys| keys.publish.health.clone())),
+        })
     }
-}
-
-/// `publish.json`, where `-` is no path and so relative to nothing.
-fn configured_json(config: &Config) -> Result<PathBuf, ConfigError> {
-    let written = config.or(None, |keys| keys.publish.json.clone())?;
-    if is_standard_output(&written) {
-        return Ok(written);
-    }
-    Ok(config.own_path(|keys| keys.publish.json.clone()).unwrap_or(written))
 }
 
 fn print_summary(report: &Report) {
     tell!("engine    {}", report.engine.name());
-    tell!("{}", report.summary.to_string().trim_end());
+    tell!("{}", report.publisher.summary().to_string().trim_end());
     let drops = report.counters.drops(false);
     let places: Vec<String> = std::iter::once(("the camera", drops.camera))
         .chain(Stage::ALL.map(|stage| (stage.name(), drops.before[stage as usize])))
@@ -143,12 +107,12 @@ fn print_summary(report: &Report) {
     }
     // Those that were under way when it was enough.
     let dropped: u64 = drops.before.iter().sum();
-    let left = report.captured.saturating_sub(report.summary.frames() + dropped);
+    let left = report.frames.captured.saturating_sub(report.publisher.summary().frames() + dropped);
     if left > 0 {
         tell!("left      {left} frames that were under way at the end");
     }
-    if report.unreadable > 0 {
-        tell!("unreadable {} frames, named above", report.unreadable);
+    if report.frames.unreadable > 0 {
+        tell!("unreadable {} frames, named above", report.frames.unreadable);
     }
 }
 
@@ -179,7 +143,7 @@ fn print_steps(report: &mut Report) -> anyhow::Result<()> {
 
 /// Runs the engine alone on the stream's own inputs, as many times as the stream had frames.
 fn compare_engine(report: &mut Report, stop: &Stop) -> anyhow::Result<()> {
-    let (inputs, wanted) = (std::mem::take(&mut report.kept_inputs), report.summary.frames());
+    let (inputs, wanted) = (std::mem::take(&mut report.kept_inputs), report.publisher.summary().frames());
     if inputs.is_empty() || wanted == 0 {
         return Ok(());
     }
@@ -187,7 +151,7 @@ fn compare_engine(report: &mut Report, stop: &Stop) -> anyhow::Result<()> {
     let alone = run_alone(&mut *report.engine, &inputs, &mut Regions::default(), is_enough)?;
     print_steps(report)?;
     let engine_fps = alone.per_second();
-    let stream_fps = report.summary.frames_per_second();
+    let stream_fps = report.publisher.summary().frames_per_second();
     let name = report.engine.name();
     tell!(
         "alone     {name} {engine_fps:.1} frames/s; the stream reaches {:.2} of it",

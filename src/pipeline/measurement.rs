@@ -121,6 +121,8 @@ pub struct Counters {
     unreadable: [AtomicU64; 2],
     dropped: [[AtomicU64; 2]; 4],
     allocations: [AtomicU64; 4],
+    /// How long each swap of words took, as many as there is room for.
+    swaps: Mutex<Vec<Duration>>,
     /// When frames were dropped, as many as there is room for; there is none where nothing is measured.
     dropped_at: Mutex<Vec<Instant>>,
 }
@@ -162,6 +164,28 @@ impl Counters {
     /// A frame came, and could not be read.
     pub fn unreadable(&self) {
         self.add(&self.unreadable, 1);
+    }
+
+    /// Makes room for so many swaps of words.
+    pub fn note_swaps(&self, number: usize) {
+        self.swaps().reserve_exact(number);
+    }
+
+    fn swaps(&self) -> MutexGuard<'_, Vec<Duration>> {
+        self.swaps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long each swap of words took, as far as there was room to note it.
+    pub fn swaps_took(&self) -> Vec<Duration> {
+        self.swaps().clone()
+    }
+
+    /// The publishing stage has swapped its words.
+    pub(super) fn swapped(&self, took: Duration) {
+        let mut swaps = self.swaps();
+        if swaps.len() < swaps.capacity() {
+            swaps.push(took);
+        }
     }
 
     /// Makes room for the moments of drops.

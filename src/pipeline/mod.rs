@@ -1,6 +1,7 @@
 //! The line: capture, preprocess, engine, scoring and publishing, on threads of their own.
 //!
-//! In flow a source, an engine, a vocabulary's scoring and the outputs; out flows a [`Report`].
+//! In flow a source, an engine, a vocabulary's scoring and a publisher; out flows a [`Report`], with the parts that another
+//! stream can go on with. While it runs, a [`Control`] swaps its words or has it pause.
 //! Between the threads are `ring-channel`s, which overwrite their oldest item instead of growing:
 //! the newest frame wins. One [`Job`] carries a frame and all the buffers that it needs from stage
 //! to stage, and comes out of a [`Pool`] that is filled once.
@@ -11,6 +12,7 @@
 //! newest frame. For a file every ring is as large as the whole pool: no ring can be full when
 //! something is sent, nothing is overwritten, and capture waits for a job to come home.
 
+mod control;
 mod measurement;
 mod pool;
 mod ring;
@@ -25,6 +27,7 @@ use anyhow::{Context, anyhow};
 use wordsight_detection::PixelFormat;
 use wordsight_engines::{Engine, WholeFrames};
 
+pub use control::{Control, PulseReading};
 pub use measurement::{
     Counters, Ended, Measurement, MeasurementSettings, OnFrame, Rates, Slices, Stage, run_alone,
 };
@@ -36,7 +39,7 @@ use crate::allocations;
 use crate::capture::{CaptureError, Captured, LONGEST_NAP, Metronome, Pacing, Source};
 use crate::health::Health;
 use crate::preprocess::Preprocess;
-use crate::publish::{Outputs, Publisher, Summary, Verdict};
+use crate::publish::{Publisher, Verdict};
 use crate::scoring::Scoring;
 use measurement::Turns;
 
@@ -67,25 +70,40 @@ pub struct Pipeline {
     /// What finds regions.
     pub engine: Box<dyn Engine>,
     /// What names them.
-    pub scoring: Scoring,
+    pub scoring: Box<Scoring>,
     /// Where the results go.
-    pub outputs: Outputs,
+    pub publisher: Publisher,
+    /// Frames that came and frames that didn't in the streams before this one, which it goes on with.
+    pub before: Frames,
     /// How many of the engine's inputs to keep for a measurement afterwards.
     pub inputs_to_keep: usize,
     /// Where it is told how the stream is.
     pub health: Health,
+    /// What the stages counted before, and go on counting.
+    pub counters: Arc<Counters>,
     /// What to measure, if anything.
     pub measurement: Option<Measurement>,
 }
 
-/// How a stream went.
-pub struct Report {
-    /// What was published.
-    pub summary: Summary,
+/// Frames that a source gave.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Frames {
     /// Frames that were captured whole.
     pub captured: u64,
     /// Frames that could not be had; each was reported when it happened.
     pub unreadable: u64,
+}
+
+/// How a stream went.
+pub struct Report {
+    /// Frames that came, and frames that didn't.
+    pub frames: Frames,
+    /// The source, of a stream that has only paused: it is open, and there is more to come.
+    pub source: Option<Box<dyn Source>>,
+    /// What named the last frame.
+    pub scoring: Box<Scoring>,
+    /// What was published, and where.
+    pub publisher: Publisher,
     /// What ended the source before its time.
     pub given_up: Option<CaptureError>,
     /// The engine, for whoever wants to go on with it.
@@ -103,11 +121,11 @@ pub struct Report {
 }
 
 impl Pipeline {
-    /// Runs until the source ends, enough is published or measured, `stop` is requested or a stage fails.
+    /// Runs until the source ends, enough is published or measured, `stop` or a pause is requested or a stage fails.
     ///
     /// # Errors
     /// When the engine or an output fails. What cannot be captured is reported and counted.
-    pub fn run(mut self, stop: &Stop) -> anyhow::Result<Report> {
+    pub fn run(mut self, stop: &Stop, control: &Control) -> anyhow::Result<Report> {
         let (jobs, size) = match self.pacing {
             Pacing::Lossless => (LOSSLESS_JOBS, LOSSLESS_JOBS),
             Pacing::Camera { .. } | Pacing::Live => (CAMERA_JOBS, NonZeroUsize::MIN),
@@ -116,6 +134,10 @@ impl Pipeline {
         let (preprocessed, to_engine) = ring(size);
         let (inferred, to_scoring) = ring(size);
 
+        let (edition, newest) = control.begin();
+        if let Some(newest) = newest {
+            control.bury(std::mem::replace(&mut self.scoring, newest));
+        }
         let letterboxed = match self.engine.whole_frames() {
             Some(engine) => {
                 engine.set_words(&self.scoring.table())?;
@@ -128,29 +150,33 @@ impl Pipeline {
         let facts = self.engine.facts();
         let most_found = self.scoring.most_found(facts.proposals);
         let pool = Pool::new(jobs.get(), || Job::with_room(facts, most_found, ranks));
-        let counters = Arc::new(Counters::default());
+        let counters = self.counters;
         let preprocess = PreprocessStage {
             preprocess: Preprocess::new(facts.input_width, facts.input_height, letterboxed),
             counters: Arc::clone(&counters),
+            control,
         };
         let (settings, on_frame) = self.measurement.map(|wanted| (wanted.settings, wanted.on_frame)).unzip();
+        self.publisher.begin(size)?;
         let publish = PublishStage {
-            publisher: Publisher::start(self.outputs, self.scoring.words(), size)?,
+            publisher: self.publisher,
             scoring: self.scoring,
+            edition,
             on_frame,
             health: self.health,
             counters: Arc::clone(&counters),
+            control,
         };
         let capture = CaptureStage {
             source: self.source,
             metronome: Metronome::new(self.pacing),
             repeat: self.repeat,
-            captured: 0,
-            unreadable: 0,
+            frames: self.before,
             received_at: None,
             throttle: matches!(self.pacing, Pacing::Live).then(Throttle::default),
             given_up: None,
             counters: Arc::clone(&counters),
+            control,
         };
         let engine = EngineStage {
             engine: self.engine,
@@ -162,7 +188,9 @@ impl Pipeline {
             stop: stop.clone(),
             stopping_since: None,
             last_inference: (self.pacing != Pacing::Lossless).then_some(Duration::ZERO),
+            edition,
             counters: Arc::clone(&counters),
+            control,
         };
 
         thread::scope(|scope| {
@@ -181,7 +209,7 @@ impl Pipeline {
                 let _closer = pool.closer();
                 engine.run(&to_engine, &inferred)
             })?;
-            let summary = {
+            let published = {
                 let _closer = pool.closer();
                 publish.run(to_scoring)
             };
@@ -189,10 +217,12 @@ impl Pipeline {
             let engine = engine.join().map_err(|_| panicked("engine"))??;
             let capture = capture.join().map_err(|_| panicked("capture"))?;
             preprocess.join().map_err(|_| panicked("preprocess"))?;
+            let (scoring, publisher) = published?;
             Ok(Report {
-                summary: summary?,
-                captured: capture.captured,
-                unreadable: capture.unreadable,
+                frames: capture.frames,
+                source: capture.source,
+                scoring,
+                publisher,
                 given_up: capture.given_up,
                 engine: engine.engine,
                 kept_inputs: engine.kept_inputs,
@@ -226,35 +256,43 @@ fn panicked(stage: &str) -> anyhow::Error {
 }
 
 /// The first thread: frames from the source.
-struct CaptureStage {
+struct CaptureStage<'a> {
     source: Box<dyn Source>,
     metronome: Metronome,
     repeat: bool,
-    captured: u64,
-    unreadable: u64,
+    frames: Frames,
     /// When the last frame was there.
     received_at: Option<Instant>,
     /// For a source whose errors may be without end.
     throttle: Option<Throttle>,
     given_up: Option<CaptureError>,
     counters: Arc<Counters>,
+    control: &'a Control,
 }
 
-impl CaptureStage {
-    /// Ends with the source closed: a camera is free again before the last results are out.
+impl CaptureStage<'_> {
+    /// Ends with the source closed, unless the stream only pauses: a camera is free again before the last results are out.
     fn run(mut self, pool: &Pool, captured: Sender<Lease>, stop: &Stop) -> CaptureEnd {
-        let mut captured_before_pass = 0;
-        while let Some(mut job) = self.next_job(pool, stop) {
+        let mut captured_before_pass = self.frames.captured;
+        let mut has_ended = true;
+        loop {
+            let Some(mut job) = self.next_job(pool, stop) else {
+                has_ended = pool.is_closed() || stop.is_requested();
+                break;
+            };
             let allocations = allocations::on_this_thread();
-            match self.source.capture(&mut job.frame) {
+            self.control.pulse().begin(Stage::Capture);
+            let outcome = self.source.capture(&mut job.frame);
+            self.control.pulse().done(Stage::Capture);
+            match outcome {
                 Ok(Captured::Frame) => {
-                    job.number = self.captured + self.unreadable;
+                    job.number = self.frames.captured + self.frames.unreadable;
                     job.times =
                         StageTimes { capture: job.frame.received_at.elapsed(), ..StageTimes::default() };
                     let received_at = job.frame.received_at;
                     job.interval = self.received_at.map(|before| received_at - before);
                     self.received_at = Some(received_at);
-                    self.captured += 1;
+                    self.frames.captured += 1;
                     self.counters.missed(job.frame.missed);
                     match captured.send(job) {
                         Ok(pushed_out) => self.counters.dropped_before(Stage::Preprocess, &pushed_out),
@@ -264,8 +302,8 @@ impl CaptureStage {
                 }
                 Ok(Captured::NotYet) => {}
                 // A pass without a frame would be followed by others like it.
-                Ok(Captured::End) if self.repeat && self.captured > captured_before_pass => {
-                    captured_before_pass = self.captured;
+                Ok(Captured::End) if self.repeat && self.frames.captured > captured_before_pass => {
+                    captured_before_pass = self.frames.captured;
                     if let Err(error) = self.source.rewind() {
                         self.report(&error);
                         break;
@@ -284,28 +322,29 @@ impl CaptureStage {
                 Err(error) => self.report(&error),
             }
         }
-        let Self { captured, unreadable, given_up, source, .. } = self;
-        drop(source);
-        CaptureEnd { captured, unreadable, given_up }
+        let Self { frames, given_up, source, .. } = self;
+        CaptureEnd { frames, given_up, source: (!has_ended).then_some(source) }
     }
 
-    /// Waits until the next frame is due; `None` when the stream is to end.
+    /// Waits until the next frame is due; `None` when the stream is to end or to pause.
     fn next_job(&mut self, pool: &Pool, stop: &Stop) -> Option<Lease> {
         let due = Instant::now() + self.metronome.wait_from(Instant::now());
         loop {
-            if stop.is_requested() || pool.is_closed() {
+            let is_to_end = || stop.is_requested() || self.control.is_paused();
+            if is_to_end() || pool.is_closed() {
                 return None;
             }
             let left = due.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return pool.take().filter(|_| !stop.is_requested());
+                return pool.take().filter(|_| !is_to_end());
             }
             thread::sleep(left.min(LONGEST_NAP));
+            self.control.pulse().done(Stage::Capture);
         }
     }
 
     fn report(&mut self, error: &CaptureError) {
-        self.unreadable += 1;
+        self.frames.unreadable += 1;
         self.counters.unreadable();
         match &mut self.throttle {
             None => tell!("wordsight: {error}"),
@@ -320,9 +359,9 @@ impl CaptureStage {
 
 /// What remains of the first thread.
 struct CaptureEnd {
-    captured: u64,
-    unreadable: u64,
+    frames: Frames,
     given_up: Option<CaptureError>,
+    source: Option<Box<dyn Source>>,
 }
 
 /// Lets a few through at once, and then one now and then.
@@ -349,28 +388,31 @@ impl Throttle {
 }
 
 /// The second thread: frames to the engine's inputs.
-struct PreprocessStage {
+struct PreprocessStage<'a> {
     preprocess: Preprocess,
     counters: Arc<Counters>,
+    control: &'a Control,
 }
 
-impl PreprocessStage {
+impl PreprocessStage<'_> {
     fn run(mut self, captured: &Receiver<Lease>, preprocessed: &Sender<Lease>) {
         while let Ok(mut job) = captured.recv() {
             let (start, allocations) = (Instant::now(), allocations::on_this_thread());
+            self.control.pulse().begin(Stage::Preprocess);
             self.preprocess.run(&mut job);
             job.times.preprocess = start.elapsed();
             match preprocessed.send(job) {
                 Ok(pushed_out) => self.counters.dropped_before(Stage::Engine, &pushed_out),
                 Err(Disconnected) => break,
             }
+            self.control.pulse().done(Stage::Preprocess);
             self.counters.allocated(Stage::Preprocess, allocations::on_this_thread() - allocations);
         }
     }
 }
 
 /// The third thread: inputs to regions.
-struct EngineStage {
+struct EngineStage<'a> {
     engine: Box<dyn Engine>,
     inputs_to_keep: usize,
     kept_inputs: Vec<Vec<u8>>,
@@ -382,10 +424,13 @@ struct EngineStage {
     stopping_since: Option<Instant>,
     /// How long the last one took, where frames may be passed over.
     last_inference: Option<Duration>,
+    /// Of the words that frames carry.
+    edition: u64,
     counters: Arc<Counters>,
+    control: &'a Control,
 }
 
-impl EngineStage {
+impl EngineStage<'_> {
     fn run(mut self, preprocessed: &Receiver<Lease>, inferred: &Sender<Lease>) -> anyhow::Result<Self> {
         if self.engine.whole_frames().is_some() {
             return self.run_whole_frames(preprocessed, inferred);
@@ -395,15 +440,19 @@ impl EngineStage {
             if let Some(newer) = self.worth_waiting(&lease).and_then(|wait| preprocessed.recv_within(wait)) {
                 self.counters.dropped_before(Stage::Engine, &Some(std::mem::replace(&mut lease, newer)));
             }
+            self.take_up_words();
             let job = &mut *lease;
+            job.edition = self.edition;
             self.keep_input(job);
             let (start, allocations) = (Instant::now(), allocations::on_this_thread());
+            self.control.pulse().begin(Stage::Engine);
             self.engine.infer(&job.image, &mut job.regions).with_context(|| place_of(job))?;
             self.note_done(job, start);
             match inferred.send(lease) {
                 Ok(pushed_out) => self.counters.dropped_before(Stage::Publish, &pushed_out),
                 Err(Disconnected) => break,
             }
+            self.control.pulse().done(Stage::Engine);
             self.counters.allocated(Stage::Engine, allocations::on_this_thread() - allocations);
         }
         Ok(self)
@@ -418,15 +467,19 @@ impl EngineStage {
         let mut under_way: Option<(Lease, Instant)> = None;
         loop {
             // With a frame under way the next is taken only if it is there: a result never waits for a camera.
-            let next = match &under_way {
-                // The measurement wants the engine for itself.
+            let mut next = match &under_way {
+                // The measurement wants the engine for itself, and so do new words.
                 Some(_) if self.turns.as_ref().is_some_and(Turns::is_due) => None,
+                Some(_) if self.control.newest() != self.edition => None,
                 Some(_) => preprocessed.try_recv(),
                 None if self.goes_on()? => preprocessed.recv().ok(),
                 None => None,
             };
             let (start, allocations) = (Instant::now(), allocations::on_this_thread());
-            if let Some(job) = next.as_deref() {
+            self.control.pulse().begin(Stage::Engine);
+            if let Some(job) = next.as_deref_mut() {
+                self.take_up_words();
+                job.edition = self.edition;
                 self.keep_input(job);
                 self.whole_frames()?.start(&job.frame.view()).with_context(|| place_of(job))?;
             }
@@ -441,9 +494,27 @@ impl EngineStage {
             } else if next.is_none() {
                 return Ok(self);
             }
+            self.control.pulse().done(Stage::Engine);
             self.counters.allocated(Stage::Engine, allocations::on_this_thread() - allocations);
             under_way = next.map(|lease| (lease, start));
         }
+    }
+
+    /// Has the frames from here on carry the newest edition of the words. An engine that can't take them goes on with those
+    /// that it has.
+    fn take_up_words(&mut self) {
+        if self.control.newest() == self.edition {
+            return;
+        }
+        let (number, table) = self.control.take_up();
+        if let Some((engine, table)) = self.engine.whole_frames().zip(table)
+            && let Err(error) = engine.set_words(&table)
+        {
+            tracing::error!("the engine can't take the new words, and goes on with the old ones: {error}");
+            self.control.withdraw(number);
+            return;
+        }
+        self.edition = number;
     }
 
     /// How long to wait for a newer frame rather than take this one, if that is worth it.
@@ -517,18 +588,23 @@ fn place_of(job: &Job) -> String {
 }
 
 /// The fourth thread, which is the caller's: regions to named things, and out.
-struct PublishStage {
-    scoring: Scoring,
+struct PublishStage<'a> {
+    scoring: Box<Scoring>,
+    /// Of the words of `scoring`.
+    edition: u64,
     publisher: Publisher,
     on_frame: Option<OnFrame>,
     health: Health,
     counters: Arc<Counters>,
+    control: &'a Control,
 }
 
-impl PublishStage {
-    fn run(mut self, inferred: Receiver<Lease>) -> anyhow::Result<Summary> {
+impl PublishStage<'_> {
+    fn run(mut self, inferred: Receiver<Lease>) -> anyhow::Result<(Box<Scoring>, Publisher)> {
         while let Ok(mut job) = inferred.recv() {
             let allocations = allocations::on_this_thread();
+            self.control.pulse().begin(Stage::Publish);
+            self.swap_words(job.edition);
             self.scoring.run(&mut job);
             let ended = self.publisher.tell(&job)?;
             self.health.published();
@@ -538,6 +614,7 @@ impl PublishStage {
                 on_frame(&job, &ended);
             }
             let verdict = if ended.is_some() { self.publisher.pass_on(job) } else { Verdict::Enough };
+            self.control.pulse().done(Stage::Publish);
             self.counters.allocated(Stage::Publish, allocations::on_this_thread() - allocations);
             if verdict == Verdict::Enough {
                 break;
@@ -545,7 +622,21 @@ impl PublishStage {
         }
         // Before the pictures are waited for: the stages behind need not go on meanwhile.
         drop(inferred);
-        self.publisher.finish()
+        self.publisher.end()?;
+        Ok((self.scoring, self.publisher))
+    }
+
+    /// Names the things from this frame on by the words that it carries.
+    fn swap_words(&mut self, edition: u64) {
+        if edition == self.edition {
+            return;
+        }
+        let start = Instant::now();
+        self.edition = edition;
+        if let Some(scoring) = self.control.scoring_of(edition) {
+            self.control.bury(std::mem::replace(&mut self.scoring, scoring));
+            self.counters.swapped(start.elapsed());
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use wordsight_detection::Letterbox;
 use wordsight_engines::{Regions, StudentFacts};
 
 use crate::capture::Frame;
-use crate::scoring::Found;
+use crate::scoring::{Found, Words};
 
 /// One frame on its way, and what the stages make of it.
 pub struct Job {
@@ -28,10 +28,14 @@ pub struct Job {
     pub image: Vec<u8>,
     /// By preprocess: how the frame lies in the input.
     pub letterbox: Letterbox,
+    /// By the engine: the edition of the words that it is to be named by.
+    pub edition: u64,
     /// By the engine: what it found.
     pub regions: Regions,
     /// By scoring: the named things, best first.
     pub found: Vec<Found>,
+    /// By scoring: the words that `found` names.
+    pub words: Words,
     /// By each stage: how long it worked on this frame.
     pub times: StageTimes,
     /// By the engine's stage: when in a measurement it was inferred, if that takes this frame into account.
@@ -87,8 +91,10 @@ impl Default for Job {
             interval: None,
             image: Vec::new(),
             letterbox: Letterbox::new((1, 1), (1, 1)),
+            edition: 0,
             regions: Regions::default(),
             found: Vec::new(),
+            words: Words::default(),
             times: StageTimes::default(),
             measured_at: None,
         }

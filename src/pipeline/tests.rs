@@ -10,6 +10,7 @@ use wordsight_engines::{EngineError, Regions, StepTimes, StudentFacts};
 
 use super::*;
 use crate::capture::{CaptureError, Frame};
+use crate::publish::Outputs;
 
 /// Frames of one grey each, which is their number.
 struct Greys {
@@ -145,14 +146,14 @@ impl WholeFrames for Made {
     }
 }
 
-fn pipeline(engine: Made, pacing: Pacing, count: u8, json: &std::path::Path) -> Pipeline {
-    let word = Word { word: "grey".to_owned(), synonyms: Vec::new(), threshold: None, trained_on: false };
+/// One word for all that is found.
+fn scoring(engine: &Made, word: &str) -> Scoring {
     let vocabulary = Vocabulary {
         teacher: "t".to_owned(),
-        embedding_size: 2,
-        prompts: Vec::new(),
-        words: vec![word],
+        words: vec![Word { word: word.to_owned(), synonyms: vec![], threshold: None, trained_on: false }],
+        prompts: vec!["{}".to_owned()],
         embeddings: vec![1.0, 0.0],
+        embedding_size: 2,
     };
     let settings = DetectionSettings {
         score_threshold: 0.3,
@@ -161,20 +162,24 @@ fn pipeline(engine: Made, pacing: Pacing, count: u8, json: &std::path::Path) -> 
         max_detections: 5,
         words_per_region: 1,
     };
+    Scoring::new(&vocabulary, &engine.facts, settings).unwrap()
+}
+
+fn pipeline(engine: Made, pacing: Pacing, count: u8, json: &std::path::Path) -> Pipeline {
     Pipeline {
         source: Box::new(Greys { next: 0, count }),
         pacing,
         repeat: false,
-        scoring: Scoring::new(&vocabulary, &engine.facts, settings).unwrap(),
+        scoring: Box::new(scoring(&engine, "grey")),
         engine: Box::new(engine),
-        outputs: Outputs {
+        publisher: Publisher::new(Outputs {
             json: Some(Box::new(std::fs::File::create(json).unwrap())),
-            table: None,
-            save: None,
-            frames: None,
-        },
+            ..Outputs::default()
+        }),
+        before: Frames::default(),
         inputs_to_keep: 3,
         health: Health::default(),
+        counters: Arc::default(),
         measurement: None,
     }
 }
@@ -197,7 +202,8 @@ fn an_engine_that_takes_whole_frames_tells_what_the_other_tells() {
         let json = folder.path().join("lines.jsonl");
         let made = Made::new(takes_frames);
         let most = Arc::clone(&made.most);
-        let report = pipeline(made, Pacing::Lossless, 60, &json).run(&Stop::default()).unwrap();
+        let report =
+            pipeline(made, Pacing::Lossless, 60, &json).run(&Stop::default(), &Control::default()).unwrap();
         assert_eq!(widths(&json), all, "every frame, in order");
         assert_eq!(report.kept_inputs, [0, 1, 2].map(|grey| vec![grey; 3 * 32 * 32]));
         assert_eq!(*most.lock().unwrap(), if takes_frames { 2 } else { 0 });
@@ -209,7 +215,7 @@ fn from_a_camera_a_result_does_not_wait_for_the_next_frame() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("lines.jsonl");
     let pacing = Pacing::Camera { period: Duration::from_millis(200) };
-    pipeline(Made::new(true), pacing, 5, &json).run(&Stop::default()).unwrap();
+    pipeline(Made::new(true), pacing, 5, &json).run(&Stop::default(), &Control::default()).unwrap();
     let text = std::fs::read_to_string(&json).unwrap();
     let ages =
         text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["age_ms"].as_f64().unwrap());
@@ -224,7 +230,8 @@ fn an_engine_that_fails_ends_the_stream_with_the_frame_s_number() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("lines.jsonl");
     let made = Made { fails_at: Some(7), ..Made::new(true) };
-    let error = pipeline(made, Pacing::Lossless, 60, &json).run(&Stop::default()).err().unwrap();
+    let error =
+        pipeline(made, Pacing::Lossless, 60, &json).run(&Stop::default(), &Control::default()).err().unwrap();
     let told = format!("{error:#}");
     assert!(told.contains("frame 7") && told.contains("a made-up failure"), "{told}");
 }
@@ -235,12 +242,12 @@ fn behind_a_slow_engine_the_newest_frame_wins_and_the_others_are_counted_where_t
     let json = folder.path().join("lines.jsonl");
     let made = Made { takes: Duration::from_millis(20), ..Made::new(false) };
     let pacing = Pacing::Camera { period: Duration::from_millis(2) };
-    let report = pipeline(made, pacing, 100, &json).run(&Stop::default()).unwrap();
+    let report = pipeline(made, pacing, 100, &json).run(&Stop::default(), &Control::default()).unwrap();
     let widths = widths(&json);
     assert!(widths.is_sorted_by(|a, b| a < b), "none comes twice or late: {widths:?}");
     assert_eq!(widths.last(), Some(&(99.0 / 4.0 + 1.0)), "the last one is not lost");
     let drops = report.counters.drops(false);
-    assert_eq!(drops.before.iter().sum::<u64>() + report.summary.frames(), 100);
+    assert_eq!(drops.before.iter().sum::<u64>() + report.publisher.summary().frames(), 100);
     assert!(drops.before[Stage::Engine as usize] > 50, "{drops:?}");
     assert_eq!(drops.camera, 0);
 }
@@ -268,7 +275,7 @@ fn measure_made(made: Made) {
     });
     let measurement = Some(Measurement { settings, on_frame });
     let measured = Pipeline { repeat: true, measurement, ..pipeline(made, Pacing::Lossless, 100, &json) };
-    let report = measured.run(&Stop::default()).unwrap();
+    let report = measured.run(&Stop::default(), &Control::default()).unwrap();
     let Rates { stream, alone, cpu_time, .. } = report.rates.unwrap();
     let seen = seen.lock().unwrap();
     assert_eq!((stream.frames, cpu_time), (seen.len() as u64, Some(Duration::ZERO)));
@@ -298,4 +305,97 @@ fn a_stale_frame_is_left_for_one_that_is_due_soon_and_a_fresh_or_lonely_one_is_t
     assert_eq!(wait(20, 32, 40), None, "an engine that would lose a third of its time");
     assert_eq!(wait(500, 1000, 330), None, "a slow camera");
     assert_eq!(wait(60, 32, 330), None, "a camera that is late already");
+}
+
+/// The words of each line, with those that follow on equal ones left out.
+fn words_in_order(json: &std::path::Path) -> Vec<String> {
+    let text = std::fs::read_to_string(json).unwrap();
+    let word = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line["detections"][0]["word"].as_str().unwrap().to_owned()
+    };
+    let mut words: Vec<String> = text.lines().map(word).collect();
+    words.dedup();
+    words
+}
+
+#[test]
+fn words_are_swapped_between_two_frames_of_either_engine_and_no_frame_is_lost() {
+    for takes_frames in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let json = folder.path().join("out.jsonl");
+        let mut made = Made::new(takes_frames);
+        made.takes = Duration::from_millis(2);
+        let others: Vec<Scoring> = (0..8).map(|number| scoring(&made, &format!("word {number}"))).collect();
+        let control = Arc::new(Control::default());
+        let swapper = thread::spawn({
+            let control = Arc::clone(&control);
+            move || {
+                for other in others {
+                    thread::sleep(Duration::from_millis(if takes_frames { 1 } else { 20 }));
+                    control.swap_words(other, takes_frames);
+                    control.clear_grave();
+                }
+            }
+        });
+        let report = pipeline(made, Pacing::Lossless, 250, &json).run(&Stop::default(), &control).unwrap();
+        swapper.join().unwrap();
+        assert_eq!((report.frames.captured, report.publisher.summary().frames()), (250, 250));
+        let words = words_in_order(&json);
+        assert!(words.len() >= 2, "{words:?}");
+        let numbers: Vec<u32> =
+            words.iter().filter_map(|word| word.strip_prefix("word ")?.parse().ok()).collect();
+        assert!(numbers.is_sorted(), "no word comes back: {words:?}");
+    }
+}
+
+#[test]
+fn what_was_swapped_while_no_frame_came_names_the_first_that_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("out.jsonl");
+    let made = Made::new(false);
+    let control = Control::default();
+    for word in ["never seen", "seen"] {
+        control.swap_words(scoring(&made, word), false);
+    }
+    pipeline(made, Pacing::Lossless, 3, &json).run(&Stop::default(), &control).unwrap();
+    assert_eq!(words_in_order(&json), ["seen"]);
+}
+
+#[test]
+fn a_stream_that_pauses_gives_its_parts_back_and_another_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("out.jsonl");
+    let mut made = Made::new(false);
+    made.takes = Duration::from_millis(2);
+    let control = Arc::new(Control::default());
+    let pauser = thread::spawn({
+        let control = Arc::clone(&control);
+        move || {
+            thread::sleep(Duration::from_millis(60));
+            control.pause();
+        }
+    });
+    let first = pipeline(made, Pacing::Lossless, 200, &json).run(&Stop::default(), &control).unwrap();
+    pauser.join().unwrap();
+    let captured = first.frames.captured;
+    assert!(captured < 200 && first.publisher.summary().frames() == captured, "what was captured came out");
+    control.resume();
+    let next = Pipeline {
+        source: first.source.unwrap(),
+        pacing: Pacing::Lossless,
+        repeat: false,
+        engine: first.engine,
+        scoring: first.scoring,
+        publisher: first.publisher,
+        before: first.frames,
+        inputs_to_keep: 0,
+        health: Health::default(),
+        counters: first.counters,
+        measurement: None,
+    };
+    let report = next.run(&Stop::default(), &control).unwrap();
+    assert_eq!((report.frames.captured, report.publisher.summary().frames()), (200, 200));
+    let expected: Vec<f64> = (0..200).map(|grey| f64::from(grey) / 4.0 + 1.0).collect();
+    assert_eq!(widths(&json), expected);
 }

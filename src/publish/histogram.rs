@@ -18,11 +18,13 @@ pub(super) struct Histogram {
     total: u64,
 }
 
-impl Histogram {
-    pub(super) fn new() -> Self {
+impl Default for Histogram {
+    fn default() -> Self {
         Self { counts: vec![0; BUCKETS].into(), total: 0 }
     }
+}
 
+impl Histogram {
     pub(super) fn add(&mut self, duration: Duration) {
         let ratio = (duration.as_secs_f64() * 1e3 / SMALLEST_MS).max(1.0);
         let bucket = (ratio.ln() / GROWTH.ln()) as usize;
@@ -50,7 +52,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_right_to_within_a_hundredth() {
-        let mut histogram = Histogram::new();
+        let mut histogram = Histogram::default();
         (1..=1000).for_each(|ms| histogram.add(Duration::from_millis(ms)));
         for (percent, expected) in [(50.0, 500.0), (90.0, 900.0), (99.0, 990.0)] {
             let found = histogram.percentile_ms(percent);
@@ -60,7 +62,7 @@ mod tests {
 
     #[test]
     fn one_value_is_every_percentile_and_none_is_zero() {
-        let mut histogram = Histogram::new();
+        let mut histogram = Histogram::default();
         assert_eq!(histogram.percentile_ms(50.0), 0.0);
         histogram.add(Duration::from_millis(20));
         assert_eq!(histogram.percentile_ms(1.0), histogram.percentile_ms(99.0));
@@ -68,7 +70,7 @@ mod tests {
 
     #[test]
     fn the_longest_duration_has_a_bucket() {
-        let mut histogram = Histogram::new();
+        let mut histogram = Histogram::default();
         histogram.add(Duration::from_secs(86_400));
         assert!(histogram.percentile_ms(50.0) > 100_000.0);
     }

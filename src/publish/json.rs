@@ -59,27 +59,48 @@ pub(super) struct JsonLines {
     output: Output,
     /// The line at hand.
     text: Vec<u8>,
+    /// As much of it as is written, if that is not all: a disk was full in the middle of a line.
+    torn_at: Option<usize>,
 }
 
 impl JsonLines {
     pub(super) fn new(output: Output) -> Self {
-        Self { output, text: Vec::with_capacity(LINE_ROOM) }
+        Self { output, text: Vec::with_capacity(LINE_ROOM), torn_at: None }
     }
 
-    /// Writes a job's line and flushes it, so that a reader has it while it is new.
-    pub(super) fn write(&mut self, job: &Job, age: Duration, words: &Words) -> io::Result<()> {
+    /// Writes a job's line and flushes it, so that a reader has it while it is new. The rest of a torn line goes first.
+    pub(super) fn write(&mut self, job: &Job, age: Duration) -> io::Result<()> {
+        self.write_from(self.torn_at.unwrap_or(self.text.len()))?;
         let line = Line {
             source: &job.frame.source,
             frame: job.number,
             timestamp_ns: job.frame.timestamp_ns,
             age_ms: milliseconds(age),
             latency_ms: milliseconds(job.times.latency()),
-            detections: Detections { found: &job.found, words },
+            detections: Detections { found: &job.found, words: &job.words },
         };
         self.text.clear();
         serde_json::to_writer(&mut self.text, &line)?;
         self.text.push(b'\n');
-        self.output.write_all(&self.text)?;
+        self.write_from(0)
+    }
+
+    /// Writes the line at hand from a place on. A line of which nothing is written is given up if it can't be.
+    fn write_from(&mut self, mut at: usize) -> io::Result<()> {
+        self.torn_at = None;
+        while at < self.text.len() {
+            let failed = match self.output.write(&self.text[at..]) {
+                Ok(0) => io::ErrorKind::WriteZero.into(),
+                Ok(written) => {
+                    at += written;
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => error,
+            };
+            self.torn_at = Some(at).filter(|at| *at > 0);
+            return Err(failed);
+        }
         self.output.flush()
     }
 }
@@ -91,4 +112,58 @@ fn milliseconds(duration: Duration) -> f64 {
 fn rounded(value: f64, digits: i32) -> f64 {
     let factor = 10_f64.powi(digits);
     (value * factor).round() / factor
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// A disk with so many bytes left.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<Mutex<(Vec<u8>, usize)>>);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let (written, left) = &mut *self.0.lock().unwrap();
+            let fits = bytes.len().min(*left);
+            if fits == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            written.extend(&bytes[..fits]);
+            *left -= fits;
+            Ok(fits)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_a_full_disk_tore_is_finished_when_there_is_room_and_no_other_is_torn() {
+        let disk = Disk::default();
+        let mut lines = JsonLines::new(Box::new(disk.clone()));
+        let mut write = |number: u64, left: usize| {
+            disk.0.lock().unwrap().1 = left;
+            let job = Job { number, ..Job::default() };
+            lines.write(&job, Duration::ZERO)
+        };
+        write(0, 1_000).unwrap();
+        assert!(write(1, 30).is_err(), "torn");
+        assert!(write(2, 0).is_err());
+        assert!(write(3, 10).is_err(), "there is room for a little more of the first");
+        write(4, 1_000).unwrap();
+        assert!(write(5, 0).is_err(), "nothing of it is written");
+        write(6, 1_000).unwrap();
+        let text = String::from_utf8(disk.0.lock().unwrap().0.clone()).unwrap();
+        let frames: Vec<u64> = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["frame"].as_u64().unwrap())
+            .collect();
+        assert_eq!(frames, [0, 1, 4, 6]);
+    }
 }

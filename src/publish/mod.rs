@@ -21,7 +21,6 @@ pub use summary::Summary;
 pub use table::Table;
 
 use crate::pipeline::{Ended, Job, Lease};
-use crate::scoring::Words;
 use json::JsonLines;
 use save::Saver;
 
@@ -31,6 +30,9 @@ pub type Output = Box<dyn Write + Send>;
 /// What to do with results.
 #[derive(Default)]
 pub struct Outputs {
+    /// Whether a stream goes on when one of these fails, and tries again with the next frame: so that a full disk costs
+    /// a service the lines that don't fit, and not its life.
+    pub outlives_failures: bool,
     /// Where JSON lines go.
     pub json: Option<Output>,
     /// A table for people.
@@ -77,43 +79,76 @@ pub enum PublishError {
     },
 }
 
-/// The last stage's state.
+/// The last stage's state, from one stream to the next.
 pub struct Publisher {
     json: Option<JsonLines>,
     table: Option<Table>,
+    save: Option<SaveSettings>,
+    /// While a stream runs.
     saver: Option<Saver>,
     frames: Option<u64>,
-    words: Words,
+    outlives_failures: bool,
+    failures: Failures,
     summary: Summary,
 }
 
 impl Publisher {
-    /// Opens what is to be written; `ring` is the size of the ring to the saving thread.
+    /// What publishes to these outputs.
+    pub fn new(outputs: Outputs) -> Self {
+        Self {
+            json: outputs.json.map(JsonLines::new),
+            table: outputs.table,
+            save: outputs.save,
+            saver: None,
+            frames: outputs.frames,
+            outlives_failures: outputs.outlives_failures,
+            failures: Failures::default(),
+            summary: Summary::default(),
+        }
+    }
+
+    /// Writes JSON lines elsewhere from now on.
+    pub fn set_json(&mut self, output: Output) {
+        self.json = Some(JsonLines::new(output));
+    }
+
+    /// Saves pictures elsewhere, or none, from the next stream on.
+    pub fn set_save(&mut self, save: Option<SaveSettings>) {
+        self.save = save;
+    }
+
+    /// Whether the stream goes on when an output fails, from the next stream on.
+    pub fn set_outlives_failures(&mut self, outlives_failures: bool) {
+        self.outlives_failures = outlives_failures;
+    }
+
+    /// Gets ready for a stream; `ring` is the size of the ring to the saving thread.
     ///
     /// # Errors
     /// When the folder for pictures can't be made.
-    pub fn start(outputs: Outputs, words: Words, ring: NonZeroUsize) -> Result<Self, PublishError> {
-        let saver = outputs.save.map(|settings| Saver::start(settings, words.clone(), ring)).transpose()?;
-        let summary = Summary::new(words.clone());
-        Ok(Self {
-            json: outputs.json.map(JsonLines::new),
-            table: outputs.table,
-            saver,
-            frames: outputs.frames,
-            words,
-            summary,
-        })
+    pub fn begin(&mut self, ring: NonZeroUsize) -> Result<(), PublishError> {
+        let save = self.save.clone();
+        match save.map(|save| Saver::start(save, ring, self.outlives_failures)).transpose() {
+            Ok(saver) => self.saver = saver,
+            Err(error) if self.outlives_failures => {
+                tracing::error!("{error}; no pictures are saved until the configuration is loaded again");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Tells about one frame, and how it ended; `None` when nobody reads any more.
     ///
     /// # Errors
-    /// When an output fails. A reader who has gone away is no error.
+    /// When an output fails that the stream doesn't outlive. A reader who has gone away is no error.
     pub fn tell(&mut self, job: &Job) -> Result<Option<Ended>, PublishError> {
         let start = Instant::now();
         match self.write(job, start) {
+            Ok(()) => self.failures.are_over(),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(None),
-            written => written.map_err(PublishError::Unwritable)?,
+            Err(error) if self.outlives_failures => self.failures.note(&error),
+            Err(error) => return Err(PublishError::Unwritable(error)),
         }
         let at = Instant::now();
         let ended = Ended { at, publish: at - start, age: at - job.frame.captured_at };
@@ -126,7 +161,7 @@ impl Publisher {
         if let Some(saver) = &mut self.saver
             && !saver.offer(job)
         {
-            // Its thread has ended, and `finish` says why.
+            // Its thread has ended, and `end` says why.
             return Verdict::Enough;
         }
         let enough = self.frames.is_some_and(|frames| self.summary.frames() >= frames);
@@ -135,22 +170,53 @@ impl Publisher {
 
     fn write(&mut self, job: &Job, now: Instant) -> io::Result<()> {
         if let Some(lines) = &mut self.json {
-            lines.write(job, now - job.frame.captured_at, &self.words)?;
+            lines.write(job, now - job.frame.captured_at)?;
         }
         if let Some(table) = &mut self.table {
-            table.write_rows(job, &self.words)?;
+            table.write_rows(job)?;
         }
         Ok(())
     }
 
-    /// Waits for the last picture and returns what was published.
+    /// Waits for the last picture of a stream.
     ///
     /// # Errors
     /// When a picture could not be written.
-    pub fn finish(mut self) -> anyhow::Result<Summary> {
+    pub fn end(&mut self) -> Result<(), PublishError> {
         if let Some(saver) = self.saver.take() {
-            self.summary.set_saved(saver.finish()?);
+            self.summary.add_saved(saver.finish()?);
         }
-        Ok(self.summary)
+        Ok(())
+    }
+
+    /// What was published so far.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+}
+
+/// Lines that can't be written, told once and not for every frame.
+#[derive(Debug, Default)]
+struct Failures {
+    lost: u64,
+}
+
+impl Failures {
+    fn note(&mut self, error: &io::Error) {
+        if self.lost == 0 {
+            tracing::error!("cannot write the results, and goes on without: {error}");
+        }
+        self.lost += 1;
+    }
+
+    fn are_over(&mut self) {
+        if self.lost > 0 {
+            tracing::warn!(
+                lines = self.lost,
+                "results are written again; lines that are lost: {}",
+                self.lost
+            );
+            self.lost = 0;
+        }
     }
 }

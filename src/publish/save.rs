@@ -15,13 +15,12 @@ use wordsight_detection::PixelFormat;
 
 use super::{PublishError, annotate};
 use crate::pipeline::{Job, Lease, Receiver, Sender, ring};
-use crate::scoring::Words;
 
 /// JPEG quality, 1 to 100: no visible blocks around text.
 const QUALITY: u8 = 90;
 
 /// What to save, and where.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SaveSettings {
     /// The folder; it is made if it isn't there.
     pub folder: PathBuf,
@@ -48,6 +47,17 @@ pub struct Saved {
     dropped: u64,
 }
 
+impl Saved {
+    /// As many more, in the folder of the later ones.
+    pub(super) fn and(self, later: Self) -> Self {
+        Self {
+            folder: later.folder,
+            pictures: self.pictures + later.pictures,
+            dropped: self.dropped + later.dropped,
+        }
+    }
+}
+
 impl fmt::Display for Saved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} pictures in {}", self.pictures, self.folder.display())?;
@@ -69,8 +79,8 @@ pub(super) struct Saver {
 impl Saver {
     pub(super) fn start(
         settings: SaveSettings,
-        words: Words,
         size: NonZeroUsize,
+        outlives_failures: bool,
     ) -> Result<Self, PublishError> {
         let folder = &settings.folder;
         std::fs::create_dir_all(folder)
@@ -79,7 +89,7 @@ impl Saver {
         let names = Names { folder: folder.clone(), style: settings.names, given: HashSet::new() };
         let thread = std::thread::Builder::new()
             .name("save".into())
-            .spawn(move || save_all(&jobs, names, &words))
+            .spawn(move || save_all(&jobs, names, outlives_failures))
             .map_err(PublishError::NoThread)?;
         Ok(Self { settings, to_thread, thread, dropped: 0 })
     }
@@ -112,8 +122,8 @@ impl Saver {
     }
 }
 
-fn save_all(jobs: &Receiver<Lease>, mut names: Names, words: &Words) -> Result<u64, PublishError> {
-    let (mut pictures, mut converted) = (0, Vec::new());
+fn save_all(jobs: &Receiver<Lease>, mut names: Names, outlives_failures: bool) -> Result<u64, PublishError> {
+    let (mut pictures, mut converted, mut has_failed) = (0, Vec::new(), false);
     while let Ok(mut lease) = jobs.recv() {
         let job = &mut *lease;
         let path = names.next(job);
@@ -124,9 +134,25 @@ fn save_all(jobs: &Receiver<Lease>, mut names: Names, words: &Words) -> Result<u
             job.frame.view().write_rgb(&mut converted);
             &mut converted
         };
-        annotate::draw(rgb, size, &job.found, words);
-        write_jpeg(rgb, size, &path).map_err(|reason| PublishError::UnwritablePicture { path, reason })?;
-        pictures += 1;
+        annotate::draw(rgb, size, &job.found, &job.words);
+        match write_jpeg(rgb, size, &path) {
+            Ok(()) => {
+                pictures += 1;
+                has_failed = false;
+            }
+            Err(reason) => {
+                // Half a picture is none, and takes room.
+                drop(std::fs::remove_file(&path));
+                let error = PublishError::UnwritablePicture { path, reason };
+                if !outlives_failures {
+                    return Err(error);
+                }
+                // Once: a full disk stays full for a while.
+                if !std::mem::replace(&mut has_failed, true) {
+                    tracing::error!("{error}; the stream goes on without");
+                }
+            }
+        }
     }
     Ok(pictures)
 }

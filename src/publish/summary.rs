@@ -9,10 +9,14 @@ use crate::pipeline::{Ended, Job};
 use crate::scoring::Words;
 
 /// Counts and durations of everything published; shown as a few lines for people.
+///
+/// What was found is counted from the last change of words on: the places of others say nothing any more.
+#[derive(Default)]
 pub struct Summary {
     words: Words,
     /// In how many frames each word was found.
     frames_with_word: Vec<u64>,
+    words_changed: u64,
     frames: u64,
     things: u64,
     latency: Histogram,
@@ -23,20 +27,6 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub(super) fn new(words: Words) -> Self {
-        Self {
-            frames_with_word: vec![0; words.len()],
-            words,
-            frames: 0,
-            things: 0,
-            latency: Histogram::new(),
-            age: Histogram::new(),
-            first_captured: None,
-            last_published: None,
-            saved: None,
-        }
-    }
-
     pub(super) fn add(&mut self, job: &Job, ended: &Ended) {
         self.frames += 1;
         self.things += job.found.len() as u64;
@@ -44,14 +34,23 @@ impl Summary {
         self.age.add(ended.age);
         self.first_captured.get_or_insert(job.frame.captured_at);
         self.last_published = Some(ended.at);
+        if !self.words.are(&job.words) {
+            self.words_changed += 1;
+            self.words = job.words.clone();
+            self.frames_with_word.clear();
+            self.frames_with_word.resize(self.words.len(), 0);
+        }
         for (place, found) in job.found.iter().enumerate() {
             let first_of_its_word = job.found[..place].iter().all(|before| before.word != found.word);
             self.frames_with_word[found.word] += u64::from(first_of_its_word);
         }
     }
 
-    pub(super) fn set_saved(&mut self, saved: Saved) {
-        self.saved = Some(saved);
+    pub(super) fn add_saved(&mut self, saved: Saved) {
+        self.saved = Some(match self.saved.take() {
+            Some(before) => before.and(saved),
+            None => saved,
+        });
     }
 
     /// Frames published.
@@ -85,7 +84,12 @@ impl Summary {
         }
         let counts: Vec<String> =
             found.iter().map(|(frames, place)| format!("{} {frames}", self.words.get(*place))).collect();
-        writeln!(f, "found     (frames with) {}", counts.join(", "))
+        let since = if self.words_changed > 1 {
+            "frames since the last change of words, with"
+        } else {
+            "frames with"
+        };
+        writeln!(f, "found     ({since}) {}", counts.join(", "))
     }
 }
 

@@ -4,7 +4,6 @@ use std::io::{self, Write};
 
 use super::Output;
 use crate::pipeline::Job;
-use crate::scoring::Words;
 
 /// The widest that a column of words or files gets; longer ones push their own row to the right.
 const WIDEST_COLUMN: usize = 48;
@@ -24,7 +23,7 @@ impl Table {
         Self { output, file_width: width(file_width), word_width: width(word_width), has_header: false }
     }
 
-    pub(super) fn write_rows(&mut self, job: &Job, words: &Words) -> io::Result<()> {
+    pub(super) fn write_rows(&mut self, job: &Job) -> io::Result<()> {
         let (file_width, word_width) = (self.file_width, self.word_width);
         if !std::mem::replace(&mut self.has_header, true) {
             writeln!(
@@ -38,7 +37,7 @@ impl Table {
             writeln!(self.output, "{file:<file_width$}  (nothing found)")?;
         }
         for found in &job.found {
-            let word = words.get(found.word);
+            let word = job.words.get(found.word);
             let [left, top, right, bottom] = found.box_in_frame;
             writeln!(
                 self.output,

@@ -27,7 +27,7 @@ pub struct Found {
 }
 
 /// The words of a vocabulary, by their place in it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Words(Arc<[String]>);
 
 impl FromIterator<String> for Words {
@@ -40,6 +40,11 @@ impl Words {
     /// The word at a place.
     pub fn get(&self, place: usize) -> &str {
         self.0.get(place).map_or("?", String::as_str)
+    }
+
+    /// Whether these are the very words, and not others that may be equal.
+    pub fn are(&self, others: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &others.0)
     }
 
     /// How many there are.
@@ -80,7 +85,24 @@ impl Scoring {
             student.objectness_weight,
         )?;
         let words = vocabulary.words.iter().map(|word| word.word.clone()).collect();
-        Ok(Self { scorer, settings, words, detections: Vec::new() })
+        let mut scoring = Self { scorer, settings, words, detections: Vec::new() };
+        scoring.warm_up(vocabulary, student);
+        Ok(scoring)
+    }
+
+    /// Scores once, so that what the first frame would have to make room for is there.
+    fn warm_up(&mut self, vocabulary: &Vocabulary, student: &StudentFacts) {
+        let regions = student.proposals;
+        let first = vocabulary.embeddings.get(..student.embedding_size).unwrap_or_default();
+        let embeddings = first.repeat(regions);
+        let boxes = vec![[0.0, 0.0, 1.0, 1.0]; regions];
+        self.scorer.rank(&boxes, &vec![1.0; regions], &embeddings, &embeddings, &self.settings);
+        self.scorer.settle(&self.settings, &mut self.detections);
+    }
+
+    /// Whether nobody else holds the words.
+    pub fn is_only_owner_of_words(&self) -> bool {
+        Arc::strong_count(&self.words.0) == 1
     }
 
     /// The words that `Found::word` counts.
@@ -112,6 +134,9 @@ impl Scoring {
             }
         }
         let ranked = Instant::now();
+        if !job.words.are(&self.words) {
+            job.words = self.words.clone();
+        }
         self.scorer.settle(&self.settings, &mut self.detections);
         job.found.clear();
         job.found.extend(self.detections.iter().map(|detection| Found {

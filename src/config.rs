@@ -17,7 +17,7 @@ use serde::Deserialize;
 use crate::capture::{Pacing, SourceUri, UriError};
 
 /// The configuration that holds where the user's says nothing.
-const BUILT_IN: &str = include_str!("../../demo/wordsight.toml");
+const BUILT_IN: &str = include_str!("../demo/wordsight.toml");
 
 /// Why there is no usable configuration.
 #[derive(Debug, thiserror::Error)]
@@ -277,10 +277,17 @@ impl Config {
         let own = path.map(|path| -> Result<_, ConfigError> {
             let text = std::fs::read_to_string(path)
                 .map_err(|reason| ConfigError::Unreadable { path: path.to_path_buf(), reason })?;
-            let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
-            Ok((folder, parse(&text, path)?))
+            own_keys(&text, path)
         });
-        Ok(Self { own: own.transpose()?, built_in: parse(BUILT_IN, Path::new("demo/wordsight.toml"))? })
+        Ok(Self { own: own.transpose()?, built_in: built_in()? })
+    }
+
+    /// The configuration that this text is, at the place of this file.
+    ///
+    /// # Errors
+    /// When it has anything in it that it shouldn't.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        Ok(Self { own: Some(own_keys(text, path)?), built_in: built_in()? })
     }
 
     /// The flag's value, or else the key's: the user's, or else the built-in one.
@@ -326,6 +333,15 @@ impl Config {
         let (folder, keys) = self.own.as_ref()?;
         Some(folder.join(of(keys)?))
     }
+}
+
+fn built_in() -> Result<Keys, ConfigError> {
+    parse(BUILT_IN, Path::new("demo/wordsight.toml"))
+}
+
+/// The keys of a user's file, and the folder that its paths are relative to.
+fn own_keys(text: &str, path: &Path) -> Result<(PathBuf, Keys), ConfigError> {
+    Ok((path.parent().unwrap_or(Path::new("")).to_path_buf(), parse(text, path)?))
 }
 
 fn parse(text: &str, path: &Path) -> Result<Keys, ConfigError> {

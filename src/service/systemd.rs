@@ -1,0 +1,310 @@
+//! What systemd is told (sd_notify(3)), where it asked to be told anything.
+//!
+//! In flows how the stream is; out flow `READY`, `STATUS`, `WATCHDOG` and the rest. Without systemd nothing happens here.
+//!
+//! The one surprising thing: the watchdog is fed by what the stages have done, and never because time has passed. A
+//! thread looks a few times in each period, and stays silent while a stage is at the same frame as at the look before; the
+//! same thread that feeds would go on feeding a stream that hangs.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+
+use crate::health::{Health, HealthReport, SourceState};
+use crate::pipeline::{Control, PulseReading};
+
+/// From one look to the next.
+const LOOK: Duration = Duration::from_millis(50);
+/// From one status line to the next, where nothing has happened.
+const STATUS_PERIOD: Duration = Duration::from_secs(5);
+/// How long the parts of a stream may take to be changed.
+const LONGEST_CHANGE: Duration = Duration::from_secs(60);
+/// How long systemd may take to listen.
+const LONGEST_TELLING: Duration = Duration::from_millis(100);
+/// What a step of building a plan may take.
+const BUILD_STEP: Duration = Duration::from_secs(300);
+
+/// The way to systemd.
+#[derive(Debug, Clone)]
+pub struct Systemd(Option<Arc<UnixDatagram>>);
+
+impl Systemd {
+    /// The one that started this process, if it did.
+    pub fn of_this_process() -> Self {
+        let address = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty());
+        let socket = address.map(|address| connected(&address)).transpose();
+        Self(socket.unwrap_or_else(|error| {
+            tracing::warn!("systemd asked to be told how the service is, and can't be: {error}");
+            None
+        }))
+    }
+
+    fn tell(&self, states: &[NotifyState<'_>]) {
+        let Some(socket) = &self.0 else { return };
+        let text: String = states.iter().map(|state| format!("{state}\n")).collect();
+        if let Err(error) = socket.send(text.as_bytes()) {
+            tracing::debug!("cannot tell systemd: {error}");
+        }
+    }
+
+    /// One line that `systemctl status` shows.
+    pub fn status(&self, line: &str) {
+        self.tell(&[NotifyState::Status(line)]);
+    }
+
+    /// The configuration is being loaded again.
+    pub fn reloading(&self) {
+        let now = NotifyState::monotonic_usec_now();
+        match now {
+            Ok(now) => self.tell(&[NotifyState::Reloading, now]),
+            Err(_) => self.tell(&[NotifyState::Reloading]),
+        }
+    }
+
+    /// The start, or the loading, is over.
+    pub fn ready(&self) {
+        self.tell(&[NotifyState::Ready]);
+    }
+
+    /// The stream is asked to end.
+    pub fn stopping(&self) {
+        self.tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    }
+
+    /// The start takes longer, and gets on.
+    pub fn is_getting_on(&self) {
+        let longer = u32::try_from(BUILD_STEP.as_micros()).unwrap_or(u32::MAX);
+        self.tell(&[NotifyState::ExtendTimeoutUsec(longer), NotifyState::Status("building a TensorRT plan")]);
+    }
+
+    /// Tells systemd about a stream until `is_over`.
+    pub fn follow(
+        &self,
+        control: &Control,
+        health: &Health,
+        is_stopped: &dyn Fn() -> bool,
+        is_over: &AtomicBool,
+    ) {
+        if self.0.is_none() {
+            return;
+        }
+        let mut watchdog = sd_notify::watchdog_enabled().map(|period| Watchdog::new(period, control));
+        let (mut is_ready, mut is_stopping) = (false, false);
+        let mut status = Status::default();
+        while !is_over.load(Ordering::Relaxed) {
+            let report = health.report();
+            if is_stopped() {
+                if !std::mem::replace(&mut is_stopping, true) {
+                    self.stopping();
+                }
+            } else {
+                if !is_ready && is_up(&report) {
+                    is_ready = true;
+                    self.ready();
+                }
+                if let Some(line) = status.turn(&report, Instant::now()) {
+                    self.status(&line);
+                }
+            }
+            if is_ready
+                && watchdog.as_mut().is_some_and(|watchdog| watchdog.is_to_be_fed(control, Instant::now()))
+            {
+                self.tell(&[NotifyState::Watchdog]);
+            }
+            thread::sleep(LOOK);
+        }
+        if !is_stopping {
+            self.stopping();
+        }
+    }
+}
+
+/// The socket of an address, which may be a file's or, with an @ in front, an abstract one.
+fn connected(address: &OsStr) -> io::Result<Arc<UnixDatagram>> {
+    let socket = UnixDatagram::unbound()?;
+    match address.as_bytes().strip_prefix(b"@") {
+        Some(name) => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
+        None => socket.connect(address)?,
+    }
+    // Whoever doesn't listen must not hold the service up.
+    socket.set_write_timeout(Some(LONGEST_TELLING))?;
+    Ok(Arc::new(socket))
+}
+
+/// Whether a service has started: a frame went all the way, or the engine waits for a camera that isn't there.
+fn is_up(report: &HealthReport) -> bool {
+    report.published > 0 || report.state == SourceState::Lost
+}
+
+/// When to say that the stream is alive.
+struct Watchdog {
+    look_every: Duration,
+    looked: Instant,
+    before: PulseReading,
+    paused_since: Option<Instant>,
+    is_silent: bool,
+}
+
+impl Watchdog {
+    /// One that wants to be fed once in a period.
+    fn new(period: Duration, control: &Control) -> Self {
+        Self {
+            look_every: period / 4,
+            looked: Instant::now(),
+            before: control.pulse().read(),
+            paused_since: None,
+            is_silent: false,
+        }
+    }
+
+    fn is_to_be_fed(&mut self, control: &Control, now: Instant) -> bool {
+        if now - self.looked < self.look_every {
+            return false;
+        }
+        self.looked = now;
+        let pulse = control.pulse().read();
+        let stuck = pulse.stuck_since(&std::mem::replace(&mut self.before, pulse));
+        if control.is_paused() {
+            return now - *self.paused_since.get_or_insert(now) < LONGEST_CHANGE;
+        }
+        self.paused_since = None;
+        match stuck {
+            Some(stage) if !std::mem::replace(&mut self.is_silent, true) => {
+                tracing::warn!(
+                    "the {} stage gets no further; the watchdog is not fed meanwhile",
+                    stage.name()
+                );
+            }
+            None => self.is_silent = false,
+            Some(_) => {}
+        }
+        stuck.is_none()
+    }
+}
+
+/// When the status is told anew, and what it says.
+#[derive(Default)]
+struct Status {
+    told: Option<Instant>,
+    told_state: (SourceState, u64, u64),
+    published: u64,
+}
+
+impl Status {
+    fn turn(&mut self, report: &HealthReport, now: Instant) -> Option<String> {
+        let state = (report.state, report.reload.count, report.reload.refused);
+        let since = self.told.map(|told| now - told);
+        if since.is_some_and(|since| since < STATUS_PERIOD) && state == self.told_state {
+            return None;
+        }
+        let frames = report.published - std::mem::replace(&mut self.published, report.published);
+        (self.told, self.told_state) = (Some(now), state);
+        // A period that was cut short has few frames to count.
+        let rate = since
+            .filter(|since| *since >= STATUS_PERIOD / 2)
+            .map(|since| frames as f64 / since.as_secs_f64());
+        Some(line_of(report, rate))
+    }
+}
+
+/// How a stream is, for people.
+fn line_of(report: &HealthReport, frames_per_second: Option<f64>) -> String {
+    let source = &report.source;
+    let mut line = match (report.state, &report.reason) {
+        (SourceState::Starting, _) => format!("waiting for the first frame of {source}"),
+        (SourceState::Running, _) => match frames_per_second {
+            Some(rate) => format!("{rate:.1} frames/s from {source}"),
+            None => format!("frames come from {source}"),
+        },
+        (SourceState::Lost, reason) => {
+            let reason = reason.as_deref().unwrap_or("no frame comes");
+            format!("{source} is lost since {:.0} s, and asked for again and again: {reason}", report.for_s)
+        }
+        (SourceState::Ended, _) => format!("{source} has ended"),
+    };
+    line.push_str(&format!(", {} words", report.vocabulary.words));
+    if let Some(error) = &report.reload.last_error {
+        line.push_str(&format!("; what was loaded last is refused, and what was before holds: {error}"));
+    }
+    line.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::Stage;
+
+    fn running() -> Health {
+        let health = Health::default();
+        health.of_source("test://bars");
+        health.of_vocabulary("words.safetensors".as_ref(), 62);
+        health.published();
+        health
+    }
+
+    #[test]
+    fn the_status_says_how_fast_frames_come_and_what_is_wrong() {
+        let health = running();
+        assert_eq!(line_of(&health.report(), Some(29.84)), "29.8 frames/s from test://bars, 62 words");
+        health.reload_refused("words.safetensors is cut off");
+        let line = line_of(&health.report(), Some(29.84));
+        assert!(line.contains("refused") && line.ends_with("words.safetensors is cut off"), "{line}");
+        health.lost("unplugged", 3);
+        let line = line_of(&health.report(), None);
+        assert!(line.starts_with("test://bars is lost since 0 s") && line.contains("unplugged"), "{line}");
+    }
+
+    #[test]
+    fn a_status_is_told_at_once_when_something_happens_and_else_now_and_then() {
+        let (health, mut status, start) = (running(), Status::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        assert!(status.turn(&health.report(), at(0)).is_some());
+        assert!(status.turn(&health.report(), at(1_000)).is_none());
+        health.lost("unplugged", 0);
+        assert!(status.turn(&health.report(), at(1_050)).is_some());
+        assert!(status.turn(&health.report(), at(6_000)).is_none());
+        assert!(status.turn(&health.report(), at(6_100)).is_some());
+    }
+
+    #[test]
+    fn a_service_is_up_with_its_first_frame_or_when_its_camera_is_not_there() {
+        let health = Health::default();
+        assert!(!is_up(&health.report()));
+        health.lost("there is no such device", 1);
+        assert!(is_up(&health.report()));
+        assert!(is_up(&running().report()));
+    }
+
+    #[test]
+    fn the_watchdog_is_fed_by_a_stage_that_does_something_and_not_by_time() {
+        let control = Control::default();
+        let mut watchdog = Watchdog::new(Duration::from_secs(4), &control);
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        control.pulse().done(Stage::Capture);
+        assert!(!watchdog.is_to_be_fed(&control, at(500)), "it is too early to look");
+        assert!(watchdog.is_to_be_fed(&control, at(1_500)));
+        assert!(!watchdog.is_to_be_fed(&control, at(3_000)), "nothing was done");
+        control.pulse().done(Stage::Capture);
+        assert!(watchdog.is_to_be_fed(&control, at(4_500)));
+    }
+
+    #[test]
+    fn while_parts_are_changed_the_watchdog_is_fed_for_a_while() {
+        let control = Control::default();
+        control.pause();
+        let mut watchdog = Watchdog::new(Duration::from_secs(4), &control);
+        let start = Instant::now();
+        assert!(watchdog.is_to_be_fed(&control, start + Duration::from_secs(2)));
+        assert!(watchdog.is_to_be_fed(&control, start + Duration::from_secs(50)));
+        assert!(!watchdog.is_to_be_fed(&control, start + Duration::from_secs(70)));
+    }
+}

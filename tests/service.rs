@@ -1,0 +1,381 @@
+//! `wordsight run` as a service: told other things while it runs, and telling systemd how it is.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::*;
+
+/// How long anything may take that should happen soon, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A stream that runs, its lines, and what systemd would hear of it.
+struct Running {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    socket: UnixDatagram,
+    told: Vec<String>,
+    folder: PathBuf,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Red frames without end, as fast as a camera's, as the bench's `wordsight.toml` asks for, with `more` at its end.
+fn configure(bench: &Bench, more: &str) -> PathBuf {
+    bench.write_config(&format!(
+        "[publish]\nhealth = \"health.json\"\n[engine]\nthreads = 1\n[source]\nuri = \"test://ff0000?width=64&height=64\"\n\
+         pacing = \"camera\"\nfps = 50\n{more}"
+    ))
+}
+
+fn start(bench: &Bench, configuration: &Path, environment: &[(&str, &str)]) -> Running {
+    let address = bench.path("notify");
+    drop(fs::remove_file(&address));
+    let socket = UnixDatagram::bind(&address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let mut command = wordsight(&["run", "--config", configuration.to_str().unwrap()]);
+    command.env("NOTIFY_SOCKET", &address).env_remove("STATE_DIRECTORY").envs(environment.iter().copied());
+    command.stdout(Stdio::piped()).stderr(Stdio::from(fs::File::create(bench.path("stderr")).unwrap()));
+    let mut child = command.spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap());
+    Running { child, lines, socket, told: Vec::new(), folder: bench.path("") }
+}
+
+impl Running {
+    fn line(&mut self) -> Value {
+        let mut line = String::new();
+        let read = self.lines.read_line(&mut line).unwrap();
+        assert!(read > 0, "it has ended: {}", self.stderr());
+        serde_json::from_str(&line).unwrap()
+    }
+
+    fn stderr(&self) -> String {
+        fs::read_to_string(self.folder.join("stderr")).unwrap()
+    }
+
+    /// Reads lines until one has this as its best word, and returns all of them.
+    fn lines_until(&mut self, word: &str) -> Vec<Value> {
+        let until = Instant::now() + PATIENCE;
+        let mut lines = Vec::new();
+        loop {
+            let line = self.line();
+            let is_it = words_of(&line).first() == Some(&word);
+            lines.push(line);
+            if is_it {
+                return lines;
+            }
+            assert!(Instant::now() < until, "no {word}; {}", self.stderr());
+        }
+    }
+
+    /// Hears what systemd is told until something of it begins like this.
+    fn hear(&mut self, beginning: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = self.told.iter().position(|told| told.starts_with(beginning)) {
+                return self.told.drain(..=found).next_back().unwrap();
+            }
+            assert!(Instant::now() < until, "no {beginning} in {:?}; {}", self.told, self.stderr());
+            let mut datagram = [0; 4096];
+            if let Ok(length) = self.socket.recv(&mut datagram) {
+                let text = String::from_utf8_lossy(&datagram[..length]).into_owned();
+                self.told.extend(text.lines().map(str::to_owned));
+            }
+            // Somebody must read, or the stream would wait.
+            self.line();
+        }
+    }
+
+    fn health(&mut self, what: impl Fn(&Value) -> bool) -> Value {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let read = fs::read(self.folder.join("health.json")).ok();
+            let health = read.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+            if let Some(health) = health.as_ref().filter(|health| what(health)) {
+                return health.clone();
+            }
+            assert!(Instant::now() < until, "the health is {health:?}; {}", self.stderr());
+            self.line();
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Ends it as systemd does: it ends well.
+    fn terminate(mut self) {
+        self.signal("-TERM");
+        let mut rest = String::new();
+        while self.lines.read_line(&mut rest).unwrap() > 0 {}
+        let code = self.child.wait().unwrap().code();
+        assert_eq!(code, Some(0), "{}", self.stderr());
+    }
+}
+
+/// Writes beside and renames, as careful editors do.
+fn replace(path: &Path, write: impl Fn(&Path)) {
+    let beside = path.with_extension("new");
+    write(&beside);
+    fs::rename(beside, path).unwrap();
+}
+
+#[test]
+fn a_vocabulary_that_is_written_in_place_or_renamed_over_names_the_next_frames_and_none_is_lost() {
+    let bench = Bench::new();
+    let configuration = configure(&bench, "");
+    let words = bench.path("words.safetensors");
+    // A pipe that is read slowly must not count as loss: the lines are read all the time.
+    let mut running = start(&bench, &configuration, &[]);
+    let mut lines = running.lines_until("red");
+    write_vocabulary(&words, &[("ruby", RED), ("leaf", GREEN)]);
+    lines.extend(running.lines_until("ruby"));
+    replace(&words, |path| write_vocabulary(path, &[("rose", RED)]));
+    lines.extend(running.lines_until("rose"));
+    let frames: Vec<u64> = lines.iter().map(|line| line["frame"].as_u64().unwrap()).collect();
+    assert!(frames.windows(2).all(|pair| pair[1] == pair[0] + 1), "{frames:?}");
+    let health = running.health(|health| health["reload"]["count"] == 2);
+    assert_eq!((&health["vocabulary"]["words"], &health["reload"]["refused"]), (&1.into(), &0.into()));
+    running.terminate();
+}
+
+#[test]
+fn a_bad_vocabulary_is_refused_and_said_everywhere_and_the_next_good_one_is_taken() {
+    let bench = Bench::new();
+    let configuration = configure(&bench, "");
+    let words = bench.path("words.safetensors");
+    let mut running = start(&bench, &configuration, &[]);
+    running.hear("READY=1");
+    let whole = fs::read(&words).unwrap();
+    fs::write(&words, &whole[..whole.len() / 2]).unwrap();
+    let health = running.health(|health| health["reload"]["refused"] == 1);
+    let reason = health["reload"]["last_error"].as_str().unwrap();
+    assert!(reason.contains("words.safetensors"), "{reason}");
+    let status = running.hear("STATUS=");
+    let status = if status.contains("refused") { status } else { running.hear("STATUS=") };
+    assert!(status.contains("refused") && status.contains("words.safetensors"), "{status}");
+    assert!(running.stderr().contains("what was before goes on"), "{}", running.stderr());
+    assert_eq!(words_of(&running.line())[0], "red", "the old words hold");
+    replace(&words, |path| write_vocabulary(path, &[("rose", RED)]));
+    running.lines_until("rose");
+    let health = running.health(|health| health["reload"]["count"] == 1);
+    assert_eq!(health["reload"]["last_error"], Value::Null);
+    running.terminate();
+}
+
+#[test]
+fn sighup_loads_again_between_reloading_and_ready() {
+    let bench = Bench::new();
+    let configuration = configure(&bench, "");
+    let mut running = start(&bench, &configuration, &[]);
+    running.hear("READY=1");
+    running.signal("-HUP");
+    running.hear("RELOADING=1");
+    assert!(running.hear("MONOTONIC_USEC=").len() > "MONOTONIC_USEC=".len());
+    running.hear("READY=1");
+    running.terminate();
+}
+
+#[test]
+fn thresholds_sources_students_and_outputs_change_while_it_runs() {
+    let bench = Bench::new();
+    let configuration = configure(&bench, "");
+    let mut running = start(&bench, &configuration, &[]);
+    running.lines_until("red");
+    // A file in the place of the pattern, and another way of going through it.
+    bench.write("clip.mjpeg", motion_jpeg(&[BLUE, BLUE, BLUE]));
+    let clip = |more: &str| {
+        bench.write_config(&format!(
+            "[source]\nuri = \"clip.mjpeg\"\npacing = \"camera\"\nfps = 60\nloop = true\n[publish]\nhealth = \"health.json\"\n{more}"
+        ));
+    };
+    clip("");
+    let lines = running.lines_until("blue");
+    let last = lines.last().unwrap();
+    assert!(last["source"].as_str().unwrap().ends_with("clip.mjpeg"), "{last}");
+    let frames: Vec<u64> = lines.iter().map(|line| line["frame"].as_u64().unwrap()).collect();
+    assert!(frames.windows(2).all(|pair| pair[1] > pair[0]), "numbers go on: {frames:?}");
+    // Another student, which is another file of the same.
+    fs::copy(bench.path("student.onnx"), bench.path("other.onnx")).unwrap();
+    let text = fs::read_to_string(&configuration).unwrap();
+    bench.write("wordsight.toml", text.replace("student.onnx", "other.onnx"));
+    running.health(|health| health["reload"]["count"] == 2);
+    running.lines_until("blue");
+    // A threshold that nothing reaches: swapped between two frames.
+    let text = fs::read_to_string(&configuration).unwrap();
+    bench.write("wordsight.toml", format!("{text}[detection]\nscore_threshold = 1.0\n"));
+    running.health(|health| health["reload"]["count"] == 3);
+    let until = Instant::now() + PATIENCE;
+    while !words_of(&running.line()).is_empty() {
+        assert!(Instant::now() < until);
+    }
+    running.terminate();
+}
+
+#[test]
+fn a_configuration_that_is_wrong_anywhere_is_refused_whole() {
+    let bench = Bench::new();
+    let configuration = configure(&bench, "");
+    let good = fs::read_to_string(&configuration).unwrap();
+    let mut running = start(&bench, &configuration, &[]);
+    running.lines_until("red");
+    let missing = good.replace("student.onnx", "missing.onnx");
+    let no_source = good.replace("test://ff0000?width=64&height=64", "nowhere.mjpeg");
+    let both = no_source.replace("words.safetensors", "others.safetensors");
+    write_vocabulary(&bench.path("others.safetensors"), &[("rose", RED)]);
+    let cases = [
+        (format!("{good}\nnonsense"), "wordsight.toml"),
+        (format!("{good}studend = 1\n"), "studend"),
+        (missing, "missing.onnx"),
+        (no_source, "nowhere.mjpeg"),
+        (both, "nowhere.mjpeg"),
+    ];
+    for (number, (text, reason)) in (1_u64..).zip(cases) {
+        fs::write(&configuration, text).unwrap();
+        let health = running.health(|health| health["reload"]["refused"] == number);
+        let told = health["reload"]["last_error"].as_str().unwrap();
+        assert!(told.contains(reason), "{told}");
+        assert_eq!(words_of(&running.line())[0], "red");
+    }
+    fs::write(&configuration, good.replace("words.safetensors", "others.safetensors")).unwrap();
+    running.lines_until("rose");
+    running.terminate();
+}
+
+#[test]
+fn a_service_that_starts_with_what_does_not_work_uses_what_last_did() {
+    let bench = Bench::new();
+    let configuration = configure(&bench, "");
+    let state = bench.path("state");
+    let environment = [("STATE_DIRECTORY", state.to_str().unwrap())];
+    let mut running = start(&bench, &configuration, &environment);
+    running.lines_until("red");
+    let until = Instant::now() + PATIENCE;
+    while fs::read_dir(state.join("last-good")).map_or(0, Iterator::count) < 2 {
+        assert!(Instant::now() < until, "{}", running.stderr());
+        running.line();
+    }
+    drop(running);
+    // A power cut, and then neither the words nor the configuration are what they were.
+    fs::write(bench.path("words.safetensors"), "no words").unwrap();
+    let mut running = start(&bench, &configuration, &environment);
+    running.lines_until("red");
+    let health = running.health(|health| health["reload"]["refused"] == 1);
+    assert!(health["reload"]["last_error"].as_str().unwrap().contains("words.safetensors"));
+    drop(running);
+    let good = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, "nonsense").unwrap();
+    let mut running = start(&bench, &configuration, &environment);
+    running.lines_until("red");
+    assert!(running.stderr().contains("the configuration that last worked is used"), "{}", running.stderr());
+    // Repaired while it runs.
+    write_vocabulary(&bench.path("words.safetensors"), &[("rose", RED)]);
+    fs::write(&configuration, good).unwrap();
+    running.lines_until("rose");
+    drop(running);
+    // Without a state directory there is nothing to fall back on.
+    fs::write(&configuration, "nonsense").unwrap();
+    let outcome =
+        Outcome::of(wordsight(&["run", "--config", configuration.to_str().unwrap()]).output().unwrap());
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
+}
+
+#[test]
+fn the_watchdog_is_fed_while_frames_come_and_not_while_the_stream_hangs() {
+    let bench = Bench::new();
+    let configuration = configure(&bench, "");
+    let mut running = start(&bench, &configuration, &[("WATCHDOG_USEC", "400000")]);
+    running.hear("READY=1");
+    for _ in 0..5 {
+        running.hear("WATCHDOG=1");
+    }
+    // Nobody reads the lines: the pipe fills, and the publishing stage hangs. Everything said so far is heard first.
+    let mut datagram = [0; 4096];
+    let mut silent_since = Instant::now();
+    let until = Instant::now() + PATIENCE;
+    while silent_since.elapsed() < Duration::from_secs(2) {
+        assert!(Instant::now() < until, "it is fed though nothing comes out");
+        if let Ok(length) = running.socket.recv(&mut datagram)
+            && datagram[..length].starts_with(b"WATCHDOG=1")
+        {
+            silent_since = Instant::now();
+        }
+    }
+    let told = running.stderr();
+    assert!(told.contains("publish stage gets no further"), "{told}");
+}
+
+#[test]
+fn systemd_hears_of_the_start_the_status_and_the_end() {
+    let bench = Bench::new();
+    let configuration = configure(&bench, "");
+    let mut running = start(&bench, &configuration, &[]);
+    running.hear("STATUS=opening the student");
+    running.hear("READY=1");
+    let status = running.hear("STATUS=");
+    assert!(status.contains("frames come from test://ff0000") && status.contains("3 words"), "{status}");
+    running.signal("-TERM");
+    let until = Instant::now() + PATIENCE;
+    let mut datagram = [0; 4096];
+    loop {
+        assert!(Instant::now() < until);
+        if let Ok(length) = running.socket.recv(&mut datagram)
+            && datagram[..length].starts_with(b"STOPPING=1")
+        {
+            break;
+        }
+    }
+}
+
+#[cfg(feature = "v4l2")]
+#[test]
+fn a_service_whose_camera_is_not_there_is_up_and_says_so() {
+    let bench = Bench::new();
+    let configuration = bench.write_config(
+        "[publish]\nhealth = \"health.json\"\n[source]\nuri = \"v4l2:///dev/no-camera\"\nwait_at_start = true\n",
+    );
+    let running = start(&bench, &configuration, &[]);
+    let (mut told, mut datagram) = (String::new(), [0; 4096]);
+    let until = Instant::now() + PATIENCE;
+    while !(told.contains("READY=1") && told.contains("/dev/no-camera is lost")) {
+        assert!(Instant::now() < until, "{told}; {}", running.stderr());
+        if let Ok(length) = running.socket.recv(&mut datagram) {
+            told.push_str(&String::from_utf8_lossy(&datagram[..length]));
+            told.push('\n');
+        }
+    }
+    running.terminate();
+}
+
+#[test]
+fn a_disk_that_is_full_costs_a_live_stream_its_lines_and_not_its_life() {
+    let bench = Bench::new();
+    let configuration = configure(&bench, "");
+    let text = fs::read_to_string(&configuration).unwrap();
+    bench.write("wordsight.toml", text.replace("[publish]\n", "[publish]\njson = \"/dev/full\"\n"));
+    let mut command = wordsight(&["run", "--frames", "100", "--config", configuration.to_str().unwrap()]);
+    let outcome = Outcome::of(command.output().unwrap());
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(
+        outcome.stderr.matches("cannot write the results, and goes on without").count(),
+        1,
+        "{outcome:?}"
+    );
+    // A file's results are wanted, and a run that can't give them has failed.
+    let clip = bench.write("clip.mjpeg", motion_jpeg(&[RED, GREEN]));
+    let outcome = bench.run(&["run", "--json", "/dev/full", "--source", clip.to_str().unwrap()]);
+    assert!(outcome.sentence(1).contains("cannot write the results"), "{outcome:?}");
+}
