@@ -12,7 +12,7 @@ WORKSPACE := --workspace --features wordsight/tensorrt,wordsight/v4l2,wordsight/
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars setup deps host-deps evaluation-deps tensorrt nvrtc kernels bench peers teacher fmt clippy docs unit end-to-end reference shim arm64 cameras camera-deps clip heads vocabularies
+.PHONY: help demo test bars setup deps host-deps evaluation-deps tensorrt nvrtc kernels bench peers teacher fmt clippy docs unit end-to-end reference shim deb check-deb arm64 cameras camera-deps clip heads vocabularies
 
 help: ## What there is to make
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,7 +23,7 @@ demo: setup deps ## Stream the bundled clip through the shipped student; picture
 	$(TARGET)/release/wordsight run --save demo/out --save-every 6 --compare-engine
 	@echo "Annotated pictures: demo/out/"
 
-test: setup deps host-deps evaluation-deps tensorrt nvrtc camera-deps fmt clippy docs teacher unit end-to-end bars reference shim arm64 ## Everything that CI runs
+test: setup deps host-deps evaluation-deps tensorrt nvrtc camera-deps fmt clippy docs teacher unit end-to-end bars reference shim check-deb arm64 ## Everything that CI runs
 	@echo "make test: all passed"
 
 setup: ## Compilers, and Python for wheels, by apt where they lack
@@ -93,7 +93,15 @@ reference: ## The shipped student against onnx.checker (Python, test only)
 shim: tensorrt ## TensorRT's door against every set of headers, and under sanitizers with a real TensorRT
 	@scripts/check-shim
 
-arm64: deps tensorrt camera-deps ## The device program for aarch64 under QEMU: plans, and the demo's detections beside this machine's
+deb: deps tensorrt camera-deps ## Debian packages of the device program, amd64 and arm64, into target/debian/
+	cargo build $(WORKSPACE) --bins
+	scripts/deb
+	@scripts/build-arm64 && scripts/deb aarch64 || [ $$? -eq 3 ]
+
+check-deb: deb ## The package installed, run, upgraded, removed and purged in a fresh Debian
+	scripts/check-deb
+
+arm64: deps tensorrt camera-deps ## The arm64 package under QEMU: plans, and the demo's detections beside this machine's
 	cargo build $(WORKSPACE) --bins
 	scripts/check-arm64
 

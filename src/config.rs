@@ -349,11 +349,16 @@ fn parse(text: &str, path: &Path) -> Result<Keys, ConfigError> {
         .map_err(|reason| ConfigError::Wrong { path: path.to_path_buf(), reason: Box::new(reason) })
 }
 
-/// A file of the `demo` folder of a checkout.
+/// A file of the `demo` folder of a checkout, or of an installation: `../share/wordsight` of the executable.
 fn demo_file(name: &Path) -> Option<PathBuf> {
     let executable = std::env::current_exe().unwrap_or_default();
     let folders = [Path::new("")].into_iter().chain(executable.ancestors().skip(1));
-    folders.map(|folder| folder.join("demo").join(name)).find(|path| path.exists())
+    let installed = executable.ancestors().nth(2).map(|prefix| prefix.join("share/wordsight"));
+    folders
+        .map(|folder| folder.join("demo"))
+        .chain(installed)
+        .map(|folder| folder.join(name))
+        .find(|path| path.exists())
 }
 
 #[cfg(test)]

@@ -153,3 +153,19 @@ fn thresholds_and_limits_of_the_command_line_hold() {
     assert_eq!(found(&["--score-threshold", "1"]), 0);
     assert_eq!(found(&["--score-threshold", "0", "--words-per-region", "3"]), 12);
 }
+
+#[test]
+fn nothing_is_written_to_the_users_home() {
+    let bench = Bench::new();
+    let photograph = bench.write("red.jpg", jpeg(64, 64, [RED; 4], None));
+    let home = tempfile::tempdir().unwrap();
+    let mut command = bench.command(&["detect", photograph.to_str().unwrap()]);
+    command.env("HOME", home.path()).env_remove("XDG_CACHE_HOME");
+    // ONNX Runtime tells nothing where these say that nobody is at home.
+    for evidence in ["CI", "GITHUB_ACTIONS", "ORT_DISABLE_TELEMETRY"] {
+        command.env_remove(evidence);
+    }
+    assert_eq!(Outcome::of(command.output().unwrap()).code, Some(0));
+    let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}

@@ -7,6 +7,7 @@ mod bench;
 #[cfg(feature = "v4l2")]
 mod cameras;
 mod detect;
+mod generate;
 mod measure;
 mod parts;
 #[cfg(feature = "tensorrt")]
@@ -49,6 +50,9 @@ enum Command {
     /// Builds, shows and lists TensorRT plans
     #[cfg(feature = "tensorrt")]
     Plan(plan::PlanArgs),
+    /// Writes the man pages and completions for bash, zsh and fish, which the package installs
+    #[command(hide = true)]
+    Generate(generate::GenerateArgs),
 }
 
 impl Cli {
@@ -65,6 +69,7 @@ impl Cli {
             Command::Cameras(args) => args.run(),
             #[cfg(feature = "tensorrt")]
             Command::Plan(args) => args.run(),
+            Command::Generate(args) => args.run(),
         }
     }
 }

@@ -29,6 +29,9 @@ use crate::loading::{is_cut_off, one_line, said_by_loader};
 /// What the loader is asked for when no file was found.
 const SYSTEM_NAME: &str = "libonnxruntime.so";
 
+/// What ONNX Runtime asks before it makes its first environment.
+const NO_TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
+
 /// The environment that every session of this process shares.
 ///
 /// It lives as long as the process: ONNX Runtime's threads must not meet its destructors.
@@ -101,6 +104,7 @@ fn version_of_suffix(suffix: &str) -> Option<Vec<u32>> {
 fn load(path: &Path) -> Result<Environment, LibraryError> {
     let unloadable =
         |reason: String| LibraryError::Unloadable { path: path.to_path_buf(), reason: one_line(&reason) };
+    forbid_telling_others();
     let probed = probe(path)?;
     let version = VERSION.get_or_init(|| probed);
     tracing::debug!(path = %path.display(), version, "loaded ONNX Runtime");
@@ -113,6 +117,16 @@ fn load(path: &Path) -> Result<Environment, LibraryError> {
         .map_err(|error| unloadable(error.to_string()))?;
     environment.set_log_level(LogLevel::Warning);
     Ok(environment)
+}
+
+/// Has ONNX Runtime tell nobody anything: from 1.32 on it makes an identifier of the machine, keeps a file of events in
+/// the user's home and sends them to its maker. `with_telemetry` alone comes too late, after the identifier.
+fn forbid_telling_others() {
+    if std::env::var_os(NO_TELEMETRY).is_none() {
+        // SAFETY: Rust's own accesses are locked, and no other thread of ours has C code read the environment before
+        // an engine is open: ONNX Runtime's threads start after this, GStreamer after the engine.
+        unsafe { std::env::set_var(NO_TELEMETRY, "1") };
+    }
 }
 
 /// Opens the library and asks for its version, as `ort` will, but without a panic in reach.

@@ -1,0 +1,37 @@
+//! `wordsight generate`: what the package installs beside the program, made of the flags' help texts.
+//!
+//! Out flow a man page for each command, and completions for three shells. A command of the program itself, because a
+//! page then says what this very build understands: some commands and flags come with cargo features.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use super::Cli;
+
+/// Writes the man pages and the completions.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// The folder to write them to
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+}
+
+impl GenerateArgs {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let unwritable = || format!("cannot write to {}", self.folder.display());
+        std::fs::create_dir_all(&self.folder).with_context(unwritable)?;
+        let mut command = Cli::command();
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let name = command.get_name().to_owned();
+            clap_complete::generate_to(shell, &mut command, name, &self.folder).with_context(unwritable)?;
+        }
+        // Anew: the completions know `help` as a command, and nobody looks for its page.
+        clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &self.folder)
+            .with_context(unwritable)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
