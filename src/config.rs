@@ -35,8 +35,8 @@ pub enum ConfigError {
     Wrong {
         /// The file.
         path: PathBuf,
-        /// What toml says, with line and column.
-        reason: Box<toml::de::Error>,
+        /// What toml says, with line and column, and what may have been meant.
+        reason: String,
     },
     /// The built-in configuration names a file of a checkout, and there is no checkout.
     #[error(
@@ -290,6 +290,44 @@ impl Config {
         Ok(Self { own: Some(own_keys(text, path)?), built_in: built_in()? })
     }
 
+    /// What holds for each key, by a file over what is built in; paths as they are looked for.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn effective(path: Option<&Path>) -> Result<Vec<Effective>, ConfigError> {
+        let config = Self::load(path)?;
+        let table = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
+        let own = path.and_then(|path| std::fs::read_to_string(path).ok()).map(|text| table(&text));
+        let built_in = table(BUILT_IN);
+        let value = |table: &toml::Table, key: Key| match key.section {
+            "" => table.get(key.name).cloned(),
+            section => table.get(section)?.get(key.name).cloned(),
+        };
+        let effective = keys().into_iter().map(|key| {
+            let own = own.as_ref().and_then(|own| value(own, key));
+            let origin = if own.is_some() { Origin::File } else { Origin::BuiltIn };
+            let value = own.or_else(|| value(&built_in, key));
+            let value = config.resolved(key).map(|path| path.display().to_string().into()).or(value);
+            Effective { section: key.section, name: key.name, value, origin }
+        });
+        Ok(effective.collect())
+    }
+
+    /// Where the file lies that a key names.
+    fn resolved(&self, key: Key) -> Option<PathBuf> {
+        let own = |of: fn(&Keys) -> Option<PathBuf>| self.own_path(of);
+        match (key.section, key.name) {
+            ("", "student") => self.path("student", |keys| keys.student.clone()).ok(),
+            ("", "vocabulary") => self.path("vocabulary", |keys| keys.vocabulary.clone()).ok(),
+            ("source", "uri") => self.source(None).ok()?.path().map(Path::to_path_buf),
+            ("engine", "tensorrt") => own(|keys| keys.engine.tensorrt.clone()),
+            ("publish", "save") => own(|keys| keys.publish.save.clone()),
+            ("publish", "health") => own(|keys| keys.publish.health.clone()),
+            ("publish", "json") => own(|keys| keys.publish.json.clone().filter(|path| is_file(path))),
+            _ => None,
+        }
+    }
+
     /// The flag's value, or else the key's: the user's, or else the built-in one.
     ///
     /// # Errors
@@ -345,8 +383,84 @@ fn own_keys(text: &str, path: &Path) -> Result<(PathBuf, Keys), ConfigError> {
 }
 
 fn parse(text: &str, path: &Path) -> Result<Keys, ConfigError> {
-    toml::from_str(text)
-        .map_err(|reason| ConfigError::Wrong { path: path.to_path_buf(), reason: Box::new(reason) })
+    toml::from_str(text).map_err(|error| {
+        let told = error.to_string();
+        let hint = hint_for(error.message()).map_or_else(String::new, |hint| format!("\nhint: {hint}"));
+        ConfigError::Wrong { path: path.to_path_buf(), reason: told.trim_end().to_owned() + &hint }
+    })
+}
+
+/// A key that there is: the section, empty for those at the top, and the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key {
+    section: &'static str,
+    name: &'static str,
+}
+
+/// All keys, in the order of the built-in file, which documents each, those without a value among them.
+fn keys() -> Vec<Key> {
+    let mut section = "";
+    let mut keys = Vec::new();
+    for line in BUILT_IN.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            section = name;
+        }
+        let written = line.strip_prefix("# ").unwrap_or(line);
+        if let Some((name, _)) = written.split_once(" = ")
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        {
+            keys.push(Key { section, name });
+        }
+    }
+    keys
+}
+
+/// How alike two names must be (Jaro and Winkler's similarity, 0 to 1) for one to be taken for the other misspelt.
+const ALIKE: f64 = 0.85;
+
+/// What may have been meant by a key that there isn't.
+fn hint_for(message: &str) -> Option<String> {
+    let unknown = message.strip_prefix("unknown field `")?.split('`').next()?;
+    let place = |key: &Key| match key.section {
+        "" => "at the top of the file, before any [section]".to_owned(),
+        section => format!("under [{section}]"),
+    };
+    let keys = keys();
+    if let Some(key) = keys.iter().find(|key| key.name == unknown) {
+        return Some(format!("`{unknown}` stands {}", place(key)));
+    }
+    let sections = keys.iter().map(|key| (key.section, format!("[{}]", key.section)));
+    let names = keys.iter().map(|key| (key.name, format!("`{}`, {}", key.name, place(key))));
+    let alike = sections.chain(names).map(|(name, told)| (strsim::jaro_winkler(name, unknown), told));
+    let (likeness, nearest) = alike.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (likeness >= ALIKE).then(|| format!("did you mean {nearest}?"))
+}
+
+/// Whether a place for lines is a file, and not the standard output or nowhere.
+fn is_file(path: &Path) -> bool {
+    path != Path::new("-") && !path.as_os_str().is_empty()
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The user's file.
+    File,
+    /// The built-in configuration.
+    BuiltIn,
+}
+
+/// One key, and what holds for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Effective {
+    /// The section that it stands in; empty at the top.
+    pub section: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Its value, where it has one.
+    pub value: Option<toml::Value>,
+    /// Where that comes from.
+    pub origin: Origin,
 }
 
 /// A file of the `demo` folder of a checkout, or of an installation: `../share/wordsight` of the executable.
@@ -423,6 +537,36 @@ mod tests {
     }
 
     #[test]
+    fn the_effective_configuration_has_every_key_once_and_says_where_its_value_comes_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wordsight.toml");
+        std::fs::write(&path, "student = \"s.onnx\"\n[source]\nfps = 5\n[publish]\nhealth = \"h.json\"\n")
+            .unwrap();
+        let effective = Config::effective(Some(&path)).unwrap();
+        let of = |section, name| {
+            let mut found = effective.iter().filter(|key| (key.section, key.name) == (section, name));
+            let key = found.next().unwrap();
+            assert!(found.next().is_none());
+            (key.value.as_ref().map(ToString::to_string), key.origin)
+        };
+        let in_folder = |name: &str| Some(format!("\"{}\"", folder.path().join(name).display()));
+        assert_eq!(of("", "student"), (in_folder("s.onnx"), Origin::File));
+        assert_eq!(of("source", "fps"), (Some("5".to_owned()), Origin::File));
+        assert_eq!(of("source", "loop"), (Some("false".to_owned()), Origin::BuiltIn));
+        assert_eq!(of("publish", "health"), (in_folder("h.json"), Origin::File));
+        assert_eq!(of("publish", "save"), (None, Origin::BuiltIn));
+        // As many as the structures have: an error names all of a section.
+        for section in ["source", "detection", "engine", "publish"] {
+            let error = with(&format!("[{section}]\nx-y-z = 1")).unwrap_err().to_string();
+            let listed =
+                error.split("expected one of ").nth(1).unwrap().lines().next().unwrap().matches('`').count()
+                    / 2;
+            let known = effective.iter().filter(|key| key.section == section).count();
+            assert_eq!(known, listed, "{section}: demo/wordsight.toml documents every key");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_shown_with_its_line() {
         let cases = [
             ("studend = \"x\"", "line 1", "studend"),
@@ -435,6 +579,15 @@ mod tests {
             ("[source]\nstalled_after_s = 0", "line 2", "0.05 seconds or more"),
             ("[source]\nlongest_wait_s = 0.001", "line 2", "0.05 seconds or more"),
             ("[source", "line 1", "]"),
+            ("vocabulry = \"x\"", "line 1", "did you mean `vocabulary`, at the top of the file"),
+            (
+                "[detection]\nscore_treshold = 0.5",
+                "line 2",
+                "did you mean `score_threshold`, under [detection]?",
+            ),
+            ("score_threshold = 0.5", "line 1", "`score_threshold` stands under [detection]"),
+            ("[source]\nstudent = \"x\"", "line 2", "`student` stands at the top of the file"),
+            ("[detecton]\nnms_iou = 0.5", "line 1", "did you mean [detection]?"),
         ];
         for (text, line, reason) in cases {
             let error = with(text).unwrap_err();

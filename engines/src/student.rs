@@ -62,7 +62,6 @@ impl StudentFacts {
     ///
     /// # Errors
     /// As [`Self::read`].
-    #[cfg(feature = "tensorrt")]
     pub fn of_model(model: &wordsight_onnx::proto::ModelProto, name: &str) -> Result<Self, EngineError> {
         let ports =
             |ports: &[wordsight_onnx::proto::ValueInfoProto]| ports.iter().map(PortSpec::of_model).collect();

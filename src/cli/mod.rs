@@ -6,6 +6,8 @@
 mod bench;
 #[cfg(feature = "v4l2")]
 mod cameras;
+mod check;
+mod config;
 mod detect;
 mod generate;
 mod measure;
@@ -44,6 +46,10 @@ enum Command {
     Run(run::RunArgs),
     /// Measures a stream, or compares two measurements
     Bench(bench::BenchArgs),
+    /// Says whether a configuration works, without running it
+    Check(check::CheckArgs),
+    /// Prints the configuration that holds
+    Config(config::ConfigArgs),
     /// Lists the cameras of this machine
     #[cfg(feature = "v4l2")]
     Cameras(cameras::CamerasArgs),
@@ -65,6 +71,8 @@ impl Cli {
             Command::Detect(args) => args.run(),
             Command::Run(args) => args.run(),
             Command::Bench(args) => args.run(),
+            Command::Check(args) => args.run(),
+            Command::Config(args) => args.run(),
             #[cfg(feature = "v4l2")]
             Command::Cameras(args) => args.run(),
             #[cfg(feature = "tensorrt")]
@@ -75,7 +83,7 @@ impl Cli {
 }
 
 /// What all commands understand that open a student.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 struct CommonArgs {
     /// The configuration file (TOML); without it the built-in one holds
     #[arg(long, value_name = "FILE")]
@@ -108,6 +116,10 @@ struct CommonArgs {
 
 /// How the program ends for an error: 2 for what the user configured, 1 for everything else.
 pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(code_of(error))
+}
+
+fn code_of(error: &anyhow::Error) -> u8 {
     let configured = error.chain().any(|cause| {
         matches!(
             cause.downcast_ref(),
@@ -115,5 +127,5 @@ pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
         ) || cause.downcast_ref::<ConfigError>().is_some_and(ConfigError::is_a_mistake_of_usage)
             || cause.downcast_ref::<ReportError>().is_some_and(ReportError::is_a_mistake_of_usage)
     });
-    ExitCode::from(if configured { 2 } else { 1 })
+    if configured { 2 } else { 1 }
 }

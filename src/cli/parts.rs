@@ -11,13 +11,13 @@ use wordsight_detection::DetectionSettings;
 use super::CommonArgs;
 use crate::capture::{StreamSettings, SupervisionSettings};
 use crate::config::{Config, ConfigError, FramesPerSecond, PacingName};
-use crate::service::{EngineWanted, SourceWanted, WordsWanted};
+use crate::service::{EngineWanted, SourceWanted, WordsWanted, is_standard_output};
 
 /// How long a stream may take to end when it is asked to. One whose results are read takes two seconds at most.
 pub(super) const LONGEST_STOP: Duration = Duration::from_secs(5);
 
 /// What a stream comes from, and at what pace.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(super) struct SourceArgs {
     /// A file or folder, or v4l2:///dev/video0, csi://0, rtsp://..., gst:..., test://bars
     #[arg(long, value_name = "URI")]
@@ -120,13 +120,19 @@ impl CommonArgs {
     }
 }
 
-/// `publish.json`, where `-` is no path and so relative to nothing.
-pub(super) fn configured_json(config: &Config) -> Result<PathBuf, ConfigError> {
-    let written = config.or(None, |keys| keys.publish.json.clone())?;
-    if written == Path::new("-") {
-        return Ok(written);
+/// Where JSON lines go, by a flag or else `publish.json`: `-` is no path and so relative to nothing, and an empty one is none.
+pub(super) fn json_wanted(flag: Option<&Path>, config: &Config) -> Result<Option<PathBuf>, ConfigError> {
+    let written = match flag {
+        Some(flag) => flag.to_owned(),
+        None => config.or(None, |keys| keys.publish.json.clone())?,
+    };
+    if written.as_os_str().is_empty() {
+        return Ok(None);
     }
-    Ok(config.own_path(|keys| keys.publish.json.clone()).unwrap_or(written))
+    if flag.is_some() || is_standard_output(&written) {
+        return Ok(Some(written));
+    }
+    Ok(Some(config.own_path(|keys| keys.publish.json.clone()).unwrap_or(written)))
 }
 
 /// Prints to the standard output. A reader who has seen enough is no error.

@@ -10,7 +10,7 @@ use wordsight_detection::FrameView;
 use wordsight_engines::{Regions, StepTimes};
 
 use super::CommonArgs;
-use super::parts::{LONGEST_STOP, SourceArgs, configured_json};
+use super::parts::{LONGEST_STOP, SourceArgs, json_wanted};
 use crate::config::{Config, ConfigError};
 use crate::pipeline::{Report, Stage, Stop, run_alone};
 use crate::publish::{PictureNames, SaveSettings};
@@ -25,7 +25,7 @@ const STEPS_WARM_UP: usize = 50;
 const LONGEST_COMPARISON: Duration = Duration::from_secs(20);
 
 /// Names the things in a stream.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct RunArgs {
     #[command(flatten)]
     source: SourceArgs,
@@ -58,7 +58,7 @@ impl RunArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let stop = Stop::on_signals()?;
         let service = Service {
-            load: &|text| Ok(self.wanted(&self.common.load_config_as(text)?)?),
+            load: &|text| Ok(self.wanted(&self.load_config(text)?)?),
             configuration: self.common.config.clone(),
             frames: self.frames.map(NonZeroU64::get),
             inputs_to_keep: if self.compare_engine { INPUTS_TO_COMPARE } else { 0 },
@@ -78,6 +78,16 @@ impl RunArgs {
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
+    /// No flags but a configuration.
+    pub(super) fn of_configuration(file: Option<PathBuf>) -> Self {
+        Self { common: CommonArgs { config: file, ..CommonArgs::default() }, ..Self::default() }
+    }
+
+    /// Reads the configuration, or takes this text for it.
+    pub(super) fn load_config(&self, text: Option<&str>) -> Result<Config, ConfigError> {
+        self.common.load_config_as(text)
+    }
+
     /// What these flags and a configuration ask for.
     pub(super) fn wanted(&self, config: &Config) -> Result<Wanted, ConfigError> {
         let every = config.or(self.save_every, |keys| keys.publish.save_every)?;
@@ -86,7 +96,7 @@ impl RunArgs {
             engine: self.common.engine_wanted(config)?,
             words: self.common.words_wanted(config)?,
             source: self.source.wanted(config, self.repeat)?,
-            json: self.json.clone().map_or_else(|| configured_json(config), Ok)?,
+            json: json_wanted(self.json.as_deref(), config)?,
             save: folder.map(|folder| SaveSettings { folder, every, names: PictureNames::Numbers }),
             health: self.health.clone().or_else(|| config.own_path(|keys| keys.publish.health.clone())),
         })

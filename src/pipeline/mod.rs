@@ -31,7 +31,7 @@ pub use control::{Control, PulseReading};
 pub use measurement::{
     Counters, Ended, Measurement, MeasurementSettings, OnFrame, Rates, Slices, Stage, run_alone,
 };
-pub use pool::{Job, Lease, Pool, StageTimes};
+pub use pool::{Job, Lease, Pool, Rooms, StageTimes};
 pub use ring::{Disconnected, Receiver, Sender, ring};
 pub use stop::Stop;
 
@@ -151,8 +151,12 @@ impl Pipeline {
         let most_found = self.scoring.most_found(facts.proposals);
         let pool = Pool::new(jobs.get(), || Job::with_room(facts, most_found, ranks));
         let counters = self.counters;
+        // An engine that takes whole frames and whoever draws on them look at them behind the letterbox.
+        let rooms = (!ranks && !self.publisher.draws()).then(|| Rooms::new(jobs.get()));
+        let rooms = rooms.as_ref();
         let preprocess = PreprocessStage {
             preprocess: Preprocess::new(facts.input_width, facts.input_height, letterboxed),
+            rooms,
             counters: Arc::clone(&counters),
             control,
         };
@@ -175,6 +179,7 @@ impl Pipeline {
             received_at: None,
             throttle: matches!(self.pacing, Pacing::Live).then(Throttle::default),
             given_up: None,
+            rooms,
             counters: Arc::clone(&counters),
             control,
         };
@@ -266,6 +271,7 @@ struct CaptureStage<'a> {
     /// For a source whose errors may be without end.
     throttle: Option<Throttle>,
     given_up: Option<CaptureError>,
+    rooms: Option<&'a Rooms>,
     counters: Arc<Counters>,
     control: &'a Control,
 }
@@ -281,6 +287,7 @@ impl CaptureStage<'_> {
                 break;
             };
             let allocations = allocations::on_this_thread();
+            self.rooms.inspect(|rooms| rooms.give_to(&mut job));
             self.control.pulse().begin(Stage::Capture);
             let outcome = self.source.capture(&mut job.frame);
             self.control.pulse().done(Stage::Capture);
@@ -295,12 +302,19 @@ impl CaptureStage<'_> {
                     self.frames.captured += 1;
                     self.counters.missed(job.frame.missed);
                     match captured.send(job) {
-                        Ok(pushed_out) => self.counters.dropped_before(Stage::Preprocess, &pushed_out),
+                        Ok(mut pushed_out) => {
+                            self.counters.dropped_before(Stage::Preprocess, &pushed_out);
+                            if let (Some(rooms), Some(job)) = (self.rooms, &mut pushed_out) {
+                                rooms.take_from(job);
+                            }
+                        }
                         Err(Disconnected) => break,
                     }
                     self.counters.allocated(Stage::Capture, allocations::on_this_thread() - allocations);
                 }
-                Ok(Captured::NotYet) => {}
+                Ok(Captured::NotYet) => {
+                    self.rooms.inspect(|rooms| rooms.take_from(&mut job));
+                }
                 // A pass without a frame would be followed by others like it.
                 Ok(Captured::End) if self.repeat && self.frames.captured > captured_before_pass => {
                     captured_before_pass = self.frames.captured;
@@ -390,6 +404,7 @@ impl Throttle {
 /// The second thread: frames to the engine's inputs.
 struct PreprocessStage<'a> {
     preprocess: Preprocess,
+    rooms: Option<&'a Rooms>,
     counters: Arc<Counters>,
     control: &'a Control,
 }
@@ -400,6 +415,7 @@ impl PreprocessStage<'_> {
             let (start, allocations) = (Instant::now(), allocations::on_this_thread());
             self.control.pulse().begin(Stage::Preprocess);
             self.preprocess.run(&mut job);
+            self.rooms.inspect(|rooms| rooms.take_from(&mut job));
             job.times.preprocess = start.elapsed();
             match preprocessed.send(job) {
                 Ok(pushed_out) => self.counters.dropped_before(Stage::Engine, &pushed_out),

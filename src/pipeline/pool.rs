@@ -101,6 +101,42 @@ impl Default for Job {
     }
 }
 
+/// Room for frames that nobody looks at any more.
+///
+/// Behind the letterbox a frame's bytes are of use only to whoever draws on them. Where nobody does, they go back to capture
+/// from there, and not with their job from the end of the line: a stream holds three or four frames, and not as many as it
+/// has jobs, which at 1920x1080 are 6 MB each.
+#[derive(Default)]
+pub struct Rooms(Mutex<Vec<Vec<u8>>>);
+
+impl Rooms {
+    /// So many at most.
+    pub fn new(most: usize) -> Self {
+        Self(Mutex::new(Vec::with_capacity(most)))
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a frame's room.
+    pub fn take_from(&self, job: &mut Job) {
+        let room = std::mem::take(&mut job.frame.bytes);
+        if room.capacity() > 0 {
+            self.rooms().push(room);
+        }
+    }
+
+    /// Gives room to a frame that has none.
+    pub fn give_to(&self, job: &mut Job) {
+        if job.frame.bytes.capacity() == 0
+            && let Some(room) = self.rooms().pop()
+        {
+            job.frame.bytes = room;
+        }
+    }
+}
+
 /// A fixed number of jobs, each at home or leased.
 #[derive(Clone)]
 pub struct Pool(Arc<Shared>);

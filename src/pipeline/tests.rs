@@ -376,10 +376,10 @@ fn a_stream_that_pauses_gives_its_parts_back_and_another_goes_on_where_it_was() 
             control.pause();
         }
     });
-    let first = pipeline(made, Pacing::Lossless, 200, &json).run(&Stop::default(), &control).unwrap();
+    let first = pipeline(made, Pacing::Lossless, 120, &json).run(&Stop::default(), &control).unwrap();
     pauser.join().unwrap();
     let captured = first.frames.captured;
-    assert!(captured < 200 && first.publisher.summary().frames() == captured, "what was captured came out");
+    assert!(captured < 120 && first.publisher.summary().frames() == captured, "what was captured came out");
     control.resume();
     let next = Pipeline {
         source: first.source.unwrap(),
@@ -395,7 +395,7 @@ fn a_stream_that_pauses_gives_its_parts_back_and_another_goes_on_where_it_was() 
         measurement: None,
     };
     let report = next.run(&Stop::default(), &control).unwrap();
-    assert_eq!((report.frames.captured, report.publisher.summary().frames()), (200, 200));
-    let expected: Vec<f64> = (0..200).map(|grey| f64::from(grey) / 4.0 + 1.0).collect();
+    assert_eq!((report.frames.captured, report.publisher.summary().frames()), (120, 120));
+    let expected: Vec<f64> = (0..120).map(|grey| f64::from(grey) / 4.0 + 1.0).collect();
     assert_eq!(widths(&json), expected);
 }

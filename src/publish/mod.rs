@@ -107,9 +107,9 @@ impl Publisher {
         }
     }
 
-    /// Writes JSON lines elsewhere from now on.
-    pub fn set_json(&mut self, output: Output) {
-        self.json = Some(JsonLines::new(output));
+    /// Writes JSON lines elsewhere, or nowhere, from now on.
+    pub fn set_json(&mut self, output: Option<Output>) {
+        self.json = output.map(JsonLines::new);
     }
 
     /// Saves pictures elsewhere, or none, from the next stream on.
@@ -120,6 +120,11 @@ impl Publisher {
     /// Whether the stream goes on when an output fails, from the next stream on.
     pub fn set_outlives_failures(&mut self, outlives_failures: bool) {
         self.outlives_failures = outlives_failures;
+    }
+
+    /// Whether frames are looked at, and not only what was found in them.
+    pub fn draws(&self) -> bool {
+        self.save.is_some()
     }
 
     /// Gets ready for a stream; `ring` is the size of the ring to the saving thread.

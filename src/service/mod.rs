@@ -174,7 +174,7 @@ impl Service<'_> {
         let source = wanted.source.open(health, &self.stop).map_err(of_usage)?;
         let outputs = Outputs {
             outlives_failures: wanted.source.pacing != Pacing::Lossless,
-            json: Some(open_output(&wanted.json)?),
+            json: wanted.json.as_deref().map(open_output).transpose()?,
             table: None,
             save: wanted.save,
             frames: self.frames,

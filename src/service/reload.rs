@@ -32,7 +32,7 @@ pub struct Change {
     pub scoring: Option<Scoring>,
     /// The new one, and the one that is there.
     pub source: Option<(NewSource, SourceWanted)>,
-    pub json: Option<Output>,
+    pub json: Option<Option<Output>>,
     pub save: Option<Option<SaveSettings>>,
     pub done: Done,
 }
@@ -216,7 +216,9 @@ impl<'a> Reloader<'a> {
             .then(|| self.new_source(&wanted))
             .transpose()?
             .map(|new| (new, self.current.source.clone()));
-        let json = (wanted.json != self.current.json).then(|| open_output(&wanted.json)).transpose()?;
+        let json = (wanted.json != self.current.json)
+            .then(|| wanted.json.as_deref().map(open_output).transpose())
+            .transpose()?;
         let save = (wanted.save != self.current.save).then(|| wanted.save.clone());
         let health_file = (wanted.health != self.current.health)
             .then(|| wanted.health.as_deref().map(|path| open_health(self.shared.health, path)).transpose())

@@ -30,8 +30,8 @@ pub struct Wanted {
     pub words: WordsWanted,
     /// Where frames come from.
     pub source: SourceWanted,
-    /// Where JSON lines go.
-    pub json: PathBuf,
+    /// Where JSON lines go, if they go anywhere.
+    pub json: Option<PathBuf>,
     /// Annotated pictures.
     pub save: Option<SaveSettings>,
     /// Where the health goes.

@@ -103,7 +103,6 @@ impl PortSpec {
     }
 
     /// As a model's file has it.
-    #[cfg(feature = "tensorrt")]
     pub(crate) fn of_model(port: &wordsight_onnx::proto::ValueInfoProto) -> Self {
         use wordsight_onnx::proto::{self, Dimension};
         let tensor = port.r#type.as_ref().and_then(|of| of.tensor_type.as_ref());
@@ -175,7 +174,10 @@ impl OnnxSession {
         let session = (|| {
             let mut builder = Session::builder(environment)?
                 .with_intra_threads(thread_count(threads))?
-                .with_config_entry("session.intra_op.allow_spinning", "0")?;
+                .with_config_entry("session.intra_op.allow_spinning", "0")?
+                // A pattern is a second home for all tensors, beside the one that the first run has built: a seventh of a
+                // student's memory, and no faster by what the processor's time tells.
+                .with_memory_pattern(false)?;
             for (key, value) in more {
                 builder = builder.with_config_entry(key, value)?;
             }

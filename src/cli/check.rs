@@ -1,0 +1,159 @@
+//! `wordsight check`: whether a configuration would work, before a service is given it.
+//!
+//! In flows a configuration, out flows a line for each part: the student, the vocabulary and whether they meet, the source,
+//! and where results go. Nothing is run and no camera is opened, so that it can be asked beside a service that runs.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+use wordsight_detection::Vocabulary;
+use wordsight_engines::StudentFacts;
+
+use super::parts::print;
+use super::run::RunArgs;
+use crate::health::Health;
+use crate::pipeline::Stop;
+use crate::service::{Wanted, is_standard_output, of_usage};
+
+/// Says whether a configuration works, part by part, without running it.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The configuration file; without it the built-in one is checked
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One part.
+#[derive(Serialize)]
+struct Part {
+    part: &'static str,
+    is_fine: bool,
+    /// What it is, or what is wrong with it.
+    says: String,
+}
+
+#[derive(Serialize)]
+struct Checked {
+    is_fine: bool,
+    parts: Vec<Part>,
+    #[serde(skip)]
+    code: u8,
+}
+
+impl CheckArgs {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let checked = self.check();
+        if self.json {
+            print(&(serde_json::to_string_pretty(&checked)? + "\n"))?;
+        } else {
+            print(&checked)?;
+        }
+        Ok(ExitCode::from(checked.code))
+    }
+
+    fn check(&self) -> Checked {
+        let mut checked = Checked { is_fine: true, parts: Vec::new(), code: 0 };
+        let name = self.file.as_deref().map_or("built in".to_owned(), |file| file.display().to_string());
+        let run = RunArgs::of_configuration(self.file.clone());
+        let wanted =
+            run.load_config(None).and_then(|config| run.wanted(&config)).map_err(anyhow::Error::from);
+        let Some(wanted) = checked.note("configuration", wanted, |_| name) else { return checked };
+        let student = checked.note("student", student_of(&wanted), |facts| {
+            let StudentFacts { input_width, input_height, proposals, teacher, .. } = facts;
+            let path = wanted.engine.student.display();
+            format!("{path}: {input_width}x{input_height}, {proposals} regions, teacher {teacher}")
+        });
+        checked.note("vocabulary", words_of(&wanted, student.as_ref()), |words| {
+            let fits = if student.is_some() { ", which the student understands" } else { "" };
+            format!("{}: {words} words{fits}", wanted.words.vocabulary.display())
+        });
+        checked.note("source", source_of(&wanted), |says| says.clone());
+        checked.note("results", outputs_of(&wanted), |says| says.clone());
+        checked
+    }
+}
+
+impl Checked {
+    fn note<T>(
+        &mut self,
+        part: &'static str,
+        result: anyhow::Result<T>,
+        says: impl FnOnce(&T) -> String,
+    ) -> Option<T> {
+        let (is_fine, says) = match &result {
+            Ok(value) => (true, says(value)),
+            Err(error) => (false, format!("{error:#}").trim_end().to_owned()),
+        };
+        if let Err(error) = &result {
+            self.is_fine = false;
+            self.code = self.code.max(super::code_of(error));
+        }
+        self.parts.push(Part { part, is_fine, says });
+        result.ok()
+    }
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Part { part, is_fine, says } in &self.parts {
+            writeln!(f, "{:<6} {part:<14} {says}", if *is_fine { "fine" } else { "WRONG" })?;
+        }
+        Ok(())
+    }
+}
+
+fn student_of(wanted: &Wanted) -> anyhow::Result<StudentFacts> {
+    let path = &wanted.engine.student;
+    let model = wordsight_onnx::read(path)?;
+    Ok(StudentFacts::of_model(&model, &path.display().to_string())?)
+}
+
+fn words_of(wanted: &Wanted, student: Option<&StudentFacts>) -> anyhow::Result<usize> {
+    let vocabulary = Vocabulary::load(&wanted.words.vocabulary)?;
+    if let Some(student) = student {
+        vocabulary.check_against(&student.teacher, student.embedding_size)?;
+    }
+    Ok(vocabulary.words.len())
+}
+
+fn source_of(wanted: &Wanted) -> anyhow::Result<String> {
+    let uri = &wanted.source.uri;
+    if uri.is_live() {
+        return Ok(format!("{}: not opened; `wordsight doctor` looks at cameras", uri.display()));
+    }
+    drop(wanted.source.open(&Health::default(), &Stop::default()).map_err(of_usage)?);
+    Ok(uri.display().to_owned())
+}
+
+/// Whether the folders are there that files are to be made in.
+fn outputs_of(wanted: &Wanted) -> anyhow::Result<String> {
+    let mut places = Vec::new();
+    match &wanted.json {
+        None => {}
+        Some(json) if is_standard_output(json) => places.push("standard output".to_owned()),
+        Some(json) => places.push(folder_of(json)?),
+    }
+    if let Some(path) = &wanted.health {
+        places.push(folder_of(path)?);
+    }
+    if let Some(save) = &wanted.save {
+        places.push(save.folder.display().to_string());
+    }
+    Ok(if places.is_empty() { "nowhere".to_owned() } else { places.join(", ") })
+}
+
+fn folder_of(path: &Path) -> anyhow::Result<String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    anyhow::ensure!(
+        folder.is_dir(),
+        "the folder of {} is not there: make it, or name another file (under systemd it is made at the start)",
+        path.display()
+    );
+    Ok(path.display().to_string())
+}

@@ -1,0 +1,78 @@
+//! `wordsight config`: what holds, and where each value comes from.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::parts::print;
+use crate::config::{Config, Effective, Origin};
+
+/// Prints the configuration that holds: every key, with the value of the file or else the built-in one.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// The configuration file (TOML); without it the built-in one holds
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print it as JSON, with the origin of each value
+    #[arg(long)]
+    json: bool,
+}
+
+impl ConfigArgs {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let effective = Config::effective(self.config.as_deref())?;
+        if self.json {
+            print(&(serde_json::to_string_pretty(&as_json(&effective))? + "\n"))?;
+        } else {
+            print(&as_toml(&effective, self.config))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn as_toml(effective: &[Effective], file: Option<PathBuf>) -> String {
+    let mut text = match file {
+        Some(file) => format!("# Values of {} are marked; all others are built in.\n", file.display()),
+        None => "# All values are built in.\n".to_owned(),
+    };
+    let mut section = "";
+    // Writing to a string cannot fail.
+    for key in effective {
+        if key.section != section {
+            section = key.section;
+            let _ = writeln!(text, "\n[{section}]");
+        }
+        let _ = match (&key.value, key.origin) {
+            (Some(value), Origin::File) => writeln!(text, "{} = {value}  # of the file", key.name),
+            (Some(value), Origin::BuiltIn) => writeln!(text, "{} = {value}", key.name),
+            (None, _) => writeln!(text, "# {} is not set", key.name),
+        };
+    }
+    text
+}
+
+fn as_json(effective: &[Effective]) -> serde_json::Value {
+    let mut sections = serde_json::Map::new();
+    for key in effective {
+        let origin = match (key.origin, &key.value) {
+            (_, None) => "not set",
+            (Origin::File, _) => "file",
+            (Origin::BuiltIn, _) => "built in",
+        };
+        let entry = json!({ "value": key.value, "from": origin });
+        let place = if key.section.is_empty() {
+            &mut sections
+        } else {
+            let section = sections.entry(key.section).or_insert_with(|| json!({}));
+            match section {
+                serde_json::Value::Object(section) => section,
+                _ => continue,
+            }
+        };
+        place.insert(key.name.to_owned(), entry);
+    }
+    sections.into()
+}
