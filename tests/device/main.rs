@@ -72,7 +72,8 @@ impl Day {
     /// A device fresh from the image; `None` where there can't be one.
     fn begin() -> Option<Self> {
         let begun = Instant::now();
-        let package = PathBuf::from(std::env::var_os("WORDSIGHT_DEB").expect("WORDSIGHT_DEB names the package"));
+        let package = std::env::var_os("WORDSIGHT_DEB").map_or_else(package_made_here, PathBuf::from);
+        assert!(package.exists(), "{} is not there: `make deb` makes it", package.display());
         let image = image()?;
         let folder = tempfile::tempdir().unwrap();
         let gifts = folder.path().join("gifts");
@@ -136,23 +137,33 @@ impl Day {
         self.does(&format!("systemctl show wordsight --value --property {property}")).trim().to_owned()
     }
 
-    /// What the service and systemd about it have written into the journal since a moment that [`Day::moment`] gave.
-    fn journal_since(&mut self, moment: &str) -> String {
-        self.does(&format!("journalctl --no-pager -o cat --after-cursor='{moment}' -u wordsight"))
+    /// What the service, and systemd about it, have written into the journal of this boot since a moment.
+    fn journal_since(&mut self, moment: &Moment) -> String {
+        self.does(&format!("{JOURNAL} | tail -n +{}", moment.0 + 1))
     }
 
     #[track_caller]
-    fn expect_in_journal(&mut self, moment: &str, text: &str) {
-        let script =
-            format!("journalctl --no-pager -o cat --after-cursor='{moment}' -u wordsight | grep -F -e '{text}'");
+    fn expect_in_journal(&mut self, moment: &Moment, text: &str) {
+        let script = format!("{JOURNAL} | tail -n +{} | grep -F -e '{text}'", moment.0 + 1);
         self.device().awaits(&format!("the journal says `{text}`"), SOON, &script);
     }
 
-    /// The journal's end, to be asked later for what came after it.
-    fn moment(&mut self) -> String {
-        let text = self.does("journalctl --sync; journalctl --no-pager -n 1 -o cat --show-cursor | tail -n 1");
-        text.trim().trim_start_matches("-- cursor: ").to_owned()
+    fn moment(&mut self) -> Moment {
+        let lines = self.does(&format!("journalctl --sync; {JOURNAL} | wc -l"));
+        Moment(lines.trim().parse().unwrap())
     }
+}
+
+/// What is in the journal about the service since the boot.
+const JOURNAL: &str = "journalctl --no-pager -q -b -o cat -u wordsight";
+
+/// How much of that there was at a moment: a clock may jump.
+struct Moment(usize);
+
+/// Where `make deb` leaves the package for this machine.
+fn package_made_here() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    target.join(concat!("debian/wordsight_", env!("CARGO_PKG_VERSION"), "-1_amd64.deb"))
 }
 
 /// The folder of the device's image; `None` where it can't be made.
@@ -306,7 +317,7 @@ fn a_vocabulary_written_in_place_or_renamed_into_place_is_taken_up(day: &mut Day
         assert!(health["reload"]["count"].as_u64().unwrap() >= before + 2, "{health}");
         assert_eq!(health["losses"], 0, "the camera was left alone: {health}");
     });
-    day.expect_in_journal(&moment, "words");
+    day.expect_in_journal(&moment, "what has changed is used from now on");
 }
 
 fn a_bad_vocabulary_and_a_bad_configuration_are_refused_and_told(day: &mut Day) {
@@ -336,7 +347,7 @@ fn a_bad_vocabulary_and_a_bad_configuration_are_refused_and_told(day: &mut Day) 
         day.health_with(r#"[[ $health == *'"last_error":null'* ]]"#);
         day.detects("red");
     });
-    day.expect_in_journal(&moment, "refused");
+    day.expect_in_journal(&moment, "what has changed is not used, and what was before goes on");
 }
 
 fn after_a_restart_with_a_bad_vocabulary_the_last_good_one_holds(day: &mut Day) {
@@ -344,7 +355,7 @@ fn after_a_restart_with_a_bad_vocabulary_the_last_good_one_holds(day: &mut Day) 
     day.does("cat /gifts/cut.safetensors >/etc/wordsight/words.safetensors && systemctl restart wordsight");
     day.detects("red");
     let journal = day.journal_since(&moment);
-    assert!(journal.contains("last good"), "{journal}");
+    assert!(journal.contains("the vocabulary that last worked is used"), "{journal}");
     day.does("cp /gifts/red.safetensors /etc/wordsight/words.safetensors");
     day.health_with(r#"[[ $health == *'"last_error":null'* ]]"#);
     day.detects("red");
@@ -406,9 +417,13 @@ fn a_full_disk_stops_nothing(day: &mut Day) {
         day.says(&format!("KiB left on the disk: {}", left.trim()));
         assert_eq!(left.trim(), "0");
         day.detects("red");
-        // Written in place there is no room for it, and an empty file is left.
-        day.does("! cat /gifts/crimson.safetensors >/etc/wordsight/words.safetensors 2>/dev/null || df / >&2");
-        day.does("sleep 3");
+        // A vocabulary written in place: what it leaves free is somebody else's before the new one comes.
+        day.does(
+            "cd /etc/wordsight && : >words.safetensors && sync && { cat /dev/zero >>/filler.rest 2>/dev/null; sync; \
+             ! cat /gifts/crimson.safetensors >words.safetensors; }",
+        );
+        let health = day.health_with(r#"[[ $health != *'"last_error":null'* ]]"#);
+        assert!(health["reload"]["last_error"].as_str().unwrap().contains("words.safetensors"), "{health}");
         day.detects("red");
     });
     // It starts, too, from the last good state.
