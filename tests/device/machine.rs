@@ -84,12 +84,13 @@ impl Device {
         let line = loop {
             match UnixStream::connect(&line_at) {
                 Ok(line) => break line,
-                Err(error) => assert!(since.elapsed() < Duration::from_secs(20), "{error}: {}", logs(&folder)),
+                Err(error) => {
+                    assert!(since.elapsed() < Duration::from_secs(20), "{error}: {}", logs(&folder))
+                }
             }
             std::thread::sleep(Duration::from_millis(20));
         };
-        let mut device =
-            Self { qemu, disk: Some(disk), folder, line: BufReader::new(line), asked: 0, since };
+        let mut device = Self { qemu, disk: Some(disk), folder, line: BufReader::new(line), asked: 0, since };
         device.ask("true", LONGEST_BOOT - LONGEST_ANSWER);
         device
     }
@@ -176,7 +177,10 @@ impl Device {
 
     /// Starts a script that goes on while others are run.
     pub fn begins(&mut self, name: &str, script: &str) {
-        let unit = format!("systemd-run --quiet --unit={name} bash -c \"$(base64 -d <<<{})\"", base64(script.as_bytes()));
+        let unit = format!(
+            "systemd-run --quiet --unit={name} bash -c \"$(base64 -d <<<{})\"",
+            base64(script.as_bytes())
+        );
         self.does(&unit);
     }
 }

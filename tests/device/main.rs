@@ -208,7 +208,10 @@ fn make_gifts(package: &Path, folder: &Path, disk: &Path) {
         .map(|line| if line.starts_with("Version: ") { format!("{line}+later") } else { line.to_owned() })
         .collect();
     fs::write(later.join("DEBIAN/control"), control.join("\n") + "\n").unwrap();
-    command("dpkg-deb", &[&"--root-owner-group", &"-Zgzip", &"-z1", &"-b", &later, &folder.join("later.deb")]);
+    command(
+        "dpkg-deb",
+        &[&"--root-owner-group", &"-Zgzip", &"-z1", &"-b", &later, &folder.join("later.deb")],
+    );
     fs::remove_dir_all(&later).unwrap();
 
     write_student(&folder.join("student.onnx"));
@@ -535,7 +538,8 @@ fn the_power_is_cut(day: &mut Day, work: Work) {
     assert_eq!(errors, "");
     if matches!(work, Work::Installs) {
         // What was broken off in the middle, apt's own means bring to an end.
-        day.device().does_within(INSTALLED, "DEBIAN_FRONTEND=noninteractive dpkg --configure -a --force-confold");
+        day.device()
+            .does_within(INSTALLED, "DEBIAN_FRONTEND=noninteractive dpkg --configure -a --force-confold");
         day.installs("--reinstall /gifts/later.deb");
         day.detects(if vocabulary == "crimson" { "crimson" } else { "red" });
     }
