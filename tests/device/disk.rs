@@ -15,8 +15,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::chance::Chance;
 
@@ -127,20 +129,35 @@ impl Disk {
 /// Serves a disk to QEMU until that hangs up.
 pub struct Served {
     disk: Arc<Mutex<Disk>>,
+    /// With so many blocks in its cache the disk falls silent.
+    fuse: Arc<AtomicUsize>,
     thread: JoinHandle<io::Result<()>>,
 }
+
+/// A disk that doesn't fall silent.
+const NO_FUSE: usize = usize::MAX;
 
 impl Served {
     /// At this path, to the one that connects first.
     pub fn at(path: &Path, disk: Disk) -> io::Result<Self> {
         let listener = UnixListener::bind(path)?;
         let disk = Arc::new(Mutex::new(disk));
-        let served = disk.clone();
+        let fuse = Arc::new(AtomicUsize::new(NO_FUSE));
+        let (served, blown_at) = (disk.clone(), fuse.clone());
         let thread = std::thread::spawn(move || {
             let (stream, _) = listener.accept()?;
-            serve(stream, &served)
+            serve(stream, &served, &blown_at)
         });
-        Ok(Self { disk, thread })
+        Ok(Self { disk, fuse, thread })
+    }
+
+    /// Has the disk fall silent in the middle of writing: once so many blocks are in its cache, or after a while.
+    pub fn fall_silent(&self, blocks: usize, longest: Duration) {
+        self.fuse.store(blocks, Ordering::Relaxed);
+        let begun = Instant::now();
+        while !self.thread.is_finished() && begun.elapsed() < longest {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// The disk, after QEMU has ended.
@@ -180,7 +197,7 @@ fn take<const N: usize>(stream: &mut UnixStream) -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-fn serve(mut stream: UnixStream, disk: &Mutex<Disk>) -> io::Result<()> {
+fn serve(mut stream: UnixStream, disk: &Mutex<Disk>, fuse: &AtomicUsize) -> io::Result<()> {
     let size = disk.lock().unwrap().size;
     stream.write_all(&[&b"NBDMAGIC"[..], &OPTION_MAGIC.to_be_bytes(), &HANDSHAKE.to_be_bytes()].concat())?;
     take::<4>(&mut stream)?;
@@ -226,7 +243,12 @@ fn serve(mut stream: UnixStream, disk: &Mutex<Disk>) -> io::Result<()> {
             WRITE => {
                 let mut written = vec![0; length];
                 stream.read_exact(&mut written)?;
-                disk.lock().unwrap().write(offset, &written)
+                let mut disk = disk.lock().unwrap();
+                let outcome = disk.write(offset, &written);
+                if disk.cached.len() >= fuse.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                outcome
             }
             FLUSH => {
                 disk.lock().unwrap().flush();

@@ -15,6 +15,8 @@ use super::disk::{Disk, Served};
 
 /// Until the device answers after it was switched on, and until it is off: on a host with all its hands full.
 const LONGEST_BOOT: Duration = Duration::from_secs(300);
+/// For a write to come in the middle of which the power is cut.
+const LONGEST_TO_WRITE: Duration = Duration::from_secs(5);
 /// Beyond what the device gives a script.
 const LONGEST_ANSWER: Duration = Duration::from_secs(120);
 
@@ -166,11 +168,14 @@ impl Device {
         disk
     }
 
-    /// Cuts its power. Returns the disk, and how many of the blocks in its cache it kept.
+    /// Cuts its power, in the middle of a write to its disk if one comes soon. Returns the disk, and how many of the
+    /// blocks in its cache it kept.
     pub fn cut_power(mut self, chance: &mut Chance) -> (Disk, (usize, usize)) {
+        let disk = self.disk.take().unwrap();
+        disk.fall_silent(1 + chance.upto(16) as usize, LONGEST_TO_WRITE);
         self.qemu.kill().unwrap();
         self.qemu.wait().unwrap();
-        let mut disk = self.disk.take().unwrap().end();
+        let mut disk = disk.end();
         let kept = disk.lose_power(chance);
         (disk, kept)
     }
