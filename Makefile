@@ -12,7 +12,7 @@ WORKSPACE := --workspace --features wordsight/tensorrt,wordsight/v4l2,wordsight/
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars setup deps host-deps evaluation-deps tensorrt nvrtc kernels bench peers teacher fmt clippy docs unit end-to-end reference shim deb check-deb device device-test device-deps arm64 cameras camera-deps clip heads vocabularies
+.PHONY: help demo test bars setup deps host-deps evaluation-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std docs unit end-to-end reference shim deb check-deb device device-test device-deps arm64 cameras camera-deps clip heads vocabularies
 
 help: ## What there is to make
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,7 +23,7 @@ demo: setup deps ## Stream the bundled clip through the shipped student; picture
 	$(TARGET)/release/wordsight run --save demo/out --save-every 6 --compare-engine
 	@echo "Annotated pictures: demo/out/"
 
-test: setup deps host-deps evaluation-deps tensorrt nvrtc camera-deps fmt clippy docs teacher unit end-to-end bars reference shim check-deb device arm64 ## Everything that CI runs
+test: setup deps host-deps evaluation-deps tensorrt nvrtc camera-deps fmt clippy no-std docs teacher unit end-to-end bars reference shim check-deb device arm64 ## Everything that CI runs
 	@echo "make test: all passed"
 
 setup: ## Compilers, and Python for wheels, by apt where they lack
@@ -70,6 +70,11 @@ fmt:
 
 clippy: tensorrt camera-deps
 	cargo clippy --workspace --all-targets --all-features --release --locked -- -D warnings
+
+# For a target without an operating system where it can be had: there a std that slips in has nothing to link to.
+no-std: ## The readings of a board and its governor without a system and an allocator
+	@target=thumbv7em-none-eabihf; rustup target add $$target > /dev/null 2>&1 || target=; \
+	cargo clippy -p wordsight-board --no-default-features $${target:+--target $$target} --release --locked -- -D warnings
 
 docs: tensorrt camera-deps
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --release --locked --quiet

@@ -192,6 +192,22 @@ impl TryFrom<f64> for LongSeconds {
     }
 }
 
+/// Degrees between two temperatures, Celsius.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Degrees(pub f32);
+
+impl TryFrom<f64> for Degrees {
+    type Error = String;
+    fn try_from(value: f64) -> Result<Self, String> {
+        if (0.0..=50.0).contains(&value) {
+            Ok(Self(value as f32))
+        } else {
+            Err(format!("{value} is no number of degrees to keep away by (0 to 50)"))
+        }
+    }
+}
+
 /// `engine.kind`, in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -215,6 +231,7 @@ pub struct Keys {
     pub source: SourceKeys,
     pub detection: DetectionKeys,
     pub engine: EngineKeys,
+    pub governor: GovernorKeys,
     pub publish: PublishKeys,
 }
 
@@ -250,6 +267,14 @@ pub struct EngineKeys {
     pub threads: Option<usize>,
     pub tensorrt: Option<PathBuf>,
     pub build_plans: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GovernorKeys {
+    pub enabled: Option<bool>,
+    pub margin_c: Option<Degrees>,
+    pub least_fraction: Option<Fraction>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -490,7 +515,7 @@ mod tests {
     #[test]
     fn the_built_in_configuration_has_a_value_for_every_key_but_the_places_of_what_is_written_only_if_asked_for()
      {
-        let Keys { student, vocabulary, source, detection, engine, publish } =
+        let Keys { student, vocabulary, source, detection, engine, governor, publish } =
             Config::load(None).unwrap().built_in;
         assert!(student.is_some() && vocabulary.is_some() && engine.threads.is_some());
         assert!(
@@ -507,6 +532,9 @@ mod tests {
         assert!(detection.score_threshold.is_some() && detection.nms_iou.is_some());
         assert!(detection.voting_iou.is_some());
         assert!(detection.max_detections.is_some() && detection.words_per_region.is_some());
+        assert!(
+            governor.enabled.is_some() && governor.margin_c.is_some() && governor.least_fraction.is_some()
+        );
         assert!(publish.json.is_some() && publish.save_every.is_some());
         assert!(publish.save.is_none() && BUILT_IN.contains("# save = "), "and the folder is documented");
         assert!(publish.health.is_none() && BUILT_IN.contains("# health = "));
@@ -556,7 +584,7 @@ mod tests {
         assert_eq!(of("publish", "health"), (in_folder("h.json"), Origin::File));
         assert_eq!(of("publish", "save"), (None, Origin::BuiltIn));
         // As many as the structures have: an error names all of a section.
-        for section in ["source", "detection", "engine", "publish"] {
+        for section in ["source", "detection", "engine", "governor", "publish"] {
             let error = with(&format!("[{section}]\nx-y-z = 1")).unwrap_err().to_string();
             let listed =
                 error.split("expected one of ").nth(1).unwrap().lines().next().unwrap().matches('`').count()

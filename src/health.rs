@@ -16,6 +16,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use crate::governor::GovernorHealth;
+
 /// From one look at the health to the next.
 const LOOK: Duration = Duration::from_millis(100);
 /// A file is written anew after so long even if nothing has changed, so that its age says that the process lives.
@@ -79,6 +81,8 @@ pub struct HealthReport {
     pub vocabulary: VocabularyHealth,
     /// What came of loading the configuration again.
     pub reload: ReloadHealth,
+    /// What the governor does; nothing where there is none.
+    pub governor: Option<GovernorHealth>,
     /// When this was written, seconds since 1970.
     pub written_at: f64,
 }
@@ -92,6 +96,7 @@ struct Noticed {
     source: String,
     vocabulary: VocabularyHealth,
     reload: ReloadHealth,
+    governor: Option<GovernorHealth>,
     state: SourceState,
     since: Instant,
     reason: Option<String>,
@@ -109,6 +114,7 @@ impl Default for Health {
             source: String::new(),
             vocabulary: VocabularyHealth::default(),
             reload: ReloadHealth::default(),
+            governor: None,
             state: SourceState::default(),
             since: Instant::now(),
             reason: None,
@@ -186,6 +192,11 @@ impl Health {
         noticed.changes += 1;
     }
 
+    /// What the governor does. It is told every second, as the file is written anyway.
+    pub fn governed(&self, governor: Option<GovernorHealth>) {
+        self.noticed().governor = governor;
+    }
+
     /// The stream has ended.
     pub fn ended(&self) {
         self.noticed().turn(SourceState::Ended);
@@ -209,6 +220,7 @@ impl Health {
             source: noticed.source.clone(),
             vocabulary: noticed.vocabulary.clone(),
             reload: noticed.reload.clone(),
+            governor: noticed.governor.clone(),
             state: noticed.state,
             for_s: noticed.since.elapsed().as_secs_f64(),
             reason: noticed.reason.clone(),

@@ -20,6 +20,8 @@ mod bench;
 mod capture;
 mod cli;
 mod config;
+mod doctor;
+mod governor;
 mod health;
 mod logging;
 mod pipeline;

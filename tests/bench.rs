@@ -207,7 +207,9 @@ fn a_measurement_says_what_it_measured_and_on_what() {
     assert!(number("/cpu/percent_of_one_core") > 0.0 && number("/memory/resident_mib") > 1.0);
     assert_eq!(
         report["drops"],
-        json!({"camera": 0, "unreadable": 0, "before_preprocess": 0, "before_engine": 0, "before_publish": 0})
+        json!({
+            "camera": 0, "unreadable": 0, "governor": 0, "before_preprocess": 0, "before_engine": 0, "before_publish": 0
+        })
     );
     assert_eq!(report["settings"]["frame"], json!({"width": 320, "height": 240, "format": "NV12"}));
     assert_eq!(report["settings"]["precision"], "FP32");
@@ -260,7 +262,9 @@ fn behind_an_engine_ten_times_too_slow_the_age_stays_flat_and_below_two_inferenc
     assert!(dropped > 7.0 * frames && dropped < 11.0 * frames, "{frames} and {dropped}");
     assert_eq!(report["allocations"]["total"], 0);
     let moments = report["samples_us"]["drops_at"].as_array().unwrap();
-    assert_eq!(moments.len() as f64, dropped, "each drop has its moment");
+    // A busy machine may be late with a letterbox as well.
+    let before = ["preprocess", "engine", "publish"].map(|stage| number(&format!("/drops/before_{stage}")));
+    assert_eq!(moments.len() as f64, before.iter().sum::<f64>(), "each drop has its moment");
     assert_eq!(report["pipeline_efficiency"], Value::Null);
 }
 

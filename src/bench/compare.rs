@@ -28,8 +28,8 @@ use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
+use wordsight_board::Machine;
 
-use super::machine::Machine;
 use super::report::{Report, nearest_rank};
 
 /// The confidence with which the intervals of all rows hold together.
@@ -468,6 +468,10 @@ fn differences(a: &Report, b: &Report) -> Vec<Difference> {
         told("mode", &|report| report.settings.mode.to_string()),
         told("camera's rate", &|report| {
             report.settings.camera_fps.map_or_else(String::new, |fps| format!("{fps} frames/s"))
+        }),
+        told("governor", &|report| match report.governed {
+            Some(governed) => format!("held the stream back for {:.0} s", governed.seconds),
+            None => "held nothing back".to_owned(),
         }),
         told("engine", &|report| report.settings.engine.clone()),
         told("engine's version", &|report| report.settings.engine_version.clone().unwrap_or_default()),

@@ -16,9 +16,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use noto_sans_mono_bitmap::RasterHeight;
+use wordsight_board::Machine;
 
 use self::picture::{Anchor, Colour, Picture, Point, Shape, Text, letter_width};
-use super::machine::Machine;
 use super::report::{Report, Statistics};
 
 const WIDTH: usize = 1600;

@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use wordsight_board::{Machine, Process, Readings, Reason};
 
-use super::machine::{Machine, Process, Readings};
 use super::recorder::{FrameTimes, Recorder};
 
 /// The version of the JSON file. It goes up when a reader of the old one would misunderstand the new one; a field
@@ -203,6 +203,9 @@ pub struct Drops {
     pub camera: u64,
     /// It came, and could not be read.
     pub unreadable: u64,
+    /// The governor held it back.
+    #[serde(default)]
+    pub governor: u64,
     /// A newer one came before it was letterboxed.
     pub before_preprocess: u64,
     /// A newer one came before the engine took it.
@@ -213,10 +216,11 @@ pub struct Drops {
 
 impl Drops {
     /// With the names of the places, in the order that data flows.
-    pub fn named(&self) -> [(&'static str, u64); 5] {
+    pub fn named(&self) -> [(&'static str, u64); 6] {
         [
             ("camera", self.camera),
             ("unreadable", self.unreadable),
+            ("governor", self.governor),
             ("before preprocess", self.before_preprocess),
             ("before engine", self.before_engine),
             ("before publish", self.before_publish),
@@ -302,6 +306,17 @@ impl Allocations {
     pub fn new(total: u64, frames: u64) -> Self {
         Self { per_frame: rounded(total as f64 / frames.max(1) as f64), total, frames }
     }
+}
+
+/// That the governor held the stream back because of the board.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Governed {
+    /// For how long, seconds, the warm-up included.
+    pub seconds: f64,
+    /// The lowest frame rate that it left, frames a second.
+    pub least_fps: f64,
+    /// Why, at that moment.
+    pub reason: Option<Reason>,
 }
 
 /// What the source's frames are.
@@ -409,6 +424,8 @@ pub struct Measured<'a> {
     pub machine: Machine,
     /// Its clocks and heat.
     pub readings: StartAndEnd<Readings>,
+    /// Whether the governor held it back.
+    pub governed: Option<Governed>,
 }
 
 /// Columns of numbers, a row for each of equally spaced frames, microseconds.
@@ -496,6 +513,9 @@ pub struct Report {
     pub machine: Machine,
     /// Its clocks and heat.
     pub readings: StartAndEnd<Readings>,
+    /// Whether the governor held the stream back, and for how long.
+    #[serde(default)]
+    pub governed: Option<Governed>,
     /// Frames one by one.
     pub samples_us: Samples,
 }
@@ -535,6 +555,7 @@ impl Report {
             settings,
             machine: measured.machine,
             readings: measured.readings,
+            governed: measured.governed,
             samples_us: Samples::of(recorder, &measured.drops_at),
         }
     }

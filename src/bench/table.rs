@@ -5,8 +5,9 @@
 
 use std::fmt;
 
-use super::machine::{Machine, Readings};
-use super::report::{Report, Settings};
+use wordsight_board::{Look, Machine, Readings};
+
+use super::report::{Governed, Report, Settings};
 
 /// The columns of a terminal that everybody has.
 const COLUMNS: usize = 100;
@@ -27,7 +28,7 @@ impl fmt::Display for Report {
             row(f, name, &value)?;
         }
         let program = format!("wordsight {}", self.wordsight);
-        for (name, value) in self.machine.rows(program, self.settings.engine_version.as_deref()) {
+        for (name, value) in machine_rows(&self.machine, program, self.settings.engine_version.as_deref()) {
             row(f, name, &value)?;
         }
         self.write_readings(f)
@@ -71,8 +72,9 @@ impl Report {
     }
 
     fn write_costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let drops: Vec<String> =
-            self.drops.named().iter().map(|(place, count)| format!("{place} {count}")).collect();
+        let is_told = |(place, count): &(&str, u64)| *count > 0 || *place != "governor";
+        let drops = self.drops.named().into_iter().filter(is_told);
+        let drops: Vec<String> = drops.map(|(place, count)| format!("{place} {count}")).collect();
         row(f, "dropped", &drops.join(", "))?;
         let growth = self.age.growth_percent();
         let verdict = match growth {
@@ -120,6 +122,29 @@ impl Report {
         if !heat.is_empty() {
             row(f, "heat", &heat.join(", "))?;
         }
+        if let Some((before, after)) = start.watts().zip(end.watts()) {
+            row(f, "takes", &format!("{before:.1} to {after:.1} W"))?;
+        }
+        let look = Look::between(start, end);
+        if look.over_currents > 0 {
+            row(
+                f,
+                "over-current",
+                &format!("{} alarms meanwhile, each of which lowers clocks", look.over_currents),
+            )?;
+        }
+        if look.is_throttled {
+            row(f, "throttled", "for heat: other runs are comparable only if they were, too")?;
+        }
+        if let Some(governed) = &self.governed {
+            let Governed { seconds, least_fps, reason } = governed;
+            let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+            row(
+                f,
+                "governor",
+                &format!("held the stream back for {seconds:.0} s, to {least_fps:.1} frames/s{reason}"),
+            )?;
+        }
         if let Some((before, after)) = start.load_average.zip(end.load_average) {
             row(f, "load", &format!("{before:.1} before, {after:.1} after (processes, of the last minute)"))?;
         }
@@ -145,31 +170,36 @@ impl Settings {
     }
 }
 
-impl Machine {
-    fn rows(&self, program: String, engine_version: Option<&str>) -> Vec<(&'static str, String)> {
-        let mut cores = self.cores.map(|cores| format!("{cores} cores"));
-        if let Some((cores, allowed)) = cores.as_mut().zip(self.cores_allowed) {
-            cores.push_str(&format!(" ({allowed} of them allowed)"));
-        }
-        let memory = self.memory_mib.map(|mib| format!("{:.1} GiB", mib as f64 / 1024.0));
-        let hardware = [self.board.clone(), self.cpu.clone(), cores, memory, Some(self.architecture.clone())];
-        let kernel = self.kernel.as_ref().map(|kernel| format!("Linux {kernel}"));
-        let l4t = self.l4t.as_ref().map(|release| format!("L4T {release}"));
-        let software = [Some(program), engine_version.map(str::to_owned), l4t, self.os.clone(), kernel];
-        let driver = self.nvidia_driver.as_ref().map(|version| format!("driver {version}"));
-        let cards = self.gpus.iter().cloned().map(Some).chain([driver]);
-        let mode = self.power_mode.as_ref().map(|mode| format!("power mode {mode}"));
-        let governor = self.governor.as_ref().map(|governor| format!("governor {governor}"));
-        let limit = |what, limit: Option<u32>| limit.map(|mhz| format!("{what} up to {mhz} MHz"));
-        let power = [mode, governor, limit("CPU", self.cpu_limit_mhz), limit("GPU", self.gpu_limit_mhz)];
-        let rows = [
-            ("machine", joined(hardware)),
-            ("graphics", joined(cards)),
-            ("software", joined(software)),
-            ("power", joined(power)),
-        ];
-        rows.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+fn machine_rows(
+    machine: &Machine,
+    program: String,
+    engine_version: Option<&str>,
+) -> Vec<(&'static str, String)> {
+    let mut cores = machine.cores.map(|cores| format!("{cores} cores"));
+    if let Some((cores, allowed)) = cores.as_mut().zip(machine.cores_allowed) {
+        cores.push_str(&format!(" ({allowed} of them allowed)"));
     }
+    let memory = machine.memory_mib.map(|mib| format!("{:.1} GiB", mib as f64 / 1024.0));
+    let hardware =
+        [machine.board.clone(), machine.cpu.clone(), cores, memory, Some(machine.architecture.clone())];
+    let kernel = machine.kernel.as_ref().map(|kernel| format!("Linux {kernel}"));
+    let l4t = machine.l4t.as_ref().map(|release| format!("L4T {release}"));
+    let jetpack = machine.jetpack.as_ref().map(|release| format!("JetPack {release}"));
+    let software =
+        [Some(program), engine_version.map(str::to_owned), jetpack, l4t, machine.os.clone(), kernel];
+    let driver = machine.nvidia_driver.as_ref().map(|version| format!("driver {version}"));
+    let cards = machine.gpus.iter().cloned().map(Some).chain([driver]);
+    let mode = machine.power_mode.as_ref().map(|mode| format!("power mode {mode}"));
+    let governor = machine.governor.as_ref().map(|governor| format!("governor {governor}"));
+    let limit = |what, limit: Option<u32>| limit.map(|mhz| format!("{what} up to {mhz} MHz"));
+    let power = [mode, governor, limit("CPU", machine.cpu_limit_mhz), limit("GPU", machine.gpu_limit_mhz)];
+    let rows = [
+        ("machine", joined(hardware)),
+        ("graphics", joined(cards)),
+        ("software", joined(software)),
+        ("power", joined(power)),
+    ];
+    rows.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }
 
 fn joined(parts: impl IntoIterator<Item = Option<String>>) -> String {
@@ -201,7 +231,7 @@ fn short(value: f64) -> String {
 }
 
 /// A name and a value, whose words go on in the next line where there is no room.
-fn row(f: &mut fmt::Formatter<'_>, name: &str, value: &str) -> fmt::Result {
+pub fn row(f: &mut impl fmt::Write, name: &str, value: &str) -> fmt::Result {
     write!(f, "{name:<NAME$}")?;
     let mut column = NAME;
     for (at, word) in value.split(' ').enumerate() {

@@ -150,9 +150,10 @@ fn outputs_of(wanted: &Wanted) -> anyhow::Result<String> {
 
 fn folder_of(path: &Path) -> anyhow::Result<String> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // What is in /run systemd makes when the service starts.
     anyhow::ensure!(
-        folder.is_dir(),
-        "the folder of {} is not there: make it, or name another file (under systemd it is made at the start)",
+        folder.is_dir() || folder.starts_with("/run"),
+        "the folder of {} is not there: make it, or name another file",
         path.display()
     );
     Ok(path.display().to_string())

@@ -14,17 +14,19 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use wordsight_board::{Machine, Process, Readings};
 use wordsight_engines::cpu::library;
 use wordsight_engines::{Engine, EngineError, Regions, StudentFacts};
 
 use super::CommonArgs;
-use super::parts::{Pace, source_wanted};
+use super::parts::{Pace, governor_wanted, source_wanted};
 use crate::bench::{
-    Allocations, Cpu, Drops, Frame, FrameTimes, Machine, Measured, Memory, Mode, Process, Readings, Recorder,
-    Report, Settings, StartAndEnd, Student, Vocabulary,
+    Allocations, Cpu, Drops, Frame, FrameTimes, Measured, Memory, Mode, Recorder, Report, Settings,
+    StartAndEnd, Student, Vocabulary,
 };
 use crate::capture::{Held, Pacing, Source};
 use crate::config::{Config, FramesPerSecond, PacingName};
+use crate::governor::{Governing, board_root};
 use crate::health::Health;
 use crate::pipeline::{
     Control, Frames, Measurement, MeasurementSettings, Pipeline, Rates, Report as Run, Slices, Stage, Stop,
@@ -41,7 +43,7 @@ const INPUTS_ALONE: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// From one look at the time to the next.
 const TICK: Duration = Duration::from_millis(100);
-/// Where the kernel tells about the machine and the process.
+/// Where the kernel tells about this process.
 const ROOT: &str = "/";
 
 /// What to measure.
@@ -61,8 +63,8 @@ pub(super) struct Wanted<'a> {
 pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Result<Report> {
     let config = common.load_config()?;
     let stop = Stop::on_signals()?;
-    let root = Path::new(ROOT);
-    let (machine, readings, started_at) = (Machine::read(root), Readings::read(root), SystemTime::now());
+    let board = board_root();
+    let (machine, readings, started_at) = (Machine::read(&board), Readings::read(&board), SystemTime::now());
 
     let engine = common.engine_wanted(&config)?.open(&stop, &|| ())?;
     let scoring = common.words_wanted(&config)?.open(engine.facts())?;
@@ -94,11 +96,17 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
         publisher: Publisher::new(Outputs { json: Some(Box::new(std::io::sink())), ..Outputs::default() }),
         before: Frames::default(),
         inputs_to_keep: if is_stream_the_only_one { 0 } else { INPUTS_ALONE },
-        health,
+        health: health.clone(),
         counters: Arc::default(),
         measurement: Some(measurement),
     };
-    let run = with_progress(wanted, &stop, || pipeline.run(&stop, &Control::default()))??;
+    let (control, governing) = (Control::default(), Governing::new(governor_wanted(&config)?, &board));
+    let is_over = AtomicBool::new(false);
+    let run = thread::scope(|scope| {
+        scope.spawn(|| governing.run(control.rate_limit(), &health, &|| is_over.load(Ordering::Relaxed)));
+        let _over = Over(&is_over);
+        with_progress(wanted, &stop, || pipeline.run(&stop, &control))
+    })??;
     if let Some(error) = run.given_up {
         return Err(of_usage(error));
     }
@@ -113,7 +121,7 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
     if stop.is_requested() {
         tracing::warn!("stopped before the time was over: what there is so far is reported");
     }
-    let process = Process::read(root);
+    let process = Process::read(Path::new(ROOT));
     let allocations = run.counters.allocations();
     let measured = Measured {
         started_at,
@@ -133,7 +141,8 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
             .map(|(resident_mib, peak_mib)| Memory { resident_mib, peak_mib }),
         allocations: Some(Allocations::new(allocations.iter().sum(), recorder.frames())),
         machine,
-        readings: StartAndEnd { start: readings, end: Readings::read(root) },
+        readings: StartAndEnd { start: readings, end: Readings::read(&board) },
+        governed: governing.governed(),
     };
     settings.frame = Frame {
         width: run.frame_size.0,
@@ -254,6 +263,7 @@ fn drops(run: &Run) -> Drops {
     Drops {
         camera: drops.camera,
         unreadable: drops.unreadable,
+        governor: drops.held_back,
         before_preprocess: before(Stage::Preprocess),
         before_engine: before(Stage::Engine),
         before_publish: before(Stage::Publish),
@@ -268,19 +278,21 @@ fn drops_at(run: &Run, rates: &Rates) -> Vec<Duration> {
     moments.into_iter().filter_map(|at| at.checked_duration_since(since?)).collect()
 }
 
+/// Says that the stream is over however it ends, a panic included.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Runs the stream with a bar on the terminal, and stops one that doesn't end by itself.
 fn with_progress<T>(wanted: &Wanted<'_>, stop: &Stop, run: impl FnOnce() -> T) -> anyhow::Result<T> {
     let total = wanted.warm_up + wanted.seconds;
     let style = ProgressStyle::with_template("{spinner} {msg} [{wide_bar}] {elapsed} of {len} s")?;
     let bar = ProgressBar::new(total.as_secs()).with_style(style);
     let is_over = AtomicBool::new(false);
-    /// Says so however the stream ends, a panic included.
-    struct Over<'a>(&'a AtomicBool);
-    impl Drop for Over<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
     let out = thread::scope(|scope| {
         scope.spawn(|| {
             let start = Instant::now();

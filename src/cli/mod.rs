@@ -4,11 +4,13 @@
 //! and the file before the built-in configuration. Every flag's help stands beside its field.
 
 mod bench;
+mod board;
 #[cfg(feature = "v4l2")]
 mod cameras;
 mod check;
 mod config;
 mod detect;
+mod doctor;
 mod generate;
 mod measure;
 mod parts;
@@ -50,6 +52,10 @@ enum Command {
     Check(check::CheckArgs),
     /// Prints the configuration that holds
     Config(config::ConfigArgs),
+    /// Tells what the board says of itself: power, heat, clocks, alarms
+    Board(board::BoardArgs),
+    /// Looks at everything that can be wrong on a device, and says what to do
+    Doctor(doctor::DoctorArgs),
     /// Lists the cameras of this machine
     #[cfg(feature = "v4l2")]
     Cameras(cameras::CamerasArgs),
@@ -73,6 +79,8 @@ impl Cli {
             Command::Bench(args) => args.run(),
             Command::Check(args) => args.run(),
             Command::Config(args) => args.run(),
+            Command::Board(args) => args.run(),
+            Command::Doctor(args) => args.run(),
             #[cfg(feature = "v4l2")]
             Command::Cameras(args) => args.run(),
             #[cfg(feature = "tensorrt")]

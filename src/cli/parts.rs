@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use wordsight_board::GovernorSettings;
 use wordsight_detection::DetectionSettings;
 
 use super::CommonArgs;
@@ -118,6 +119,15 @@ impl CommonArgs {
         };
         Ok(WordsWanted { vocabulary: vocabulary.map_or_else(from_config, Ok)?, detection })
     }
+}
+
+/// The governor, if there is to be one.
+pub(super) fn governor_wanted(config: &Config) -> Result<Option<GovernorSettings>, ConfigError> {
+    let settings = GovernorSettings {
+        margin_c: config.or(None, |keys| keys.governor.margin_c)?.0,
+        least_fraction: config.or(None, |keys| keys.governor.least_fraction)?.0,
+    };
+    Ok(config.or(None, |keys| keys.governor.enabled)?.then_some(settings))
 }
 
 /// Where JSON lines go, by a flag or else `publish.json`: `-` is no path and so relative to nothing, and an empty one is none.

@@ -140,7 +140,7 @@ fn build(
 }
 
 /// How far a build is, on a terminal; nothing where nothing is built.
-pub(super) struct BuildBar {
+pub struct BuildBar {
     bar: ProgressBar,
     ticking: Once,
 }

@@ -10,7 +10,7 @@ use wordsight_detection::FrameView;
 use wordsight_engines::{Regions, StepTimes};
 
 use super::CommonArgs;
-use super::parts::{LONGEST_STOP, SourceArgs, json_wanted};
+use super::parts::{LONGEST_STOP, SourceArgs, governor_wanted, json_wanted};
 use crate::config::{Config, ConfigError};
 use crate::pipeline::{Report, Stage, Stop, run_alone};
 use crate::publish::{PictureNames, SaveSettings};
@@ -99,6 +99,7 @@ impl RunArgs {
             json: json_wanted(self.json.as_deref(), config)?,
             save: folder.map(|folder| SaveSettings { folder, every, names: PictureNames::Numbers }),
             health: self.health.clone().or_else(|| config.own_path(|keys| keys.publish.health.clone())),
+            governor: governor_wanted(config)?,
         })
     }
 }
@@ -115,8 +116,11 @@ fn print_summary(report: &Report) {
     if !places.is_empty() {
         tell!("dropped   (before) {}", places.join(", "));
     }
+    if drops.held_back > 0 {
+        tell!("held back {} frames, for the board's sake", drops.held_back);
+    }
     // Those that were under way when it was enough.
-    let dropped: u64 = drops.before.iter().sum();
+    let dropped = drops.held_back + drops.before.iter().sum::<u64>();
     let left = report.frames.captured.saturating_sub(report.publisher.summary().frames() + dropped);
     if left > 0 {
         tell!("left      {left} frames that were under way at the end");

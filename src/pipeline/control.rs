@@ -16,6 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use wordsight_detection::WordTable;
 
 use super::measurement::Stage;
+use super::rate_limit::RateLimit;
 use crate::scoring::Scoring;
 
 /// One edition of the words.
@@ -34,6 +35,7 @@ pub struct Control {
     grave: Mutex<Grave>,
     pauses: AtomicBool,
     pulse: Pulse,
+    rate_limit: RateLimit,
 }
 
 /// Boxed, so that a stage moves a pointer into it and not all that is behind it.
@@ -148,6 +150,11 @@ impl Control {
     /// Whether the stream is to pause, or has.
     pub fn is_paused(&self) -> bool {
         self.pauses.load(Ordering::Relaxed)
+    }
+
+    /// How many frames are let in.
+    pub fn rate_limit(&self) -> &RateLimit {
+        &self.rate_limit
     }
 
     /// How the stages get on.

@@ -119,6 +119,7 @@ pub struct Counters {
     is_measuring: AtomicBool,
     missed: [AtomicU64; 2],
     unreadable: [AtomicU64; 2],
+    held_back: [AtomicU64; 2],
     dropped: [[AtomicU64; 2]; 4],
     allocations: [AtomicU64; 4],
     /// How long each swap of words took, as many as there is room for.
@@ -134,6 +135,8 @@ pub struct Drops {
     pub camera: u64,
     /// There, and not to be read.
     pub unreadable: u64,
+    /// Not let in, for the board's sake.
+    pub held_back: u64,
     /// Pushed out by a newer frame while they waited for the stage, in the order of [`Stage::ALL`]; the first, which
     /// waits for the camera, has none.
     pub before: [u64; 4],
@@ -188,6 +191,11 @@ impl Counters {
         }
     }
 
+    /// A frame came, and was not let in.
+    pub fn held_back(&self) {
+        self.add(&self.held_back, 1);
+    }
+
     /// Makes room for the moments of drops.
     pub(super) fn note_moments(&self) {
         self.moments().reserve_exact(MOST_MOMENTS);
@@ -230,6 +238,7 @@ impl Counters {
         Drops {
             camera: self.missed[which].load(Ordering::Relaxed),
             unreadable: self.unreadable[which].load(Ordering::Relaxed),
+            held_back: self.held_back[which].load(Ordering::Relaxed),
             before: Stage::ALL.map(|stage| self.dropped[stage as usize][which].load(Ordering::Relaxed)),
         }
     }

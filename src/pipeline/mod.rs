@@ -15,6 +15,7 @@
 mod control;
 mod measurement;
 mod pool;
+mod rate_limit;
 mod ring;
 mod stop;
 
@@ -32,6 +33,7 @@ pub use measurement::{
     Counters, Ended, Measurement, MeasurementSettings, OnFrame, Rates, Slices, Stage, run_alone,
 };
 pub use pool::{Job, Lease, Pool, Rooms, StageTimes};
+pub use rate_limit::RateLimit;
 pub use ring::{Disconnected, Receiver, Sender, ring};
 pub use stop::Stop;
 
@@ -42,6 +44,7 @@ use crate::preprocess::Preprocess;
 use crate::publish::{Publisher, Verdict};
 use crate::scoring::Scoring;
 use measurement::Turns;
+use rate_limit::Gate;
 
 /// Jobs for a file: one in the hands of each of the five threads (the fifth saves pictures), a second in the engine's
 /// where two frames may be under way, and one more, so that none waits for a neighbour who is merely a little slower
@@ -50,6 +53,9 @@ const LOSSLESS_JOBS: NonZeroUsize = NonZeroUsize::new(7).unwrap();
 /// Jobs for a camera: as many in the threads' hands, one in each of the four rings, and one more for the moment in
 /// which a pushed-out job is on its way home.
 const CAMERA_JOBS: NonZeroUsize = NonZeroUsize::new(11).unwrap();
+/// Frames of a camera before the letterbox: in the hands of capture and preprocess, in the ring between them, and one that
+/// was just pushed out of it.
+const CAMERA_ROOMS: usize = 4;
 /// How nice is [`give_way`], of 19.
 const NICE: i32 = 10;
 /// How long frames that are on their way when a stop is requested are still worked on: an engine that takes a second for
@@ -152,7 +158,8 @@ impl Pipeline {
         let pool = Pool::new(jobs.get(), || Job::with_room(facts, most_found, ranks));
         let counters = self.counters;
         // An engine that takes whole frames and whoever draws on them look at them behind the letterbox.
-        let rooms = (!ranks && !self.publisher.draws()).then(|| Rooms::new(jobs.get()));
+        let before_letterbox = if self.pacing == Pacing::Lossless { jobs.get() } else { CAMERA_ROOMS };
+        let rooms = (!ranks && !self.publisher.draws()).then(|| Rooms::new(before_letterbox));
         let rooms = rooms.as_ref();
         let preprocess = PreprocessStage {
             preprocess: Preprocess::new(facts.input_width, facts.input_height, letterboxed),
@@ -177,6 +184,8 @@ impl Pipeline {
             repeat: self.repeat,
             frames: self.before,
             received_at: None,
+            gate: Gate::default(),
+            waits_for_us: self.pacing == Pacing::Lossless,
             throttle: matches!(self.pacing, Pacing::Live).then(Throttle::default),
             given_up: None,
             rooms,
@@ -268,6 +277,10 @@ struct CaptureStage<'a> {
     frames: Frames,
     /// When the last frame was there.
     received_at: Option<Instant>,
+    /// What lets frames in.
+    gate: Gate,
+    /// Whether the source loses nothing when it is asked later.
+    waits_for_us: bool,
     /// For a source whose errors may be without end.
     throttle: Option<Throttle>,
     given_up: Option<CaptureError>,
@@ -297,10 +310,16 @@ impl CaptureStage<'_> {
                     job.times =
                         StageTimes { capture: job.frame.received_at.elapsed(), ..StageTimes::default() };
                     let received_at = job.frame.received_at;
-                    job.interval = self.received_at.map(|before| received_at - before);
-                    self.received_at = Some(received_at);
                     self.frames.captured += 1;
                     self.counters.missed(job.frame.missed);
+                    let limit = self.control.rate_limit().period().filter(|_| !self.waits_for_us);
+                    if !self.gate.lets_in(received_at, limit) {
+                        self.counters.held_back();
+                        self.rooms.inspect(|rooms| rooms.take_from(&mut job));
+                        continue;
+                    }
+                    job.interval = self.received_at.map(|before| received_at - before);
+                    self.received_at = Some(received_at);
                     match captured.send(job) {
                         Ok(mut pushed_out) => {
                             self.counters.dropped_before(Stage::Preprocess, &pushed_out);
@@ -342,7 +361,10 @@ impl CaptureStage<'_> {
 
     /// Waits until the next frame is due; `None` when the stream is to end or to pause.
     fn next_job(&mut self, pool: &Pool, stop: &Stop) -> Option<Lease> {
-        let due = Instant::now() + self.metronome.wait_from(Instant::now());
+        let mut due = Instant::now() + self.metronome.wait_from(Instant::now());
+        if self.waits_for_us {
+            due += self.gate.wait_from(due, self.control.rate_limit().period());
+        }
         loop {
             let is_to_end = || stop.is_requested() || self.control.is_paused();
             if is_to_end() || pool.is_closed() {
@@ -624,6 +646,7 @@ impl PublishStage<'_> {
             self.scoring.run(&mut job);
             let ended = self.publisher.tell(&job)?;
             self.health.published();
+            self.control.rate_limit().published(Instant::now());
             if let Some(ended) = ended.filter(|_| job.measured_at.is_some())
                 && let Some(on_frame) = &mut self.on_frame
             {

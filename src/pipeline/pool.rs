@@ -104,18 +104,24 @@ impl Default for Job {
 /// Room for frames that nobody looks at any more.
 ///
 /// Behind the letterbox a frame's bytes are of use only to whoever draws on them. Where nobody does, they go back to capture
-/// from there, and not with their job from the end of the line: a stream holds three or four frames, and not as many as it
-/// has jobs, which at 1920x1080 are 6 MB each.
-#[derive(Default)]
-pub struct Rooms(Mutex<Vec<Vec<u8>>>);
+/// from there, and not with their job from the end of the line: a stream holds as many frames as there may be before the
+/// letterbox, and not as many as it has jobs, which at 1920x1080 are 6 MB each.
+pub struct Rooms(Mutex<Spare>);
+
+struct Spare {
+    rooms: Vec<Vec<u8>>,
+    /// How many frames are still to make room for themselves: all at the beginning, so that none does later.
+    to_be_made: usize,
+}
 
 impl Rooms {
-    /// So many at most.
-    pub fn new(most: usize) -> Self {
-        Self(Mutex::new(Vec::with_capacity(most)))
+    /// So many.
+    pub fn new(number: usize) -> Self {
+        Self(Mutex::new(Spare { rooms: Vec::with_capacity(number), to_be_made: number }))
     }
 
-    fn rooms(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+    fn spare(&self) -> MutexGuard<'_, Spare> {
+        // Nothing can panic while it holds this lock, so a poisoned one is still whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -123,15 +129,19 @@ impl Rooms {
     pub fn take_from(&self, job: &mut Job) {
         let room = std::mem::take(&mut job.frame.bytes);
         if room.capacity() > 0 {
-            self.rooms().push(room);
+            self.spare().rooms.push(room);
         }
     }
 
     /// Gives room to a frame that has none.
     pub fn give_to(&self, job: &mut Job) {
-        if job.frame.bytes.capacity() == 0
-            && let Some(room) = self.rooms().pop()
-        {
+        if job.frame.bytes.capacity() > 0 {
+            return;
+        }
+        let mut spare = self.spare();
+        if spare.to_be_made > 0 {
+            spare.to_be_made -= 1;
+        } else if let Some(room) = spare.rooms.pop() {
             job.frame.bytes = room;
         }
     }

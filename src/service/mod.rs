@@ -27,6 +27,7 @@ use signal_hook::consts::SIGHUP;
 use wordsight_engines::Engine;
 
 use crate::capture::{Pacing, Source};
+use crate::governor::{Governing, board_root};
 use crate::health::{Health, HealthFile};
 use crate::pipeline::{Control, Frames, Pipeline, Report, Stop};
 use crate::publish::{Outputs, Publisher};
@@ -103,6 +104,7 @@ impl Service<'_> {
         let is_over = AtomicBool::new(false);
         let control = Control::default();
         let changes = Mutex::new(None);
+        let governing = Governing::new(wanted.governor, &board_root());
 
         thread::scope(|scope| {
             let mut engine = start.engine;
@@ -112,7 +114,13 @@ impl Service<'_> {
                 file,
                 engine.facts().clone(),
                 engine.whole_frames().is_some(),
-                reload::Shared { control: &control, health: &health, changes: &changes, is_over: &is_over },
+                reload::Shared {
+                    control: &control,
+                    health: &health,
+                    changes: &changes,
+                    is_over: &is_over,
+                    governing: &governing,
+                },
                 (systemd.clone(), last_good),
             );
             // Dropped before the reloader, and its health's file with it: however this ends, the file says so.
@@ -120,6 +128,9 @@ impl Service<'_> {
             let stop = &self.stop;
             named("systemd").spawn_scoped(scope, || {
                 systemd.follow(&control, &health, &|| stop.is_requested(), &is_over);
+            })?;
+            named("governor").spawn_scoped(scope, || {
+                governing.run(control.rate_limit(), &health, &|| is_over.load(Ordering::Relaxed));
             })?;
             let pipeline = self.first(wanted, engine, start.scoring, &health)?;
             // When a source is there, and not before: a start that is waited for is not the time for another.

@@ -16,6 +16,7 @@ use super::stamp::Watched;
 use super::systemd::Systemd;
 use super::{Service, SourceWanted, Wanted, of_usage, open_health, open_output};
 use crate::capture::Source;
+use crate::governor::Governing;
 use crate::health::{Health, HealthFile};
 use crate::pipeline::Control;
 use crate::publish::{Output, SaveSettings};
@@ -65,6 +66,7 @@ pub struct Shared<'a> {
     pub health: &'a Health,
     pub changes: &'a Mutex<Option<Change>>,
     pub is_over: &'a AtomicBool,
+    pub governing: &'a Governing,
 }
 
 /// Nothing can panic while it holds this lock, so a poisoned one is still whole.
@@ -229,11 +231,13 @@ impl<'a> Reloader<'a> {
             Some(scoring) if engine.is_none() && source.is_none() && json.is_none() && save.is_none() => {
                 self.shared.control.swap_words(scoring, ranks);
             }
+            None if engine.is_none() && source.is_none() && json.is_none() && save.is_none() => {}
             scoring => {
                 let (done, outcome) = mpsc::channel();
                 self.pause_for(Change { engine, scoring, source, json, save, done: Done(done) }, &outcome)?;
             }
         }
+        self.shared.governing.set(wanted.governor);
         let health = self.shared.health;
         if let Some(words) = words {
             health.of_vocabulary(&wanted.words.vocabulary, words);

@@ -231,6 +231,10 @@ fn line_of(report: &HealthReport, frames_per_second: Option<f64>) -> String {
         (SourceState::Ended, _) => format!("{source} has ended"),
     };
     line.push_str(&format!(", {} words", report.vocabulary.words));
+    let governor = report.governor.as_ref();
+    if let Some((limit, reason)) = governor.and_then(|governor| governor.limit_fps.zip(governor.reason)) {
+        line.push_str(&format!(", held back to {limit:.1} frames/s: {reason}"));
+    }
     if let Some(error) = &report.reload.last_error {
         line.push_str(&format!("; what was loaded last is refused, and what was before holds: {error}"));
     }
@@ -254,6 +258,14 @@ mod tests {
     fn the_status_says_how_fast_frames_come_and_what_is_wrong() {
         let health = running();
         assert_eq!(line_of(&health.report(), Some(29.84)), "29.8 frames/s from test://bars, 62 words");
+        let governor = crate::governor::GovernorHealth {
+            limit_fps: Some(20.0),
+            reason: Some(wordsight_board::Reason::Hot),
+            ..Default::default()
+        };
+        health.governed(Some(governor));
+        let line = line_of(&health.report(), Some(20.0));
+        assert!(line.ends_with("62 words, held back to 20.0 frames/s: the board is hot"), "{line}");
         health.reload_refused("words.safetensors is cut off");
         let line = line_of(&health.report(), Some(29.84));
         assert!(line.contains("refused") && line.ends_with("words.safetensors is cut off"), "{line}");

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use wordsight_board::GovernorSettings;
 use wordsight_detection::{DetectionSettings, Vocabulary};
 use wordsight_engines::{CpuEngine, Engine, Regions, StudentFacts};
 
@@ -36,6 +37,8 @@ pub struct Wanted {
     pub save: Option<SaveSettings>,
     /// Where the health goes.
     pub health: Option<PathBuf>,
+    /// What keeps the stream within what the board can stand.
+    pub governor: Option<GovernorSettings>,
 }
 
 /// A student, and what runs it.
@@ -59,7 +62,7 @@ impl EngineWanted {
     ///
     /// # Errors
     /// When the student or what is to run it can't be opened.
-    pub fn open(&self, stop: &Stop, alive: &dyn Fn()) -> anyhow::Result<Box<dyn Engine>> {
+    pub fn open(&self, stop: &Stop, alive: &(dyn Fn() + Sync)) -> anyhow::Result<Box<dyn Engine>> {
         let mut engine = match self.kind {
             EngineKind::OnnxRuntime => self.open_on_processor()?,
             EngineKind::TensorRt => self.open_on_tensorrt(stop, alive)?,
@@ -87,7 +90,7 @@ impl EngineWanted {
     }
 
     #[cfg(feature = "tensorrt")]
-    fn open_on_tensorrt(&self, stop: &Stop, alive: &dyn Fn()) -> anyhow::Result<Box<dyn Engine>> {
+    fn open_on_tensorrt(&self, stop: &Stop, alive: &(dyn Fn() + Sync)) -> anyhow::Result<Box<dyn Engine>> {
         use wordsight_engines::tensorrt::{PlanStore, TensorRtEngine, TensorRtSettings};
         let settings = TensorRtSettings {
             libraries: self.tensorrt.clone(),
@@ -95,7 +98,7 @@ impl EngineWanted {
             builds_plans: self.builds_plans,
         };
         let bar = crate::cli::BuildBar::new(&self.student)?;
-        let show = |step| {
+        let show = |step: wordsight_engines::tensorrt::Step<'_>| {
             alive();
             bar.show(step, stop)
         };
@@ -103,7 +106,7 @@ impl EngineWanted {
     }
 
     #[cfg(not(feature = "tensorrt"))]
-    fn open_on_tensorrt(&self, _: &Stop, _: &dyn Fn()) -> anyhow::Result<Box<dyn Engine>> {
+    fn open_on_tensorrt(&self, _: &Stop, _: &(dyn Fn() + Sync)) -> anyhow::Result<Box<dyn Engine>> {
         let _ = (&self.tensorrt, self.builds_plans);
         Err(ConfigError::NoTensorRt.into())
     }

@@ -59,8 +59,9 @@ impl Simulated {
             cpu: Some(Cpu { percent_of_one_core: 100.0, percent_of_all_cores: 50.0 }),
             memory: None,
             allocations: Some(Allocations::new(0, 1)),
-            machine: Machine::default(),
+            machine: wordsight_board::Machine::default(),
             readings: StartAndEnd::default(),
+            governed: None,
         };
         Report::new(settings(), measured)
     }

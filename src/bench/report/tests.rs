@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::bench::machine::Temperature;
+use wordsight_board::Temperature;
 
 pub fn settings() -> Settings {
     Settings {
@@ -21,8 +21,14 @@ pub fn settings() -> Settings {
 
 fn measured(recorder: &Recorder) -> Measured<'_> {
     let degrees = |celsius| Readings {
-        temperatures: vec![Temperature { zone: "gpu-thermal".to_owned(), celsius }],
-        cpu_mhz: vec![1510; 6],
+        temperatures: [Temperature {
+            zone: "gpu-thermal".try_into().unwrap(),
+            celsius,
+            ..Temperature::default()
+        }]
+        .into_iter()
+        .collect(),
+        cpu_mhz: [1510; 6].into_iter().collect(),
         gpu_mhz: Some(624),
         gpu_load_percent: Some(97.3),
         ..Readings::default()
@@ -45,6 +51,7 @@ fn measured(recorder: &Recorder) -> Measured<'_> {
             kernel: Some("5.15.148-tegra".to_owned()),
             os: Some("Ubuntu 22.04.5 LTS".to_owned()),
             l4t: Some("R36.4.3".to_owned()),
+            jetpack: Some("6.2".to_owned()),
             power_mode: Some("MAXN_SUPER".to_owned()),
             governor: Some("schedutil".to_owned()),
             cpu_limit_mhz: Some(1510),
@@ -53,6 +60,7 @@ fn measured(recorder: &Recorder) -> Measured<'_> {
             ..Machine::default()
         },
         readings: StartAndEnd { start: degrees(47.0), end: degrees(58.3) },
+        governed: Some(Governed { seconds: 4.0, least_fps: 80.0, reason: Some(Reason::Hot) }),
     }
 }
 
@@ -187,7 +195,8 @@ fn the_table_fits_a_terminal_and_tells_what_is_known() {
         "187 % of one core, 31 % of all",
         "0 a frame (0 in 1000 frames)",
         "TensorRT, INT8",
-        "L4T R36.4.3",
+        "JetPack 6.2, L4T R36.4.3",
+        "held the stream back for 4 s, to 80.0 frames/s: the board is hot",
         "power mode MAXN_SUPER",
         "gpu 47 to 58 °C",
         "GPU 624 MHz (97 % busy)",

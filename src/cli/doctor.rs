@@ -1,0 +1,84 @@
+//! `wordsight doctor`: everything that can be wrong on a device, in order, each with what to do.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use clap::Args;
+
+use super::CommonArgs;
+use super::parts::{SourceArgs, json_wanted, print};
+use crate::bench;
+use crate::config::{Config, ConfigError};
+use crate::doctor::{Configured, Finding, Patient, State, examine};
+use crate::governor::board_root;
+
+/// Where the service's configuration is.
+const SERVICE: &str = "etc/wordsight/wordsight.toml";
+
+/// Looks at everything that can be wrong on a device, and says what to do: configuration, student, vocabulary, source,
+/// permissions, releases, TensorRT, power and heat, disk, clock, service. Exit code 1 when something is wrong.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+impl DoctorArgs {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let root = board_root();
+        // The service's, on a device that has one.
+        let file =
+            self.common.config.clone().or_else(|| Some(root.join(SERVICE)).filter(|path| path.exists()));
+        let configured = Config::load(file.as_deref()).and_then(|config| self.configured(&config));
+        let findings = examine(&Patient { file, configured, root, now: SystemTime::now() });
+        if self.json {
+            print(&(serde_json::to_string_pretty(&findings)? + "\n"))?;
+        } else {
+            print(&table(&findings))?;
+        }
+        let is_wrong = findings.iter().any(|finding| finding.state == State::Wrong);
+        Ok(if is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+
+    fn configured(&self, config: &Config) -> Result<Configured, ConfigError> {
+        let json = json_wanted(None, config)?.filter(|path| path != Path::new("-"));
+        let lines = json.as_deref().and_then(Path::parent).map(Path::to_path_buf);
+        let pictures = config.own_path(|keys| keys.publish.save.clone());
+        Ok(Configured {
+            engine: self.common.engine_wanted(config)?,
+            words: self.common.words_wanted(config)?,
+            source: self.source.wanted(config, false)?,
+            health: config.own_path(|keys| keys.publish.health.clone()),
+            written: lines.into_iter().chain(pictures).collect(),
+        })
+    }
+}
+
+fn table(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for Finding { about, state, found, todo } in findings {
+        // A text has room for everything.
+        let _ = bench::row(&mut text, state.name(), &format!("{about}: {}", found.trim_end()));
+        if let Some(todo) = todo {
+            let _ = bench::row(&mut text, "", &format!("-> {todo}"));
+        }
+    }
+    let count = |state| findings.iter().filter(|finding| finding.state == state).count();
+    let _ = bench::row(
+        &mut text,
+        "",
+        &format!(
+            "{} looked at, {} wrong, {} to be warned of",
+            findings.len(),
+            count(State::Wrong),
+            count(State::Warning)
+        ),
+    );
+    text
+}

@@ -1,0 +1,350 @@
+//! What is wrong with a device, and what to do about it.
+//!
+//! In flow what a stream is to be made of, and the system's files under a root that is `/` or a test's folder; out flow
+//! [`Finding`]s, in the order in which things depend on one another: what is wrong first is put right first.
+//!
+//! The one surprising thing: a stream that runs is not disturbed. While the service's health says that it runs, its
+//! camera is in use and is not opened here; that it runs is the better proof.
+
+mod system;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use serde_json::Value;
+use wordsight_board::{Machine, Readings};
+use wordsight_engines::cpu::library;
+
+use crate::config::{ConfigError, EngineKind};
+use crate::pipeline::Stop;
+use crate::service::{EngineWanted, SourceWanted, WordsWanted};
+
+/// A health file that is older than this was written by something that is gone. It is written every second.
+const STALE: Duration = Duration::from_secs(10);
+
+/// How something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// It works, and something should be done.
+    Warning,
+    /// It doesn't work.
+    Wrong,
+}
+
+impl State {
+    /// Its name in a table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Wrong => "WRONG",
+        }
+    }
+}
+
+/// What was found out about one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at: "student".
+    pub about: &'static str,
+    /// How it is.
+    pub state: State,
+    /// What there is.
+    pub found: String,
+    /// What to do, where something is to be done and `found` doesn't say it.
+    pub todo: Option<String>,
+}
+
+impl Finding {
+    fn ok(about: &'static str, found: impl Into<String>) -> Self {
+        Self { about, state: State::Ok, found: found.into(), todo: None }
+    }
+
+    fn warning(about: &'static str, found: impl Into<String>, todo: impl Into<String>) -> Self {
+        Self { about, state: State::Warning, found: found.into(), todo: Some(todo.into()) }
+    }
+
+    fn wrong(about: &'static str, found: impl Into<String>, todo: impl Into<String>) -> Self {
+        Self { about, state: State::Wrong, found: found.into(), todo: Some(todo.into()) }
+    }
+
+    /// An error of this program's says itself what to do.
+    fn failed(about: &'static str, error: impl Into<anyhow::Error>) -> Self {
+        let error = error.into();
+        Self { about, state: State::Wrong, found: format!("{error:#}"), todo: None }
+    }
+}
+
+/// What a configuration and flags ask for.
+pub struct Configured {
+    pub engine: EngineWanted,
+    pub words: WordsWanted,
+    pub source: SourceWanted,
+    /// Where the health is told.
+    pub health: Option<PathBuf>,
+    /// Folders that are written to.
+    pub written: Vec<PathBuf>,
+}
+
+/// What to look at.
+pub struct Patient {
+    /// The configuration's file; nothing for the built-in one.
+    pub file: Option<PathBuf>,
+    /// What it asks for.
+    pub configured: Result<Configured, ConfigError>,
+    /// Where the system's files are.
+    pub root: PathBuf,
+    /// What time the clock says it is.
+    pub now: SystemTime,
+}
+
+/// Looks at everything, in order.
+pub fn examine(patient: &Patient) -> Vec<Finding> {
+    let root = &patient.root;
+    let service = Service::look(patient);
+    let mut found = vec![configuration(patient)];
+    if let Ok(configured) = &patient.configured {
+        found.extend(student_and_words(configured));
+        found.push(source(configured, service.runs()));
+    }
+    found.extend(system::permissions(root));
+    let (machine, readings) = (Machine::read(root), Readings::read(root));
+    found.push(system::releases(&machine));
+    found.push(tensorrt(patient, &machine));
+    found.extend(system::power(&machine, &readings));
+    let written = patient.configured.as_ref().map_or(&[][..], |configured| &configured.written);
+    found.push(system::disk(root, written));
+    found.push(system::clock(root, patient.now));
+    found.extend(service.findings(root));
+    found
+}
+
+fn configuration(patient: &Patient) -> Finding {
+    let name =
+        patient.file.as_deref().map_or("the built-in one".to_owned(), |file| file.display().to_string());
+    match &patient.configured {
+        Ok(_) => Finding::ok("configuration", name),
+        Err(error) => Finding {
+            found: error.to_string(),
+            ..Finding::wrong("configuration", "", "put it right: `wordsight check` says whether it is")
+        },
+    }
+}
+
+/// The engine is opened as a stream would, but no plan is built for it: that takes minutes.
+fn student_and_words(configured: &Configured) -> Vec<Finding> {
+    let engine = EngineWanted { builds_plans: false, ..configured.engine.clone() };
+    let engine = match engine.open(&Stop::default(), &|| ()) {
+        Ok(engine) => engine,
+        Err(error) => return vec![Finding::failed("student", error), words_alone(&configured.words)],
+    };
+    let facts = engine.facts();
+    let student = Finding::ok(
+        "student",
+        format!(
+            "{}: {}x{}, of the teacher {}; run by {}",
+            configured.engine.student.display(),
+            facts.input_width,
+            facts.input_height,
+            facts.teacher,
+            engine.name()
+        ),
+    );
+    let words = match configured.words.open(facts) {
+        Ok(scoring) => {
+            let (path, words) = (configured.words.vocabulary.display(), scoring.words().len());
+            Finding::ok("vocabulary", format!("{path}: {words} words, which fit the student"))
+        }
+        Err(error) => Finding::failed("vocabulary", error),
+    };
+    vec![student, words]
+}
+
+fn words_alone(words: &WordsWanted) -> Finding {
+    match wordsight_detection::Vocabulary::load(&words.vocabulary) {
+        Ok(vocabulary) => Finding::ok(
+            "vocabulary",
+            format!(
+                "{}: {} words; no student to hold them against",
+                words.vocabulary.display(),
+                vocabulary.words.len()
+            ),
+        ),
+        Err(error) => Finding::failed("vocabulary", error),
+    }
+}
+
+fn source(configured: &Configured, is_in_use: bool) -> Finding {
+    let uri = &configured.source.uri;
+    if is_in_use && uri.is_live() {
+        return Finding::ok("source", format!("{}: in use by the service, and left alone", uri.display()));
+    }
+    match uri.open(&configured.source.stream) {
+        Ok(_) => Finding::ok("source", format!("{}: opens", uri.display())),
+        Err(error) => Finding::failed("source", error),
+    }
+}
+
+/// TensorRT and its plan for the student, or what there is instead.
+fn tensorrt(patient: &Patient, machine: &Machine) -> Finding {
+    let about = "TensorRT";
+    let instead = library::loaded_version()
+        .map_or("ONNX Runtime".to_owned(), |version| format!("ONNX Runtime {version}"));
+    let kind = patient.configured.as_ref().map(|configured| configured.engine.kind);
+    if matches!(kind, Ok(EngineKind::OnnxRuntime)) {
+        return Finding::ok(about, format!("not asked for: {instead} runs the student on the processor"));
+    }
+    if machine.l4t.is_none() && machine.gpus.is_empty() {
+        return Finding::ok(
+            about,
+            format!("no GPU of NVIDIA's is here: {instead} runs the student on the processor"),
+        );
+    }
+    on_gpu(patient, about, &instead)
+}
+
+#[cfg(not(feature = "tensorrt"))]
+fn on_gpu(_: &Patient, about: &'static str, instead: &str) -> Finding {
+    Finding::warning(
+        about,
+        format!("this wordsight was built without it, and {instead} runs the student on the processor"),
+        "build it with `cargo build --release --features tensorrt`: a GPU is many times faster",
+    )
+}
+
+#[cfg(feature = "tensorrt")]
+fn on_gpu(patient: &Patient, about: &'static str, instead: &str) -> Finding {
+    use wordsight_engines::tensorrt::Library;
+    let Ok(configured) = &patient.configured else {
+        return Finding::ok(about, "not looked at without a configuration");
+    };
+    let library = match Library::open(configured.engine.tensorrt.as_deref()) {
+        Ok(library) => library.name(),
+        Err(error) => {
+            return Finding::warning(
+                about,
+                format!("{error}"),
+                format!("until then {instead} runs the student"),
+            );
+        }
+    };
+    let wanted =
+        EngineWanted { kind: EngineKind::TensorRt, builds_plans: false, ..configured.engine.clone() };
+    match wanted.open(&Stop::default(), &|| ()) {
+        Ok(_) => Finding::ok(about, format!("{library}, with a plan of the student that fits")),
+        Err(error) => Finding::warning(
+            about,
+            format!("{library}: {error:#}"),
+            format!(
+                "build it with `wordsight plan build {}`; until then {instead} runs the student",
+                configured.engine.student.display()
+            ),
+        ),
+    }
+}
+
+/// What the service says of itself.
+enum Service {
+    /// It says nothing.
+    Silent(PathBuf),
+    /// It has said nothing for so long.
+    Stale(PathBuf, Duration),
+    /// It said this just now.
+    Says(Value),
+}
+
+impl Service {
+    fn look(patient: &Patient) -> Self {
+        let configured = patient.configured.as_ref().ok().and_then(|configured| configured.health.clone());
+        let path = configured.unwrap_or_else(|| patient.root.join("run/wordsight/health.json"));
+        let read = std::fs::read(&path).ok();
+        let Some(health) = read.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()) else {
+            return Self::Silent(path);
+        };
+        let now = patient.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let written = Duration::try_from_secs_f64(health["written_at"].as_f64().unwrap_or_default());
+        match now.saturating_sub(written.unwrap_or_default()) {
+            age if age > STALE && health["state"] != "ended" => Self::Stale(path, age),
+            _ => Self::Says(health),
+        }
+    }
+
+    fn runs(&self) -> bool {
+        matches!(self, Self::Says(health) if health["state"] != "ended")
+    }
+
+    fn findings(&self, root: &Path) -> Vec<Finding> {
+        let about = "service";
+        let logs = "see `journalctl -u wordsight -n 50`";
+        let health = match self {
+            Self::Says(health) => health,
+            Self::Stale(path, age) => {
+                let found = format!(
+                    "{} was written last {} s ago: what wrote it is gone or hangs",
+                    path.display(),
+                    age.as_secs()
+                );
+                return vec![Finding::wrong(about, found, logs)];
+            }
+            Self::Silent(path) => {
+                let units = ["etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"];
+                let is_installed =
+                    units.iter().any(|folder| root.join(folder).join("wordsight.service").exists());
+                let found = format!("not running: there is no {}", path.display());
+                return vec![if is_installed {
+                    Finding::warning(
+                        about,
+                        found,
+                        format!("start it with `systemctl enable --now wordsight`, and {logs}"),
+                    )
+                } else {
+                    Finding::ok(about, format!("{found}, and it is not installed"))
+                }];
+            }
+        };
+        let text = |value: &Value| value.as_str().map(str::to_owned).unwrap_or_default();
+        let published = health["published"].as_u64().unwrap_or_default();
+        let mut found = vec![match text(&health["state"]).as_str() {
+            "lost" => Finding::wrong(
+                about,
+                format!(
+                    "its source is lost since {:.0} s: {}",
+                    health["for_s"].as_f64().unwrap_or_default(),
+                    text(&health["reason"])
+                ),
+                "look at the camera, its cable and its network; detection goes on by itself when it is back",
+            ),
+            "ended" => Finding::warning(
+                about,
+                "its stream has ended",
+                format!("start it again with `systemctl restart wordsight`, and {logs}"),
+            ),
+            state => Finding::ok(about, format!("{state}, {published} frames published")),
+        }];
+        if let Some(error) = health["reload"]["last_error"].as_str() {
+            found.push(Finding::warning(
+                "reload",
+                format!("the last one was refused, and what was before goes on: {error}"),
+                "put the file right: it is loaded again by itself",
+            ));
+        }
+        if let Some(limit) = health["governor"]["limit_fps"].as_f64() {
+            found.push(Finding::warning(
+                "governor",
+                format!(
+                    "the stream is held back to {limit:.1} frames/s ({})",
+                    text(&health["governor"]["reason"])
+                ),
+                "give the board more air, a fan, a stronger supply or a lower power mode",
+            ));
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! `wordsight board`, and what the governor makes of a hot board in a stream and in a measurement.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::*;
+use wordsight_board::fixtures::Board;
+
+const ROOT: &str = "WORDSIGHT_BOARD_ROOT";
+/// How long anything may take that should happen soon, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The files of an Orin Nano whose GPU is so warm, in thousandths of a degree.
+fn orin(bench: &Bench, gpu: &str) -> PathBuf {
+    let root = bench.path("orin");
+    Board::OrinNano.write(&root).unwrap();
+    heat(&root, gpu);
+    root
+}
+
+/// Above 99 °C the kernel holds the GPU's clock down.
+fn heat(root: &Path, gpu: &str) {
+    let thermal = root.join("sys/class/thermal");
+    let is_slowed = gpu.parse::<u32>().unwrap() >= 99_000;
+    fs::write(thermal.join("thermal_zone1/temp"), gpu).unwrap();
+    fs::write(thermal.join("cooling_device2/cur_state"), if is_slowed { "3" } else { "0" }).unwrap();
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn health_when(path: &Path, what: impl Fn(&Value) -> bool) -> Value {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let health = fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        if let Some(health) = health.as_ref().filter(|health| what(health)) {
+            return health.clone();
+        }
+        assert!(Instant::now() < until, "the health is {health:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_board_is_told_as_a_table_and_as_json() {
+    let bench = Bench::new();
+    let root = orin(&bench, "53687");
+    let board = |arguments: &[&str]| {
+        let mut command = wordsight(&["board"]);
+        Outcome::of(command.args(arguments).env(ROOT, &root).output().unwrap())
+    };
+    let table = board(&[]);
+    assert_eq!(table.code, Some(0), "{table:?}");
+    assert!(table.stdout.contains("JetPack 6.2") && table.stdout.contains("MAXN_SUPER"), "{}", table.stdout);
+    let json: Value = serde_json::from_str(&board(&["--json"]).stdout).unwrap();
+    assert_eq!(json["machine"]["l4t"], "R36.4.3");
+    assert_eq!((&json["watts"], &json["hottest"]), (&9.309.into(), &"gpu-thermal".into()));
+    assert_eq!(json["readings"]["over_currents"][2]["events"], 37);
+    let nowhere = Outcome::of(wordsight(&["board", "--root", "/nowhere"]).output().unwrap());
+    assert!(nowhere.sentence(1).contains("--root takes one with a copy"), "{nowhere:?}");
+}
+
+#[test]
+fn this_machine_is_told_whatever_it_is() {
+    let outcome = Outcome::of(wordsight(&["board"]).output().unwrap());
+    assert_eq!(outcome.code, Some(0));
+    assert!(outcome.stdout.lines().count() >= 2, "{outcome:?}");
+}
+
+#[test]
+fn a_hot_board_gets_fewer_frames_and_all_of_them_again_when_that_is_not_wanted_any_more() {
+    let bench = Bench::new();
+    let root = orin(&bench, "99500");
+    let health = bench.path("health.json");
+    let config = |governor: &str| {
+        bench.write_config(&format!(
+            "[publish]\njson = \"lines.jsonl\"\nhealth = \"health.json\"\n[engine]\nthreads = 1\n[source]\n\
+             uri = \"test://ff0000?width=64&height=64\"\npacing = \"camera\"\nfps = 50\n[governor]\n{governor}"
+        ))
+    };
+    let path = config("least_fraction = 0.5");
+    let stderr = bench.path("stderr");
+    let mut command: Command = wordsight(&["run", "--config", path.to_str().unwrap()]);
+    command.env(ROOT, &root).stdout(Stdio::null()).stderr(fs::File::create(&stderr).unwrap());
+    let mut running = Running(command.spawn().unwrap());
+
+    let held = health_when(&health, |health| {
+        let governor = &health["governor"];
+        let full = governor["full_fps"].as_f64().unwrap_or(f64::NAN);
+        governor["limit_fps"].as_f64().is_some_and(|limit| (limit - 0.5 * full).abs() < 0.05 * full)
+    });
+    let governor = &held["governor"];
+    assert_eq!((&governor["reason"], &governor["hottest"]), (&"throttled".into(), &"gpu-thermal".into()));
+    assert_eq!(governor["margin_c"], -0.5);
+    // As many as it says, give or take what a busy machine loses.
+    let (from, since) = (held["published"].as_u64().unwrap(), Instant::now());
+    std::thread::sleep(Duration::from_secs(3));
+    let now = health_when(&health, |health| health["published"].as_u64() > Some(from));
+    let fps = (now["published"].as_u64().unwrap() - from) as f64 / since.elapsed().as_secs_f64();
+    let limit = governor["limit_fps"].as_f64().unwrap();
+    assert!(fps < 1.25 * limit + 2.0, "{fps} frames/s, {limit} allowed");
+
+    // Rates change without a pause.
+    config("enabled = false");
+    let free = health_when(&health, |health| health["governor"].is_null());
+    assert_eq!(free["reload"]["count"], 1, "{free}");
+    // SAFETY: it takes two numbers.
+    assert_eq!(unsafe { libc::kill(running.0.id().cast_signed(), libc::SIGTERM) }, 0);
+    assert!(running.0.wait().unwrap().success());
+    let told = fs::read_to_string(&stderr).unwrap();
+    assert!(told.contains("the stream is held back to"), "{told}");
+    assert!(told.contains("the stream is free again"), "{told}");
+    assert!(told.contains("frames, for the board's sake"), "{told}");
+}
+
+#[test]
+fn a_measurement_on_a_hot_board_says_that_it_was_held_back() {
+    let bench = Bench::new();
+    let root = orin(&bench, "99500");
+    let json = bench.path("report.json");
+    let clip = bench.write("clip.mjpeg", motion_jpeg(&[RED; 10]));
+    let mut command =
+        bench.command(&["bench", "--seconds", "4", "--warm-up", "1", "--mode", "live", "--fps", "50"]);
+    command.arg("--source").arg(&clip).arg("--json").arg(&json).env(ROOT, &root);
+    let outcome = Outcome::of(command.output().unwrap());
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.stdout.contains("held the stream back for"), "{}", outcome.stdout);
+    let report: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    assert_eq!(report["machine"]["power_mode"], "MAXN_SUPER");
+    assert_eq!(report["governed"]["reason"], "hot", "first");
+    assert!(report["governed"]["least_fps"].as_f64() < Some(50.0), "{}", report["governed"]);
+    assert!(report["drops"]["governor"].as_u64() > Some(0), "{}", report["drops"]);
+
+    heat(&root, "50000");
+    let cool = Outcome::of(command.output().unwrap());
+    assert!(cool.code == Some(0) && !cool.stdout.contains("held the stream back"), "{}", cool.stdout);
+}

@@ -1,0 +1,95 @@
+//! `wordsight doctor`: each thing made wrong, and told with what to do.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use support::*;
+use wordsight_board::fixtures::Board;
+
+/// The doctor's findings on an Orin Nano with this folder's configuration, and its exit code.
+fn doctor(bench: &Bench, configuration: &Path) -> (Vec<Value>, Option<i32>) {
+    let mut command = wordsight(&["doctor", "--json", "--config", configuration.to_str().unwrap()]);
+    let outcome = Outcome::of(command.env("WORDSIGHT_BOARD_ROOT", bench.path("orin")).output().unwrap());
+    let findings: Value = serde_json::from_str(&outcome.stdout).unwrap_or_else(|_| panic!("{outcome:?}"));
+    (findings.as_array().unwrap().clone(), outcome.code)
+}
+
+fn orin() -> Bench {
+    let bench = Bench::new();
+    Board::OrinNano.write(&bench.path("orin")).unwrap();
+    bench
+}
+
+/// What is wrong, and in which words.
+fn wrong(findings: &[Value]) -> Vec<(&str, &str)> {
+    let wrong = findings.iter().filter(|finding| finding["state"] == "wrong");
+    wrong.map(|finding| (finding["about"].as_str().unwrap(), finding["found"].as_str().unwrap())).collect()
+}
+
+const WORKS: &str =
+    "[engine]\nkind = \"onnxruntime\"\nthreads = 1\n[source]\nuri = \"test://ff0000?width=64&height=64\"\n";
+
+#[test]
+fn where_nothing_is_wrong_all_is_looked_at_and_the_exit_code_is_0() {
+    let bench = orin();
+    let (findings, code) = doctor(&bench, &bench.write_config(WORKS));
+    assert_eq!((wrong(&findings), code), (vec![], Some(0)), "{findings:#?}");
+    let found = |about: &str| {
+        let finding = findings.iter().find(|finding| finding["about"] == about).unwrap();
+        finding["found"].as_str().unwrap().to_owned()
+    };
+    assert!(found("student").contains("64x64, of the teacher colours; run by onnxruntime"));
+    assert!(found("vocabulary").contains("3 words, which fit the student"));
+    assert!(found("source").contains("opens") && found("releases").contains("JetPack 6.2"));
+    assert_eq!(found("power mode"), "MAXN_SUPER");
+}
+
+#[test]
+fn each_part_of_a_stream_that_does_not_work_is_named_and_the_others_are_still_looked_at() {
+    let bench = orin();
+    let config = bench.write_config(WORKS);
+    fs::remove_file(bench.path("student.onnx")).unwrap();
+    bench.write("words.safetensors", "nonsense");
+    let source = "[engine]\nkind = \"onnxruntime\"\n[source]\nuri = \"missing.mjpeg\"\n";
+    let (findings, code) = doctor(&bench, &bench.write_config(source));
+    assert_eq!(code, Some(1));
+    let about: Vec<&str> = wrong(&findings).iter().map(|(about, _)| *about).collect();
+    assert_eq!(about, ["student", "vocabulary", "source"], "{findings:#?}");
+    assert!(wrong(&findings)[2].1.contains("missing.mjpeg"));
+
+    fs::write(&config, "studend = \"x\"\n").unwrap();
+    let (findings, code) = doctor(&bench, &config);
+    assert_eq!(code, Some(1));
+    let [("configuration", told)] = wrong(&findings)[..] else { panic!("{findings:#?}") };
+    assert!(told.contains("studend"), "{told}");
+    assert!(findings.iter().any(|finding| finding["about"] == "clock"), "the rest is looked at");
+}
+
+#[test]
+fn words_of_another_teacher_are_wrong_for_this_student() {
+    let bench = orin();
+    let mut other = vocabulary(&[("red", RED)]);
+    other.teacher = "another".to_owned();
+    other.save(&bench.path("words.safetensors")).unwrap();
+    let (findings, _) = doctor(&bench, &bench.write_config(WORKS));
+    let [("vocabulary", told)] = wrong(&findings)[..] else { panic!("{findings:#?}") };
+    assert!(told.contains("does not fit the student") && told.contains("another"), "{told}");
+}
+
+#[test]
+fn the_table_has_a_line_for_each_and_says_what_to_do() {
+    let bench = orin();
+    fs::write(bench.path("orin/sys/class/hwmon/hwmon3/oc1_event_cnt"), "5\n").unwrap();
+    let config = bench.write_config(WORKS);
+    let mut command = wordsight(&["doctor", "--config", config.to_str().unwrap()]);
+    let outcome = Outcome::of(command.env("WORDSIGHT_BOARD_ROOT", bench.path("orin")).output().unwrap());
+    assert_eq!(outcome.code, Some(0), "a warning is nothing wrong: {outcome:?}");
+    assert!(outcome.stdout.contains("ok           vocabulary:"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("warning      supply:"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("-> take a stronger supply"), "{}", outcome.stdout);
+    assert!(outcome.stdout.lines().all(|line| line.chars().count() <= 100), "{}", outcome.stdout);
+}
