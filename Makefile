@@ -12,7 +12,7 @@ WORKSPACE := --workspace --features wordsight/tensorrt,wordsight/v4l2,wordsight/
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars setup deps host-deps evaluation-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std docs unit end-to-end reference shim deb check-deb arm64 cameras camera-deps clip heads vocabularies
+.PHONY: help demo test bars setup deps host-deps evaluation-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std docs unit end-to-end reference shim deb check-deb device device-test device-deps arm64 cameras camera-deps clip heads vocabularies
 
 help: ## What there is to make
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,7 +23,7 @@ demo: setup deps ## Stream the bundled clip through the shipped student; picture
 	$(TARGET)/release/wordsight run --save demo/out --save-every 6 --compare-engine
 	@echo "Annotated pictures: demo/out/"
 
-test: setup deps host-deps evaluation-deps tensorrt nvrtc camera-deps fmt clippy no-std docs teacher unit end-to-end bars reference shim check-deb arm64 ## Everything that CI runs
+test: setup deps host-deps evaluation-deps tensorrt nvrtc camera-deps fmt clippy no-std docs teacher unit end-to-end bars reference shim check-deb device arm64 ## Everything that CI runs
 	@echo "make test: all passed"
 
 setup: ## Compilers, and Python for wheels, by apt where they lack
@@ -105,6 +105,19 @@ deb: deps tensorrt camera-deps ## Debian packages of the device program, amd64 a
 
 check-deb: deb ## The package installed, run, upgraded, removed and purged in a fresh Debian
 	scripts/check-deb
+
+# What can't be had here, the test of the device says itself.
+device-deps: setup ## QEMU, mmdebstrap and Debian's kernel, for a device without hardware
+	@scripts/setup device
+	@scripts/fetch-vivid || [ $$? -eq 3 ]
+
+DEVICE := WORDSIGHT_REQUIRE_REFERENCE=1 cargo test $(WORKSPACE) --test device -- --ignored --nocapture
+
+device: deb device-deps ## A short day in the life of a device: Debian, systemd and a virtual camera in a virtual machine
+	$(DEVICE) a_short_day
+
+device-test: deb device-deps ## The long day: what goes wrong on a device, and ten power cuts
+	$(DEVICE) a_day
 
 arm64: deps tensorrt camera-deps ## The arm64 package under QEMU: plans, and the demo's detections beside this machine's
 	cargo build $(WORKSPACE) --bins
