@@ -591,7 +591,7 @@ fn a_short_day_in_the_life_of_a_device() {
 }
 
 #[test]
-#[ignore = "takes a package and half an hour: make device-test"]
+#[ignore = "takes a package and twenty minutes: make device-test"]
 fn a_day_in_the_life_of_a_device() {
     let Some(mut day) = Day::begin() else { return };
     let day = &mut day;
