@@ -107,6 +107,8 @@ impl Service<'_> {
         let changes = Mutex::new(None);
         let governing = Governing::new(None, &board_root());
         let reloading = self.stop.child();
+        // From here on: opening an engine may take as long as a stream.
+        self.stop.ends_process_after(self.longest_stop)?;
 
         thread::scope(|scope| {
             let mut file = None;
@@ -134,7 +136,6 @@ impl Service<'_> {
             );
             let asked = &asked_to_reload;
             named("reload").spawn_scoped(scope, move || reloader.run(asked))?;
-            self.stop.ends_process_after(self.longest_stop)?;
             self.keep_running(start.pipeline, control, &changes, health)
         })
     }

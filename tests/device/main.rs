@@ -291,6 +291,9 @@ fn it_starts_on_boot_and_detects(day: &mut Day) {
     assert_eq!(day.unit("NRestarts"), "0");
     let status = day.unit("StatusText");
     assert!(status.contains("3 words") && status.contains("v4l2:///dev/video0"), "{status}");
+    let fields =
+        day.does("journalctl -b -u wordsight -o json | grep -o '\"WORDSIGHT_WORDS\":\"[0-9]*\"' | tail -n 1");
+    assert_eq!(fields.trim(), "\"WORDSIGHT_WORDS\":\"3\"", "values are fields of the journal");
     let security = day.does("systemd-analyze security --no-pager wordsight | tail -n 1");
     day.says(security.trim_start_matches([' ', '→']).trim_end());
     let exposure = security.split_whitespace().find_map(|part| part.parse::<f64>().ok()).unwrap();
