@@ -342,9 +342,13 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn effective(path: Option<&Path>) -> Result<Vec<Effective>, ConfigError> {
-        let config = Self::load(path)?;
+        let text = path.map(Self::text_of).transpose()?;
+        let config = match text.as_deref().zip(path) {
+            Some((text, path)) => Self::parse(text, path)?,
+            None => Self::load(None)?,
+        };
         let table = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
-        let own = path.and_then(|path| std::fs::read_to_string(path).ok()).map(|text| table(&text));
+        let own = text.as_deref().map(table);
         let built_in = table(BUILT_IN);
         let value = |table: &toml::Table, key: Key| match key.section {
             "" => table.get(key.name).cloned(),

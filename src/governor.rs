@@ -7,7 +7,7 @@
 //! costs nothing that can be measured. There is no switch to be thought of.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use wordsight_board::{Decision, Governor, GovernorSettings, Look, Readings, Reas
 
 use crate::bench::Governed;
 use crate::health::Health;
+use crate::locks::locked;
 use crate::pipeline::RateLimit;
 
 /// From one look at the board to the next.
@@ -117,11 +118,6 @@ impl Governing {
             (governed.least_fps, governed.reason) = (limit_fps, decided.reason);
         }
     }
-}
-
-/// Nothing can panic while it holds one of these locks, so a poisoned one is still whole.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A decision, in frames.

@@ -10,13 +10,14 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use crate::governor::GovernorHealth;
+use crate::locks::locked;
 
 /// From one look at the health to the next.
 const LOOK: Duration = Duration::from_millis(100);
@@ -129,8 +130,7 @@ impl Default for Health {
 
 impl Health {
     fn noticed(&self) -> MutexGuard<'_, Noticed> {
-        // Nothing can panic while it holds this lock, so a poisoned one is still whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 
     /// A frame came.

@@ -23,6 +23,7 @@ mod config;
 mod doctor;
 mod governor;
 mod health;
+mod locks;
 mod logging;
 mod pipeline;
 mod preprocess;

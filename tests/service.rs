@@ -16,6 +16,14 @@ use support::*;
 /// How long anything may take that should happen soon, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Waits until something is so; `or_else` tells what to say when it never is.
+fn until(mut is_so: impl FnMut() -> bool, or_else: impl Fn() -> String) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "{}", or_else());
+    }
+}
+
 /// A stream that runs, its lines, and what systemd would hear of it.
 struct Running {
     child: Child,
@@ -220,10 +228,7 @@ fn thresholds_sources_students_and_outputs_change_while_it_runs() {
     let text = fs::read_to_string(&configuration).unwrap();
     bench.write("wordsight.toml", format!("{text}[detection]\nscore_threshold = 1.0\n"));
     running.health(|health| health["reload"]["count"] == 3);
-    let until = Instant::now() + PATIENCE;
-    while !words_of(&running.line()).is_empty() {
-        assert!(Instant::now() < until);
-    }
+    until(|| words_of(&running.line()).is_empty(), || "something is found".to_owned());
     running.terminate();
 }
 
@@ -378,14 +383,14 @@ fn a_disk_that_is_full_costs_a_live_stream_its_lines_and_not_its_life() {
     assert!(outcome.sentence(1).contains("cannot write the results"), "{outcome:?}");
 }
 
-/// What is kept in a state directory, as soon as there is anything, and at least this vocabulary.
+/// Waits until this vocabulary is what is kept in a state directory.
 fn await_kept(running: &mut Running, state: &Path, words: &Path) {
-    let until = Instant::now() + PATIENCE;
-    let kept = state.join("last-good/words.safetensors");
-    while fs::read(&kept).ok() != fs::read(words).ok() {
-        assert!(Instant::now() < until, "{}", running.stderr());
+    let (kept, folder) = (state.join("last-good/words.safetensors"), running.folder.clone());
+    let is_kept = || {
         running.line();
-    }
+        fs::read(&kept).ok() == fs::read(words).ok()
+    };
+    until(is_kept, || fs::read_to_string(folder.join("stderr")).unwrap());
 }
 
 #[test]
@@ -466,11 +471,11 @@ fn lines_in_a_file_are_kept_when_a_service_starts_again_and_when_a_change_is_und
         text.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).count()
     };
     let wait_for = |what: &dyn Fn() -> bool| {
-        let until = Instant::now() + PATIENCE;
-        while !what() {
-            assert!(Instant::now() < until);
+        let is_so = || {
             std::thread::sleep(Duration::from_millis(20));
-        }
+            what()
+        };
+        until(is_so, || "the lines never came".to_owned());
     };
     let running = start(&bench, &configuration, &[]);
     wait_for(&|| lines("a.jsonl") > 5);
@@ -509,11 +514,11 @@ fn a_lost_camera_that_is_exchanged_for_a_file_is_lost_no_more() {
         let health = fs::read(bench.path("health.json")).ok()?;
         Some(serde_json::from_slice::<Value>(&health).ok()?["state"].as_str()?.to_owned())
     };
-    let until = Instant::now() + PATIENCE;
-    while state().as_deref() != Some("lost") {
-        assert!(Instant::now() < until, "{}", running.stderr());
+    let is_lost = || {
         std::thread::sleep(Duration::from_millis(20));
-    }
+        state().as_deref() == Some("lost")
+    };
+    until(is_lost, || running.stderr());
     with("clip.mjpeg");
     running.lines_until("blue");
     let health = running.health(|health| health["state"] == "running");

@@ -15,7 +15,7 @@ mod report;
 mod swaps;
 mod table;
 
-pub use compare::compare;
+pub use compare::{Dice, compare};
 pub use plot::{PlotPath, draw};
 pub use recorder::{FrameTimes, Recorder};
 pub use report::{

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::report::nearest_rank;
+
 /// What was measured of vocabularies of one size.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Swaps {
@@ -39,11 +41,8 @@ impl Percentiles {
     /// Of these values; zeros where there are none.
     pub fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
-        let rank = |part: f64| {
-            let at = (part * values.len() as f64).ceil() as usize;
-            values.get(at.clamp(1, values.len().max(1)) - 1).copied().unwrap_or(0.0)
-        };
-        Self { p50: rank(0.5), p99: rank(0.99), max: rank(1.0) }
+        let percentile = |percent| values.get(nearest_rank(percent, values.len())).copied().unwrap_or(0.0);
+        Self { p50: percentile(50.0), p99: percentile(99.0), max: percentile(100.0) }
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! The one surprising thing: a comparison needs neither a student nor the machine that measured. It reads two files.
 
+use std::fmt::Display;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -95,24 +96,30 @@ impl BenchArgs {
     fn measure_swaps(&self, sizes: &[NonZeroUsize]) -> anyhow::Result<ExitCode> {
         let sizes: Vec<usize> = sizes.iter().map(|words| words.get()).collect();
         let report = measure_swaps(&self.common, &self.wanted(), &sizes)?;
-        let json = self.json.as_deref();
-        if let Some(path) = json {
-            report.write(path).with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        if !json.is_some_and(is_standard_output) {
-            print(&report)?;
-        }
+        self.show(&report, |path| {
+            report.write(path).with_context(|| format!("cannot write {}", path.display()))
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 
     /// Where a report was asked to go. The file first: a picture that can't be written doesn't lose the measurement.
     fn tell(&self, report: &Report) -> anyhow::Result<()> {
-        let json = self.json.as_deref();
-        json.map(|path| report.write(path)).transpose()?;
-        if !json.is_some_and(is_standard_output) {
-            print(report)?;
-        }
+        self.show(report, |path| Ok(report.write(path)?))?;
         self.plot.as_ref().map(|path| draw(report, path)).transpose()?;
+        Ok(())
+    }
+
+    /// Writes what was found as JSON where that was asked for, and prints it as a table unless that is the standard output.
+    fn show(
+        &self,
+        found: &impl Display,
+        write: impl FnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let json = self.json.as_deref();
+        json.map(write).transpose()?;
+        if !json.is_some_and(is_standard_output) {
+            print(found)?;
+        }
         Ok(())
     }
 
@@ -120,15 +127,9 @@ impl BenchArgs {
         let reports = [Report::read(a)?, Report::read(b)?];
         let names = [a, b].map(|path| path.display().to_string());
         let comparison = compare((&names[0], &reports[0]), (&names[1], &reports[1]));
-        let json = self.json.as_deref();
-        if let Some(path) = json {
-            comparison
-                .write(path)
-                .with_context(|| format!("cannot write the comparison {}", path.display()))?;
-        }
-        if !json.is_some_and(is_standard_output) {
-            print(&comparison)?;
-        }
+        self.show(&comparison, |path| {
+            comparison.write(path).with_context(|| format!("cannot write the comparison {}", path.display()))
+        })?;
         let failed = self.fail_if_slower && comparison.is_slower();
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }

@@ -1,16 +1,16 @@
 //! `wordsight doctor`: everything that can be wrong on a device, in order, each with what to do.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::Args;
 
 use super::CommonArgs;
-use super::parts::{SourceArgs, json_wanted, print};
+use super::parts::{SourceArgs, print};
+use super::run::RunArgs;
 use crate::bench;
-use crate::config::{Config, ConfigError};
-use crate::doctor::{Configured, Finding, Patient, State, examine};
+use crate::config::Config;
+use crate::doctor::{Finding, Patient, State, examine};
 use crate::governor::board_root;
 
 /// Where the service's configuration is.
@@ -35,7 +35,8 @@ impl DoctorArgs {
         // The service's, on a device that has one.
         let file =
             self.common.config.clone().or_else(|| Some(root.join(SERVICE)).filter(|path| path.exists()));
-        let configured = Config::load(file.as_deref()).and_then(|config| self.configured(&config));
+        let run = RunArgs::of_parts(self.source, self.common);
+        let configured = Config::load(file.as_deref()).and_then(|config| run.wanted(&config));
         let findings = examine(&Patient { file, configured, root, now: SystemTime::now() });
         if self.json {
             print(&(serde_json::to_string_pretty(&findings)? + "\n"))?;
@@ -44,19 +45,6 @@ impl DoctorArgs {
         }
         let is_wrong = findings.iter().any(|finding| finding.state == State::Wrong);
         Ok(if is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-    }
-
-    fn configured(&self, config: &Config) -> Result<Configured, ConfigError> {
-        let json = json_wanted(None, config)?.filter(|path| path != Path::new("-"));
-        let lines = json.as_deref().and_then(Path::parent).map(Path::to_path_buf);
-        let pictures = config.own_path(|keys| keys.publish.save.clone());
-        Ok(Configured {
-            engine: self.common.engine_wanted(config)?,
-            words: self.common.words_wanted(config)?,
-            source: self.source.wanted(config, false)?,
-            health: config.own_path(|keys| keys.publish.health.clone()),
-            written: lines.into_iter().chain(pictures).collect(),
-        })
     }
 }
 

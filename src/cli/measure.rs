@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -28,6 +28,7 @@ use crate::capture::{Held, Pacing, Source};
 use crate::config::{Config, FramesPerSecond, PacingName};
 use crate::governor::{Governing, board_root};
 use crate::health::Health;
+use crate::locks::locked;
 use crate::pipeline::{
     Control, Frames, Measurement, MeasurementSettings, Pipeline, Rates, Report as Run, Slices, Stage, Stop,
 };
@@ -110,7 +111,7 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
     if let Some(error) = run.given_up {
         return Err(of_usage(error));
     }
-    let recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);
+    let recorder = locked(&recorder);
     let rates = run.rates.unwrap_or_default();
     anyhow::ensure!(
         recorder.frames() > 0,
@@ -242,7 +243,7 @@ fn settings(
 fn record_into(recorder: Arc<Mutex<Recorder>>) -> crate::pipeline::OnFrame {
     Box::new(move |job, ended| {
         let times = &job.times;
-        recorder.lock().unwrap_or_else(PoisonError::into_inner).record(&FrameTimes {
+        locked(&recorder).record(&FrameTimes {
             at: job.measured_at.unwrap_or_default(),
             capture: times.capture,
             preprocess: times.preprocess,

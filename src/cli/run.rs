@@ -80,7 +80,12 @@ impl RunArgs {
 
     /// No flags but a configuration.
     pub(super) fn of_configuration(file: Option<PathBuf>) -> Self {
-        Self { common: CommonArgs { config: file, ..CommonArgs::default() }, ..Self::default() }
+        Self::of_parts(SourceArgs::default(), CommonArgs { config: file, ..CommonArgs::default() })
+    }
+
+    /// No flags but those that other commands have too.
+    pub(super) fn of_parts(source: SourceArgs, common: CommonArgs) -> Self {
+        Self { source, common, ..Self::default() }
     }
 
     /// Reads the configuration, or takes this text for it.

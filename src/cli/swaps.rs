@@ -3,7 +3,7 @@
 //! In flow numbers of words; out flows a table. The vocabularies are made up, of directions at random in the student's
 //! space: what they name is nothing, and what it takes to use them is what it takes to use real ones.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,9 @@ use wordsight_engines::{Engine, StudentFacts};
 
 use super::CommonArgs;
 use super::measure::{Wanted, open_source};
-use crate::bench::{Percentiles, SwapReport, Swaps, microseconds};
+use crate::bench::{Dice, Percentiles, SwapReport, Swaps, microseconds};
 use crate::health::Health;
+use crate::locks::locked;
 use crate::pipeline::{Control, Counters, Frames, Measurement, MeasurementSettings, OnFrame, Pipeline, Stop};
 use crate::publish::{Outputs, Publisher};
 use crate::scoring::Scoring;
@@ -114,7 +115,7 @@ fn run(
         frames: report.frames.captured,
         lost: report.frames.captured - published,
         pause_us: Percentiles::of(pauses.into_iter().map(microseconds).collect()),
-        first_frame_us: first_frames(&scored.lock().unwrap_or_else(PoisonError::into_inner)),
+        first_frame_us: first_frames(&locked(scored)),
         made_ms: Percentiles::of(made.into_iter().map(|took| microseconds(took) / 1e3).collect()).p50,
     };
     Ok((swaps, report.engine))
@@ -154,14 +155,8 @@ fn scoring_of(
     detection: DetectionSettings,
 ) -> anyhow::Result<Scoring> {
     let size = student.embedding_size;
-    // Marsaglia's xorshift: the same words every time.
-    let mut random = 0x9e37_79b9_7f4a_7c15 ^ (number + 1).wrapping_mul(0x2545_f491_4f6c_dd1d);
-    let mut next = || {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random >> 40) as f32 / (1 << 24) as f32 - 0.5
-    };
+    let mut dice = Dice(number);
+    let mut next = || (dice.next() >> 40) as f32 / (1 << 24) as f32 - 0.5;
     let mut embeddings = Vec::with_capacity(words * size);
     for _ in 0..words {
         let first = embeddings.len();
@@ -188,7 +183,7 @@ fn scoring_of(
 /// Only the publishing thread calls it, so its lock is always free.
 fn record_into(scored: Scored) -> OnFrame {
     Box::new(move |job, _| {
-        let mut scored = scored.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scored = locked(&scored);
         if scored.len() < scored.capacity() {
             scored.push((job.edition, job.times.scoring + job.times.nms));
         }

@@ -19,7 +19,7 @@ use wordsight_engines::cpu::library;
 use crate::config::{ConfigError, EngineKind};
 use crate::health::Health;
 use crate::pipeline::Stop;
-use crate::service::{EngineWanted, SourceWanted, WordsWanted};
+use crate::service::{EngineWanted, Wanted, WordsWanted, is_standard_output};
 
 /// A health file that is older than this was written by something that is gone. It is written every second.
 const STALE: Duration = Duration::from_secs(10);
@@ -80,23 +80,12 @@ impl Finding {
     }
 }
 
-/// What a configuration and flags ask for.
-pub struct Configured {
-    pub engine: EngineWanted,
-    pub words: WordsWanted,
-    pub source: SourceWanted,
-    /// Where the health is told.
-    pub health: Option<PathBuf>,
-    /// Folders that are written to.
-    pub written: Vec<PathBuf>,
-}
-
 /// What to look at.
 pub struct Patient {
     /// The configuration's file; nothing for the built-in one.
     pub file: Option<PathBuf>,
     /// What it asks for.
-    pub configured: Result<Configured, ConfigError>,
+    pub configured: Result<Wanted, ConfigError>,
     /// Where the system's files are.
     pub root: PathBuf,
     /// What time the clock says it is.
@@ -117,11 +106,18 @@ pub fn examine(patient: &Patient) -> Vec<Finding> {
     found.push(system::releases(&machine));
     found.push(tensorrt(patient, &machine));
     found.extend(system::power(&machine, &readings));
-    let written = patient.configured.as_ref().map_or(&[][..], |configured| &configured.written);
-    found.push(system::disk(root, written));
+    let written = patient.configured.as_ref().map_or(Vec::new(), folders_written);
+    found.push(system::disk(root, &written));
     found.push(system::clock(root, patient.now));
     found.extend(service.findings(root));
     found
+}
+
+/// Folders that results go to.
+fn folders_written(configured: &Wanted) -> Vec<PathBuf> {
+    let json = configured.json.as_deref().filter(|path| !is_standard_output(path));
+    let lines = json.and_then(Path::parent).map(Path::to_path_buf);
+    lines.into_iter().chain(configured.save.as_ref().map(|save| save.folder.clone())).collect()
 }
 
 fn configuration(patient: &Patient) -> Finding {
@@ -137,7 +133,7 @@ fn configuration(patient: &Patient) -> Finding {
 }
 
 /// The engine is opened as a stream would, but no plan is built for it: that takes minutes.
-fn student_and_words(configured: &Configured) -> Vec<Finding> {
+fn student_and_words(configured: &Wanted) -> Vec<Finding> {
     let engine = EngineWanted { builds_plans: false, ..configured.engine.clone() };
     let engine = match engine.open(&Stop::default(), &|| ()) {
         Ok(engine) => engine,
@@ -179,7 +175,7 @@ fn words_alone(words: &WordsWanted) -> Finding {
     }
 }
 
-fn source(configured: &Configured, is_in_use: bool) -> Finding {
+fn source(configured: &Wanted, is_in_use: bool) -> Finding {
     let uri = &configured.source.uri;
     if is_in_use && uri.is_live() {
         return Finding::ok("source", format!("{}: in use by the service, and left alone", uri.display()));

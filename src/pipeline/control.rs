@@ -11,12 +11,13 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use wordsight_detection::WordTable;
 
 use super::measurement::Stage;
 use super::rate_limit::RateLimit;
+use crate::locks::locked;
 use crate::scoring::Scoring;
 
 /// One edition of the words.
@@ -52,12 +53,11 @@ struct Editions {
 
 impl Control {
     fn editions(&self) -> MutexGuard<'_, Editions> {
-        // Nothing can panic while it holds this lock, so a poisoned one is still whole.
-        self.editions.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.editions)
     }
 
     fn grave(&self) -> MutexGuard<'_, Grave> {
-        self.grave.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.grave)
     }
 
     /// Has the next frame that reaches the engine, and all after it, scored by other words.
@@ -93,7 +93,7 @@ impl Control {
 
     /// Takes an edition back that no frame carries after all.
     pub(super) fn withdraw(&self, number: u64, reason: String) {
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+        *locked(&self.refusal) = Some(reason);
         let mut editions = self.editions();
         if editions.waiting.back().is_some_and(|edition| edition.number == number)
             && let Some(edition) = editions.waiting.pop_back()
@@ -123,7 +123,7 @@ impl Control {
 
     /// Why the engine didn't take the newest words, told once.
     pub fn take_refusal(&self) -> Option<String> {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
+        locked(&self.refusal).take()
     }
 
     /// Drops the editions that no frame has come for. For whoever has the stream pause.

@@ -9,12 +9,14 @@
 //! jobs comes home.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use wordsight_engines::{Engine, EngineError, Regions};
 
 use super::Job;
+
+use crate::locks::locked;
 
 /// Runs of the engine alone that aren't counted.
 const SETTLING_RUNS: u64 = 3;
@@ -175,7 +177,7 @@ impl Counters {
     }
 
     fn swaps(&self) -> MutexGuard<'_, Vec<Duration>> {
-        self.swaps.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.swaps)
     }
 
     /// How long each swap of words took, as far as there was room to note it.
@@ -202,8 +204,7 @@ impl Counters {
     }
 
     fn moments(&self) -> MutexGuard<'_, Vec<Instant>> {
-        // Nothing can panic while it holds this lock, so a poisoned one is still whole.
-        self.dropped_at.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.dropped_at)
     }
 
     /// When frames of the measured part were dropped, as far as there was room to note it.

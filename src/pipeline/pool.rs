@@ -14,6 +14,7 @@ use wordsight_detection::Letterbox;
 use wordsight_engines::{Regions, StudentFacts};
 
 use crate::capture::Frame;
+use crate::locks::locked;
 use crate::scoring::{Found, Words};
 
 /// One frame on its way, and what the stages make of it.
@@ -121,8 +122,7 @@ impl Rooms {
     }
 
     fn spare(&self) -> MutexGuard<'_, Spare> {
-        // Nothing can panic while it holds this lock, so a poisoned one is still whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 
     /// Takes a frame's room.
@@ -176,8 +176,7 @@ struct Place {
 
 impl Shared {
     fn home(&self) -> MutexGuard<'_, Home> {
-        // Nothing can panic while it holds this lock, so a poisoned one is still whole.
-        self.home.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.home)
     }
 }
 

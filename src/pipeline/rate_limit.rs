@@ -7,8 +7,10 @@
 //! does ten frames a second, half of a camera's thirty would hold nothing back.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::locks::locked;
 
 /// Intervals over which the full rate is smoothed, and before which it isn't told.
 const SMOOTHED_OVER: u32 = 16;
@@ -60,8 +62,7 @@ impl RateLimit {
     }
 
     fn natural(&self) -> MutexGuard<'_, Natural> {
-        // Nothing can panic while it holds this lock, so a poisoned one is still whole.
-        self.natural.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.natural)
     }
 }
 

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use ring_channel::{RingReceiver, RingSender, TryRecvError, ring_channel};
 
+use crate::locks::locked;
+
 /// The two ends of a ring that holds as many items as `size`.
 pub fn ring<T>(size: NonZeroUsize) -> (Sender<T>, Receiver<T>) {
     let (sender, receiver) = ring_channel(size);
@@ -98,19 +100,19 @@ struct Bell {
 
 impl Bell {
     fn ring(&self) {
-        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *locked(&self.rung) = true;
         self.heard.notify_one();
     }
 
     fn wait(&self) {
-        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let rung = locked(&self.rung);
         let mut rung = self.heard.wait_while(rung, |rung| !*rung).unwrap_or_else(PoisonError::into_inner);
         *rung = false;
     }
 
     /// As [`Self::wait`], but not for longer; whether it was rung.
     fn wait_until(&self, until: Instant) -> bool {
-        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let rung = locked(&self.rung);
         let longest = until.saturating_duration_since(Instant::now());
         let waited = self.heard.wait_timeout_while(rung, longest, |rung| !*rung);
         let (mut rung, _) = waited.unwrap_or_else(PoisonError::into_inner);

@@ -30,9 +30,6 @@ pub type Output = Box<dyn Write + Send>;
 /// What to do with results.
 #[derive(Default)]
 pub struct Outputs {
-    /// Whether a stream goes on when one of these fails, and tries again with the next frame: so that a full disk costs
-    /// a service the lines that don't fit, and not its life.
-    pub outlives_failures: bool,
     /// Where JSON lines go.
     pub json: Option<Output>,
     /// A table for people.
@@ -87,6 +84,8 @@ pub struct Publisher {
     /// While a stream runs.
     saver: Option<Saver>,
     frames: Option<u64>,
+    /// Whether the stream goes on when an output fails, and tries again with the next frame: so that a full disk costs a
+    /// camera's stream the lines that don't fit, and not its life.
     outlives_failures: bool,
     failures: Failures,
     summary: Summary,
@@ -101,7 +100,7 @@ impl Publisher {
             save: outputs.save,
             saver: None,
             frames: outputs.frames,
-            outlives_failures: outputs.outlives_failures,
+            outlives_failures: false,
             failures: Failures::default(),
             summary: Summary::default(),
         }
@@ -117,21 +116,17 @@ impl Publisher {
         self.save = save;
     }
 
-    /// Whether the stream goes on when an output fails, from the next stream on.
-    pub fn set_outlives_failures(&mut self, outlives_failures: bool) {
-        self.outlives_failures = outlives_failures;
-    }
-
     /// Whether frames are looked at, and not only what was found in them.
     pub fn draws(&self) -> bool {
         self.save.is_some()
     }
 
-    /// Gets ready for a stream; `ring` is the size of the ring to the saving thread.
+    /// Gets ready for a stream, which may outlive outputs that fail; `ring` is the size of the ring to the saving thread.
     ///
     /// # Errors
     /// When the folder for pictures can't be made.
-    pub fn begin(&mut self, ring: NonZeroUsize) -> Result<(), PublishError> {
+    pub fn begin(&mut self, ring: NonZeroUsize, outlives_failures: bool) -> Result<(), PublishError> {
+        self.outlives_failures = outlives_failures;
         let save = self.save.clone();
         match save.map(|save| Saver::start(save, ring, self.outlives_failures)).transpose() {
             Ok(saver) => self.saver = saver,

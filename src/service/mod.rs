@@ -25,14 +25,15 @@ use std::time::Duration;
 use anyhow::Context;
 use signal_hook::consts::SIGHUP;
 
-use crate::capture::{CaptureError, Captured, Frame, Pacing, Source};
+use crate::capture::{CaptureError, Captured, Frame, Source};
 use crate::config::Config;
 use crate::governor::{Governing, board_root};
 use crate::health::{Health, HealthFile};
+use crate::locks::locked;
 use crate::pipeline::{Control, Frames, Pipeline, Report, Stop, named};
 use crate::publish::{Outputs, Publisher};
 use last_good::LastGood;
-use reload::{Change, NewSource, Reloader};
+use reload::{Change, NewSource, Reloader, Waiting};
 use stamp::Watched;
 use systemd::Systemd;
 
@@ -74,8 +75,8 @@ struct Start {
     loaded: Loaded,
     /// Whether the words are those that were kept, and not those of the configuration.
     has_kept_words: bool,
-    /// Why something else is used than what is configured.
-    refused: Option<anyhow::Error>,
+    /// Whether something else is used than what is configured.
+    is_refused: bool,
 }
 
 /// Tells everybody that the stream has ended, however it does.
@@ -176,7 +177,7 @@ impl Service<'_> {
                 let what = if text.is_some() { "configuration" } else { "vocabulary" };
                 tracing::error!("the {what} that last worked is used: {reason:#}");
                 health.reload_refused(&format!("{reason:#}"));
-                return Ok(Start { refused: Some(reason), ..start });
+                return Ok(Start { is_refused: true, ..start });
             }
         }
         Err(reason)
@@ -206,7 +207,6 @@ impl Service<'_> {
         *file = wanted.health.as_deref().map(|path| open_health(health, path)).transpose()?;
         let source = wanted.source.open(health, &self.stop).map_err(of_usage)?;
         let outputs = Outputs {
-            outlives_failures: wanted.source.pacing != Pacing::Lossless,
             json: wanted.json.as_deref().map(|path| systemd.open_output(path)).transpose()?,
             table: None,
             save: wanted.save.clone(),
@@ -225,7 +225,7 @@ impl Service<'_> {
             counters: Arc::default(),
             measurement: None,
         };
-        Ok(Start { pipeline, loaded, has_kept_words: kept_words.is_some(), refused: None })
+        Ok(Start { pipeline, loaded, has_kept_words: kept_words.is_some(), is_refused: false })
     }
 
     /// Runs one stream after the other, each with those parts of the one before that have not changed.
@@ -233,7 +233,7 @@ impl Service<'_> {
         &self,
         mut pipeline: Pipeline,
         control: &Control,
-        changes: &Mutex<Option<Change>>,
+        changes: &Waiting,
         health: &Health,
     ) -> anyhow::Result<Report> {
         loop {
@@ -255,14 +255,11 @@ impl Service<'_> {
                 counters: report.counters,
                 measurement: None,
             };
-            let change = reload::locked(changes).take();
-            let told = change.map(|mut change| {
-                let done = change.done.take();
-                (done, self.change(&mut next, change, control, health))
-            });
+            let waiting = locked(changes).take();
+            let told = waiting.map(|(change, done)| (done, self.change(&mut next, change, control, health)));
             // In this order: who is told may have it pause again.
             control.resume();
-            if let Some((Some(done), outcome)) = told {
+            if let Some((done, outcome)) = told {
                 done.tell(outcome);
             }
             pipeline = next;
@@ -320,7 +317,6 @@ impl Service<'_> {
                 (pipeline.source, pipeline.pacing) = (source, new.wanted.pacing);
                 pipeline.repeat = new.wanted.repeat;
                 pipeline.before.in_pass = 0;
-                pipeline.publisher.set_outlives_failures(new.wanted.pacing != Pacing::Lossless);
                 Ok(())
             }
             Err((reason, before)) => {

@@ -5,7 +5,7 @@
 //! the rest is refused, with the reason in the log, in the health and in systemd's status, and what was before goes on.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use wordsight_engines::{Engine, StudentFacts};
@@ -18,6 +18,7 @@ use super::{Loaded, Service, SourceWanted, Start, Wanted, of_usage, open_health}
 use crate::capture::Source;
 use crate::governor::Governing;
 use crate::health::{Health, HealthFile};
+use crate::locks::locked;
 use crate::pipeline::{Control, Stop};
 use crate::publish::{Output, SaveSettings};
 use crate::scoring::Scoring;
@@ -38,9 +39,10 @@ pub struct Change {
     pub source: Option<(NewSource, SourceWanted)>,
     pub json: Option<Option<Output>>,
     pub save: Option<Option<SaveSettings>>,
-    /// Taken by whoever tells.
-    pub done: Option<Done>,
 }
+
+/// A change that waits to be taken, and where it is told what became of it.
+pub type Waiting = Mutex<Option<(Change, Done)>>;
 
 /// A source to come.
 pub struct NewSource {
@@ -64,14 +66,9 @@ impl Done {
 pub struct Shared<'a> {
     pub control: &'a Control,
     pub health: &'a Health,
-    pub changes: &'a Mutex<Option<Change>>,
+    pub changes: &'a Waiting,
     pub is_over: &'a AtomicBool,
     pub governing: &'a Governing,
-}
-
-/// Nothing can panic while it holds this lock, so a poisoned one is still whole.
-pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What looks after changes.
@@ -137,7 +134,7 @@ impl<'a> Reloader<'a> {
     ) -> Self {
         let Loaded { wanted, text, vocabulary, student } = &start.loaded;
         let engine = &mut start.pipeline.engine;
-        let is_refused = start.refused.is_some();
+        let is_refused = start.is_refused;
         let in_use = InUse {
             wanted: wanted.clone(),
             configuration: text.clone(),
@@ -260,8 +257,8 @@ impl<'a> Reloader<'a> {
             None if is_live_change => {}
             scoring => {
                 let (done, outcome) = mpsc::channel();
-                let done = Some(Done(done));
-                self.pause_for(Change { engine, scoring, source, json, save, done }, &outcome)?;
+                let change = Change { engine, scoring, source, json, save };
+                self.pause_for((change, Done(done)), &outcome)?;
             }
         }
         self.shared.governing.set(wanted.governor);
@@ -288,7 +285,11 @@ impl<'a> Reloader<'a> {
     }
 
     /// Has the stream pause and take a change, and waits until it has.
-    fn pause_for(&self, change: Change, outcome: &mpsc::Receiver<anyhow::Result<()>>) -> anyhow::Result<()> {
+    fn pause_for(
+        &self,
+        change: (Change, Done),
+        outcome: &mpsc::Receiver<anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
         *locked(self.shared.changes) = Some(change);
         self.shared.control.pause();
         loop {
