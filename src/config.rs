@@ -7,7 +7,8 @@
 //! that is the `demo` folder of a checkout, looked for under the current directory and above the
 //! executable.
 
-use std::num::NonZeroUsize;
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::capture::{Pacing, SourceUri, UriError};
+use crate::http::{HttpKeys, HttpSettings};
+use crate::publish::{LinesSettings, MqttKeys, Place, SinkSettings, VideoKeys, WebhookKeys};
 use crate::service::is_standard_output;
 
 /// The configuration that holds where the user's says nothing.
@@ -49,6 +52,14 @@ pub enum ConfigError {
         name: PathBuf,
         /// The flag that names another.
         flag: &'static str,
+    },
+    /// A value of an output or the server that can't be what it is, by itself or beside the others.
+    #[error("the configuration's [{section}] is wrong: {reason}")]
+    Value {
+        /// Where it stands.
+        section: &'static str,
+        /// What is wrong, and what to do.
+        reason: String,
     },
     /// A key has no value anywhere; a test keeps the built-in configuration from such a gap.
     #[error("the built-in configuration has a gap; this is a bug in wordsight")]
@@ -243,13 +254,55 @@ pub enum EngineKind {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Keys {
+    pub name: Option<String>,
     pub student: Option<PathBuf>,
     pub vocabulary: Option<PathBuf>,
     pub source: SourceKeys,
     pub detection: DetectionKeys,
+    pub tracking: TrackingKeys,
     pub engine: EngineKeys,
     pub governor: GovernorKeys,
     pub publish: PublishKeys,
+    pub http: HttpKeys,
+    pub lines: Vec<LinesKeys>,
+    pub mqtt: Vec<MqttKeys>,
+    pub webhook: Vec<WebhookKeys>,
+    pub video: Vec<VideoKeys>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrackingKeys {
+    pub enabled: Option<bool>,
+    pub confirm_after: Option<NonZeroU32>,
+    pub forget_after_s: Option<LongSeconds>,
+    pub vote_half_life_s: Option<LongSeconds>,
+}
+
+/// One `[[lines]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinesKeys {
+    to: String,
+    frames: Option<bool>,
+    events: Option<bool>,
+    rotate_mib: Option<u32>,
+    keep: Option<u32>,
+}
+
+impl LinesKeys {
+    fn resolve(&self, folder: &Path) -> LinesSettings {
+        let place = match self.to.strip_prefix("unix:") {
+            Some(path) => Place::Socket(folder.join(path)),
+            None if is_standard_output(Path::new(&self.to)) => Place::StandardOutput,
+            None => Place::File {
+                path: folder.join(&self.to),
+                rotate_bytes: u64::from(self.rotate_mib.unwrap_or(0)) << 20,
+                keep: self.keep.unwrap_or(3),
+            },
+        };
+        LinesSettings { place, frames: self.frames.unwrap_or(true), events: self.events.unwrap_or(false) }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -352,6 +405,12 @@ impl Config {
         let built_in = table(BUILT_IN);
         let value = |table: &toml::Table, key: Key| match key.section {
             "" => table.get(key.name).cloned(),
+            // Of all tables under this name.
+            section if key.is_repeated => {
+                let of_each = table.get(section)?.as_array()?.iter().map(|each| each.get(key.name).cloned());
+                Some(toml::Value::Array(of_each.flatten().collect()))
+                    .filter(|values| values.as_array().is_some_and(|values| !values.is_empty()))
+            }
             section => table.get(section)?.get(key.name).cloned(),
         };
         let effective = keys().into_iter().map(|key| {
@@ -372,6 +431,8 @@ impl Config {
             ("", "vocabulary") => self.path("vocabulary", |keys| keys.vocabulary.clone()).ok(),
             ("source", "uri") => self.source(None).ok()?.path().map(Path::to_path_buf),
             ("engine", "tensorrt") => own(|keys| keys.engine.tensorrt.clone()),
+            ("http", "token_file") => own(|keys| keys.http.token_file.clone()),
+            ("http", "vocabularies") => own(|keys| keys.http.vocabularies.clone()),
             ("publish", "save") => own(|keys| keys.publish.save.clone()),
             ("publish", "health") => own(|keys| keys.publish.health.clone()),
             ("publish", "json") => own(|keys| {
@@ -422,6 +483,41 @@ impl Config {
         Ok(uri.at(self.path("source", |keys| keys.source.uri.as_ref().map(|_| path.clone()))?))
     }
 
+    /// The outputs that the user's own file lists.
+    ///
+    /// # Errors
+    /// When a value of one can't be what it is.
+    pub fn sinks(&self) -> Result<Vec<SinkSettings>, ConfigError> {
+        let Some((folder, keys)) = &self.own else { return Ok(Vec::new()) };
+        let mut sinks: Vec<SinkSettings> =
+            keys.lines.iter().map(|lines| SinkSettings::Lines(lines.resolve(folder))).collect();
+        for mqtt in &keys.mqtt {
+            sinks.push(SinkSettings::Mqtt(mqtt.resolve(folder)?));
+        }
+        for webhook in &keys.webhook {
+            sinks.push(SinkSettings::Webhook(webhook.resolve(folder)?));
+        }
+        for video in &keys.video {
+            sinks.push(SinkSettings::Video(video.resolve(folder)?));
+        }
+        Ok(sinks)
+    }
+
+    /// What is served over HTTP, at the flag's address or the file's, if anything is.
+    ///
+    /// # Errors
+    /// When a value can't be what it is.
+    pub fn http(&self, listen: Option<SocketAddr>) -> Result<Option<HttpSettings>, ConfigError> {
+        let nothing = HttpKeys::default();
+        let (folder, own) = match &self.own {
+            Some((folder, keys)) => (folder.as_path(), &keys.http),
+            None => (Path::new(""), &nothing),
+        };
+        let listen = listen.map(|address| address.to_string());
+        let own = HttpKeys { listen: listen.or_else(|| own.listen.clone()), ..own.clone() };
+        own.resolve(folder, &self.built_in.http)
+    }
+
     /// The path that the user's own file gives a key, if it does.
     pub fn own_path(&self, of: impl Fn(&Keys) -> Option<PathBuf>) -> Option<PathBuf> {
         let (folder, keys) = self.own.as_ref()?;
@@ -451,21 +547,25 @@ fn parse(text: &str, path: &Path) -> Result<Keys, ConfigError> {
 struct Key {
     section: &'static str,
     name: &'static str,
+    /// Whether there may be any number of its section.
+    is_repeated: bool,
 }
 
 /// All keys, in the order of the built-in file, which documents each, those without a value among them.
 fn keys() -> Vec<Key> {
-    let mut section = "";
+    let (mut section, mut is_repeated) = ("", false);
     let mut keys = Vec::new();
     for line in BUILT_IN.lines() {
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            section = name;
-        }
         let written = line.strip_prefix("# ").unwrap_or(line);
+        if let Some(name) = written.strip_prefix("[[").and_then(|rest| rest.strip_suffix("]]")) {
+            (section, is_repeated) = (name, true);
+        } else if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            (section, is_repeated) = (name, false);
+        }
         if let Some((name, _)) = written.split_once(" = ")
             && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
         {
-            keys.push(Key { section, name });
+            keys.push(Key { section, name, is_repeated });
         }
     }
     keys
@@ -479,6 +579,7 @@ fn hint_for(message: &str) -> Option<String> {
     let unknown = message.strip_prefix("unknown field `")?.split('`').next()?;
     let place = |key: &Key| match key.section {
         "" => "at the top of the file, before any [section]".to_owned(),
+        section if key.is_repeated => format!("under [[{section}]]"),
         section => format!("under [{section}]"),
     };
     let keys = keys();
@@ -541,8 +642,14 @@ mod tests {
     #[test]
     fn the_built_in_configuration_has_a_value_for_every_key_but_the_places_of_what_is_written_only_if_asked_for()
      {
-        let Keys { student, vocabulary, source, detection, engine, governor, publish } =
+        let Keys { student, vocabulary, source, detection, engine, governor, publish, tracking, .. } =
             Config::load(None).unwrap().built_in;
+        assert!(
+            tracking.enabled.is_some()
+                && tracking.confirm_after.is_some()
+                && tracking.forget_after_s.is_some()
+                && tracking.vote_half_life_s.is_some()
+        );
         assert!(student.is_some() && vocabulary.is_some() && engine.threads.is_some());
         assert!(
             source.uri.is_some()
@@ -610,7 +717,7 @@ mod tests {
         assert_eq!(of("publish", "health"), (in_folder("h.json"), Origin::File));
         assert_eq!(of("publish", "save"), (None, Origin::BuiltIn));
         // As many as the structures have: an error names all of a section.
-        for section in ["source", "detection", "engine", "governor", "publish"] {
+        for section in ["source", "detection", "tracking", "engine", "governor", "publish", "http"] {
             let error = with(&format!("[{section}]\nx-y-z = 1")).unwrap_err().to_string();
             let listed =
                 error.split("expected one of ").nth(1).unwrap().lines().next().unwrap().matches('`').count()

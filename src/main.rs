@@ -1,7 +1,7 @@
 //! `wordsight`: frames in, named boxes out.
 //!
 //! The folders are the stages, in the order that data flows: `capture`, `preprocess`, `pipeline`
-//! (the engine and the threads), `scoring`, `publish`; `cli` turns flags and the configuration
+//! (the engine and the threads), `scoring`, `tracking`, `publish`; `cli` turns flags and the configuration
 //! file into them, and `service` looks after a stream of them. This file parses, runs, and maps the outcome to an exit code.
 //!
 //! The one surprising thing: exit codes tell what to put right. 0: done; 1: something failed or
@@ -23,6 +23,7 @@ mod config;
 mod doctor;
 mod governor;
 mod health;
+mod http;
 mod locks;
 mod logging;
 mod pipeline;
@@ -30,6 +31,7 @@ mod preprocess;
 mod publish;
 mod scoring;
 mod service;
+mod tracking;
 
 use std::process::ExitCode;
 

@@ -16,7 +16,8 @@ use super::parts::print;
 use super::run::RunArgs;
 use crate::health::Health;
 use crate::pipeline::Stop;
-use crate::service::{Wanted, is_standard_output, of_usage};
+use crate::publish::{LinesSettings, Place, SinkSettings};
+use crate::service::{Wanted, of_usage};
 
 /// Says whether a configuration works, part by part, without running it.
 #[derive(Debug, Args)]
@@ -134,16 +135,16 @@ fn source_of(wanted: &Wanted) -> anyhow::Result<String> {
 /// Whether the folders are there that files are to be made in.
 fn outputs_of(wanted: &Wanted) -> anyhow::Result<String> {
     let mut places = Vec::new();
-    match &wanted.json {
-        None => {}
-        Some(json) if is_standard_output(json) => places.push("standard output".to_owned()),
-        Some(json) => places.push(folder_of(json)?),
+    for sink in &wanted.sinks {
+        if let SinkSettings::Lines(LinesSettings { place: Place::File { path, .. } | Place::Socket(path), .. }) =
+            sink
+        {
+            folder_of(path)?;
+        }
+        places.push(sink.place());
     }
     if let Some(path) = &wanted.health {
         places.push(folder_of(path)?);
-    }
-    if let Some(save) = &wanted.save {
-        places.push(save.folder.display().to_string());
     }
     Ok(if places.is_empty() { "nowhere".to_owned() } else { places.join(", ") })
 }

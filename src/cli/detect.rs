@@ -13,8 +13,9 @@ use crate::capture::{Pacing, Photographs, is_motion_jpeg};
 use crate::config::ConfigError;
 use crate::health::Health;
 use crate::pipeline::{Control, Frames, Pipeline, Stop};
-use crate::publish::{Outputs, PictureNames, Publisher, SaveSettings, Table};
+use crate::publish::{Outputs, PictureNames, Publisher, SaveSettings, SinkSettings, Table};
 use crate::service::{is_standard_output, open_output};
+use crate::tracking::Tracking;
 
 /// Names the things in photographs.
 #[derive(Debug, Args)]
@@ -52,14 +53,16 @@ impl DetectArgs {
             names: PictureNames::Photographs,
         });
         let json = self.json.as_deref().map(open_output).transpose()?;
-        let outputs = Outputs { json, table, save, ..Outputs::default() };
+        let sinks = save.map(|save| (SinkSettings::Pictures(save.clone()), save.open())).into_iter().collect();
+        let outputs = Outputs { json, table, sinks, ..Outputs::default() };
         let pipeline = Pipeline {
             source: Box::new(photographs),
             pacing: Pacing::Lossless,
             repeat: false,
             engine,
             scoring: Box::new(scoring),
-            publisher: Publisher::new(outputs),
+            tracking: Tracking::new(None),
+            publisher: Publisher::new(outputs)?,
             before: Frames::default(),
             inputs_to_keep: 0,
             health: Health::default(),

@@ -19,7 +19,7 @@ use wordsight_engines::cpu::library;
 use wordsight_engines::{Engine, EngineError, Regions, StudentFacts};
 
 use super::CommonArgs;
-use super::parts::{Pace, governor_wanted, source_wanted};
+use super::parts::{Pace, governor_wanted, source_wanted, tracking_wanted};
 use crate::bench::{
     Allocations, Cpu, Drops, Frame, FrameTimes, Measured, Memory, Mode, Recorder, Report, Settings,
     StartAndEnd, Student, Vocabulary,
@@ -33,6 +33,7 @@ use crate::pipeline::{
     Control, Frames, Measurement, MeasurementSettings, Pipeline, Rates, Report as Run, Slices, Stage, Stop,
 };
 use crate::publish::{Outputs, Publisher};
+use crate::tracking::Tracking;
 use crate::service::of_usage;
 
 /// The stream's slice and the engine's, by turns: short, so that both see the same moods of the machine, and long enough
@@ -94,7 +95,8 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
         repeat: true,
         engine,
         scoring: Box::new(scoring),
-        publisher: Publisher::new(Outputs { json: Some(Box::new(std::io::sink())), ..Outputs::default() }),
+        tracking: Tracking::new(tracking_wanted(&config)?),
+        publisher: Publisher::new(Outputs { json: Some(Box::new(std::io::sink())), ..Outputs::default() })?,
         before: Frames::default(),
         inputs_to_keep: if is_stream_the_only_one { 0 } else { INPUTS_ALONE },
         health: health.clone(),

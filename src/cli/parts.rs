@@ -8,10 +8,12 @@ use std::time::Duration;
 use clap::Args;
 use wordsight_board::GovernorSettings;
 use wordsight_detection::DetectionSettings;
+use wordsight_tracking::TrackingSettings;
 
 use super::CommonArgs;
 use crate::capture::{StreamSettings, SupervisionSettings};
 use crate::config::{Config, ConfigError, FramesPerSecond, PacingName};
+use crate::publish::{LinesSettings, Place};
 use crate::service::{EngineWanted, SourceWanted, WordsWanted, is_standard_output};
 
 /// How long a stream may take to end when it is asked to. One whose results are read takes two seconds at most.
@@ -130,8 +132,19 @@ pub(super) fn governor_wanted(config: &Config) -> Result<Option<GovernorSettings
     Ok(config.or(None, |keys| keys.governor.enabled)?.then_some(settings))
 }
 
+/// What follows things from frame to frame, if anything is to.
+pub(super) fn tracking_wanted(config: &Config) -> Result<Option<TrackingSettings>, ConfigError> {
+    let settings = TrackingSettings {
+        confirm_after: config.or(None, |keys| keys.tracking.confirm_after)?.get(),
+        forget_after: config.or(None, |keys| keys.tracking.forget_after_s)?.0,
+        vote_half_life: config.or(None, |keys| keys.tracking.vote_half_life_s)?.0,
+        ..TrackingSettings::default()
+    };
+    Ok(config.or(None, |keys| keys.tracking.enabled)?.then_some(settings))
+}
+
 /// Where JSON lines go, by a flag or else `publish.json`: `-` is no path and so relative to nothing, and an empty one is none.
-pub(super) fn json_wanted(flag: Option<&Path>, config: &Config) -> Result<Option<PathBuf>, ConfigError> {
+pub(super) fn json_wanted(flag: Option<&Path>, config: &Config) -> Result<Option<LinesSettings>, ConfigError> {
     let written = match flag {
         Some(flag) => flag.to_owned(),
         None => config.or(None, |keys| keys.publish.json.clone())?,
@@ -139,10 +152,17 @@ pub(super) fn json_wanted(flag: Option<&Path>, config: &Config) -> Result<Option
     if written.as_os_str().is_empty() {
         return Ok(None);
     }
-    if flag.is_some() || is_standard_output(&written) {
-        return Ok(Some(written));
-    }
-    Ok(Some(config.own_path(|keys| keys.publish.json.clone()).unwrap_or(written)))
+    let path = if flag.is_some() || is_standard_output(&written) {
+        written
+    } else {
+        config.own_path(|keys| keys.publish.json.clone()).unwrap_or(written)
+    };
+    let place = if is_standard_output(&path) {
+        Place::StandardOutput
+    } else {
+        Place::File { path, rotate_bytes: 0, keep: 0 }
+    };
+    Ok(Some(LinesSettings { place, frames: true, events: false }))
 }
 
 /// Prints to the standard output. A reader who has seen enough is no error.

@@ -1,5 +1,6 @@
 //! `wordsight run`: a stream in, one JSON line a frame and a summary out.
 
+use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,10 +11,10 @@ use wordsight_detection::FrameView;
 use wordsight_engines::{Regions, StepTimes};
 
 use super::CommonArgs;
-use super::parts::{LONGEST_STOP, SourceArgs, governor_wanted, json_wanted};
+use super::parts::{LONGEST_STOP, SourceArgs, governor_wanted, json_wanted, tracking_wanted};
 use crate::config::{Config, ConfigError};
 use crate::pipeline::{Report, Stage, Stop, run_alone};
-use crate::publish::{PictureNames, SaveSettings};
+use crate::publish::{PictureNames, SaveSettings, SinkSettings};
 use crate::service::{Service, Wanted, of_usage};
 
 /// Inputs kept for `--compare-engine`: enough that they don't all stay in the processor's cache.
@@ -47,6 +48,9 @@ pub struct RunArgs {
     /// A file that always holds how the stream is, as JSON
     #[arg(long, value_name = "FILE")]
     health: Option<PathBuf>,
+    /// Serve the live page at this address, as 127.0.0.1:8620
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<SocketAddr>,
     /// Afterwards, run the engine alone on the same frames and tell how near the stream came to it
     #[arg(long)]
     compare_engine: bool,
@@ -97,12 +101,19 @@ impl RunArgs {
     pub(super) fn wanted(&self, config: &Config) -> Result<Wanted, ConfigError> {
         let every = config.or(self.save_every, |keys| keys.publish.save_every)?;
         let folder = self.save.clone().or_else(|| config.own_path(|keys| keys.publish.save.clone()));
+        let save = folder.map(|folder| SaveSettings { folder, every, names: PictureNames::Numbers });
+        let mut sinks = Vec::new();
+        sinks.extend(json_wanted(self.json.as_deref(), config)?.map(SinkSettings::Lines));
+        sinks.extend(save.map(SinkSettings::Pictures));
+        sinks.extend(config.sinks()?);
         Ok(Wanted {
             engine: self.common.engine_wanted(config)?,
             words: self.common.words_wanted(config)?,
             source: self.source.wanted(config, self.repeat)?,
-            json: json_wanted(self.json.as_deref(), config)?,
-            save: folder.map(|folder| SaveSettings { folder, every, names: PictureNames::Numbers }),
+            tracking: tracking_wanted(config)?,
+            sinks,
+            name: config.or(None, |keys| keys.name.clone())?,
+            http: config.http(self.http)?,
             health: self.health.clone().or_else(|| config.own_path(|keys| keys.publish.health.clone())),
             governor: governor_wanted(config)?,
         })

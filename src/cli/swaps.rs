@@ -19,6 +19,7 @@ use crate::locks::locked;
 use crate::pipeline::{Control, Counters, Frames, Measurement, MeasurementSettings, OnFrame, Pipeline, Stop};
 use crate::publish::{Outputs, Publisher};
 use crate::scoring::Scoring;
+use crate::tracking::Tracking;
 
 /// Swaps of each size.
 const SWAPS: usize = 200;
@@ -54,10 +55,11 @@ pub(super) fn measure_swaps(
             pacing: source.pacing,
             repeat: true,
             scoring: Box::new(scoring_of(words, 0, engine.facts(), detection)?),
+            tracking: Tracking::new(None),
             publisher: Publisher::new(Outputs {
                 json: Some(Box::new(std::io::sink())),
                 ..Outputs::default()
-            }),
+            })?,
             before: Frames::default(),
             inputs_to_keep: 0,
             health: Health::default(),

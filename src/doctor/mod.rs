@@ -19,7 +19,8 @@ use wordsight_engines::cpu::library;
 use crate::config::{ConfigError, EngineKind};
 use crate::health::Health;
 use crate::pipeline::Stop;
-use crate::service::{EngineWanted, Wanted, WordsWanted, is_standard_output};
+use crate::publish::SinkSettings;
+use crate::service::{EngineWanted, Wanted, WordsWanted};
 
 /// A health file that is older than this was written by something that is gone. It is written every second.
 const STALE: Duration = Duration::from_secs(10);
@@ -115,9 +116,7 @@ pub fn examine(patient: &Patient) -> Vec<Finding> {
 
 /// Folders that results go to.
 fn folders_written(configured: &Wanted) -> Vec<PathBuf> {
-    let json = configured.json.as_deref().filter(|path| !is_standard_output(path));
-    let lines = json.and_then(Path::parent).map(Path::to_path_buf);
-    lines.into_iter().chain(configured.save.as_ref().map(|save| save.folder.clone())).collect()
+    configured.sinks.iter().filter_map(SinkSettings::folder).map(Path::to_path_buf).collect()
 }
 
 fn configuration(patient: &Patient) -> Finding {

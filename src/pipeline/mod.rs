@@ -41,8 +41,9 @@ use crate::allocations;
 use crate::capture::{CaptureError, Captured, LONGEST_NAP, Metronome, Pacing, Source};
 use crate::health::Health;
 use crate::preprocess::Preprocess;
-use crate::publish::{Publisher, Verdict};
+use crate::publish::{Live, Publisher, Verdict};
 use crate::scoring::Scoring;
+use crate::tracking::Tracking;
 use measurement::Turns;
 use rate_limit::Gate;
 
@@ -77,6 +78,8 @@ pub struct Pipeline {
     pub engine: Box<dyn Engine>,
     /// What names them.
     pub scoring: Box<Scoring>,
+    /// What joins them to those of the frames before.
+    pub tracking: Tracking,
     /// Where the results go.
     pub publisher: Publisher,
     /// Frames that came and frames that didn't in the streams before this one, which it goes on with.
@@ -112,6 +115,8 @@ pub struct Report {
     pub source: Option<Box<dyn Source>>,
     /// What named the last frame.
     pub scoring: Box<Scoring>,
+    /// What followed the things.
+    pub tracking: Tracking,
     /// What was published, and where.
     pub publisher: Publisher,
     /// What ended the source before its time.
@@ -169,14 +174,16 @@ impl Pipeline {
         let preprocess = PreprocessStage {
             preprocess: Preprocess::new(facts.input_width, facts.input_height, letterboxed),
             rooms,
+            live: self.publisher.live().clone(),
             counters: Arc::clone(&counters),
             control,
         };
         let (settings, on_frame) = self.measurement.map(|wanted| (wanted.settings, wanted.on_frame)).unzip();
-        self.publisher.begin(size, self.pacing != Pacing::Lossless)?;
+        self.publisher.begin(size, self.pacing == Pacing::Lossless);
         let publish = PublishStage {
             publisher: self.publisher,
             scoring: self.scoring,
+            tracking: self.tracking,
             edition,
             on_frame,
             health: self.health,
@@ -236,12 +243,13 @@ impl Pipeline {
             let engine = engine.join().map_err(|_| panicked("engine"))??;
             let capture = capture.join().map_err(|_| panicked("capture"))?;
             preprocess.join().map_err(|_| panicked("preprocess"))?;
-            let (scoring, publisher, is_enough) = published?;
+            let (PublishStage { scoring, tracking, publisher, .. }, is_enough) = published?;
             Ok(Report {
                 frames: capture.frames,
                 is_enough,
                 source: capture.source,
                 scoring,
+                tracking,
                 publisher,
                 given_up: capture.given_up,
                 engine: engine.engine,
@@ -433,6 +441,8 @@ impl Throttle {
 struct PreprocessStage<'a> {
     preprocess: Preprocess,
     rooms: Option<&'a Rooms>,
+    /// Whoever watches wants the frame until the end of the line.
+    live: Live,
     counters: Arc<Counters>,
     control: &'a Control,
 }
@@ -443,7 +453,7 @@ impl PreprocessStage<'_> {
             let (start, allocations) = (Instant::now(), allocations::on_this_thread());
             self.control.pulse().begin(Stage::Preprocess);
             self.preprocess.run(&mut job);
-            self.rooms.inspect(|rooms| rooms.take_from(&mut job));
+            self.rooms.filter(|_| !self.live.is_watched()).inspect(|rooms| rooms.take_from(&mut job));
             job.times.preprocess = start.elapsed();
             match preprocessed.send(job) {
                 Ok(pushed_out) => self.counters.dropped_before(Stage::Engine, &pushed_out),
@@ -635,6 +645,7 @@ fn place_of(job: &Job) -> String {
 /// The fourth thread, which is the caller's: regions to named things, and out.
 struct PublishStage<'a> {
     scoring: Box<Scoring>,
+    tracking: Tracking,
     /// Of the words of `scoring`.
     edition: u64,
     publisher: Publisher,
@@ -645,14 +656,15 @@ struct PublishStage<'a> {
 }
 
 impl PublishStage<'_> {
-    fn run(mut self, inferred: Receiver<Lease>) -> anyhow::Result<(Box<Scoring>, Publisher, bool)> {
+    fn run(mut self, inferred: Receiver<Lease>) -> anyhow::Result<(Self, bool)> {
         let mut is_enough = false;
         while let Ok(mut job) = inferred.recv() {
             let allocations = allocations::on_this_thread();
             self.control.pulse().begin(Stage::Publish);
             self.swap_words(job.edition);
             self.scoring.run(&mut job);
-            let ended = self.publisher.tell(&job)?;
+            let events = self.tracking.run(&mut job);
+            let ended = self.publisher.tell(&job, events)?;
             self.health.published();
             self.control.rate_limit().published(Instant::now());
             if let Some(ended) = ended.filter(|_| job.measured_at.is_some())
@@ -660,7 +672,10 @@ impl PublishStage<'_> {
             {
                 on_frame(&job, &ended);
             }
-            let verdict = if ended.is_some() { self.publisher.pass_on(job) } else { Verdict::Enough };
+            let verdict = match ended {
+                Some(_) => self.publisher.pass_on(job, self.tracking.events())?,
+                None => Verdict::Enough,
+            };
             self.control.pulse().done(Stage::Publish);
             self.counters.allocated(Stage::Publish, allocations::on_this_thread() - allocations);
             if verdict == Verdict::Enough {
@@ -671,7 +686,7 @@ impl PublishStage<'_> {
         // Before the pictures are waited for: the stages behind need not go on meanwhile.
         drop(inferred);
         self.publisher.end()?;
-        Ok((self.scoring, self.publisher, is_enough))
+        Ok((self, is_enough))
     }
 
     /// Names the things from this frame on by the words that it carries.

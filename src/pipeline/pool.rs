@@ -130,7 +130,10 @@ impl Rooms {
         let room = std::mem::take(&mut job.frame.bytes);
         let mut spare = self.spare();
         if room.capacity() > 0 {
-            spare.rooms.push(room);
+            // While somebody watched there were more than there is place for.
+            if spare.rooms.len() < spare.rooms.capacity() {
+                spare.rooms.push(room);
+            }
         } else {
             // No frame came that would have made it.
             spare.to_be_made += 1;

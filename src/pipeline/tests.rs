@@ -172,10 +172,12 @@ fn pipeline(engine: Made, pacing: Pacing, count: u8, json: &std::path::Path) -> 
         repeat: false,
         scoring: Box::new(scoring(&engine, "grey")),
         engine: Box::new(engine),
+        tracking: Tracking::new(None),
         publisher: Publisher::new(Outputs {
             json: Some(Box::new(std::fs::File::create(json).unwrap())),
             ..Outputs::default()
-        }),
+        })
+        .unwrap(),
         before: Frames::default(),
         inputs_to_keep: 3,
         health: Health::default(),

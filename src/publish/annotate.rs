@@ -22,11 +22,12 @@ pub(super) fn draw(rgb: &mut [u8], (width, height): (usize, usize), found: &[Fou
     let thickness = ((shorter_side * LINE_PART).round() as i64).max(1);
     let mut canvas = Canvas { rgb, width: width as i64, height: height as i64 };
     for thing in found.iter().rev() {
-        let word = words.get(thing.word);
+        let (word, score) = thing.shown();
+        let word = words.get(word);
         let colour = colour_of(word);
         let corners = thing.box_in_frame.map(|side| side.round() as i64);
         canvas.outline(corners, thickness, colour);
-        let label = format!("{word} {:.0}%", thing.score * 100.0);
+        let label = format!("{word} {:.0}%", score * 100.0);
         canvas.label(&label, corners, thickness, text, colour);
     }
 }
@@ -170,7 +171,7 @@ mod tests {
     }
 
     fn found(box_in_frame: [f32; 4]) -> Found {
-        Found { word: 0, score: 0.5, objectness: 1.0, box_in_frame }
+        Found { word: 0, score: 0.5, objectness: 1.0, box_in_frame, track: None }
     }
 
     fn words(word: &str) -> Words {

@@ -1,15 +1,14 @@
 //! One frame as one line of JSON.
 //!
 //! Scores are rounded to four digits and boxes to hundredths of a pixel: more would be noise, and
-//! a line is read by people too.
+//! a line is read by people too. A line allocates nothing.
 
-use std::io;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
-use super::Output;
-use crate::pipeline::Job;
+use super::message::Record;
 use crate::scoring::{Found, Words};
 
 #[derive(serde::Serialize)]
@@ -34,6 +33,15 @@ struct Detection<'a> {
     score: f64,
     objectness: f64,
     box_in_frame: [f64; 4],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    track: Option<Track<'a>>,
+}
+
+#[derive(serde::Serialize)]
+struct Track<'a> {
+    id: u64,
+    word: &'a str,
+    score: f64,
 }
 
 impl Serialize for Detections<'_> {
@@ -45,51 +53,68 @@ impl Serialize for Detections<'_> {
                 score: rounded(found.score.into(), 4),
                 objectness: rounded(found.objectness.into(), 4),
                 box_in_frame: found.box_in_frame.map(|side| rounded(side.into(), 2)),
+                track: found.track.map(|track| Track {
+                    id: track.id,
+                    word: self.words.get(track.word),
+                    score: rounded(track.score.into(), 4),
+                }),
             })?;
         }
         sequence.end()
     }
 }
 
+/// A frame's results as readers get them, in JSON lines and over HTTP.
+pub fn line(record: &Record) -> impl Serialize + '_ {
+    Line {
+        source: &record.source,
+        frame: record.frame,
+        timestamp_ns: record.timestamp_ns,
+        age_ms: milliseconds(record.age),
+        latency_ms: milliseconds(record.times.latency()),
+        detections: Detections { found: &record.found, words: &record.words },
+    }
+}
+
 /// Room for a line with about a hundred things in it.
 const LINE_ROOM: usize = 16 << 10;
 
-/// Where lines go.
-pub(super) struct JsonLines {
-    output: Output,
+/// Lines on their way to somewhere that may be full or gone, whole or not at all.
+pub(super) struct Lines {
     /// The line at hand.
     text: Vec<u8>,
     /// As much of it as is written, if that is not all: a disk was full in the middle of a line.
     torn_at: Option<usize>,
 }
 
-impl JsonLines {
-    pub(super) fn new(output: Output) -> Self {
-        Self { output, text: Vec::with_capacity(LINE_ROOM), torn_at: None }
+impl Default for Lines {
+    fn default() -> Self {
+        Self { text: Vec::with_capacity(LINE_ROOM), torn_at: None }
+    }
+}
+
+impl Lines {
+    /// Writes a line and flushes it, so that a reader has it while it is new. The rest of a torn line goes first. Returns
+    /// how many bytes were written.
+    pub(super) fn write(&mut self, output: &mut dyn Write, line: &impl Serialize) -> io::Result<usize> {
+        let before = self.finish_torn(output)?;
+        self.text.clear();
+        serde_json::to_writer(&mut self.text, line)?;
+        self.text.push(b'\n');
+        Ok(before + self.write_from(output, 0)?)
     }
 
-    /// Writes a job's line and flushes it, so that a reader has it while it is new. The rest of a torn line goes first.
-    pub(super) fn write(&mut self, job: &Job, age: Duration) -> io::Result<()> {
-        self.write_from(self.torn_at.unwrap_or(self.text.len()))?;
-        let line = Line {
-            source: &job.frame.source,
-            frame: job.number,
-            timestamp_ns: job.frame.timestamp_ns,
-            age_ms: milliseconds(age),
-            latency_ms: milliseconds(job.times.latency()),
-            detections: Detections { found: &job.found, words: &job.words },
-        };
-        self.text.clear();
-        serde_json::to_writer(&mut self.text, &line)?;
-        self.text.push(b'\n');
-        self.write_from(0)
+    /// Writes what is left of a torn line, if there is one.
+    pub(super) fn finish_torn(&mut self, output: &mut dyn Write) -> io::Result<usize> {
+        self.write_from(output, self.torn_at.unwrap_or(self.text.len()))
     }
 
     /// Writes the line at hand from a place on. A line of which nothing is written is given up if it can't be.
-    fn write_from(&mut self, mut at: usize) -> io::Result<()> {
+    fn write_from(&mut self, output: &mut dyn Write, start: usize) -> io::Result<usize> {
+        let mut at = start;
         self.torn_at = None;
         while at < self.text.len() {
-            let failed = match self.output.write(&self.text[at..]) {
+            let failed = match output.write(&self.text[at..]) {
                 Ok(0) => io::ErrorKind::WriteZero.into(),
                 Ok(written) => {
                     at += written;
@@ -101,7 +126,13 @@ impl JsonLines {
             self.torn_at = Some(at).filter(|at| *at > 0);
             return Err(failed);
         }
-        self.output.flush()
+        output.flush()?;
+        Ok(at - start)
+    }
+
+    /// Forgets a torn line: where it was torn is not where the next goes.
+    pub(super) fn forget_torn(&mut self) {
+        self.torn_at = None;
     }
 }
 
@@ -109,7 +140,8 @@ fn milliseconds(duration: Duration) -> f64 {
     rounded(duration.as_secs_f64() * 1e3, 3)
 }
 
-fn rounded(value: f64, digits: i32) -> f64 {
+/// So many digits behind the point.
+pub(super) fn rounded(value: f64, digits: i32) -> f64 {
     let factor = 10_f64.powi(digits);
     (value * factor).round() / factor
 }
@@ -117,7 +149,6 @@ fn rounded(value: f64, digits: i32) -> f64 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::io::Write;
     use std::sync::{Arc, Mutex};
 
     use super::*;
@@ -146,11 +177,10 @@ mod tests {
     #[test]
     fn a_line_that_a_full_disk_tore_is_finished_when_there_is_room_and_no_other_is_torn() {
         let disk = Disk::default();
-        let mut lines = JsonLines::new(Box::new(disk.clone()));
-        let mut write = |number: u64, left: usize| {
+        let (mut lines, mut output) = (Lines::default(), disk.clone());
+        let mut write = |frame: u64, left: usize| {
             disk.0.lock().unwrap().1 = left;
-            let job = Job { number, ..Job::default() };
-            lines.write(&job, Duration::ZERO)
+            lines.write(&mut output, &line(&Record { frame, ..Record::default() }))
         };
         write(0, 1_000).unwrap();
         assert!(write(1, 30).is_err(), "torn");

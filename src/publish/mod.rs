@@ -1,28 +1,52 @@
-//! Where results go: JSON lines, a table, annotated pictures, and a summary at the end.
+//! Where results go: outputs of all kinds, a table, viewers, and a summary at the end.
 //!
-//! In flow finished jobs, out flow lines and files. The one surprising thing: pictures are drawn
-//! and compressed on a thread of their own, in the very buffer that the frame was captured into,
-//! so that saving costs the stream no copy and no wait beyond the processor's time.
+//! In flow finished jobs and what has happened to tracked things, out flow lines, messages and pictures. Each output is a
+//! [`Sink`] with a thread and a bounded queue of its own ([`sink`]); pictures are drawn once for all of them ([`pictures`]);
+//! who only looks on is served by [`Live`].
+//!
+//! The one surprising thing: nothing here waits for an output but where the stream can wait, which only a file's can. What
+//! an output fails at is its own affair, and a camera's stream goes on.
 
 mod annotate;
 mod histogram;
 mod json;
+mod lines;
+mod live;
+mod message;
+mod metrics;
+mod mqtt;
+mod pictures;
+mod queue;
 mod save;
+mod settings;
+mod sink;
 mod summary;
 mod table;
+mod video;
+mod webhook;
 
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
+pub use json::line as json_line;
+pub use lines::{LinesSettings, Place, lines_to};
+pub use live::{Live, Viewer};
+pub use message::{Event, EventKind, Message, Picture, Record, run_id};
+pub use metrics::{BUCKETS_MS, DurationCounts, Metrics, STAGES};
+pub use mqtt::{MqttKeys, MqttSettings};
 pub use save::{PictureNames, SaveSettings};
+pub use settings::{SinkContext, SinkSettings};
+pub use sink::{Chooser, Inbox, Interests, Outlet, OutletStatus, OutletWatch, Sink};
 pub use summary::Summary;
 pub use table::Table;
+pub use video::{VideoKeys, VideoSettings};
+pub use webhook::{WebhookKeys, WebhookSettings};
 
 use crate::pipeline::{Ended, Job, Lease};
-use json::JsonLines;
-use save::Saver;
+use pictures::{Order, Studio};
 
 /// Where the JSON lines or the table are written.
 pub type Output = Box<dyn Write + Send>;
@@ -30,14 +54,24 @@ pub type Output = Box<dyn Write + Send>;
 /// What to do with results.
 #[derive(Default)]
 pub struct Outputs {
-    /// Where JSON lines go.
+    /// Where frames' results go as JSON lines.
     pub json: Option<Output>,
     /// A table for people.
     pub table: Option<Table>,
-    /// Annotated pictures.
-    pub save: Option<SaveSettings>,
+    /// Everything else, with what it was made from where that may change.
+    pub sinks: Vec<(SinkSettings, Box<dyn Sink>)>,
+    /// Where viewers find what there is to be seen.
+    pub live: Live,
     /// After how many published frames it is enough.
     pub frames: Option<u64>,
+}
+
+/// An output of a stream that goes on.
+pub enum Slot {
+    /// It stays as it is.
+    Kept(SinkSettings),
+    /// It is another.
+    New(SinkSettings, Box<dyn Sink>),
 }
 
 /// Whether to go on.
@@ -55,6 +89,9 @@ pub enum PublishError {
     /// The lines can't be written.
     #[error("cannot write the results: {0}")]
     Unwritable(io::Error),
+    /// Nobody reads any more; no error to whoever runs the program.
+    #[error("nobody reads the results any more")]
+    ReaderGone,
     /// A folder for pictures can't be made.
     #[error("cannot make the folder {} for annotated pictures: {reason}", path.display())]
     NoFolder {
@@ -63,8 +100,8 @@ pub enum PublishError {
         /// What the system said.
         reason: io::Error,
     },
-    /// The thread that saves pictures can't be started.
-    #[error("cannot start a thread for annotated pictures: {0}")]
+    /// A thread can't be started.
+    #[error("cannot start a thread for an output: {0}")]
     NoThread(io::Error),
     /// A picture can't be written.
     #[error("cannot write the annotated picture {}: {reason}", path.display())]
@@ -74,149 +111,247 @@ pub enum PublishError {
         /// What was wrong.
         reason: String,
     },
+    /// An output can't go on.
+    #[error("{name}: {reason}")]
+    Failed {
+        /// The output.
+        name: String,
+        /// What was wrong.
+        reason: String,
+    },
+    /// A thread has panicked.
+    #[error("the output {0} panicked; this is a bug in wordsight")]
+    Panicked(String),
+}
+
+/// An output, and what it was made from.
+struct Placed {
+    settings: Option<SinkSettings>,
+    outlet: Outlet,
 }
 
 /// The last stage's state, from one stream to the next.
 pub struct Publisher {
-    json: Option<JsonLines>,
+    outlets: Vec<Placed>,
     table: Option<Table>,
-    save: Option<SaveSettings>,
-    /// While a stream runs.
-    saver: Option<Saver>,
+    live: Live,
+    studio: Option<Studio>,
+    /// Records that were published, to be used again when nobody reads them any more.
+    records: Vec<Arc<Record>>,
+    next_record: usize,
     frames: Option<u64>,
-    /// Whether the stream goes on when an output fails, and tries again with the next frame: so that a full disk costs a
-    /// camera's stream the lines that don't fit, and not its life.
-    outlives_failures: bool,
-    failures: Failures,
+    /// The size of the ring to whoever draws.
+    ring: NonZeroUsize,
+    /// Whether the stream can wait: a file's. Another outlives outputs that fail.
+    can_wait: bool,
     summary: Summary,
 }
 
 impl Publisher {
     /// What publishes to these outputs.
-    pub fn new(outputs: Outputs) -> Self {
-        Self {
-            json: outputs.json.map(JsonLines::new),
-            table: outputs.table,
-            save: outputs.save,
-            saver: None,
-            frames: outputs.frames,
-            outlives_failures: false,
-            failures: Failures::default(),
-            summary: Summary::default(),
-        }
-    }
-
-    /// Writes JSON lines elsewhere, or nowhere, from now on.
-    pub fn set_json(&mut self, output: Option<Output>) {
-        self.json = output.map(JsonLines::new);
-    }
-
-    /// Saves pictures elsewhere, or none, from the next stream on.
-    pub fn set_save(&mut self, save: Option<SaveSettings>) {
-        self.save = save;
-    }
-
-    /// Whether frames are looked at, and not only what was found in them.
-    pub fn draws(&self) -> bool {
-        self.save.is_some()
-    }
-
-    /// Gets ready for a stream, which may outlive outputs that fail; `ring` is the size of the ring to the saving thread.
     ///
     /// # Errors
-    /// When the folder for pictures can't be made.
-    pub fn begin(&mut self, ring: NonZeroUsize, outlives_failures: bool) -> Result<(), PublishError> {
-        self.outlives_failures = outlives_failures;
-        let save = self.save.clone();
-        match save.map(|save| Saver::start(save, ring, self.outlives_failures)).transpose() {
-            Ok(saver) => self.saver = saver,
-            Err(error) if self.outlives_failures => {
-                tracing::error!("{error}; no pictures are saved until the service starts again");
+    /// When the system gives no thread.
+    pub fn new(outputs: Outputs) -> Result<Self, PublishError> {
+        let Outputs { json, table, sinks, live, frames } = outputs;
+        let json = json.map(|output| (None, lines_to(output)));
+        let sinks = json.into_iter().chain(sinks.into_iter().map(|(settings, sink)| (Some(settings), sink)));
+        let outlets = sinks.map(|(settings, sink)| Ok(Placed { settings, outlet: Outlet::start(sink)? }));
+        let publisher = Self {
+            outlets: outlets.collect::<Result<_, PublishError>>()?,
+            table,
+            live,
+            studio: None,
+            records: Vec::new(),
+            next_record: 0,
+            frames,
+            ring: NonZeroUsize::MIN,
+            can_wait: false,
+            summary: Summary::default(),
+        };
+        publisher.show_outlets();
+        Ok(publisher)
+    }
+
+    /// Publishes to other outputs from now on; those that stay lose nothing.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn set_sinks(&mut self, slots: Vec<Slot>) -> Result<(), PublishError> {
+        let mut before = std::mem::take(&mut self.outlets);
+        for slot in slots {
+            match slot {
+                Slot::Kept(settings) => {
+                    let place = before.iter().position(|placed| placed.settings.as_ref() == Some(&settings));
+                    self.outlets.extend(place.map(|place| before.swap_remove(place)));
+                }
+                Slot::New(settings, sink) => {
+                    self.outlets.push(Placed { settings: Some(settings), outlet: Outlet::start(sink)? });
+                }
             }
-            Err(error) => return Err(error),
         }
+        drop(before);
+        self.show_outlets();
         Ok(())
     }
 
-    /// Tells about one frame, and how it ended; `None` when nobody reads any more.
+    fn show_outlets(&self) {
+        self.live.set_outlets(self.outlets.iter().map(|placed| placed.outlet.watch()).collect());
+    }
+
+    /// Whether frames are looked at, and not only what was found in them: in every stream, not for viewers alone.
+    pub fn draws(&self) -> bool {
+        self.outlets.iter().any(|placed| placed.outlet.pictures.is_some())
+    }
+
+    /// Where viewers find what there is to be seen.
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// Gets ready for a stream that can wait for outputs, or outlives those that fail; `ring` is the size of the ring to
+    /// the thread that draws.
+    pub fn begin(&mut self, ring: NonZeroUsize, can_wait: bool) {
+        (self.ring, self.can_wait) = (ring, can_wait);
+        self.outlets.iter().for_each(|placed| placed.outlet.begin(can_wait));
+    }
+
+    /// Tells about one frame and what happened in it, and how it ended; `None` when nobody reads any more.
     ///
     /// # Errors
     /// When an output fails that the stream doesn't outlive. A reader who has gone away is no error.
-    pub fn tell(&mut self, job: &Job) -> Result<Option<Ended>, PublishError> {
+    pub fn tell(&mut self, job: &Job, events: &[Arc<Event>]) -> Result<Option<Ended>, PublishError> {
         let start = Instant::now();
-        match self.write(job, start) {
-            Ok(()) => self.failures.are_over(),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(None),
-            Err(error) if self.outlives_failures => self.failures.note(&error),
-            Err(error) => return Err(PublishError::Unwritable(error)),
+        let record = self.record(job, start);
+        if !self.tell_outlets(&record, events)? {
+            return Ok(None);
         }
+        if let Some(table) = &mut self.table {
+            match table.write_rows(job) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(None),
+                Err(error) => return Err(PublishError::Unwritable(error)),
+            }
+        }
+        self.live.tell_record(&record);
+        events.iter().for_each(|event| {
+            self.live.tell_event(event);
+            self.live.metrics().event(event);
+        });
         let at = Instant::now();
         let ended = Ended { at, publish: at - start, age: at - job.frame.captured_at };
         self.summary.add(job, &ended);
+        self.live.metrics().frame(job, &ended);
         Ok(Some(ended))
     }
 
-    /// Passes a frame that was told on to where pictures are saved, or home.
-    pub fn pass_on(&mut self, job: Lease) -> Verdict {
-        if let Some(saver) = &mut self.saver
-            && !saver.offer(job)
-        {
-            // Its thread has ended, and `end` says why.
-            return Verdict::Enough;
+    /// Writes down what is to be told of a job, where nobody reads any more.
+    fn record(&mut self, job: &Job, now: Instant) -> Arc<Record> {
+        let age = now.saturating_duration_since(job.frame.captured_at);
+        let count = self.records.len();
+        for _ in 0..count {
+            self.next_record = (self.next_record + 1) % count;
+            if let Some(record) = Arc::get_mut(&mut self.records[self.next_record]) {
+                record.fill(job, age);
+                return Arc::clone(&self.records[self.next_record]);
+            }
         }
-        let enough = self.frames.is_some_and(|frames| self.summary.frames() >= frames);
-        if enough { Verdict::Enough } else { Verdict::Continue }
+        // As many as the queues hold, and not more.
+        let mut record = Record { found: Vec::with_capacity(job.found.capacity()), ..Record::default() };
+        record.fill(job, age);
+        let record = Arc::new(record);
+        self.records.push(Arc::clone(&record));
+        record
     }
 
-    fn write(&mut self, job: &Job, now: Instant) -> io::Result<()> {
-        if let Some(lines) = &mut self.json {
-            lines.write(job, now - job.frame.captured_at)?;
+    /// `false` when nobody reads any more.
+    fn tell_outlets(&mut self, record: &Arc<Record>, events: &[Arc<Event>]) -> Result<bool, PublishError> {
+        let mut ended = None;
+        for (place, Placed { outlet, .. }) in self.outlets.iter_mut().enumerate() {
+            // Pictures come by another way, and this is where it is seen that nobody takes them.
+            let mut offered = outlet.check();
+            if outlet.frames && offered.is_ok() {
+                offered = outlet.offer(Message::Frame(Arc::clone(record)));
+            }
+            if outlet.events {
+                for event in events {
+                    offered = offered.and_then(|()| outlet.offer(Message::Event(Arc::clone(event))));
+                }
+            }
+            if let Err(error) = offered {
+                ended = Some((place, error));
+            }
         }
-        if let Some(table) = &mut self.table {
-            table.write_rows(job)?;
+        match ended {
+            None => Ok(true),
+            Some((_, PublishError::ReaderGone)) => Ok(false),
+            Some((place, error)) if !self.can_wait => {
+                tracing::error!("{error}; the stream goes on without that output");
+                self.outlets.swap_remove(place);
+                Ok(true)
+            }
+            Some((_, error)) => Err(error),
         }
+    }
+
+    /// Passes a frame that was told on to where pictures are drawn, or home.
+    ///
+    /// # Errors
+    /// When the system gives no thread to draw on.
+    pub fn pass_on(&mut self, lease: Lease, events: &[Arc<Event>]) -> Result<Verdict, PublishError> {
+        // Of a frame that nobody wanted when it passed the letterbox there is nothing to draw on.
+        if !lease.frame.bytes.is_empty() {
+            self.order_picture(lease, events)?;
+        }
+        let is_enough = self.frames.is_some_and(|frames| self.summary.frames() >= frames);
+        Ok(if is_enough { Verdict::Enough } else { Verdict::Continue })
+    }
+
+    fn order_picture(&mut self, lease: Lease, events: &[Arc<Event>]) -> Result<(), PublishError> {
+        let Some(record) = self.records.get(self.next_record) else { return Ok(()) };
+        let is_for_viewers = self.live.wants_picture();
+        // Allocates where a picture is wanted, which does anyway.
+        let mut doors = Vec::new();
+        for Placed { outlet, .. } in &mut self.outlets {
+            if outlet.pictures.as_mut().is_some_and(|chooser| chooser.wants(record, events)) {
+                doors.push(outlet.door());
+            }
+        }
+        if doors.is_empty() && !is_for_viewers {
+            return Ok(());
+        }
+        let order =
+            Order { lease, record: Arc::clone(record), events: events.to_vec(), doors, is_for_viewers };
+        let studio = match &mut self.studio {
+            Some(studio) => studio,
+            none => none.insert(Studio::start(self.ring, self.live.clone(), self.can_wait)?),
+        };
+        studio.order(Box::new(order));
         Ok(())
     }
 
-    /// Waits for the last picture of a stream.
+    /// Waits for the last picture of a stream, and until all is out that can be waited for.
     ///
     /// # Errors
-    /// When a picture could not be written.
+    /// When an output has failed that the stream doesn't outlive.
     pub fn end(&mut self) -> Result<(), PublishError> {
-        if let Some(saver) = self.saver.take() {
-            self.summary.add_saved(saver.finish()?);
+        if let Some(studio) = self.studio.take() {
+            self.summary.add_undrawn(studio.finish()?);
         }
+        for Placed { outlet, .. } in &mut self.outlets {
+            match outlet.flush() {
+                Ok(()) | Err(PublishError::ReaderGone) => {}
+                Err(error) if !self.can_wait => tracing::error!("{error}"),
+                Err(error) => return Err(error),
+            }
+        }
+        let drawn = self.outlets.iter().filter(|placed| placed.outlet.pictures.is_some());
+        self.summary.set_saved(drawn.map(|placed| placed.outlet.watch().status()).collect());
         Ok(())
     }
 
     /// What was published so far.
     pub fn summary(&self) -> &Summary {
         &self.summary
-    }
-}
-
-/// Lines that can't be written, told once and not for every frame.
-#[derive(Debug, Default)]
-struct Failures {
-    lost: u64,
-}
-
-impl Failures {
-    fn note(&mut self, error: &io::Error) {
-        if self.lost == 0 {
-            tracing::error!("cannot write the results, and goes on without: {error}");
-        }
-        self.lost += 1;
-    }
-
-    fn are_over(&mut self) {
-        if self.lost > 0 {
-            tracing::warn!(
-                lines = self.lost,
-                "results are written again; lines that are lost: {}",
-                self.lost
-            );
-            self.lost = 0;
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::histogram::Histogram;
-use super::save::Saved;
+use super::sink::OutletStatus;
 use crate::pipeline::{Ended, Job};
 use crate::scoring::Words;
 
@@ -23,7 +23,10 @@ pub struct Summary {
     age: Histogram,
     first_captured: Option<Instant>,
     last_published: Option<Instant>,
-    saved: Option<Saved>,
+    /// Of each folder of pictures.
+    saved: Vec<OutletStatus>,
+    /// Pictures that the processor could not keep up with.
+    undrawn: u64,
 }
 
 impl Summary {
@@ -46,11 +49,12 @@ impl Summary {
         }
     }
 
-    pub(super) fn add_saved(&mut self, saved: Saved) {
-        self.saved = Some(match self.saved.take() {
-            Some(before) => before.and(saved),
-            None => saved,
-        });
+    pub(super) fn set_saved(&mut self, saved: Vec<OutletStatus>) {
+        self.saved = saved;
+    }
+
+    pub(super) fn add_undrawn(&mut self, pictures: u64) {
+        self.undrawn += pictures;
     }
 
     /// Frames published.
@@ -102,8 +106,11 @@ impl fmt::Display for Summary {
             writeln!(f, "{name:<9} p50 {p50:.1} ms, p90 {p90:.1} ms, p99 {p99:.1} ms")?;
         }
         self.write_words(f)?;
-        if let Some(saved) = &self.saved {
-            writeln!(f, "saved     {saved}")?;
+        for OutletStatus { name, sent, dropped, .. } in &self.saved {
+            let dropped = dropped + self.undrawn;
+            let lost =
+                if dropped > 0 { format!(" ({dropped} more dropped to keep up)") } else { String::new() };
+            writeln!(f, "saved     {sent} pictures in {name}{lost}")?;
         }
         Ok(())
     }

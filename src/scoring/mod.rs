@@ -24,6 +24,26 @@ pub struct Found {
     pub objectness: f32,
     /// Left, top, right, bottom in pixels of the frame.
     pub box_in_frame: [f32; 4],
+    /// By tracking: which of the things that are followed it is, once it was seen often enough.
+    pub track: Option<Tracked>,
+}
+
+/// A thing that is followed from frame to frame.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tracked {
+    /// From 1, and never given twice while the program runs.
+    pub id: u64,
+    /// The word's place in the vocabulary, by the votes of the track's frames.
+    pub word: usize,
+    /// How sure, by the votes, 0 to 1.
+    pub score: f32,
+}
+
+impl Found {
+    /// The word and score to be shown: by the votes of its track, or else of this frame.
+    pub fn shown(&self) -> (usize, f32) {
+        self.track.map_or((self.word, self.score), |track| (track.word, track.score))
+    }
 }
 
 /// The words of a vocabulary, by their place in it.
@@ -144,6 +164,7 @@ impl Scoring {
             score: detection.score,
             objectness: detection.objectness,
             box_in_frame: job.letterbox.box_in_frame_from_input(detection.box_in_input),
+            track: None,
         }));
         (job.times.scoring, job.times.nms) = (ranked - start, ranked.elapsed());
     }

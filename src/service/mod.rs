@@ -14,6 +14,7 @@ mod reload;
 mod stamp;
 mod systemd;
 mod wanted;
+mod wishes;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -30,19 +31,33 @@ use crate::config::Config;
 use crate::governor::{Governing, board_root};
 use crate::health::{Health, HealthFile};
 use crate::locks::locked;
-use crate::pipeline::{Control, Frames, Pipeline, Report, Stop, named};
-use crate::publish::{Outputs, Publisher};
+use crate::pipeline::{Control, Counters, Frames, Pipeline, Report, Stop, named};
+use crate::http::{HttpSettings, Parts, Server};
+use crate::scoring::Words;
+use crate::publish::{Live, Outputs, Publisher, SinkContext, SinkSettings, Slot};
+use crate::tracking::Tracking;
 use last_good::LastGood;
 use reload::{Change, NewSource, Reloader, Waiting};
 use stamp::Watched;
+use wishes::Granted;
 use systemd::Systemd;
 
+pub use wishes::{InUseShown, Wish, Wishes};
 pub use wanted::{
     EngineWanted, SourceWanted, Wanted, WordsWanted, is_standard_output, of_usage, open_output,
 };
 
 /// What says what is wanted by a configuration's text.
 pub type Load<'a> = &'a (dyn Fn(Option<&str>) -> anyhow::Result<Wanted> + Sync);
+
+/// What the threads of a service and whoever watches it share.
+#[derive(Default)]
+struct Common {
+    health: Health,
+    counters: Arc<Counters>,
+    live: Live,
+    wishes: Wishes,
+}
 
 /// What is to be looked after.
 pub struct Service<'a> {
@@ -63,6 +78,8 @@ pub struct Service<'a> {
 /// What was loaded, and the files as they were when they were about to be read.
 struct Loaded {
     wanted: Wanted,
+    /// The words that the configuration asks for, whatever was granted since.
+    configured: WordsWanted,
     /// The configuration.
     text: Option<String>,
     vocabulary: Watched,
@@ -104,7 +121,8 @@ impl Service<'_> {
         let systemd = Systemd::of_this_process();
         let last_good = LastGood::of_this_process();
         let asked_to_reload = asked_to_reload()?;
-        let (health, control, is_over) = (Health::default(), Control::default(), AtomicBool::new(false));
+        let (common, control, is_over) = (Common::default(), Control::default(), AtomicBool::new(false));
+        let health = &common.health;
         let changes = Mutex::new(None);
         let governing = Governing::new(None, &board_root());
         let reloading = self.stop.child();
@@ -114,15 +132,17 @@ impl Service<'_> {
         thread::scope(|scope| {
             let mut file = None;
             // Dropped before the file: however this ends, the file says so.
-            let _ended = Ended { health: &health, is_over: &is_over, reloading: reloading.clone() };
-            let (stop, shared) = (&self.stop, (&control, &health, &is_over));
+            let _ended = Ended { health, is_over: &is_over, reloading: reloading.clone() };
+            let (stop, shared) = (&self.stop, (&control, health, &is_over));
             let (follower, (control, health, is_over)) = (systemd.clone(), shared);
             named("systemd").spawn_scoped(scope, move || {
                 follower.follow(control, health, &|| stop.is_requested(), is_over);
             })?;
             // Before it is read: what is written meanwhile is read again.
             let configuration = self.configuration.as_deref().map(Watched::new);
-            let mut start = self.start(&last_good, &systemd, health, &mut file)?;
+            let mut start = self.start(&last_good, &systemd, &common, &mut file)?;
+            let wanted = &start.loaded.wanted;
+            let server = wanted.http.as_ref().map(|http| common.serve(http)).transpose()?;
             governing.set(start.loaded.wanted.governor);
             named("governor").spawn_scoped(scope, || {
                 governing.run(control.rate_limit(), health, &|| is_over.load(Ordering::Relaxed));
@@ -131,8 +151,8 @@ impl Service<'_> {
                 &self,
                 &mut start,
                 configuration,
-                file.take(),
-                reload::Shared { control, health, changes: &changes, is_over, governing: &governing },
+                (file.take(), server),
+                reload::Shared { control, common: &common, changes: &changes, is_over, governing: &governing },
                 (systemd, last_good, reloading),
             );
             let asked = &asked_to_reload;
@@ -143,14 +163,22 @@ impl Service<'_> {
 
     /// Loads what is configured, or what this text says.
     fn load_files(&self, text: Option<&str>) -> anyhow::Result<Loaded> {
+        self.load_files_over(text, &Granted::default())
+    }
+
+    /// The same, with what was granted since over it.
+    fn load_files_over(&self, text: Option<&str>, granted: &Granted) -> anyhow::Result<Loaded> {
         let text = match (text, &self.configuration) {
             (Some(text), _) => Some(text.to_owned()),
             (None, Some(path)) => Some(Config::text_of(path)?),
             (None, None) => None,
         };
-        let wanted = (self.load)(text.as_deref())?;
+        let mut wanted = (self.load)(text.as_deref())?;
+        let configured = wanted.words.clone();
+        granted.apply(&mut wanted.words);
         let (vocabulary, student) = (&wanted.words.vocabulary, &wanted.engine.student);
-        Ok(Loaded { text, vocabulary: Watched::new(vocabulary), student: Watched::new(student), wanted })
+        let (vocabulary, student) = (Watched::new(vocabulary), Watched::new(student));
+        Ok(Loaded { text, vocabulary, student, wanted, configured })
     }
 
     /// Makes the first stream, of what is configured or else of what last worked.
@@ -158,10 +186,10 @@ impl Service<'_> {
         &self,
         last_good: &LastGood,
         systemd: &Systemd,
-        health: &Health,
+        common: &Common,
         file: &mut Option<HealthFile>,
     ) -> anyhow::Result<Start> {
-        let reason = match self.assemble(None, None, systemd, health, file) {
+        let reason = match self.assemble(None, None, systemd, common, file) {
             Ok(start) => return Ok(start),
             Err(reason) => reason,
         };
@@ -173,10 +201,10 @@ impl Service<'_> {
             if (text.is_none() && words.is_none()) || self.stop.is_requested() {
                 continue;
             }
-            if let Ok(start) = self.assemble(text, words, systemd, health, file) {
+            if let Ok(start) = self.assemble(text, words, systemd, common, file) {
                 let what = if text.is_some() { "configuration" } else { "vocabulary" };
                 tracing::error!("the {what} that last worked is used: {reason:#}");
-                health.reload_refused(&format!("{reason:#}"));
+                common.health.reload_refused(&format!("{reason:#}"));
                 return Ok(Start { is_refused: true, ..start });
             }
         }
@@ -189,11 +217,11 @@ impl Service<'_> {
         text: Option<&str>,
         kept_words: Option<&Path>,
         systemd: &Systemd,
-        health: &Health,
+        common: &Common,
         file: &mut Option<HealthFile>,
     ) -> anyhow::Result<Start> {
         let loaded = self.load_files(text)?;
-        let wanted = &loaded.wanted;
+        let (wanted, health) = (&loaded.wanted, &common.health);
         let engine = wanted.engine.open(&self.stop, &|| systemd.is_getting_on())?;
         let words = match kept_words {
             Some(kept) => WordsWanted { vocabulary: kept.to_owned(), ..wanted.words.clone() },
@@ -206,23 +234,27 @@ impl Service<'_> {
         *file = None;
         *file = wanted.health.as_deref().map(|path| open_health(health, path)).transpose()?;
         let source = wanted.source.open(health, &self.stop).map_err(of_usage)?;
+        let context = sink_context(wanted, systemd);
+        let sinks = wanted.sinks.iter().map(|settings| Ok((settings.clone(), settings.open(&context)?)));
         let outputs = Outputs {
-            json: wanted.json.as_deref().map(|path| systemd.open_output(path)).transpose()?,
-            table: None,
-            save: wanted.save.clone(),
+            sinks: sinks.collect::<anyhow::Result<_>>()?,
+            live: common.live.clone(),
             frames: self.frames,
+            ..Outputs::default()
         };
+        common.show(wanted, true, &scoring.words(), engine.name());
         let pipeline = Pipeline {
             source,
             pacing: wanted.source.pacing,
             repeat: wanted.source.repeat,
             engine,
             scoring: Box::new(scoring),
-            publisher: Publisher::new(outputs),
+            tracking: Tracking::new(wanted.tracking),
+            publisher: Publisher::new(outputs)?,
             before: Frames::default(),
             inputs_to_keep: self.inputs_to_keep,
             health: health.clone(),
-            counters: Arc::default(),
+            counters: Arc::clone(&common.counters),
             measurement: None,
         };
         Ok(Start { pipeline, loaded, has_kept_words: kept_words.is_some(), is_refused: false })
@@ -248,6 +280,7 @@ impl Service<'_> {
                 repeat,
                 engine: report.engine,
                 scoring: report.scoring,
+                tracking: report.tracking,
                 publisher: report.publisher,
                 before: report.frames,
                 inputs_to_keep: self.inputs_to_keep,
@@ -285,11 +318,11 @@ impl Service<'_> {
             control.discard_waiting();
             *pipeline.scoring = scoring;
         }
-        if let Some(json) = change.json {
-            pipeline.publisher.set_json(json);
+        if let Some(tracking) = change.tracking {
+            pipeline.tracking.set(tracking);
         }
-        if let Some(save) = change.save {
-            pipeline.publisher.set_save(save);
+        if let Some(slots) = change.sinks {
+            pipeline.publisher.set_sinks(slots)?;
         }
         Ok(())
     }
@@ -344,6 +377,50 @@ impl Service<'_> {
             }
         }
     }
+}
+
+impl Common {
+    fn serve(&self, settings: &HttpSettings) -> anyhow::Result<Server> {
+        Server::start(settings, self.parts())
+    }
+
+    fn parts(&self) -> Parts {
+        Parts {
+            live: self.live.clone(),
+            health: self.health.clone(),
+            counters: Arc::clone(&self.counters),
+            wishes: self.wishes.clone(),
+            board_root: board_root(),
+        }
+    }
+
+    /// Shows what is in use.
+    fn show(&self, wanted: &Wanted, is_as_configured: bool, words: &Words, engine: &str) {
+        self.wishes.show(InUseShown {
+            vocabulary: wanted.words.vocabulary.clone(),
+            words: words.clone(),
+            score_threshold: wanted.words.detection.score_threshold,
+            is_as_configured,
+            student: wanted.engine.student.clone(),
+            engine: engine.to_owned(),
+        });
+    }
+}
+
+/// What outputs need to know.
+fn sink_context(wanted: &Wanted, systemd: &Systemd) -> SinkContext {
+    SinkContext { stream: wanted.name.clone(), appends: systemd.is_there(), state: state_folder() }
+}
+
+/// A folder for what must outlive the program: systemd's, or else the user's.
+fn state_folder() -> PathBuf {
+    let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let first = |paths: PathBuf| std::env::split_paths(&paths).next();
+    of("STATE_DIRECTORY")
+        .and_then(first)
+        .or_else(|| Some(of("XDG_STATE_HOME")?.join("wordsight")))
+        .or_else(|| Some(of("HOME")?.join(".local/state/wordsight")))
+        .unwrap_or_else(|| std::env::temp_dir().join("wordsight"))
 }
 
 /// In the place of a source that is closed, until another is open.

@@ -9,18 +9,22 @@ use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use wordsight_engines::{Engine, StudentFacts};
+use wordsight_tracking::TrackingSettings;
 
 use super::last_good::LastGood;
 use super::stamp::Watched;
 use super::systemd::Systemd;
-use super::wanted::append_to_output;
-use super::{Loaded, Service, SourceWanted, Start, Wanted, of_usage, open_health};
+use super::wishes::{Granted, Wish};
+use super::{
+    Common, Loaded, Service, SourceWanted, Start, Wanted, WordsWanted, of_usage, open_health, sink_context,
+};
 use crate::capture::Source;
 use crate::governor::Governing;
-use crate::health::{Health, HealthFile};
+use crate::health::HealthFile;
+use crate::http::Server;
 use crate::locks::locked;
 use crate::pipeline::{Control, Stop};
-use crate::publish::{Output, SaveSettings};
+use crate::publish::{SinkContext, SinkSettings, Slot};
 use crate::scoring::Scoring;
 
 /// From one look at the files to the next.
@@ -37,8 +41,9 @@ pub struct Change {
     pub scoring: Option<Scoring>,
     /// The new one, and the one that is there.
     pub source: Option<(NewSource, SourceWanted)>,
-    pub json: Option<Option<Output>>,
-    pub save: Option<Option<SaveSettings>>,
+    pub tracking: Option<Option<TrackingSettings>>,
+    /// All outputs, those that stay among them.
+    pub sinks: Option<Vec<Slot>>,
 }
 
 /// A change that waits to be taken, and where it is told what became of it.
@@ -65,7 +70,7 @@ impl Done {
 #[derive(Clone, Copy)]
 pub struct Shared<'a> {
     pub control: &'a Control,
-    pub health: &'a Health,
+    pub common: &'a Common,
     pub changes: &'a Waiting,
     pub is_over: &'a AtomicBool,
     pub governing: &'a Governing,
@@ -81,6 +86,10 @@ pub struct Reloader<'a> {
     stop: Stop,
     in_use: InUse,
     health_file: Option<HealthFile>,
+    server: Option<Server>,
+    /// What was granted over the configuration, and the words that the configuration asked for then.
+    granted: Granted,
+    configured: WordsWanted,
     seen: Seen,
     /// What is in use is kept when so many frames are out.
     keep_at: Option<u64>,
@@ -128,11 +137,11 @@ impl<'a> Reloader<'a> {
         service: &'a Service<'a>,
         start: &mut Start,
         configuration: Option<Watched>,
-        health_file: Option<HealthFile>,
+        (health_file, server): (Option<HealthFile>, Option<Server>),
         shared: Shared<'a>,
         (systemd, last_good, stop): (Systemd, LastGood, Stop),
     ) -> Self {
-        let Loaded { wanted, text, vocabulary, student } = &start.loaded;
+        let Loaded { wanted, configured, text, vocabulary, student } = &start.loaded;
         let engine = &mut start.pipeline.engine;
         let is_refused = start.is_refused;
         let in_use = InUse {
@@ -145,7 +154,22 @@ impl<'a> Reloader<'a> {
         };
         let seen = Seen { configuration, vocabulary: vocabulary.clone(), student: student.clone() };
         let keep_at = (!is_refused).then_some(FRAMES_OF_PROOF);
-        Self { service, shared, systemd, last_good, stop, in_use, health_file, seen, keep_at, is_refused }
+        let (granted, configured) = (Granted::default(), configured.clone());
+        Self {
+            service,
+            shared,
+            systemd,
+            last_good,
+            stop,
+            in_use,
+            health_file,
+            server,
+            granted,
+            configured,
+            seen,
+            keep_at,
+            is_refused,
+        }
     }
 
     /// Looks until the stream is over.
@@ -160,7 +184,11 @@ impl<'a> Reloader<'a> {
                 self.seen.has_changed(self.is_refused)
             };
             if is_asked || has_changed {
-                self.reload();
+                drop(self.reload(None));
+            }
+            for (wish, answer) in self.shared.common.wishes.take() {
+                // Whoever asked may have gone.
+                drop(answer.send(self.reload(Some(&wish))));
             }
             if let Some(reason) = self.shared.control.take_refusal() {
                 self.in_use.vocabulary = None;
@@ -172,7 +200,7 @@ impl<'a> Reloader<'a> {
 
     /// Keeps what is in use, when enough frames have been through it.
     fn keep(&mut self) {
-        let published = self.shared.health.report().published;
+        let published = self.shared.common.health.report().published;
         if self.keep_at.is_some_and(|at| published >= at) {
             self.keep_at = None;
             self.last_good.keep(self.in_use.configuration.as_deref(), self.in_use.vocabulary.as_ref());
@@ -181,17 +209,22 @@ impl<'a> Reloader<'a> {
 
     fn refuse(&mut self, reason: &str) {
         tracing::error!("what has changed is not used, and what was before goes on: {reason}");
-        self.shared.health.reload_refused(reason);
+        self.shared.common.health.reload_refused(reason);
         self.is_refused = true;
         self.keep_at = None;
     }
 
-    /// Loads everything again.
-    fn reload(&mut self) {
+    /// Loads everything again, and grants a wish if there is one.
+    ///
+    /// # Errors
+    /// Why what is there now, or what is wished for, is not used.
+    fn reload(&mut self, wish: Option<&Wish>) -> Result<(), String> {
         self.systemd.reloading();
-        match self.try_reload() {
+        let reloaded = self.try_reload(wish);
+        let answer = reloaded.as_ref().map(drop).map_err(|reason| format!("{reason:#}"));
+        match reloaded {
             Ok(outcome) => {
-                let health = self.shared.health;
+                let health = &self.shared.common.health;
                 if let Outcome::Taken = outcome {
                     health.reloaded();
                     self.keep_at = Some(health.report().published + FRAMES_OF_PROOF);
@@ -202,30 +235,47 @@ impl<'a> Reloader<'a> {
                 self.is_refused = false;
             }
             Err(_) if self.stop.is_requested() => {}
+            // Nothing is wrong with the files: whoever asked is told, and nobody else.
+            Err(reason) if wish.is_some() => tracing::warn!("what was asked for is not used: {reason:#}"),
             Err(reason) => self.refuse(&format!("{reason:#}")),
         }
         self.systemd.ready();
+        answer
     }
 
-    fn try_reload(&mut self) -> anyhow::Result<Outcome> {
+    fn try_reload(&mut self, wish: Option<&Wish>) -> anyhow::Result<Outcome> {
         // All before they are read: what is written meanwhile is read again.
         if let Some(configuration) = &mut self.seen.configuration {
             *configuration = Watched::new(configuration.path());
         }
         self.seen.vocabulary = Watched::new(self.seen.vocabulary.path());
-        let loaded = self.service.load_files(None)?;
+        let mut granted = wish.map_or_else(|| self.granted.clone(), |wish| self.granted.and(wish));
+        let mut loaded = self.service.load_files_over(None, &granted)?;
+        if wish.is_none() && loaded.configured != self.configured {
+            // The configuration has the last word.
+            granted = Granted::default();
+            loaded = self.service.load_files(None)?;
+        }
         (self.seen.vocabulary, self.seen.student) = (loaded.vocabulary.clone(), loaded.student.clone());
         let new_vocabulary = self.in_use.vocabulary.as_ref() != Some(&loaded.vocabulary);
         let new_student = self.in_use.student != loaded.student;
         if loaded.wanted == self.in_use.wanted && !new_vocabulary && !new_student {
             return Ok(Outcome::Same);
         }
-        self.take_over(loaded, new_vocabulary, new_student)?;
+        let configured = loaded.configured.clone();
+        self.take_over(loaded, granted.is_empty(), new_vocabulary, new_student)?;
+        (self.granted, self.configured) = (granted, configured);
         Ok(Outcome::Taken)
     }
 
     /// Makes what is another, and has the stream take it.
-    fn take_over(&mut self, loaded: Loaded, new_vocabulary: bool, new_student: bool) -> anyhow::Result<()> {
+    fn take_over(
+        &mut self,
+        loaded: Loaded,
+        is_as_configured: bool,
+        new_vocabulary: bool,
+        new_student: bool,
+    ) -> anyhow::Result<()> {
         let (wanted, in_use, systemd) = (&loaded.wanted, &self.in_use, &self.systemd);
         let mut engine = if new_student || wanted.engine != in_use.wanted.engine {
             Some(wanted.engine.open(&self.stop, &|| systemd.is_getting_on())?)
@@ -236,50 +286,82 @@ impl<'a> Reloader<'a> {
         let scoring = (engine.is_some() || new_vocabulary || wanted.words != in_use.wanted.words)
             .then(|| wanted.words.open(&facts))
             .transpose()?;
-        let words = scoring.as_ref().map(|scoring| scoring.words().len());
+        let words = scoring.as_ref().map(Scoring::words);
         let source = (wanted.source != in_use.wanted.source)
             .then(|| self.new_source(&wanted.source))
             .transpose()?
             .map(|new| (new, in_use.wanted.source.clone()));
-        // Nothing that is there is lost by it, should the rest be refused.
-        let json = (wanted.json != in_use.wanted.json)
-            .then(|| wanted.json.as_deref().map(append_to_output).transpose())
+        let sinks = (wanted.sinks != in_use.wanted.sinks || wanted.name != in_use.wanted.name)
+            .then(|| self.new_sinks(wanted))
             .transpose()?;
-        let save = (wanted.save != in_use.wanted.save).then(|| wanted.save.clone());
+        let tracking = (wanted.tracking != in_use.wanted.tracking).then_some(wanted.tracking);
         let health_file = (wanted.health != in_use.wanted.health)
-            .then(|| wanted.health.as_deref().map(|path| open_health(self.shared.health, path)).transpose())
+            .then(|| wanted.health.as_deref().map(|path| open_health(&self.shared.common.health, path)).transpose())
             .transpose()?;
 
         let ranks = engine.as_mut().map_or(in_use.ranks, |engine| engine.whole_frames().is_some());
-        let is_live_change = engine.is_none() && source.is_none() && json.is_none() && save.is_none();
+        let name = engine.as_ref().map(|engine| engine.name().to_owned());
+        let is_live_change = engine.is_none() && source.is_none() && sinks.is_none() && tracking.is_none();
         match scoring {
             Some(scoring) if is_live_change => self.shared.control.swap_words(scoring, ranks),
             None if is_live_change => {}
             scoring => {
                 let (done, outcome) = mpsc::channel();
-                let change = Change { engine, scoring, source, json, save };
+                let change = Change { engine, scoring, source, tracking, sinks };
                 self.pause_for((change, Done(done)), &outcome)?;
             }
         }
         self.shared.governing.set(wanted.governor);
-        if let Some(words) = words {
-            self.shared.health.of_vocabulary(&wanted.words.vocabulary, words);
+        if let Some(words) = &words {
+            self.shared.common.health.of_vocabulary(&wanted.words.vocabulary, words.len());
         }
+        let shown = self.shared.common.wishes.in_use();
+        let (words, name) = (words.unwrap_or(shown.words), name.unwrap_or(shown.engine));
+        self.shared.common.show(wanted, is_as_configured, &words, &name);
+        self.serve(&loaded.wanted);
         if let Some(file) = health_file {
             self.health_file = file;
         }
         tracing::info!("what has changed is used from now on");
-        let Loaded { wanted, text, vocabulary, student } = loaded;
+        let Loaded { wanted, text, vocabulary, student, .. } = loaded;
         self.in_use =
             InUse { wanted, configuration: text, vocabulary: Some(vocabulary), student, facts, ranks };
         Ok(())
+    }
+
+    /// Serves what is wanted over HTTP from now on. The address may be the same, so the old server ends first; should the new
+    /// one not start, the stream goes on without, and says so.
+    fn serve(&mut self, wanted: &Wanted) {
+        if wanted.http == self.in_use.wanted.http {
+            return;
+        }
+        self.server = None;
+        let server = wanted.http.as_ref().map(|http| self.shared.common.serve(http)).transpose();
+        match server {
+            Ok(server) => self.server = server,
+            Err(error) => tracing::error!("nothing is served over HTTP: {error:#}"),
+        }
+    }
+
+    /// Outputs by other settings: those that are the same stay, and the new are opened beside them.
+    fn new_sinks(&self, wanted: &Wanted) -> anyhow::Result<Vec<Slot>> {
+        let before = &self.in_use.wanted;
+        // Nothing that is there is lost by it, should the rest be refused.
+        let context = SinkContext { appends: true, ..sink_context(wanted, &self.systemd) };
+        let slot = |settings: &SinkSettings| {
+            if before.name == wanted.name && before.sinks.contains(settings) {
+                return Ok(Slot::Kept(settings.clone()));
+            }
+            Ok(Slot::New(settings.clone(), settings.open(&context)?))
+        };
+        wanted.sinks.iter().map(slot).collect()
     }
 
     fn new_source(&self, wanted: &SourceWanted) -> anyhow::Result<NewSource> {
         let opened = if wanted.uri.is_live() {
             None
         } else {
-            Some(wanted.open(self.shared.health, &self.stop).map_err(of_usage)?)
+            Some(wanted.open(&self.shared.common.health, &self.stop).map_err(of_usage)?)
         };
         Ok(NewSource { wanted: wanted.clone(), opened })
     }

@@ -11,7 +11,6 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -19,10 +18,8 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-use super::wanted::{append_to_output, open_output};
 use crate::health::{Health, HealthReport, SourceState};
 use crate::pipeline::{Control, PulseReading};
-use crate::publish::Output;
 
 /// From one look to the next.
 const LOOK: Duration = Duration::from_millis(50);
@@ -55,12 +52,9 @@ impl Systemd {
         Self { socket, is_up: Arc::default() }
     }
 
-    /// Opens where lines go. A service that systemd starts again goes on with what is there; a command begins anew.
-    ///
-    /// # Errors
-    /// When the file can't be opened.
-    pub fn open_output(&self, path: &Path) -> anyhow::Result<Output> {
-        if self.socket.is_some() { append_to_output(path) } else { open_output(path) }
+    /// Whether systemd started this process: a service that is started again goes on with the files that are there.
+    pub fn is_there(&self) -> bool {
+        self.socket.is_some()
     }
 
     fn tell(&self, states: &[NotifyState<'_>]) {

@@ -5,21 +5,23 @@
 //! configuration is loaded again.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use wordsight_board::GovernorSettings;
 use wordsight_detection::{DetectionSettings, Vocabulary};
 use wordsight_engines::{CpuEngine, Engine, Regions, StudentFacts};
+use wordsight_tracking::TrackingSettings;
 
 use crate::capture::{
     CaptureError, Pacing, Source, SourceUri, StreamSettings, Supervised, SupervisionSettings,
 };
 use crate::config::{ConfigError, EngineKind};
 use crate::health::Health;
+use crate::http::HttpSettings;
 use crate::pipeline::Stop;
-use crate::publish::{Output, SaveSettings};
+use crate::publish::{Output, SinkSettings};
 use crate::scoring::Scoring;
 
 /// All parts of a stream.
@@ -31,10 +33,14 @@ pub struct Wanted {
     pub words: WordsWanted,
     /// Where frames come from.
     pub source: SourceWanted,
-    /// Where JSON lines go, if they go anywhere.
-    pub json: Option<PathBuf>,
-    /// Annotated pictures.
-    pub save: Option<SaveSettings>,
+    /// What follows the things from frame to frame, if anything does.
+    pub tracking: Option<TrackingSettings>,
+    /// Where results go, in the order of the configuration.
+    pub sinks: Vec<SinkSettings>,
+    /// What the stream is called.
+    pub name: String,
+    /// What is served over HTTP, if anything is.
+    pub http: Option<HttpSettings>,
     /// Where the health goes.
     pub health: Option<PathBuf>,
     /// What keeps the stream within what the board can stand.
@@ -218,29 +224,6 @@ pub fn open_output(path: &Path) -> anyhow::Result<Output> {
     }
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Box::new(file))
-}
-
-/// As [`open_output`], with what is in the file kept; a line that a power cut tore stays one of its own.
-///
-/// # Errors
-/// When the file can't be opened.
-pub fn append_to_output(path: &Path) -> anyhow::Result<Output> {
-    if is_standard_output(path) {
-        return Ok(Box::new(io::stdout()));
-    }
-    let open = || -> io::Result<File> {
-        let mut file = File::options().read(true).append(true).create(true).open(path)?;
-        // What can't be sought has no end that may be torn.
-        if file.seek(SeekFrom::End(-1)).is_ok() {
-            let mut last = [0];
-            file.read_exact(&mut last)?;
-            if last != *b"\n" {
-                file.write_all(b"\n")?;
-            }
-        }
-        Ok(file)
-    };
-    Ok(Box::new(open().with_context(|| format!("cannot write {}", path.display()))?))
 }
 
 /// Whether a path stands for the standard output.

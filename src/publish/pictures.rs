@@ -1,0 +1,117 @@
+//! Where pictures are drawn and compressed, beside the stream.
+//!
+//! In flow finished jobs through a ring, out flow annotated JPEGs to all that asked for them: outputs, and whoever watches.
+//! For a camera the ring drops pictures that the processor can't keep up with; for a file it drops none, and the stream
+//! waits.
+//!
+//! The one surprising thing: a picture is drawn in the very buffer that the frame was captured into, so that it costs the
+//! stream no copy, and it is compressed once, for however many.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+use wordsight_detection::PixelFormat;
+
+use super::live::Live;
+use super::message::{Event, Message, Picture, Record};
+use super::sink::Door;
+use super::{PublishError, annotate};
+use crate::pipeline::{Lease, Receiver, Sender, named, ring};
+
+/// JPEG quality, 1 to 100: no visible blocks around text.
+const QUALITY: u8 = 90;
+/// How nice the thread is, of 19: pictures for viewers are never to slow detection.
+const NICE: i32 = 15;
+
+/// One frame to be drawn.
+pub(super) struct Order {
+    pub lease: Lease,
+    pub record: Arc<Record>,
+    pub events: Vec<Arc<Event>>,
+    /// Who wants it.
+    pub doors: Vec<Door>,
+    /// Whether somebody watches.
+    pub is_for_viewers: bool,
+}
+
+/// The thread that draws.
+pub(super) struct Studio {
+    to_thread: Sender<Box<Order>>,
+    thread: JoinHandle<()>,
+    dropped: u64,
+}
+
+impl Studio {
+    pub(super) fn start(size: NonZeroUsize, live: Live, can_wait: bool) -> Result<Self, PublishError> {
+        let (to_thread, orders) = ring(size);
+        let work = move || {
+            if !can_wait {
+                // SAFETY: it takes three numbers; 0 is the calling thread. A system that refuses leaves things as they were.
+                let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+            }
+            draw_all(&orders, &live);
+        };
+        let thread = named("pictures").spawn(work).map_err(PublishError::NoThread)?;
+        Ok(Self { to_thread, thread, dropped: 0 })
+    }
+
+    /// Takes an order; one that the thread could not keep up with is given up for it.
+    pub(super) fn order(&mut self, order: Box<Order>) {
+        let pushed_out = self.to_thread.send(order);
+        self.dropped += u64::from(matches!(pushed_out, Ok(Some(_))));
+    }
+
+    /// Waits for the last picture; returns how many were given up.
+    pub(super) fn finish(self) -> Result<u64, PublishError> {
+        let Self { to_thread, thread, dropped } = self;
+        drop(to_thread);
+        thread.join().map_err(|_| PublishError::Panicked("pictures".to_owned()))?;
+        Ok(dropped)
+    }
+}
+
+fn draw_all(orders: &Receiver<Box<Order>>, live: &Live) {
+    let mut converted = Vec::new();
+    while let Ok(order) = orders.recv() {
+        let Order { mut lease, record, events, doors, is_for_viewers } = *order;
+        let job = &mut *lease;
+        let size = (job.frame.width, job.frame.height);
+        let rgb = if job.frame.format == PixelFormat::Rgb {
+            &mut job.frame.bytes
+        } else {
+            job.frame.view().write_rgb(&mut converted);
+            &mut converted
+        };
+        annotate::draw(rgb, size, &job.found, &job.words);
+        let jpeg = match jpeg_of(rgb, size) {
+            Ok(jpeg) => jpeg,
+            Err(reason) => {
+                tracing::error!("no picture of frame {}: {reason}", job.number);
+                continue;
+            }
+        };
+        // The frame is home before anybody has been told of it.
+        drop(lease);
+        live.metrics().picture();
+        let picture = Arc::new(Picture { jpeg, record, events });
+        if is_for_viewers {
+            live.tell_picture(&picture);
+        }
+        for door in doors {
+            door.offer(Message::Picture(Arc::clone(&picture)));
+        }
+    }
+}
+
+fn jpeg_of(rgb: &[u8], (width, height): (usize, usize)) -> Result<Vec<u8>, String> {
+    let side = |pixels: usize| {
+        u16::try_from(pixels).map_err(|_| "JPEG has no more than 65535 pixels a side".to_owned())
+    };
+    let mut jpeg = Vec::with_capacity(rgb.len() / 8);
+    let mut encoder = Encoder::new(&mut jpeg, QUALITY);
+    encoder.set_sampling_factor(SamplingFactor::R_4_2_0);
+    encoder.encode(rgb, side(width)?, side(height)?, ColorType::Rgb).map_err(|error| error.to_string())?;
+    Ok(jpeg)
+}

@@ -1,0 +1,76 @@
+//! What outputs are made from: what the configuration says, resolved and comparable.
+//!
+//! The one surprising thing: what is equal stays. A configuration that is loaded again makes only those outputs anew whose
+//! settings have changed; the others keep their connections and what waits in them.
+
+use std::path::{Path, PathBuf};
+
+use super::sink::Sink;
+use super::{LinesSettings, MqttSettings, Place, SaveSettings, VideoSettings, WebhookSettings};
+
+/// What an output is made from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SinkSettings {
+    /// JSON lines.
+    Lines(LinesSettings),
+    /// Annotated pictures in a folder.
+    Pictures(SaveSettings),
+    /// An MQTT broker.
+    Mqtt(MqttSettings),
+    /// A web server that is told of events.
+    Webhook(WebhookSettings),
+    /// Annotated video.
+    Video(VideoSettings),
+}
+
+/// What outputs need to know of the program that they are in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkContext {
+    /// What the stream is called, for topics and messages.
+    pub stream: String,
+    /// Whether the program goes on with files that are there: a service does.
+    pub appends: bool,
+    /// A folder that outlives the program, for what must not be lost: systemd's `STATE_DIRECTORY`, or else one under the
+    /// user's `XDG_STATE_HOME`.
+    pub state: PathBuf,
+}
+
+impl SinkSettings {
+    /// The folder on this machine that it writes to, if it does.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Lines(LinesSettings { place: Place::File { path, .. } | Place::Socket(path), .. }) => {
+                path.parent()
+            }
+            Self::Pictures(settings) => Some(&settings.folder),
+            Self::Lines(_) | Self::Mqtt(_) | Self::Webhook(_) | Self::Video(_) => None,
+        }
+    }
+
+    /// Where it goes, for people.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Lines(LinesSettings { place: Place::StandardOutput, .. }) => "standard output".to_owned(),
+            Self::Lines(LinesSettings { place: Place::File { path, .. }, .. }) => path.display().to_string(),
+            Self::Lines(LinesSettings { place: Place::Socket(path), .. }) => format!("unix:{}", path.display()),
+            Self::Pictures(settings) => settings.folder.display().to_string(),
+            Self::Mqtt(settings) => settings.place(),
+            Self::Webhook(settings) => settings.place(),
+            Self::Video(settings) => settings.place(),
+        }
+    }
+
+    /// Makes the output; what can be found out without a network is.
+    ///
+    /// # Errors
+    /// When it can't be made: a folder, a file or a socket that isn't to be had, a secret that can't be read.
+    pub fn open(&self, context: &SinkContext) -> anyhow::Result<Box<dyn Sink>> {
+        match self {
+            Self::Lines(settings) => settings.open(context.appends),
+            Self::Pictures(settings) => Ok(settings.open()),
+            Self::Mqtt(settings) => settings.open(context),
+            Self::Webhook(settings) => settings.open(context),
+            Self::Video(settings) => settings.open(context),
+        }
+    }
+}
