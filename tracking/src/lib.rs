@@ -1,0 +1,116 @@
+//! Which detection is which thing, from frame to frame, and by what word to call it.
+//!
+//! In flow one frame's detections as [`Observation`]s and the frame's timestamp; out flow [`Track`]s: a thing's number,
+//! where it is, its word. A detector begins anew with every frame: things flicker, their words too, and nobody knows
+//! that it is the same thing. A [`Tracker`] is ByteTrack (Zhang et al., ECCV 2022, arXiv 2110.06864) for frames that
+//! come when they come: a constant-velocity filter for each box ([`motion`]) says where it should be by now, an optimal
+//! assignment ([`assignment`]) gives it the strong detection that lies there, or else a weak one, and its word is voted
+//! on ([`votes`]).
+//!
+//! It is ours because those there are count frames and not seconds, and know no words: `trackforge` 0.5 forgets after so
+//! many frames, assigns greedily and builds vectors of vectors in each of them; `similari` 0.26 brings threads, nalgebra
+//! and Python's bindings. Here a dropped frame is only a longer step, and an update allocates nothing once it has met a
+//! frame with as much in it.
+//!
+//! The one surprising thing: a word doesn't make a thing. Another word at the same place is the same thing called by
+//! another name, until it insists; so matching only prefers equal words, and the votes decide.
+//!
+//! ```
+//! use std::time::Duration;
+//! use wordsight_tracking::{Observation, Tracker, TrackingSettings};
+//!
+//! let mut tracker = Tracker::new(TrackingSettings::default());
+//! for frame in 0..3_u16 {
+//!     let left = 10.0 * f32::from(frame);
+//!     let seen = Observation { word: 7, score: 0.6, box_in_frame: [left, 0.0, left + 50.0, 40.0], is_weak: false };
+//!     let update = tracker.update(Duration::from_millis(33) * u32::from(frame), &[seen]);
+//!     assert_eq!(update.track_of, [Some(0)]);
+//!     assert_eq!(update.appeared.len(), usize::from(frame == 2), "the third hit confirms it");
+//! }
+//! assert_eq!((tracker.tracks()[0].id, tracker.tracks()[0].word), (1, 7));
+//! ```
+
+pub mod assignment;
+mod motion;
+mod tracker;
+mod votes;
+
+use std::time::Duration;
+
+pub use tracker::Tracker;
+
+/// What makes a track, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrackingSettings {
+    /// A thing is told of once it was found, by detections that are not weak, in so many frames: 1 tells of everything
+    /// at once, false alarms among it.
+    pub confirm_after: u32,
+    /// A thing that is not found for so long has gone. Longer outlasts longer occlusions, and takes another thing that
+    /// comes to the place for the same one more often.
+    pub forget_after: Duration,
+    /// After so long a vote on a thing's word counts half. Longer flickers less.
+    pub vote_half_life: Duration,
+}
+
+impl Default for TrackingSettings {
+    fn default() -> Self {
+        Self {
+            confirm_after: 3,
+            forget_after: Duration::from_secs(1),
+            vote_half_life: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A detection, as a tracker takes it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Observation {
+    /// The word's place in the vocabulary.
+    pub word: usize,
+    /// How sure, 0 to 1.
+    pub score: f32,
+    /// Left, top, right, bottom in pixels of the frame. One that is empty or not finite is passed over.
+    pub box_in_frame: [f32; 4],
+    /// Whether the score is below the word's threshold: it can go on with a track, but not begin or confirm one.
+    pub is_weak: bool,
+}
+
+/// One thing, followed through frames.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Track {
+    /// Its number, from 1. A [`Tracker`] gives none twice.
+    pub id: u64,
+    /// The word that the votes are for, by its place in the vocabulary.
+    pub word: usize,
+    /// How sure of this word: the mean score of the observations that told it, later ones counting more, 0 to 1.
+    pub score: f32,
+    /// Left, top, right, bottom in pixels of the frame: where it was found, smoothed; while it is not found, where it
+    /// should be by now.
+    pub box_in_frame: [f32; 4],
+    /// Whether it was found often enough to be told of.
+    pub is_confirmed: bool,
+    /// Whether it was found in the last frame.
+    pub is_seen: bool,
+    /// Timestamp of the first frame that it was found in.
+    pub first_seen: Duration,
+    /// Timestamp of the last frame that it was found in.
+    pub last_seen: Duration,
+    /// In how many frames it was found.
+    pub hits: u32,
+    /// The best score that any observation of it had, whatever its word, 0 to 1.
+    pub best_score: f32,
+}
+
+/// What a frame changed, borrowed from the [`Tracker`]. Places are places in `tracks`, and hold until the next update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Update<'a> {
+    /// For each observation the place of its track, confirmed or not; none for a weak one without a track and for one
+    /// that is passed over.
+    pub track_of: &'a [Option<usize>],
+    /// All tracks, the oldest first, confirmed or not, seen or not.
+    pub tracks: &'a [Track],
+    /// Places of the tracks that this update confirmed.
+    pub appeared: &'a [usize],
+    /// Confirmed tracks that have ended, as they were last. Ones that were never confirmed end untold.
+    pub ended: &'a [Track],
+}

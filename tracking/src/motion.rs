@@ -1,0 +1,227 @@
+//! Where a box is, and where it should be by now.
+//!
+//! In flow boxes and the seconds between them; out flow smoothed and predicted boxes. A Kalman filter of constant
+//! velocity over centre and size, as BoT-SORT has it (Aharon et al., 2022, arXiv 2206.14651, section 3.1): the four
+//! coordinates don't depend on each other, so each has a filter of two numbers and no matrix is inverted. Noise is told
+//! in box sizes, for a near thing moves as much more as it is larger, and in seconds, for frames are dropped.
+//!
+//! The one surprising thing is what becomes of the velocity of a thing that isn't seen: it dies away, and when the thing
+//! is found again what the filter made up meanwhile is put away and the velocity is that of the straight way between
+//! (the observation-centric re-update of OC-SORT, Cao et al., 2023, arXiv 2203.14360, section 4.1, in its closed form).
+
+/// Standard deviation of where a detector puts a box, box sizes.
+const MEASUREMENT: f32 = 0.05;
+/// Standard deviation of the velocity of a thing never seen before, box sizes a second.
+const FIRST_VELOCITY: f32 = 2.0;
+/// How much a velocity changes in a second, box sizes a second: centres and sizes.
+const ACCELERATION: [f32; 2] = [1.5, 0.5];
+/// In so long a velocity falls to its 0.37th if nobody sees it, seconds: centres and sizes.
+const COASTING_S: [f32; 2] = [1.0, 0.25];
+/// A thing that wasn't seen for longer than this many seconds, and one frame, begins with a new velocity.
+const GAP_S: f32 = 0.25;
+/// A box is never taken for smaller than this, pixels.
+const LEAST_SIDE: f32 = 0.5;
+
+/// One coordinate: its value and velocity, and how unsure both are.
+#[derive(Debug, Clone, Copy)]
+struct Axis {
+    value: f32,
+    velocity: f32,
+    /// Variances of value and velocity, and their covariance.
+    value_variance: f32,
+    velocity_variance: f32,
+    covariance: f32,
+}
+
+impl Axis {
+    fn new(value: f32, size: f32) -> Self {
+        Self {
+            value,
+            velocity: 0.0,
+            value_variance: square(MEASUREMENT * size),
+            velocity_variance: square(FIRST_VELOCITY * size),
+            covariance: 0.0,
+        }
+    }
+
+    fn predict(&mut self, seconds: f32, acceleration: f32, coasting_s: f32) {
+        let kept = (-seconds / coasting_s).exp();
+        let reach_s = coasting_s * (1.0 - kept);
+        let noise = square(acceleration);
+        self.value += reach_s * self.velocity;
+        self.velocity *= kept;
+        self.value_variance += reach_s * (2.0 * self.covariance + reach_s * self.velocity_variance)
+            + noise * seconds.powi(3) / 3.0;
+        self.covariance =
+            kept * (self.covariance + reach_s * self.velocity_variance) + noise * square(seconds) / 2.0;
+        self.velocity_variance = square(kept) * self.velocity_variance + noise * seconds;
+    }
+
+    fn correct(&mut self, measured: f32, deviation: f32) {
+        let variance = self.value_variance + square(deviation);
+        // No seconds and no size leave nothing to be unsure of.
+        if variance <= 0.0 {
+            return;
+        }
+        let (gain, velocity_gain) = (self.value_variance / variance, self.covariance / variance);
+        let surprise = measured - self.value;
+        self.value += gain * surprise;
+        self.velocity += velocity_gain * surprise;
+        self.velocity_variance -= velocity_gain * self.covariance;
+        self.covariance *= 1.0 - gain;
+        self.value_variance *= 1.0 - gain;
+    }
+}
+
+/// A box that moves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Motion {
+    /// Centre x, centre y, width, height, in pixels of the frame.
+    axes: [Axis; 4],
+    /// Where it was last seen, and for how long it has not been, seconds.
+    seen_in_frame: [f32; 4],
+    unseen_s: f32,
+}
+
+impl Motion {
+    pub(crate) fn new(box_in_frame: [f32; 4]) -> Self {
+        let measured = centre_and_size(box_in_frame);
+        let [_, _, width, height] = measured;
+        let sizes = [width, height, width, height];
+        let axes = std::array::from_fn(|axis| Axis::new(measured[axis], sizes[axis]));
+        Self { axes, seen_in_frame: box_in_frame, unseen_s: 0.0 }
+    }
+
+    /// Moves on by so many seconds, unseen.
+    pub(crate) fn predict(&mut self, seconds: f32) {
+        let sizes = self.sizes();
+        for (axis, filter) in self.axes.iter_mut().enumerate() {
+            let of_size = axis / 2;
+            filter.predict(seconds, ACCELERATION[of_size] * sizes[axis], COASTING_S[of_size]);
+        }
+        self.unseen_s += seconds;
+    }
+
+    /// Takes in where it was seen; `missed`: whether frames before didn't show it.
+    pub(crate) fn correct(&mut self, box_in_frame: [f32; 4], missed: bool) {
+        let measured = centre_and_size(box_in_frame);
+        if missed && self.unseen_s > GAP_S {
+            self.resume(box_in_frame);
+        } else {
+            let sizes = self.sizes();
+            for (axis, filter) in self.axes.iter_mut().enumerate() {
+                filter.correct(measured[axis], MEASUREMENT * sizes[axis]);
+            }
+        }
+        (self.seen_in_frame, self.unseen_s) = (box_in_frame, 0.0);
+    }
+
+    /// As if it had come here straight from where it was last seen.
+    fn resume(&mut self, box_in_frame: [f32; 4]) {
+        let from = centre_and_size(self.seen_in_frame);
+        let unseen_s = self.unseen_s;
+        *self = Self::new(box_in_frame);
+        for (filter, from) in self.axes.iter_mut().zip(from).take(2) {
+            filter.velocity = (filter.value - from) / unseen_s;
+            filter.velocity_variance /= 4.0;
+        }
+    }
+
+    /// Where it is, or should be.
+    pub(crate) fn box_in_frame(&self) -> [f32; 4] {
+        let [x, y, ..] = self.axes.map(|axis| axis.value);
+        let [width, height, ..] = self.sizes();
+        [x - width / 2.0, y - height / 2.0, x + width / 2.0, y + height / 2.0]
+    }
+
+    /// Where it was last seen.
+    pub(crate) fn seen_in_frame(&self) -> [f32; 4] {
+        self.seen_in_frame
+    }
+
+    /// Width and height, for each of the four coordinates the one that it is measured by.
+    fn sizes(&self) -> [f32; 4] {
+        let [width, height] = [2, 3].map(|axis: usize| self.axes[axis].value.max(LEAST_SIDE));
+        [width, height, width, height]
+    }
+}
+
+fn centre_and_size([left, top, right, bottom]: [f32; 4]) -> [f32; 4] {
+    [(left + right) / 2.0, (top + bottom) / 2.0, right - left, bottom - top]
+}
+
+fn square(value: f32) -> f32 {
+    value * value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(x: f32) -> [f32; 4] {
+        [x - 20.0, 80.0, x + 20.0, 120.0]
+    }
+
+    fn centre(motion: &Motion) -> f32 {
+        centre_and_size(motion.box_in_frame())[0]
+    }
+
+    #[test]
+    fn a_velocity_is_learnt_from_a_few_boxes_whatever_the_time_between_them() {
+        for seconds in [[0.033; 4], [0.2; 4], [0.033, 0.3, 0.066, 0.1]] {
+            let (mut motion, mut x) = (Motion::new(at(0.0)), 0.0);
+            for step in seconds.into_iter().cycle().take(12) {
+                motion.predict(step);
+                x += 60.0 * step;
+                motion.correct(at(x), false);
+            }
+            motion.predict(0.2);
+            assert!((centre(&motion) - (x + 12.0)).abs() < 4.0, "{seconds:?}: {} after {x}", centre(&motion));
+        }
+    }
+
+    #[test]
+    fn a_box_that_trembles_is_smoothed_and_goes_nowhere() {
+        let mut motion = Motion::new(at(100.0));
+        for frame in 0..60 {
+            motion.predict(0.033);
+            motion.correct(at(if frame % 2 == 0 { 102.0 } else { 98.0 }), false);
+        }
+        assert!((centre(&motion) - 100.0).abs() < 1.5, "{}", centre(&motion));
+        motion.predict(1.0);
+        assert!((centre(&motion) - 100.0).abs() < 20.0, "{}", centre(&motion));
+    }
+
+    #[test]
+    fn a_thing_unseen_for_long_does_not_run_away_or_turn_inside_out() {
+        let mut motion = Motion::new(at(0.0));
+        for frame in 1..10_u8 {
+            motion.predict(0.1);
+            let x = 20.0 * f32::from(frame);
+            let side = 20.0 - 2.0 * f32::from(frame);
+            motion.correct([x - side, 100.0 - side, x + side, 100.0 + side], false);
+        }
+        motion.predict(1000.0);
+        let [left, top, right, bottom] = motion.box_in_frame();
+        assert!(right > left && bottom > top && right < 500.0, "{left} {top} {right} {bottom}");
+    }
+
+    #[test]
+    fn a_thing_found_again_has_the_velocity_of_the_straight_way() {
+        let mut motion = Motion::new(at(0.0));
+        motion.predict(1.0);
+        motion.correct(at(50.0), true);
+        motion.predict(0.1);
+        assert!((centre(&motion) - 54.8).abs() < 0.5, "{}", centre(&motion));
+    }
+
+    #[test]
+    fn no_time_between_two_frames_is_no_error() {
+        let mut motion = Motion::new(at(0.0));
+        for _ in 0..100 {
+            motion.predict(0.0);
+            motion.correct(at(0.0), false);
+        }
+        assert_eq!(centre(&motion), 0.0);
+    }
+}

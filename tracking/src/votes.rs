@@ -1,0 +1,104 @@
+//! By what word to call a thing that detections call by several.
+//!
+//! In flow a thing's observations, out flows one word that doesn't flicker. Every observation votes for its word with
+//! its score; votes fade with time, and a word that is to replace another needs clearly more of them.
+//!
+//! The one surprising thing: who is told the same other word again and again, surely, forgets fast. Fading alone would
+//! hold a thing's old name for as long as it takes half of the votes to fade, though there was a cut and something else
+//! stands in the same place; by the frame, not by the second, three sure contradictions in a row are no flicker.
+
+/// How many words of a thing are remembered; the weakest goes.
+const WORDS: usize = 8;
+/// A word replaces another when it has so many times its votes.
+const CLEARLY_MORE: f32 = 1.5;
+/// From so many contradictions in a row on, each halves what was before.
+const INSISTING: u32 = 3;
+/// A contradiction is sure that has at least this share of the score of what it contradicts.
+const SURE: f32 = 0.8;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    word: usize,
+    /// Sum of scores and number of votes, both faded.
+    score_sum: f32,
+    count: f32,
+}
+
+/// The votes on one thing's word.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Votes {
+    tallies: [Tally; WORDS],
+    /// The place of the word that the thing has.
+    elected: usize,
+    /// The word that was told last, and how often in a row surely.
+    last: usize,
+    insisted: u32,
+}
+
+impl Votes {
+    pub(crate) fn new(word: usize, score: f32) -> Self {
+        let mut tallies = [Tally::default(); WORDS];
+        tallies[0] = Tally { word, score_sum: score, count: 1.0 };
+        Self { tallies, elected: 0, last: word, insisted: 1 }
+    }
+
+    /// Takes in an observation; `kept`: the share of its weight that an older vote keeps since the one before, 0 to 1.
+    pub(crate) fn cast(&mut self, word: usize, score: f32, kept: f32) {
+        self.fade(kept);
+        let is_sure = score >= SURE * self.score();
+        self.insisted = if !is_sure { 0 } else { 1 + if word == self.last { self.insisted } else { 0 } };
+        self.last = word;
+        if word != self.word() && self.insisted > INSISTING {
+            self.fade(0.5);
+        }
+        let place = self.place_for(word);
+        self.tallies[place].score_sum += score;
+        self.tallies[place].count += 1.0;
+        if self.tallies[place].score_sum > CLEARLY_MORE * self.tallies[self.elected].score_sum {
+            self.elected = place;
+        }
+    }
+
+    /// The thing's word.
+    pub(crate) fn word(&self) -> usize {
+        self.tallies[self.elected].word
+    }
+
+    /// The mean score of the observations that told it.
+    pub(crate) fn score(&self) -> f32 {
+        let Tally { score_sum, count, .. } = self.tallies[self.elected];
+        if count > 0.0 { score_sum / count } else { 0.0 }
+    }
+
+    /// How usual a word is for this thing: its votes in those of the thing's word, 0 to 1.
+    pub(crate) fn share(&self, word: usize) -> f32 {
+        if word == self.word() {
+            return 1.0;
+        }
+        let of_elected = self.tallies[self.elected].score_sum;
+        let tally = self.tallies.iter().find(|tally| tally.word == word && tally.count > 0.0);
+        tally
+            .map_or(0.0, |tally| if of_elected > 0.0 { (tally.score_sum / of_elected).min(1.0) } else { 1.0 })
+    }
+
+    fn fade(&mut self, kept: f32) {
+        for tally in &mut self.tallies {
+            // What has all but faded counts no more, and costs no denormal numbers.
+            let kept = if tally.count > 1e-6 { kept } else { 0.0 };
+            tally.score_sum *= kept;
+            tally.count *= kept;
+        }
+    }
+
+    /// The word's place; a new word takes that of the weakest other than the thing's own.
+    fn place_for(&mut self, word: usize) -> usize {
+        let known = self.tallies.iter().position(|tally| tally.word == word && tally.count > 0.0);
+        known.unwrap_or_else(|| {
+            let others = (0..WORDS).filter(|place| *place != self.elected);
+            let weakest = |a: &usize, b: &usize| self.tallies[*a].count.total_cmp(&self.tallies[*b].count);
+            let place = others.min_by(weakest).unwrap_or(self.elected);
+            self.tallies[place] = Tally { word, ..Tally::default() };
+            place
+        })
+    }
+}
