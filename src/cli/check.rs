@@ -136,8 +136,10 @@ fn source_of(wanted: &Wanted) -> anyhow::Result<String> {
 fn outputs_of(wanted: &Wanted) -> anyhow::Result<String> {
     let mut places = Vec::new();
     for sink in &wanted.sinks {
-        if let SinkSettings::Lines(LinesSettings { place: Place::File { path, .. } | Place::Socket(path), .. }) =
-            sink
+        if let SinkSettings::Lines(LinesSettings {
+            place: Place::File { path, .. } | Place::Socket(path),
+            ..
+        }) = sink
         {
             folder_of(path)?;
         }

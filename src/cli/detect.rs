@@ -53,7 +53,8 @@ impl DetectArgs {
             names: PictureNames::Photographs,
         });
         let json = self.json.as_deref().map(open_output).transpose()?;
-        let sinks = save.map(|save| (SinkSettings::Pictures(save.clone()), save.open())).into_iter().collect();
+        let sinks =
+            save.map(|save| (SinkSettings::Pictures(save.clone()), save.open())).into_iter().collect();
         let outputs = Outputs { json, table, sinks, ..Outputs::default() };
         let pipeline = Pipeline {
             source: Box::new(photographs),

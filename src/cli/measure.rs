@@ -33,8 +33,8 @@ use crate::pipeline::{
     Control, Frames, Measurement, MeasurementSettings, Pipeline, Rates, Report as Run, Slices, Stage, Stop,
 };
 use crate::publish::{Outputs, Publisher};
-use crate::tracking::Tracking;
 use crate::service::of_usage;
+use crate::tracking::Tracking;
 
 /// The stream's slice and the engine's, by turns: short, so that both see the same moods of the machine, and long enough
 /// for the frames that settle the stream after each change to be few.

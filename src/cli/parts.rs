@@ -144,7 +144,10 @@ pub(super) fn tracking_wanted(config: &Config) -> Result<Option<TrackingSettings
 }
 
 /// Where JSON lines go, by a flag or else `publish.json`: `-` is no path and so relative to nothing, and an empty one is none.
-pub(super) fn json_wanted(flag: Option<&Path>, config: &Config) -> Result<Option<LinesSettings>, ConfigError> {
+pub(super) fn json_wanted(
+    flag: Option<&Path>,
+    config: &Config,
+) -> Result<Option<LinesSettings>, ConfigError> {
     let written = match flag {
         Some(flag) => flag.to_owned(),
         None => config.or(None, |keys| keys.publish.json.clone())?,

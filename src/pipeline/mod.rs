@@ -665,6 +665,7 @@ impl PublishStage<'_> {
             self.scoring.run(&mut job);
             let events = self.tracking.run(&mut job);
             let ended = self.publisher.tell(&job, events)?;
+            self.publisher.live().metrics().set_present(self.tracking.present());
             self.health.published();
             self.control.rate_limit().published(Instant::now());
             if let Some(ended) = ended.filter(|_| job.measured_at.is_some())

@@ -60,9 +60,7 @@ impl LinesSettings {
     pub fn open(&self, appends: bool) -> anyhow::Result<Box<dyn Sink>> {
         use anyhow::Context;
         let (name, output) = match &self.place {
-            Place::StandardOutput => {
-                ("standard output".to_owned(), Opened::Other(Box::new(io::stdout())))
-            }
+            Place::StandardOutput => ("standard output".to_owned(), Opened::Other(Box::new(io::stdout()))),
             Place::File { path, rotate_bytes, keep } => {
                 let shown = path.display().to_string();
                 let file = RotatingFile::open(path, *rotate_bytes, *keep, appends);

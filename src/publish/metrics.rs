@@ -75,8 +75,7 @@ impl Metrics {
         self.frames.fetch_add(1, Ordering::Relaxed);
         self.things.fetch_add(job.found.len() as u64, Ordering::Relaxed);
         let times = job.times;
-        let stages =
-            [times.capture, times.preprocess, times.engine, times.scoring, times.nms, ended.publish];
+        let stages = [times.capture, times.preprocess, times.engine, times.scoring, times.nms, ended.publish];
         self.stages.iter().zip(stages).for_each(|(durations, time)| durations.add(time));
         self.age.add(ended.age);
         self.latency.add(times.latency());
@@ -100,7 +99,8 @@ impl Metrics {
         }
     }
 
-    pub(super) fn set_present(&self, things: usize) {
+    /// So many things are tracked now.
+    pub fn set_present(&self, things: usize) {
         self.present.store(things as u64, Ordering::Relaxed);
     }
 

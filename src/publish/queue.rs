@@ -218,7 +218,10 @@ mod tests {
         let queue = Queue::new(2);
         queue.push(1);
         queue.close();
-        assert_eq!((queue.pop(), queue.pop(), queue.pop_within(Duration::from_secs(9))), (Some(1), None, None));
+        assert_eq!(
+            (queue.pop(), queue.pop(), queue.pop_within(Duration::from_secs(9))),
+            (Some(1), None, None)
+        );
     }
 
     #[test]

@@ -52,7 +52,9 @@ impl SinkSettings {
         match self {
             Self::Lines(LinesSettings { place: Place::StandardOutput, .. }) => "standard output".to_owned(),
             Self::Lines(LinesSettings { place: Place::File { path, .. }, .. }) => path.display().to_string(),
-            Self::Lines(LinesSettings { place: Place::Socket(path), .. }) => format!("unix:{}", path.display()),
+            Self::Lines(LinesSettings { place: Place::Socket(path), .. }) => {
+                format!("unix:{}", path.display())
+            }
             Self::Pictures(settings) => settings.folder.display().to_string(),
             Self::Mqtt(settings) => settings.place(),
             Self::Webhook(settings) => settings.place(),

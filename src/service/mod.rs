@@ -30,22 +30,22 @@ use crate::capture::{CaptureError, Captured, Frame, Source};
 use crate::config::Config;
 use crate::governor::{Governing, board_root};
 use crate::health::{Health, HealthFile};
+use crate::http::{HttpSettings, Parts, Server};
 use crate::locks::locked;
 use crate::pipeline::{Control, Counters, Frames, Pipeline, Report, Stop, named};
-use crate::http::{HttpSettings, Parts, Server};
-use crate::scoring::Words;
 use crate::publish::{Live, Outputs, Publisher, SinkContext, SinkSettings, Slot};
+use crate::scoring::Words;
 use crate::tracking::Tracking;
 use last_good::LastGood;
 use reload::{Change, NewSource, Reloader, Waiting};
 use stamp::Watched;
-use wishes::Granted;
 use systemd::Systemd;
+use wishes::Granted;
 
-pub use wishes::{InUseShown, Wish, Wishes};
 pub use wanted::{
     EngineWanted, SourceWanted, Wanted, WordsWanted, is_standard_output, of_usage, open_output,
 };
+pub use wishes::{InUseShown, Wish, Wishes};
 
 /// What says what is wanted by a configuration's text.
 pub type Load<'a> = &'a (dyn Fn(Option<&str>) -> anyhow::Result<Wanted> + Sync);
@@ -152,7 +152,13 @@ impl Service<'_> {
                 &mut start,
                 configuration,
                 (file.take(), server),
-                reload::Shared { control, common: &common, changes: &changes, is_over, governing: &governing },
+                reload::Shared {
+                    control,
+                    common: &common,
+                    changes: &changes,
+                    is_over,
+                    governing: &governing,
+                },
                 (systemd, last_good, reloading),
             );
             let asked = &asked_to_reload;

@@ -296,7 +296,9 @@ impl<'a> Reloader<'a> {
             .transpose()?;
         let tracking = (wanted.tracking != in_use.wanted.tracking).then_some(wanted.tracking);
         let health_file = (wanted.health != in_use.wanted.health)
-            .then(|| wanted.health.as_deref().map(|path| open_health(&self.shared.common.health, path)).transpose())
+            .then(|| {
+                wanted.health.as_deref().map(|path| open_health(&self.shared.common.health, path)).transpose()
+            })
             .transpose()?;
 
         let ranks = engine.as_mut().map_or(in_use.ranks, |engine| engine.whole_frames().is_some());

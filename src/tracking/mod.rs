@@ -93,8 +93,7 @@ impl Tracking {
         let update = tracker.update(at, &self.observations);
         for (found, place) in job.found.iter_mut().zip(update.track_of) {
             let track = place.and_then(|place| update.tracks.get(place)).filter(|track| track.is_confirmed);
-            found.track =
-                track.map(|track| Tracked { id: track.id, word: track.word, score: track.score });
+            found.track = track.map(|track| Tracked { id: track.id, word: track.word, score: track.score });
         }
         let scene = Scene { words: &self.words, source: &self.source, moment: self.last };
         let appeared = update.appeared.iter().filter_map(|place| update.tracks.get(*place));
