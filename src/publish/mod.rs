@@ -260,6 +260,7 @@ impl Publisher {
         let mut record = Record { found: Vec::with_capacity(job.found.capacity()), ..Record::default() };
         record.fill(job, age);
         let record = Arc::new(record);
+        self.next_record = self.records.len();
         self.records.push(Arc::clone(&record));
         record
     }
