@@ -18,10 +18,10 @@ use crate::votes::Votes;
 use crate::{Observation, Track, TrackingSettings, Update};
 
 /// The least overlap (IoU) of a track with an observation of its word: strong and weak ones.
-const LEAST_IOU: f32 = 0.2;
+const LEAST_IOU: f32 = 0.15;
 const LEAST_IOU_WEAK: f32 = 0.4;
 /// How much more overlap it takes with an observation of a word that the track was never called by.
-const OTHER_WORD_IOU: f32 = 0.3;
+const OTHER_WORD_IOU: f32 = 0.2;
 /// After so long without a frame nobody knows any more what is what.
 const LONGEST_GAP: Duration = Duration::from_secs(10);
 /// A side of a box that lies further out than so many pixels is a mistake, and its square a risk.

@@ -10,7 +10,7 @@
 /// How many words of a thing are remembered; the weakest goes.
 const WORDS: usize = 8;
 /// A word replaces another when it has so many times its votes.
-const CLEARLY_MORE: f32 = 1.5;
+const CLEARLY_MORE: f32 = 2.0;
 /// From so many contradictions in a row on, each halves the votes for other words.
 const INSISTING: u32 = 3;
 /// A contradiction is sure that has at least this share of the score of what it contradicts.

@@ -195,8 +195,8 @@ fn another_word_beside_a_thing_is_another_thing_where_the_same_word_would_not_be
     for (word, is_same) in [(CAT, true), (DOG, false)] {
         let mut stage = Stage::new();
         stage.show_times(10, &[seen(CAT, 50.0, 50.0)]);
-        // They overlap by 0.4.
-        let ids = stage.show(&[seen(word, 67.0, 50.0)]);
+        // They overlap by 0.29.
+        let ids = stage.show(&[seen(word, 72.0, 50.0)]);
         assert_eq!(ids == [Some(1)], is_same);
     }
 }
