@@ -13,7 +13,7 @@ const TEXT_PART: f32 = 1.0 / 22.0;
 /// The part of a picture's shorter side that a box's line is thick.
 const LINE_PART: f32 = 1.0 / 160.0;
 
-type Colour = [u8; 3];
+pub type Colour = [u8; 3];
 
 /// Draws all things, the best last and so on top.
 pub(super) fn draw(rgb: &mut [u8], (width, height): (usize, usize), found: &[Found], words: &Words) {
@@ -34,7 +34,7 @@ pub(super) fn draw(rgb: &mut [u8], (width, height): (usize, usize), found: &[Fou
 
 /// A colour for a word: its hue from its letters, bright enough for black text or dark enough for
 /// white.
-fn colour_of(word: &str) -> Colour {
+pub fn colour_of(word: &str) -> Colour {
     // FNV-1a, and a last step that spreads what the last letter changed over all bits. Any hash of
     // short words will do, and must never change.
     let hash = word.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

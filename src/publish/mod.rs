@@ -31,6 +31,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use annotate::colour_of;
 pub use json::line as json_line;
 pub use lines::{LinesSettings, Place, lines_to};
 pub use live::{Live, Viewer};
