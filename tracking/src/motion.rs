@@ -81,6 +81,8 @@ pub(crate) struct Motion {
     /// Where it was last seen, and for how long it has not been, seconds.
     seen_in_frame: [f32; 4],
     unseen_s: f32,
+    /// How many frames have come since.
+    steps: u32,
 }
 
 impl Motion {
@@ -89,7 +91,7 @@ impl Motion {
         let [_, _, width, height] = measured;
         let sizes = [width, height, width, height];
         let axes = std::array::from_fn(|axis| Axis::new(measured[axis], sizes[axis]));
-        Self { axes, seen_in_frame: box_in_frame, unseen_s: 0.0 }
+        Self { axes, seen_in_frame: box_in_frame, unseen_s: 0.0, steps: 0 }
     }
 
     /// Moves on by so many seconds, unseen.
@@ -100,12 +102,13 @@ impl Motion {
             filter.predict(seconds, ACCELERATION[of_size] * sizes[axis], COASTING_S[of_size]);
         }
         self.unseen_s += seconds;
+        self.steps += 1;
     }
 
-    /// Takes in where it was seen; `missed`: whether frames before didn't show it.
-    pub(crate) fn correct(&mut self, box_in_frame: [f32; 4], missed: bool) {
+    /// Takes in where it was seen.
+    pub(crate) fn correct(&mut self, box_in_frame: [f32; 4]) {
         let measured = centre_and_size(box_in_frame);
-        if missed && self.unseen_s > GAP_S {
+        if self.steps > 1 && self.unseen_s > GAP_S {
             self.resume(box_in_frame);
         } else {
             let sizes = self.sizes();
@@ -113,7 +116,7 @@ impl Motion {
                 filter.correct(measured[axis], MEASUREMENT * sizes[axis]);
             }
         }
-        (self.seen_in_frame, self.unseen_s) = (box_in_frame, 0.0);
+        (self.seen_in_frame, self.unseen_s, self.steps) = (box_in_frame, 0.0, 0);
     }
 
     /// As if it had come here straight from where it was last seen.
@@ -173,7 +176,7 @@ mod tests {
             for step in seconds.into_iter().cycle().take(12) {
                 motion.predict(step);
                 x += 60.0 * step;
-                motion.correct(at(x), false);
+                motion.correct(at(x));
             }
             motion.predict(0.2);
             assert!((centre(&motion) - (x + 12.0)).abs() < 4.0, "{seconds:?}: {} after {x}", centre(&motion));
@@ -185,7 +188,7 @@ mod tests {
         let mut motion = Motion::new(at(100.0));
         for frame in 0..60 {
             motion.predict(0.033);
-            motion.correct(at(if frame % 2 == 0 { 102.0 } else { 98.0 }), false);
+            motion.correct(at(if frame % 2 == 0 { 102.0 } else { 98.0 }));
         }
         assert!((centre(&motion) - 100.0).abs() < 1.5, "{}", centre(&motion));
         motion.predict(1.0);
@@ -199,7 +202,7 @@ mod tests {
             motion.predict(0.1);
             let x = 20.0 * f32::from(frame);
             let side = 20.0 - 2.0 * f32::from(frame);
-            motion.correct([x - side, 100.0 - side, x + side, 100.0 + side], false);
+            motion.correct([x - side, 100.0 - side, x + side, 100.0 + side]);
         }
         motion.predict(1000.0);
         let [left, top, right, bottom] = motion.box_in_frame();
@@ -209,8 +212,9 @@ mod tests {
     #[test]
     fn a_thing_found_again_has_the_velocity_of_the_straight_way() {
         let mut motion = Motion::new(at(0.0));
-        motion.predict(1.0);
-        motion.correct(at(50.0), true);
+        motion.predict(0.5);
+        motion.predict(0.5);
+        motion.correct(at(50.0));
         motion.predict(0.1);
         assert!((centre(&motion) - 54.8).abs() < 0.5, "{}", centre(&motion));
     }
@@ -220,7 +224,7 @@ mod tests {
         let mut motion = Motion::new(at(0.0));
         for _ in 0..100 {
             motion.predict(0.0);
-            motion.correct(at(0.0), false);
+            motion.correct(at(0.0));
         }
         assert_eq!(centre(&motion), 0.0);
     }
