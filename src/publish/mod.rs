@@ -15,6 +15,7 @@ mod live;
 mod message;
 mod metrics;
 mod mqtt;
+mod network;
 mod pictures;
 mod queue;
 mod save;
