@@ -175,7 +175,7 @@ pub(super) struct Door(Arc<Shared>);
 impl Door {
     /// Puts a message into the queue.
     pub(super) fn offer(&self, message: Message) {
-        if self.0.queue.push(message) == Pushed::PushedOut {
+        if self.0.queue.push(message) == Pushed::OldestLost {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -238,7 +238,7 @@ impl Outlet {
     pub(super) fn offer(&mut self, message: Message) -> Result<(), PublishError> {
         match self.shared.queue.push(message) {
             Pushed::In => Ok(()),
-            Pushed::PushedOut => {
+            Pushed::OldestLost => {
                 self.shared.dropped.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
