@@ -118,6 +118,7 @@ impl CommonArgs {
             voting_iou: voting_iou.0,
             max_detections: max_detections.get(),
             words_per_region: words_per_region.get(),
+            weak_fraction: 1.0,
         };
         Ok(WordsWanted { vocabulary: vocabulary.map_or_else(from_config, Ok)?, detection })
     }
