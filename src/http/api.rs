@@ -108,7 +108,10 @@ pub(super) async fn words(
         words: Vec<Word<'a>>,
     }
     let Query(Page { offset, limit }) = page.map_err(|error| {
-        Refusal::new(StatusCode::BAD_REQUEST, format!("{}: `offset` and `limit` are whole numbers", error.body_text()))
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            format!("{}: `offset` and `limit` are whole numbers", error.body_text()),
+        )
     })?;
     let words = shared.parts.wishes.in_use().words;
     let total = words.len();

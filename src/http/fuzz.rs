@@ -54,9 +54,11 @@ pub fn answers(bytes: &[u8]) -> Vec<u8> {
         let guard = Guard::new(&settings).unwrap();
         let router = routes::router(Arc::new(Shared::new(&settings, parts(), guard, stopped)));
         let router = TowerToHyperService::new(router);
-        let service = service_fn(move |request: hyper::Request<Incoming>| router.call(request.map(Body::new)));
+        let service =
+            service_fn(move |request: hyper::Request<Incoming>| router.call(request.map(Body::new)));
         let (mut near, far) = tokio::io::duplex(1 << 20);
-        let connection = tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(far), service));
+        let connection =
+            tokio::spawn(http1::Builder::new().half_close(true).serve_connection(TokioIo::new(far), service));
         let mut answers = Vec::new();
         let talk = async {
             let mut bytes = bytes;
@@ -136,10 +138,14 @@ mod tests {
     #[test]
     fn every_answer_says_that_it_is_what_it_says_and_is_not_to_be_kept() {
         for path in ["/", "/api/status", "/nothing"] {
-            let told = answer(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).to_ascii_lowercase();
-            for header in
-                ["x-content-type-options: nosniff", "referrer-policy: no-referrer", "cache-control: no-store", "content-security-policy: default-src 'none'"]
-            {
+            let told =
+                answer(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).to_ascii_lowercase();
+            for header in [
+                "x-content-type-options: nosniff",
+                "referrer-policy: no-referrer",
+                "cache-control: no-store",
+                "content-security-policy: default-src 'none'",
+            ] {
                 assert!(told.contains(header), "{path}: {told:.600}");
             }
         }

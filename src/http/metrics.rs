@@ -99,7 +99,11 @@ fn things(text: &mut Text, parts: &Parts) {
     let name = "wordsight_score_threshold_ratio";
     text.gauge(name, "The least score of words without a threshold of their own.", in_use.score_threshold);
     let name = "wordsight_as_configured";
-    text.gauge(name, "Whether words and threshold are those of the configuration.", u8::from(in_use.is_as_configured));
+    text.gauge(
+        name,
+        "Whether words and threshold are those of the configuration.",
+        u8::from(in_use.is_as_configured),
+    );
 }
 
 fn source(text: &mut Text, report: &HealthReport) {
@@ -121,7 +125,11 @@ fn source(text: &mut Text, report: &HealthReport) {
     text.sample("", &[("outcome", "refused")], report.reload.refused);
     if let Some(governor) = &report.governor {
         let name = "wordsight_held_back_seconds_total";
-        text.counter(name, "For how long the stream was held back, for the board's sake.", governor.held_back_s);
+        text.counter(
+            name,
+            "For how long the stream was held back, for the board's sake.",
+            governor.held_back_s,
+        );
         if let Some(limit) = governor.limit_fps {
             let name = "wordsight_frame_rate_limit_hertz";
             text.gauge(name, "Frames a second that are let in; absent while all are.", limit);
@@ -153,12 +161,16 @@ fn outputs(text: &mut Text, outputs: Vec<OutletStatus>) {
         }
     };
     let waiting = |output: &OutletStatus| output.waiting as u64;
-    each("wordsight_output_up", Kind::Gauge, "Whether an output works.", &|output| u64::from(output.trouble.is_none()));
+    each("wordsight_output_up", Kind::Gauge, "Whether an output works.", &|output| {
+        u64::from(output.trouble.is_none())
+    });
     each("wordsight_output_waiting_messages", Kind::Gauge, "Messages that wait for an output.", &waiting);
     each("wordsight_output_sent_total", Kind::Counter, "Messages that have arrived.", &|output| output.sent);
     let help = "Messages that were lost, because an output was slow or down.";
     each("wordsight_output_dropped_total", Kind::Counter, help, &|output| output.dropped);
-    each("wordsight_output_failures_total", Kind::Counter, "How often an output failed.", &|output| output.failures);
+    each("wordsight_output_failures_total", Kind::Counter, "How often an output failed.", &|output| {
+        output.failures
+    });
 }
 
 /// Samples of one family whose labels may come twice: the second is told apart by a number.
@@ -187,15 +199,30 @@ fn of_board(text: &mut Text, readings: &Readings) {
     let temperatures = &readings.temperatures;
     let mut celsius = temperatures.iter().map(|zone| (zone.zone.to_string(), zone.celsius));
     labelled("wordsight_board_temperature_celsius", Kind::Gauge, "By thermal zone.", "zone", &mut celsius);
-    let watts = |rail: &wordsight_board::Rail| Some((rail.name.to_string(), f64::from(rail.milliwatts?) / 1e3));
+    let watts =
+        |rail: &wordsight_board::Rail| Some((rail.name.to_string(), f64::from(rail.milliwatts?) / 1e3));
     let mut watts = readings.rails.iter().filter_map(watts);
     labelled("wordsight_board_power_watts", Kind::Gauge, "By power rail.", "rail", &mut watts);
-    let mut hertz = readings.cpu_mhz.iter().enumerate().map(|(core, mhz)| (core.to_string(), f64::from(*mhz) * 1e6));
-    labelled("wordsight_board_cpu_frequency_hertz", Kind::Gauge, "The clock of each core.", "core", &mut hertz);
+    let mut hertz =
+        readings.cpu_mhz.iter().enumerate().map(|(core, mhz)| (core.to_string(), f64::from(*mhz) * 1e6));
+    labelled(
+        "wordsight_board_cpu_frequency_hertz",
+        Kind::Gauge,
+        "The clock of each core.",
+        "core",
+        &mut hertz,
+    );
     let fan = |fan: &wordsight_board::Fan| Some((fan.name.to_string(), fan.percent? / 100.0));
     let mut fans = readings.fans.iter().filter_map(fan);
-    labelled("wordsight_board_fan_ratio", Kind::Gauge, "How much a fan is driven, of all it could be.", "fan", &mut fans);
-    let mut alarms = readings.over_currents.iter().map(|alarm| (alarm.alarm.to_string(), alarm.events as f64));
+    labelled(
+        "wordsight_board_fan_ratio",
+        Kind::Gauge,
+        "How much a fan is driven, of all it could be.",
+        "fan",
+        &mut fans,
+    );
+    let mut alarms =
+        readings.over_currents.iter().map(|alarm| (alarm.alarm.to_string(), alarm.events as f64));
     let help = "Events of the board's over-current alarms since it was started.";
     labelled("wordsight_board_over_current_events_total", Kind::Counter, help, "alarm", &mut alarms);
 
@@ -321,7 +348,10 @@ mod tests {
         let mut text = Text::default();
         text.family("x", Kind::Gauge, "Help.");
         text.sample("", &[("word", "a \"b\"\\c\nd é"), ("other", "")], 1.5);
-        assert_eq!(text.0, "# HELP x Help.\n# TYPE x gauge\nx{word=\"a \\\"b\\\"\\\\c\\nd é\",other=\"\"} 1.5\n");
+        assert_eq!(
+            text.0,
+            "# HELP x Help.\n# TYPE x gauge\nx{word=\"a \\\"b\\\"\\\\c\\nd é\",other=\"\"} 1.5\n"
+        );
     }
 
     #[test]

@@ -61,7 +61,9 @@ mod tests {
         assert_eq!(PAGE.matches("<script").count(), 1);
         assert_eq!(PAGE.matches("<style").count(), 1);
         assert!(inside("script").len() > 1_000 && inside("style").len() > 1_000);
-        for forbidden in [" style=", " onclick=", " onload=", "innerHTML", "src=\"http", "href=\"http", "@import", "url("] {
+        for forbidden in
+            [" style=", " onclick=", " onload=", "innerHTML", "src=\"http", "href=\"http", "@import", "url("]
+        {
             assert!(!PAGE.contains(forbidden), "{forbidden}");
         }
     }

@@ -64,7 +64,10 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .router
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is nothing under that path"))
         .method_not_allowed_fallback(async || {
-            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "that path is not for this method; `Allow` says for which")
+            Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "that path is not for this method; `Allow` says for which",
+            )
         })
         .layer(from_fn_with_state(Arc::clone(&shared), security::admit))
         .with_state(shared)

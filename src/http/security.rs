@@ -102,7 +102,8 @@ impl Guard {
             let mut wrong = locked(&self.wrong);
             wrong.since += 1;
             if wrong.logged.is_none_or(|logged| logged.elapsed() >= WRONG_TOKEN_LOGGED) {
-                let from = peer.map_or_else(String::new, |Peer(peer)| format!(", the last from {}", peer.ip()));
+                let from =
+                    peer.map_or_else(String::new, |Peer(peer)| format!(", the last from {}", peer.ip()));
                 tracing::warn!("HTTP: {} requests with a wrong token{from}", wrong.since);
                 *wrong = WrongTokens { logged: Some(Instant::now()), since: 0 };
             }
@@ -254,8 +255,11 @@ async fn check(guard: &Guard, request: Request) -> Result<Request, Refusal> {
 }
 
 fn no_token() -> Refusal {
-    Refusal::new(StatusCode::UNAUTHORIZED, "this takes the token, as `Authorization: Bearer TOKEN` or by logging in")
-        .with(header::WWW_AUTHENTICATE, "Bearer")
+    Refusal::new(
+        StatusCode::UNAUTHORIZED,
+        "this takes the token, as `Authorization: Bearer TOKEN` or by logging in",
+    )
+    .with(header::WWW_AUTHENTICATE, "Bearer")
 }
 
 /// The host, and the port where one is written, that a request is meant for.
@@ -293,8 +297,13 @@ fn check_origin(headers: &HeaderMap, host: &str) -> Result<(), Refusal> {
         return Err(refusal());
     }
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
-    if authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host)) { Ok(()) } else { Err(refusal()) }
+    let authority =
+        origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    if authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host)) {
+        Ok(())
+    } else {
+        Err(refusal())
+    }
 }
 
 /// What brings something along says that it is JSON, which no other site's form can.
@@ -307,13 +316,18 @@ fn check_type(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "what is asked for comes as `Content-Type: application/json`"))
+    Err(Refusal::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "what is asked for comes as `Content-Type: application/json`",
+    ))
 }
 
 /// All that a request brings along, which may be neither long nor long in coming.
 async fn read_body(headers: &HeaderMap, body: Body) -> Result<Body, Refusal> {
-    let too_long = || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "a request brings no more than 64 KiB along");
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let too_long =
+        || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "a request brings no more than 64 KiB along");
+    let length =
+        headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > LONGEST_BODY as u64) {
         return Err(too_long());
     }
@@ -379,11 +393,8 @@ pub(super) async fn log_out(State(shared): State<Arc<Shared>>) -> Answer {
 }
 
 fn with_cookie(token: &Token, value: &str, lasts: Duration) -> Answer {
-    let text = format!(
-        "{}={value}; HttpOnly; SameSite=Strict; Path=/; Max-Age={}",
-        token.cookie,
-        lasts.as_secs()
-    );
+    let text =
+        format!("{}={value}; HttpOnly; SameSite=Strict; Path=/; Max-Age={}", token.cookie, lasts.as_secs());
     let cookie = HeaderValue::from_str(&text)
         .map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the cookie can't be written"))?;
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
@@ -418,9 +429,14 @@ mod tests {
         let guard = guard("0123456789abcdef\n").unwrap();
         let is_known = |value: &str| matches!(guard.knows(&headers(&[("authorization", value)])), Knows::Yes);
         assert!(is_known("Bearer 0123456789abcdef") && is_known("bearer 0123456789abcdef"));
-        for other in
-            ["", "Bearer", "Bearer ", "Bearer 0123456789abcde", "Bearer 0123456789abcdef0", "Basic 0123456789abcdef"]
-        {
+        for other in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer 0123456789abcde",
+            "Bearer 0123456789abcdef0",
+            "Basic 0123456789abcdef",
+        ] {
             assert!(!is_known(other), "{other}");
         }
         assert!(matches!(guard.knows(&HeaderMap::new()), Knows::No));
@@ -457,11 +473,14 @@ mod tests {
 
     #[test]
     fn what_changes_something_comes_from_the_page_itself_or_from_no_browser() {
-        let is_taken = |pairs: &[(&'static str, &str)]| check_origin(&headers(pairs), "camera.local:8620").is_ok();
+        let is_taken =
+            |pairs: &[(&'static str, &str)]| check_origin(&headers(pairs), "camera.local:8620").is_ok();
         assert!(is_taken(&[]), "a program");
         assert!(is_taken(&[("origin", "http://camera.local:8620"), ("sec-fetch-site", "same-origin")]));
         assert!(is_taken(&[("origin", "https://camera.local:8620")]), "behind a proxy");
-        for origin in ["http://evil.example", "null", "http://camera.local", "http://camera.local:8620.evil.example"] {
+        for origin in
+            ["http://evil.example", "null", "http://camera.local", "http://camera.local:8620.evil.example"]
+        {
             assert!(!is_taken(&[("origin", origin)]), "{origin}");
         }
         for site in ["cross-site", "same-site"] {
@@ -471,12 +490,26 @@ mod tests {
 
     #[test]
     fn only_loopback_names_and_addresses_are_this_machine() {
-        for own in ["localhost", "localhost:8620", "127.0.0.1", "127.0.0.1:8620", "127.1.2.3:1", "[::1]", "[::1]:8620"] {
+        for own in [
+            "localhost",
+            "localhost:8620",
+            "127.0.0.1",
+            "127.0.0.1:8620",
+            "127.1.2.3:1",
+            "[::1]",
+            "[::1]:8620",
+        ] {
             assert!(is_loopback(own), "{own}");
         }
-        for other in
-            ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1:8620", "localhost:x", "[::1"]
-        {
+        for other in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "10.0.0.1:8620",
+            "localhost:x",
+            "[::1",
+        ] {
             assert!(!is_loopback(other), "{other}");
         }
     }

@@ -83,7 +83,8 @@ mod tests {
 
     fn resolved(text: &str) -> Result<Option<HttpSettings>, String> {
         let keys: HttpKeys = toml::from_str(text).unwrap();
-        let built_in = HttpKeys { listen: Some(String::new()), picture_fps: Some(10.0), ..HttpKeys::default() };
+        let built_in =
+            HttpKeys { listen: Some(String::new()), picture_fps: Some(10.0), ..HttpKeys::default() };
         keys.resolve(Path::new("/etc/wordsight"), &built_in).map_err(|error| error.to_string())
     }
 

@@ -137,7 +137,8 @@ impl Observed {
         let still_for = now - self.moved;
         if is_paused {
             let is_too_long = still_for > LONGEST_CHANGE;
-            self.stuck = is_too_long.then(|| "the stream has been changing its parts for too long".to_owned());
+            self.stuck =
+                is_too_long.then(|| "the stream has been changing its parts for too long".to_owned());
             return;
         }
         match stuck {
@@ -153,12 +154,7 @@ impl Observed {
 impl Counts {
     fn of(parts: &Parts) -> Self {
         let metrics = parts.live.metrics();
-        Self {
-            at: Instant::now(),
-            frames: metrics.frames(),
-            latency: metrics.latency(),
-            age: metrics.age(),
-        }
+        Self { at: Instant::now(), frames: metrics.frames(), latency: metrics.latency(), age: metrics.age() }
     }
 }
 

@@ -80,7 +80,8 @@ async fn show(mut viewer: Viewer, to_feed: &mpsc::Sender<Bytes>) {
     // The boundary follows each picture at once: browsers show it when it is over.
     let mut before = BOUNDARY.trim_start();
     while let Some(picture) = viewer.next().await {
-        let head = format!("{before}Content-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n", picture.jpeg.len());
+        let head =
+            format!("{before}Content-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n", picture.jpeg.len());
         before = "";
         let parts = [head.into(), Bytes::from_owner(Jpeg(picture)), Bytes::from_static(BOUNDARY.as_bytes())];
         for part in parts {

@@ -52,7 +52,9 @@ pub struct Listed {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// No folder.
-    #[error("there is no folder of vocabularies: name one as `vocabularies` under [http] in the configuration")]
+    #[error(
+        "there is no folder of vocabularies: name one as `vocabularies` under [http] in the configuration"
+    )]
     NoFolder,
     /// A path, or something else that isn't a plain name.
     #[error(
@@ -79,7 +81,8 @@ impl Folder {
 
     /// Whether a file is one of the folder's.
     pub fn holds(&self, file: &Path) -> bool {
-        let in_folder = || Some(file.parent()?.canonicalize().ok()? == self.path.as_ref()?.canonicalize().ok()?);
+        let in_folder =
+            || Some(file.parent()?.canonicalize().ok()? == self.path.as_ref()?.canonicalize().ok()?);
         in_folder().unwrap_or(false)
     }
 
@@ -110,7 +113,8 @@ impl Folder {
         let Some(folder) = &self.path else { return (Vec::new(), false) };
         let in_use = in_use.canonicalize().ok();
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        let names = entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(ENDING).map(str::to_owned));
+        let names =
+            entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(ENDING).map(str::to_owned));
         let mut names: Vec<String> = names.filter(|name| self.file(name).is_ok()).collect();
         names.sort_unstable();
         let has_more = names.len() > MOST_LISTED;
@@ -166,7 +170,9 @@ mod tests {
         assert_eq!(folder.file("mine"), Ok(path.join("mine.safetensors")));
         assert_eq!(folder.file("alias"), Ok(path.join("alias.safetensors")), "as it is in the folder");
         assert_eq!(folder.file("link"), Err(NameError::Outside));
-        for name in ["", ".", "..", "../secret", "/etc/passwd", "a/b", "..\\secret", "mine\0", ".hidden", "x\n"] {
+        for name in
+            ["", ".", "..", "../secret", "/etc/passwd", "a/b", "..\\secret", "mine\0", ".hidden", "x\n"]
+        {
             assert_eq!(folder.file(name), Err(NameError::NotAName), "{name:?}");
         }
         assert_eq!(folder.file(&"x".repeat(300)), Err(NameError::NotAName));
