@@ -207,10 +207,10 @@ async fn ask(
     shared: Arc<Shared>,
     wish: impl FnOnce(&Shared) -> Result<Wish, Refusal> + Send + 'static,
 ) -> Answer {
-    let place = Arc::clone(&shared.wishes).try_acquire_owned().map_err(|_| busy())?;
     let asking = tokio::task::spawn_blocking(move || {
-        let _place = place;
-        let granted = shared.parts.wishes.ask(wish(&shared)?);
+        let wish = wish(&shared)?;
+        let _place = shared.wishes.try_acquire().map_err(|_| busy())?;
+        let granted = shared.parts.wishes.ask(wish);
         granted.map_err(|reason| Refusal::new(StatusCode::CONFLICT, reason))?;
         Ok(json(&InUse::of(&shared)))
     });

@@ -52,7 +52,10 @@ pub fn answers(bytes: &[u8]) -> Vec<u8> {
     let answers = runtime.block_on(async {
         let (stop, stopped) = watch::channel(());
         let guard = Guard::new(&settings).unwrap();
-        let router = routes::router(Arc::new(Shared::new(&settings, parts(), guard, stopped)));
+        let shared = Shared::new(&settings, parts(), guard, stopped);
+        // Nobody is there to grant any, and a thread would wait for that.
+        shared.wishes.close();
+        let router = routes::router(Arc::new(shared));
         let router = TowerToHyperService::new(router);
         let service =
             service_fn(move |request: hyper::Request<Incoming>| router.call(request.map(Body::new)));
@@ -66,7 +69,7 @@ pub fn answers(bytes: &[u8]) -> Vec<u8> {
             drop(near.shutdown().await);
             drop(near.read_to_end(&mut answers).await);
         };
-        // A wish that nobody grants, or a stream that nothing comes of, has no end.
+        // A stream that nothing comes of has no end.
         drop(tokio::time::timeout(LONGEST, talk).await);
         drop(stop);
         drop(near);
@@ -121,6 +124,7 @@ mod tests {
             ("GET /api/words?offset=4294967295&limit=0 HTTP/1.1\r\nHost: [::1]:1\r\n\r\n".to_owned(), "200"),
             ("GET /api/words?offset=-1 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "400"),
             ("NONSENSE".to_owned(), "400"),
+            (put("/api/threshold", "{\"score\": 0.5}"), "503"),
             (put("/api/threshold", "{\"score\": 2}"), "422"),
             (put("/api/threshold", "{\"score\": \"x\"}"), "422"),
             (put("/api/threshold", "{\"score\": 0.5, \"more\": 1}"), "422"),
