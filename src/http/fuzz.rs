@@ -52,12 +52,16 @@ pub fn answers(bytes: &[u8]) -> Vec<u8> {
     let answers = runtime.block_on(async {
         let (stop, stopped) = watch::channel(());
         let guard = Guard::new(&settings).unwrap();
-        let router = routes::router(Arc::new(Shared::new(&settings, parts(), guard, stopped)));
+        let shared = Shared::new(&settings, parts(), guard, stopped);
+        // Nobody is there to grant any, and a thread would wait for that.
+        shared.wishes.close();
+        let router = routes::router(Arc::new(shared));
         let router = TowerToHyperService::new(router);
         let service =
             service_fn(move |request: hyper::Request<Incoming>| router.call(request.map(Body::new)));
         let (mut near, far) = tokio::io::duplex(1 << 20);
-        let connection = tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(far), service));
+        let connection =
+            tokio::spawn(http1::Builder::new().half_close(true).serve_connection(TokioIo::new(far), service));
         let mut answers = Vec::new();
         let talk = async {
             let mut bytes = bytes;
@@ -65,7 +69,7 @@ pub fn answers(bytes: &[u8]) -> Vec<u8> {
             drop(near.shutdown().await);
             drop(near.read_to_end(&mut answers).await);
         };
-        // A wish that nobody grants, or a stream that nothing comes of, has no end.
+        // A stream that nothing comes of has no end.
         drop(tokio::time::timeout(LONGEST, talk).await);
         drop(stop);
         drop(near);
@@ -110,15 +114,17 @@ mod tests {
             ("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "200"),
             ("GET /api/detections HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "503"),
             ("GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "404"),
-            ("PUT /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "415"),
+            ("PUT /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "405"),
+            ("PUT /api/threshold HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "415"),
             ("DELETE /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "405"),
             ("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n".to_owned(), "403"),
             ("GET / HTTP/1.1\r\n\r\n".to_owned(), "400"),
             ("GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n".to_owned(), "400"),
             ("GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "403"),
-            ("GET /api/words?offset=99999999999&limit=0 HTTP/1.1\r\nHost: [::1]:1\r\n\r\n".to_owned(), "200"),
+            ("GET /api/words?offset=4294967295&limit=0 HTTP/1.1\r\nHost: [::1]:1\r\n\r\n".to_owned(), "200"),
             ("GET /api/words?offset=-1 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "400"),
             ("NONSENSE".to_owned(), "400"),
+            (put("/api/threshold", "{\"score\": 0.5}"), "503"),
             (put("/api/threshold", "{\"score\": 2}"), "422"),
             (put("/api/threshold", "{\"score\": \"x\"}"), "422"),
             (put("/api/threshold", "{\"score\": 0.5, \"more\": 1}"), "422"),
