@@ -417,6 +417,7 @@ fn the_broker_keeps_counts_snapshots_and_the_state_and_that_we_are_gone() {
     let mut running = run(&bench, &bench.path("wordsight.toml"));
     later.hear("a/b/front_door/availability", |heard| heard.text() == "online");
     later.forget();
+    until(|| (running.ids().len() >= 2).then_some(()), || running.stderr());
     running.terminate();
     later.hear("a/b/front_door/availability", |heard| heard.text() == "offline");
     let last = running.ids().last().unwrap().clone();

@@ -56,8 +56,9 @@ enum End {
 pub(super) async fn run(settings: &MqttSettings, client_id: &str, shared: &Shared, inbox: &Inbox) {
     let mut backoff = Backoff::new(WAITS.0, WAITS.1);
     let mut goodbye = Goodbye::default();
+    let availability = locked(&shared.board).availability();
     loop {
-        let end = match settings.options(client_id, &locked(&shared.board).availability()) {
+        let end = match settings.options(client_id, &availability) {
             Ok(options) => {
                 Connection::new(options, shared, inbox).serve(settings, &mut backoff, &mut goodbye).await
             }
