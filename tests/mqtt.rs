@@ -240,16 +240,8 @@ struct Running {
     folder: PathBuf,
 }
 
-/// A red thing comes and goes, the next time with a blue one.
-fn clip() -> Vec<u8> {
-    let phase = |colours, frames| std::iter::repeat_n(jpeg(64, 64, colours, None), frames).flatten();
-    let [one, none, two] =
-        [[RED, GREY, GREY, GREY], [GREY; 4], [RED, GREY, GREY, BLUE]].map(|colours| colours);
-    phase(one, 8).chain(phase(none, 8)).chain(phase(two, 8)).chain(phase(none, 8)).collect()
-}
-
 fn start(bench: &Bench, output: &str) -> Running {
-    bench.write("clip.mjpeg", clip());
+    bench.write("clip.mjpeg", comings_and_goings());
     let configuration = bench.write_config(&format!(
         "name = \"front door\"\n[engine]\nkind = \"onnxruntime\"\nthreads = 1\n[publish]\njson = \"\"\nhealth = \"health.json\"\n\
          [source]\nuri = \"clip.mjpeg\"\npacing = \"camera\"\nfps = 25\nloop = true\n\
@@ -326,7 +318,12 @@ fn what_happened_while_the_broker_was_away_arrives_once_and_in_order_when_it_is_
     let running = start(&bench, &format!("[[mqtt]]\nurl = \"mqtt://127.0.0.1:{}\"\n", way.port));
     let events = "wordsight/front_door/events";
     let ear = Ear::open(broker.port, &[]);
-    until(|| (ear.all(events).len() >= 4).then_some(()), || running.stderr());
+    // Not in the very moment in which one is under way: that it comes twice then is what QoS 1 means.
+    let is_quiet = || {
+        let all = ear.all(events);
+        all.len() >= 4 && (60..150).contains(&all.last().unwrap().at.elapsed().as_millis())
+    };
+    until(|| is_quiet().then_some(()), || running.stderr());
 
     broker.kill();
     way.close();
@@ -461,45 +458,6 @@ fn a_wrong_password_is_said_and_costs_the_stream_nothing_and_a_new_one_is_taken_
     ear.hear("wordsight/front_door/events", |_| true);
     running.await_said("works again");
     assert!(!running.stderr().contains("right-one"));
-}
-
-/// An authority, and a certificate of it for this machine, made with OpenSSL's program.
-fn certificates(bench: &Bench, name: &str) {
-    let openssl = |arguments: &[&str]| {
-        let outcome = Command::new("openssl").args(arguments).current_dir(bench.path("")).output().unwrap();
-        assert!(outcome.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&outcome.stderr));
-    };
-    let (ca, ca_key, key, request, certificate, extensions) = (
-        format!("{name}-ca.pem"),
-        format!("{name}-ca.key"),
-        format!("{name}.key"),
-        format!("{name}.csr"),
-        format!("{name}.pem"),
-        format!("{name}.ext"),
-    );
-    let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-    let ca_arguments =
-        ["req", "-x509", "-days", "2", "-subj", "/CN=test authority", "-keyout", &ca_key, "-out", &ca];
-    openssl(&[&ca_arguments[..], &curve].concat());
-    openssl(&[&["req", "-subj", "/CN=localhost", "-keyout", &key, "-out", &request][..], &curve].concat());
-    bench.write(&extensions, "subjectAltName = DNS:localhost, IP:127.0.0.1\n");
-    openssl(&[
-        "x509",
-        "-req",
-        "-days",
-        "2",
-        "-in",
-        &request,
-        "-CA",
-        &ca,
-        "-CAkey",
-        &ca_key,
-        "-CAcreateserial",
-        "-out",
-        &certificate,
-        "-extfile",
-        &extensions,
-    ]);
 }
 
 #[test]

@@ -138,6 +138,10 @@ impl<'a> Connection<'a> {
                 Some(Err(error)) => break End::Broken(settings.explain(&error, self.is_connected)),
             }
         };
+        // What was acknowledged in the breath with which the connection broke: it is heard all the same.
+        while let Some(event) = self.eventloop.state.events.pop_front() {
+            self.heard(&event, backoff);
+        }
         let under_way = self.under_way.drain(..).map(|(what, _)| what);
         locked(&self.shared.board).disconnected(under_way);
         end
