@@ -64,6 +64,7 @@ pub trait Sink: Send {
 }
 
 /// A sink's end of its queue, and where it says how it is.
+#[derive(Clone)]
 pub struct Inbox(Arc<Shared>);
 
 struct Shared {
@@ -118,11 +119,21 @@ impl Inbox {
 
     /// It doesn't work now. Logged when it begins, and not again until [`Self::recovered`].
     pub fn failed(&self, why: &str) {
-        self.0.failures.fetch_add(1, Ordering::Relaxed);
-        let before = locked(&self.0.trouble).replace(why.to_owned());
-        if before.is_none() {
+        if self.is_new_trouble(why) {
             tracing::error!("{}: {why}; it is tried again", self.0.name);
         }
+    }
+
+    /// It doesn't work now, and what was to be sent is given up. Logged as [`Self::failed`] is.
+    pub fn gave_up(&self, why: &str) {
+        if self.is_new_trouble(why) {
+            tracing::error!("{}: {why}", self.0.name);
+        }
+    }
+
+    fn is_new_trouble(&self, why: &str) -> bool {
+        self.0.failures.fetch_add(1, Ordering::Relaxed);
+        locked(&self.0.trouble).replace(why.to_owned()).is_none()
     }
 
     /// It works, again if it didn't.
