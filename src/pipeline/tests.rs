@@ -389,6 +389,7 @@ fn a_stream_that_pauses_gives_its_parts_back_and_another_goes_on_where_it_was() 
         repeat: false,
         engine: first.engine,
         scoring: first.scoring,
+        tracking: first.tracking,
         publisher: first.publisher,
         before: first.frames,
         inputs_to_keep: 0,

@@ -217,7 +217,7 @@ impl Publisher {
     /// the thread that draws.
     pub fn begin(&mut self, ring: NonZeroUsize, can_wait: bool) {
         (self.ring, self.can_wait) = (ring, can_wait);
-        self.outlets.iter().for_each(|placed| placed.outlet.begin(can_wait));
+        self.outlets.iter_mut().for_each(|placed| placed.outlet.begin(can_wait));
     }
 
     /// Tells about one frame and what happened in it, and how it ended; `None` when nobody reads any more.
