@@ -138,7 +138,7 @@ mod with_gstreamer {
     }
 
     /// The pixels of a JPEG.
-    fn image_of(path: &Path) -> impl Fn(usize, usize) -> [u8; 3] {
+    fn image_of(path: &Path) -> impl Fn(usize, usize) -> [u8; 3] + use<> {
         let image = image::open(path).unwrap().to_rgb8();
         move |x, y| image.get_pixel(x as u32, y as u32).0
     }
