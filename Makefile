@@ -12,7 +12,7 @@ WORKSPACE := --workspace --features wordsight/tensorrt,wordsight/v4l2,wordsight/
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars setup deps host-deps evaluation-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std docs unit end-to-end reference shim deb check-deb device device-test device-deps arm64 cameras camera-deps clip heads vocabularies
+.PHONY: help demo test bars setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std docs unit end-to-end reference shim deb check-deb device device-test device-deps arm64 cameras camera-deps clip heads vocabularies
 
 help: ## What there is to make
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,7 +23,7 @@ demo: setup deps ## Stream the bundled clip through the shipped student; picture
 	$(TARGET)/release/wordsight run --save demo/out --save-every 6 --compare-engine
 	@echo "Annotated pictures: demo/out/"
 
-test: setup deps host-deps evaluation-deps tensorrt nvrtc camera-deps fmt clippy no-std docs teacher unit end-to-end bars reference shim check-deb device arm64 ## Everything that CI runs
+test: setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc camera-deps fmt clippy no-std docs teacher unit end-to-end bars reference shim check-deb device arm64 ## Everything that CI runs
 	@echo "make test: all passed"
 
 setup: ## Compilers, and Python for wheels, by apt where they lack
@@ -39,6 +39,10 @@ tensorrt: setup ## TensorRT for RTX and TensorRT's headers, into .deps/tensorrt/
 camera-deps: ## GStreamer, and libclang for v4l2's bindings; QEMU and Debian's kernel with a virtual camera, into .deps/vivid/
 	@scripts/setup cameras
 	@scripts/fetch-vivid || [ $$? -eq 3 ]
+
+outputs-deps: setup ## Mosquitto, Chromium, promtool; schemathesis and playwright-core into .deps/web/
+	@scripts/setup outputs
+	@scripts/fetch-packages web
 
 nvrtc: setup ## CUDA's compiler for kernels, into .deps/nvrtc/
 	@scripts/fetch-packages nvrtc
@@ -82,7 +86,7 @@ docs: tensorrt camera-deps
 unit: teacher tensorrt camera-deps
 	cargo test $(WORKSPACE) --lib --bins
 
-end-to-end: teacher evaluation-deps tensorrt nvrtc camera-deps
+end-to-end: teacher evaluation-deps outputs-deps tensorrt nvrtc camera-deps
 	cargo build $(WORKSPACE) --bins
 	WORDSIGHT_REQUIRE_REFERENCE=1 cargo test $(WORKSPACE) --test '*'
 

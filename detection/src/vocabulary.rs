@@ -9,7 +9,7 @@
 //! and not by the safetensors crate, whose metadata come out in the random order of a hash map.
 
 use std::collections::HashSet;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
@@ -20,6 +20,8 @@ use serde_json::json;
 const FORMAT: &str = "wordsight-vocabulary-1";
 /// The name of the one tensor.
 const TENSOR: &str = "embeddings";
+/// The longest header that is read to count words; the format allows no longer one.
+const LONGEST_HEADER: u64 = 100 << 20;
 /// How far a row's length may be from 1: what a conversion through 16-bit float does, and more.
 const LENGTH_TOLERANCE: f32 = 1e-2;
 
@@ -53,6 +55,24 @@ pub struct Vocabulary {
     pub embeddings: Vec<f32>,
     /// D.
     pub embedding_size: usize,
+}
+
+/// As much of a file's header as tells how many words there are.
+#[derive(Deserialize)]
+struct Header {
+    #[serde(rename = "__metadata__")]
+    metadata: HeaderMetadata,
+    embeddings: HeaderTensor,
+}
+
+#[derive(Deserialize)]
+struct HeaderMetadata {
+    format: String,
+}
+
+#[derive(Deserialize)]
+struct HeaderTensor {
+    shape: [usize; 2],
 }
 
 /// Why a vocabulary cannot be used.
@@ -129,6 +149,37 @@ impl Vocabulary {
         let vocabulary = Self::from_bytes(bytes).map_err(unusable)?;
         vocabulary.validate().map_err(unusable)?;
         Ok(vocabulary)
+    }
+
+    /// How many words a file has, by its header alone: a look at a folder of them doesn't read all.
+    ///
+    /// # Errors
+    /// When it cannot be read, or its header is not a vocabulary's.
+    pub fn count(path: &Path) -> Result<usize, VocabularyError> {
+        let unreadable = |reason| VocabularyError::Unreadable { path: path.to_path_buf(), reason };
+        let unusable = |text: &str| VocabularyError::Unusable {
+            path: path.to_path_buf(),
+            problem: VocabularyProblem(text.to_owned()),
+        };
+        let mut file = std::fs::File::open(path).map_err(unreadable)?;
+        let mut length = [0; 8];
+        let is_cut_off = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => unusable("it is cut off"),
+            _ => unreadable(error),
+        };
+        file.read_exact(&mut length).map_err(is_cut_off)?;
+        let length = u64::from_le_bytes(length);
+        if length > LONGEST_HEADER {
+            return Err(unusable("it is not a safetensors file"));
+        }
+        let mut header = Vec::new();
+        file.take(length).read_to_end(&mut header).map_err(unreadable)?;
+        let header: Header =
+            serde_json::from_slice(&header).map_err(|_| unusable("it is not a safetensors file of words"))?;
+        if header.metadata.format != FORMAT {
+            return Err(unusable("its format is another than this version reads"));
+        }
+        Ok(header.embeddings.shape[0])
     }
 
     /// Checks the vocabulary and writes it, whole or not at all.
@@ -317,6 +368,24 @@ mod tests {
         assert_eq!(Vocabulary::load(&path).unwrap(), two_words());
         let files = std::fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(files, 1, "no half-written file is left behind");
+    }
+
+    #[test]
+    fn words_are_counted_by_the_header_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("words.safetensors");
+        let count = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            Vocabulary::count(&path)
+        };
+        let whole = two_words().to_bytes().unwrap();
+        assert_eq!(count(&whole).unwrap(), 2);
+        assert_eq!(count(&whole[..whole.len() - 4]).unwrap(), 2, "the embeddings aren't looked at");
+        for bytes in [&b""[..], b"words", &whole[..40], &[0xff; 64]] {
+            assert!(count(bytes).unwrap_err().to_string().contains("is not a usable vocabulary"));
+        }
+        let other = two_words_with("wordsight-vocabulary-1", "wordsight-vocabulary-2");
+        assert!(count(&other).unwrap_err().to_string().contains("format"));
     }
 
     #[test]

@@ -116,6 +116,11 @@ impl Collection {
         self.photographs.iter().filter(|photograph| photograph.split == split).collect()
     }
 
+    /// Those whose main object is cut out, base and novel.
+    pub fn with_cutouts(&self) -> Vec<&Photograph> {
+        self.photographs.iter().filter(|photograph| photograph.cutout.is_some()).collect()
+    }
+
     /// What training may see: base photographs that are not held out.
     pub fn training(&self) -> Vec<&Photograph> {
         let held_out: Vec<&str> = self.held_out().iter().map(|p| p.file.as_str()).collect();

@@ -1,4 +1,4 @@
-//! Average precision as COCO and LVIS compute it, to the last tie.
+//! Average precision as COCO and LVIS compute it, to the last tie; how well things keep their identity ([`identity`]).
 //!
 //! In flow a [`Dataset`] (it reads COCO's and LVIS's annotation files), a detector's [`Detection`]s and
 //! a [`Protocol`]; out flows an [`Evaluation`], which gives means over any categories, and a [`Summary`]
@@ -29,6 +29,7 @@
 
 mod candidates;
 mod dataset;
+pub mod identity;
 mod matching;
 mod precision;
 mod results;

@@ -33,7 +33,7 @@ const RIM: (Colour, u8) = ([0; 3], 240);
 const TEXT: Colour = [0; 3];
 const NUMBER_OPACITY: u8 = 165;
 
-type Colour = [u8; 3];
+pub type Colour = [u8; 3];
 
 /// Draws all things, the best last and so on top, and all labels over all boxes.
 pub(super) fn draw(rgb: &mut [u8], (width, height): (usize, usize), found: &[Found], words: &Words) {

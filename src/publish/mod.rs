@@ -342,10 +342,13 @@ impl Publisher {
         if let Some(studio) = self.studio.take() {
             self.summary.add_undrawn(studio.finish()?);
         }
+        // What a camera's stream leaves in queues is taken out when the outputs end, or by the stream that comes next.
+        let can_wait = self.can_wait;
         for Placed { outlet, .. } in &mut self.outlets {
-            match outlet.flush() {
+            let is_to_be_waited_for = can_wait || outlet.pictures.is_some();
+            match if is_to_be_waited_for { outlet.flush() } else { outlet.check() } {
                 Ok(()) | Err(PublishError::ReaderGone) => {}
-                Err(error) if !self.can_wait => tracing::error!("{error}"),
+                Err(error) if !can_wait => tracing::error!("{error}"),
                 Err(error) => return Err(error),
             }
         }
@@ -357,5 +360,12 @@ impl Publisher {
     /// What was published so far.
     pub fn summary(&self) -> &Summary {
         &self.summary
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        // All are told before any is waited for.
+        self.outlets.iter().for_each(|placed| placed.outlet.close());
     }
 }

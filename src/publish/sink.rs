@@ -17,8 +17,8 @@ use super::queue::{Pushed, Queue};
 use crate::locks::locked;
 use crate::pipeline::named;
 
-/// How long an output somewhere else may take for what waits for it when a stream ends.
-const LONGEST_FLUSH: Duration = Duration::from_millis(1_500);
+/// How long what a stream can't wait for is waited for when it ends.
+const LONGEST_FLUSH: Duration = Duration::from_millis(500);
 
 /// What a sink wants to be told.
 #[derive(Default)]
@@ -264,7 +264,7 @@ impl Outlet {
         thread.join().unwrap_or_else(|_| Err(PublishError::Panicked(name())))
     }
 
-    /// Waits until what came is out, as far as that can be waited for.
+    /// Waits until what came is out: as long as it takes where the stream waits for this output, and for a moment otherwise.
     ///
     /// # Errors
     /// What has ended the output.
@@ -272,6 +272,11 @@ impl Outlet {
         let longest = (!self.shared.queue.waits()).then_some(LONGEST_FLUSH);
         self.shared.queue.wait_until_done(longest);
         self.check()
+    }
+
+    /// Tells the output that no more will come, without waiting for it: so that several end at the same time.
+    pub(super) fn close(&self) {
+        self.shared.queue.close();
     }
 
     /// Whether it still works.
@@ -294,9 +299,10 @@ impl Outlet {
 
 impl Drop for Outlet {
     fn drop(&mut self) {
-        self.shared.queue.close();
-        if let Err(error) = self.join() {
-            tracing::error!("{error}");
+        self.close();
+        match self.join() {
+            Ok(()) | Err(PublishError::ReaderGone) => {}
+            Err(error) => tracing::error!("{error}"),
         }
     }
 }

@@ -55,6 +55,7 @@ pub type Load<'a> = &'a (dyn Fn(Option<&str>) -> anyhow::Result<Wanted> + Sync);
 struct Common {
     health: Health,
     counters: Arc<Counters>,
+    control: Arc<Control>,
     live: Live,
     wishes: Wishes,
 }
@@ -121,8 +122,8 @@ impl Service<'_> {
         let systemd = Systemd::of_this_process();
         let last_good = LastGood::of_this_process();
         let asked_to_reload = asked_to_reload()?;
-        let (common, control, is_over) = (Common::default(), Control::default(), AtomicBool::new(false));
-        let health = &common.health;
+        let (common, is_over) = (Common::default(), AtomicBool::new(false));
+        let (health, control) = (&common.health, &*common.control);
         let changes = Mutex::new(None);
         let governing = Governing::new(None, &board_root());
         let reloading = self.stop.child();
@@ -133,7 +134,7 @@ impl Service<'_> {
             let mut file = None;
             // Dropped before the file: however this ends, the file says so.
             let _ended = Ended { health, is_over: &is_over, reloading: reloading.clone() };
-            let (stop, shared) = (&self.stop, (&control, health, &is_over));
+            let (stop, shared) = (&self.stop, (control, health, &is_over));
             let (follower, (control, health, is_over)) = (systemd.clone(), shared);
             named("systemd").spawn_scoped(scope, move || {
                 follower.follow(control, health, &|| stop.is_requested(), is_over);
@@ -395,6 +396,7 @@ impl Common {
             live: self.live.clone(),
             health: self.health.clone(),
             counters: Arc::clone(&self.counters),
+            control: Arc::clone(&self.control),
             wishes: self.wishes.clone(),
             board_root: board_root(),
         }
@@ -403,6 +405,7 @@ impl Common {
     /// Shows what is in use.
     fn show(&self, wanted: &Wanted, is_as_configured: bool, words: &Words, engine: &str) {
         self.wishes.show(InUseShown {
+            stream: wanted.name.clone(),
             vocabulary: wanted.words.vocabulary.clone(),
             words: words.clone(),
             score_threshold: wanted.words.detection.score_threshold,

@@ -33,6 +33,8 @@ pub enum Wish {
 /// What is in use.
 #[derive(Debug, Clone, Default)]
 pub struct InUseShown {
+    /// What the stream is called.
+    pub stream: String,
     /// The vocabulary's file.
     pub vocabulary: PathBuf,
     /// Its words.

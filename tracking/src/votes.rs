@@ -10,8 +10,8 @@
 /// How many words of a thing are remembered; the weakest goes.
 const WORDS: usize = 8;
 /// A word replaces another when it has so many times its votes.
-const CLEARLY_MORE: f32 = 1.5;
-/// From so many contradictions in a row on, each halves what was before.
+const CLEARLY_MORE: f32 = 2.0;
+/// From so many contradictions in a row on, each halves the votes for other words.
 const INSISTING: u32 = 3;
 /// A contradiction is sure that has at least this share of the score of what it contradicts.
 const SURE: f32 = 0.8;
@@ -44,12 +44,12 @@ impl Votes {
 
     /// Takes in an observation; `kept`: the share of its weight that an older vote keeps since the one before, 0 to 1.
     pub(crate) fn cast(&mut self, word: usize, score: f32, kept: f32) {
-        self.fade(kept);
+        self.fade(kept, None);
         let is_sure = score >= SURE * self.score();
         self.insisted = if !is_sure { 0 } else { 1 + if word == self.last { self.insisted } else { 0 } };
         self.last = word;
         if word != self.word() && self.insisted > INSISTING {
-            self.fade(0.5);
+            self.fade(0.5, Some(word));
         }
         let place = self.place_for(word);
         self.tallies[place].score_sum += score;
@@ -81,8 +81,9 @@ impl Votes {
             .map_or(0.0, |tally| if of_elected > 0.0 { (tally.score_sum / of_elected).min(1.0) } else { 1.0 })
     }
 
-    fn fade(&mut self, kept: f32) {
-        for tally in &mut self.tallies {
+    /// Takes weight from all votes, but those for one word.
+    fn fade(&mut self, kept: f32, except: Option<usize>) {
+        for tally in self.tallies.iter_mut().filter(|tally| Some(tally.word) != except) {
             // What has all but faded counts no more, and costs no denormal numbers.
             let kept = if tally.count > 1e-6 { kept } else { 0.0 };
             tally.score_sum *= kept;
@@ -100,5 +101,78 @@ impl Votes {
             self.tallies[place] = Tally { word, ..Tally::default() };
             place
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cast(votes: &mut Votes, times: usize, word: usize, score: f32) {
+        (0..times).for_each(|_| votes.cast(word, score, 0.98));
+    }
+
+    #[test]
+    fn surer_observations_weigh_more() {
+        let mut votes = Votes::new(1, 0.3);
+        for _ in 0..20 {
+            votes.cast(2, 0.9, 0.98);
+            votes.cast(1, 0.3, 0.98);
+        }
+        assert_eq!(votes.word(), 2);
+        assert!((votes.score() - 0.9).abs() < 1e-4);
+    }
+
+    #[test]
+    fn the_score_follows_the_words_own_observations() {
+        let mut votes = Votes::new(1, 0.8);
+        cast(&mut votes, 100, 1, 0.8);
+        cast(&mut votes, 2, 2, 0.3);
+        assert!((votes.score() - 0.8).abs() < 1e-4, "another word's score is not its own");
+        cast(&mut votes, 200, 1, 0.4);
+        assert!((votes.score() - 0.4).abs() < 0.02);
+    }
+
+    #[test]
+    fn an_unsure_word_does_not_insist_and_a_sure_one_does() {
+        for (score, insists) in [(0.3, false), (0.6, true)] {
+            let mut votes = Votes::new(1, 0.6);
+            cast(&mut votes, 300, 1, 0.6);
+            cast(&mut votes, 8, 2, score);
+            assert_eq!(votes.word() == 2, insists);
+        }
+    }
+
+    #[test]
+    fn a_word_is_as_usual_as_its_votes_in_those_of_the_things_word() {
+        let mut votes = Votes::new(1, 0.5);
+        for _ in 0..50 {
+            cast(&mut votes, 2, 1, 0.5);
+            cast(&mut votes, 1, 2, 0.5);
+        }
+        assert_eq!(votes.share(1), 1.0);
+        assert!((0.4..0.6).contains(&votes.share(2)), "{}", votes.share(2));
+        assert_eq!(votes.share(9), 0.0);
+    }
+
+    #[test]
+    fn more_words_than_there_is_room_for_cost_the_weakest_and_never_the_things_own() {
+        let mut votes = Votes::new(0, 0.9);
+        cast(&mut votes, 30, 0, 0.9);
+        for word in 1..100 {
+            cast(&mut votes, 1, word, 0.3);
+            assert_eq!(votes.word(), 0);
+        }
+        assert!(votes.share(99) > 0.0 && votes.share(50) == 0.0);
+    }
+
+    #[test]
+    fn votes_of_no_score_and_votes_long_faded_leave_the_word_as_it_is() {
+        let mut votes = Votes::new(1, 0.0);
+        votes.cast(2, 0.0, 0.0);
+        votes.cast(2, 0.0, 0.0);
+        assert_eq!((votes.word(), votes.score()), (1, 0.0));
+        votes.cast(2, 0.4, 0.5);
+        assert_eq!(votes.word(), 2);
     }
 }

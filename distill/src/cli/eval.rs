@@ -1,4 +1,4 @@
-//! `wordsight-distill eval`, `eval-photographs` and `bars`: how good a student is.
+//! `wordsight-distill eval`, `eval-photographs`, `eval-tracking` and `bars`: how good a student is.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -9,16 +9,18 @@ use burn::tensor::Device;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use wordsight_detection::Vocabulary;
+use wordsight_detection::{DetectionSettings, Vocabulary};
 use wordsight_distill::eval::annotated::{self, AnnotatedSet, Row, Rules};
 use wordsight_distill::eval::photographs::Evaluation;
 use wordsight_distill::eval::true_boxes::{self, TrueBoxes};
 use wordsight_distill::eval::{self, Detector};
 use wordsight_distill::export;
 use wordsight_distill::photographs::Collection;
+use wordsight_distill::scenes::clips::Props;
 use wordsight_distill::student::Head;
 use wordsight_distill::train::Checkpoint;
 use wordsight_teacher::Teacher;
+use wordsight_tracking::TrackingSettings;
 
 use super::Origin;
 use super::export::{Scoring, export_student};
@@ -70,6 +72,50 @@ pub struct EvalPhotographs {
     /// The teacher's folder.
     #[arg(long)]
     teacher: PathBuf,
+    /// Also write the figures as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// What `eval-tracking` is told.
+#[derive(Args)]
+pub struct EvalTracking {
+    /// The student.
+    #[arg(long)]
+    student: PathBuf,
+    /// Folder with imagenet.json, cutouts and backgrounds.
+    #[arg(long)]
+    data: PathBuf,
+    /// Words; the clips show those that there are cutouts of. By default --words of the cutouts', embedded by --teacher.
+    #[arg(long, required_unless_present = "teacher")]
+    vocabulary: Option<PathBuf>,
+    /// The teacher's folder.
+    #[arg(long)]
+    teacher: Option<PathBuf>,
+    /// How many words, without --vocabulary.
+    #[arg(long, default_value_t = 40)]
+    words: usize,
+    /// How many clips.
+    #[arg(long, default_value_t = 24)]
+    clips: usize,
+    /// Seconds of each clip.
+    #[arg(long, default_value_t = 6.0)]
+    length_s: f32,
+    /// Frames per second.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=120))]
+    fps: u32,
+    /// Of how many frames one is looked at, as on a slower device; may be given more than once.
+    #[arg(long, default_values_t = [1, 3], value_parser = clap::value_parser!(u32).range(1..))]
+    every: Vec<u32>,
+    /// The same seed makes the same clips.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The least score of a detection, for words without a threshold of their own.
+    #[arg(long, default_value_t = 0.3, value_parser = super::share)]
+    score_threshold: f32,
+    /// Weak detections have at least this share of the threshold.
+    #[arg(long, default_value_t = 0.5, value_parser = super::share)]
+    weak_fraction: f32,
     /// Also write the figures as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -157,6 +203,49 @@ pub fn photographs(arguments: &EvalPhotographs) -> Result<()> {
     let rows = photograph_rows(student, data, &mut Teacher::open(teacher)?)?;
     let rows: BTreeMap<_, _> = rows.iter().map(|(name, row)| (*name, row)).collect();
     write_json(json.as_deref(), &rows)
+}
+
+/// Things through clips.
+pub fn tracking(arguments: &EvalTracking) -> Result<()> {
+    let collection = Collection::load(&arguments.data)?;
+    let vocabulary = match (&arguments.vocabulary, &arguments.teacher) {
+        (Some(path), _) => Vocabulary::load(path)?,
+        (None, Some(teacher)) => {
+            let words = spread(&collection.words_of(&collection.with_cutouts()), arguments.words);
+            vocabulary_for(&arguments.student, words, &mut Teacher::open(teacher)?)?
+        }
+        (None, None) => anyhow::bail!("either --vocabulary or --teacher"),
+    };
+    let words: Vec<String> = vocabulary.words.iter().map(|word| word.word.clone()).collect();
+    let props = Props::gather(&collection, &arguments.data.join("backgrounds"), &words)?;
+    let settings = eval::tracking::Settings {
+        clips: arguments.clips,
+        seed: arguments.seed,
+        length_s: arguments.length_s,
+        rate: arguments.fps,
+        every: arguments.every.clone(),
+        detection: DetectionSettings { score_threshold: arguments.score_threshold, ..eval::AS_DEVICES },
+        tracking: TrackingSettings::default(),
+        weak_fraction: arguments.weak_fraction,
+    };
+    let mut detector = Detector::open(&arguments.student, &vocabulary)?;
+    let rows = eval::tracking::rows(&mut detector, &vocabulary, &props, &settings)?;
+    println!(
+        "{} clips of {} s; {} words of {}, {}",
+        arguments.clips,
+        arguments.length_s,
+        words.len(),
+        vocabulary.teacher,
+        trained_on(&vocabulary)
+    );
+    print!("{}", eval::tracking::table(&rows));
+    write_json(arguments.json.as_deref(), &rows)
+}
+
+/// So many of the words, from the first to the last.
+fn spread(words: &[String], count: usize) -> Vec<String> {
+    let count = count.clamp(1, words.len().max(1));
+    (0..count.min(words.len())).map(|place| words[place * words.len() / count].clone()).collect()
 }
 
 type PhotographRows = [(&'static str, eval::photographs::Row); 2];

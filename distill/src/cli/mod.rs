@@ -88,6 +88,8 @@ enum Command {
     Eval(eval::Eval),
     /// Tests a student on photographs that training never saw, base and novel.
     EvalPhotographs(eval::EvalPhotographs),
+    /// Whether things keep their numbers and words through made-up clips, with and without the tracker.
+    EvalTracking(eval::EvalTracking),
     /// Holds a student, and trainings of every kind of head, against what is asked of them.
     Bars(eval::Bars),
 }
@@ -187,6 +189,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Export(arguments) => export::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::EvalPhotographs(arguments) => eval::photographs(&arguments),
+        Command::EvalTracking(arguments) => eval::tracking(&arguments),
         Command::Bars(arguments) => eval::bars(&arguments),
     }
 }

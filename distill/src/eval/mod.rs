@@ -3,6 +3,7 @@
 //! - [`photographs`]: does it find and name the main object of photographs that training never saw.
 //! - [`annotated`]: average precision and recall on annotated images, by COCO's or LVIS's rules, with the
 //!   teacher on crops of the same proposals beside it.
+//! - [`tracking`]: do things keep their numbers and words through a clip.
 //! - [`true_boxes`]: does it name objects whose boxes are given, and does its teacher.
 //!
 //! The surprising thing: all of it goes through the device's own engine, letterbox and scoring, so what is
@@ -10,6 +11,7 @@
 
 pub mod annotated;
 pub mod photographs;
+pub mod tracking;
 pub mod true_boxes;
 
 use std::collections::HashSet;
@@ -30,6 +32,15 @@ const EVALUATION: DetectionSettings = DetectionSettings {
     voting_iou: 0.4,
     max_detections: 300,
     words_per_region: 5,
+};
+
+/// As a device detects where nobody says otherwise (demo/wordsight.toml).
+pub const AS_DEVICES: DetectionSettings = DetectionSettings {
+    score_threshold: 0.3,
+    nms_iou: 0.4,
+    voting_iou: 0.4,
+    max_detections: 20,
+    words_per_region: 1,
 };
 
 /// A student and a vocabulary, on photographs of any size.

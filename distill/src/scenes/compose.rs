@@ -109,7 +109,8 @@ impl Canvas {
         (self.picture, objects.collect())
     }
 
-    fn blend(&mut self, sprite: &RgbaImage, x: i32, y: i32, category: u64) {
+    /// Pastes a sprite as it is, its upper left corner at a place.
+    pub fn blend(&mut self, sprite: &RgbaImage, x: i32, y: i32, category: u64) {
         let (width, height) = self.picture.dimensions();
         let owner = self.pasted.len() as u16 + 1;
         let mut pixels = 0;
@@ -209,7 +210,7 @@ pub fn random_background(
 }
 
 /// A cutout at a scale of the canvas, mirrored, turned and lit.
-fn random_sprite(
+pub fn random_sprite(
     cutout: &RgbaImage,
     (width, height): (u32, u32),
     scale: f32,

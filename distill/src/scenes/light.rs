@@ -37,7 +37,7 @@ fn relight(picture: &mut RgbImage, rng: &mut ChaCha8Rng) {
 }
 
 /// Noise of about `deviation` grey levels: the mean of two uniform draws, which is bell-like enough.
-fn add_noise(picture: &mut RgbImage, deviation: f32, rng: &mut ChaCha8Rng) {
+pub fn add_noise(picture: &mut RgbImage, deviation: f32, rng: &mut ChaCha8Rng) {
     // The sum of two uniform draws over -1..1 has a standard deviation of 0.816.
     let reach = deviation / 0.816;
     for channel in picture.iter_mut() {

@@ -6,9 +6,12 @@
 //! keeps its box), mosaics of four and of nine to thirty-six photographs, and cutouts on a background, from
 //! one that fills it to a dozen that are a few pixels each.
 //!
+//! [`clips`] makes moving ones, for trackers.
+//!
 //! The surprising thing: every scene has a random generator of its own, seeded by (seed, number), so
 //! scenes are made in parallel and yet byte-identical for a seed, whatever the number of threads.
 
+pub mod clips;
 mod compose;
 mod light;
 

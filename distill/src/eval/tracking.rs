@@ -1,0 +1,290 @@
+//! Do things keep their numbers and words through a clip?
+//!
+//! In flow made-up clips ([`crate::scenes::clips`]), of which it is known who is who; out flow IDF1, identity switches and
+//! how often labels change, for detections linked in the simplest way and for the device's tracker, at several frame
+//! rates. Every frame goes through engine, scoring and tracker as on a device, once; the ways to follow what was found
+//! are then compared on the same detections.
+//!
+//! The surprising thing: no figure here is the tracker's alone. What the student doesn't find nobody follows, and a thing
+//! that comes back after the tracker forgot it is another to any tracker that only knows places.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Serialize;
+use wordsight_detection::{DetectionSettings, Vocabulary, iou};
+use wordsight_evaluation::identity::{self, Identity};
+use wordsight_tracking::{Observation, Tracker, TrackingSettings};
+
+use super::Detector;
+use super::annotated::aligned;
+use crate::progress;
+use crate::scenes::clips::{Clip, Props};
+
+/// How much a true and a told box must overlap, as MOTChallenge has it.
+const LEAST_IOU: f64 = 0.5;
+/// The same for detections of two frames that are linked without a tracker.
+const LINKED_IOU: f32 = 0.2;
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many clips.
+    pub clips: usize,
+    /// The seed that fixes every byte of them.
+    pub seed: u64,
+    /// Seconds of each.
+    pub length_s: f32,
+    /// Frames per second that are detected on.
+    pub rate: u32,
+    /// Of how many frames one is looked at; each is a part of the table.
+    pub every: Vec<u32>,
+    /// As the device detects.
+    pub detection: DetectionSettings,
+    /// As the device tracks.
+    pub tracking: TrackingSettings,
+    /// Weak detections have at least this share of the threshold.
+    pub weak_fraction: f32,
+}
+
+/// A line of the table.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// How detections were followed.
+    pub who: String,
+    /// Frames per second.
+    pub rate: f64,
+    /// The counts.
+    pub identity: Identity,
+    /// IDF1, 0 to 1; none where there was nothing.
+    pub idf1: Option<f64>,
+    /// IDP, 0 to 1.
+    pub idp: Option<f64>,
+    /// IDR, 0 to 1.
+    pub idr: Option<f64>,
+    /// How often a track's detections change their word, in 100 frames of a track.
+    pub flips_raw: f64,
+    /// How often the track's own word changes.
+    pub flips_voted: f64,
+}
+
+/// One frame: what is there and what was found.
+struct Frame {
+    truth: Vec<identity::Sighting>,
+    found: Vec<Observation>,
+}
+
+/// Makes the clips, detects on them, and follows what was found in every way.
+pub fn rows(
+    detector: &mut Detector,
+    vocabulary: &Vocabulary,
+    props: &Props<'_>,
+    settings: &Settings,
+) -> Result<Vec<Row>> {
+    let frames = (settings.length_s * settings.rate as f32).round() as u64;
+    let bar = progress::bar(settings.clips as u64 * frames, "frames");
+    let mut clips = Vec::with_capacity(settings.clips);
+    for number in 0..settings.clips as u64 {
+        let clip = Clip::new(props, settings.seed, number, settings.length_s)?;
+        let mut detected = Vec::with_capacity(frames as usize);
+        for frame in 0..frames {
+            let seconds = frame as f32 / settings.rate as f32;
+            detected.push(detect(detector, vocabulary, &clip, seconds, settings)?);
+            bar.inc(1);
+        }
+        clips.push(detected);
+    }
+    bar.finish_and_clear();
+    let mut rows = Vec::new();
+    for &every in &settings.every {
+        let step = Duration::from_secs(1) * every / settings.rate;
+        let mut row = |who: &str, weak: bool, follower: &dyn Fn() -> Box<dyn Follow>| {
+            let mut tally = Tally::default();
+            for clip in &clips {
+                tally.add(clip.iter().step_by(every as usize), step, weak, &mut *follower());
+            }
+            rows.push(tally.row(who, step));
+        };
+        let tracking = settings.tracking;
+        row("detections, linked", false, &|| Box::new(Linked::default()));
+        row("tracker", false, &|| Box::new(Tracked(Tracker::new(tracking))));
+        row("tracker, weak ones too", true, &|| Box::new(Tracked(Tracker::new(tracking))));
+    }
+    Ok(rows)
+}
+
+fn detect(
+    detector: &mut Detector,
+    vocabulary: &Vocabulary,
+    clip: &Clip,
+    seconds: f32,
+    settings: &Settings,
+) -> Result<Frame> {
+    let (picture, sightings) = clip.frame(seconds);
+    let letterbox = detector.infer(&picture)?;
+    let strong = detector.detect(&settings.detection);
+    let lower = DetectionSettings {
+        score_threshold: settings.detection.score_threshold * settings.weak_fraction,
+        ..settings.detection
+    };
+    let all = detector.detect(&lower);
+    let threshold =
+        |word: usize| vocabulary.words[word].threshold.unwrap_or(settings.detection.score_threshold);
+    let weak = all.iter().filter(|detection| detection.score < threshold(detection.word));
+    let found =
+        strong.iter().map(|d| (d, false)).chain(weak.map(|d| (d, true))).map(|(detection, is_weak)| {
+            let box_in_frame = letterbox.box_in_frame_from_input(detection.box_in_input);
+            Observation { word: detection.word, score: detection.score, box_in_frame, is_weak }
+        });
+    let truth = sightings.iter().map(|seen| sighting(seen.id, seen.box_in_frame));
+    Ok(Frame { truth: truth.collect(), found: found.collect() })
+}
+
+fn sighting(id: u64, box_in_frame: [f32; 4]) -> identity::Sighting {
+    identity::Sighting { id, box_in_frame: box_in_frame.map(f64::from) }
+}
+
+/// A thing as it is told in a frame: the detection's word, and the one that it is called by.
+struct Told {
+    id: u64,
+    box_in_frame: [f32; 4],
+    raw: usize,
+    voted: usize,
+}
+
+/// A way to follow detections through a clip.
+trait Follow {
+    /// What is told of the next frame.
+    fn follow(&mut self, at: Duration, found: &[Observation]) -> Vec<Told>;
+}
+
+/// The device's tracker: of confirmed tracks, those that the frame shows.
+struct Tracked(Tracker);
+
+impl Follow for Tracked {
+    fn follow(&mut self, at: Duration, found: &[Observation]) -> Vec<Told> {
+        let update = self.0.update(at, found);
+        let pairs = found.iter().zip(update.track_of);
+        let told = pairs.filter_map(|(observation, place)| {
+            let track = &update.tracks[(*place)?];
+            let (id, box_in_frame) = (track.id, track.box_in_frame);
+            track.is_confirmed.then_some(Told { id, box_in_frame, raw: observation.word, voted: track.word })
+        });
+        told.collect()
+    }
+}
+
+/// No tracker: each detection goes on with the number of the one of the frame before that it overlaps most, the largest
+/// overlap first.
+#[derive(Default)]
+struct Linked {
+    before: Vec<Told>,
+    last_id: u64,
+}
+
+impl Follow for Linked {
+    fn follow(&mut self, _: Duration, found: &[Observation]) -> Vec<Told> {
+        let mut overlaps: Vec<(f32, usize, usize)> = Vec::new();
+        for (now, observation) in found.iter().enumerate() {
+            for (then, told) in self.before.iter().enumerate() {
+                overlaps.push((iou(observation.box_in_frame, told.box_in_frame), now, then));
+            }
+        }
+        overlaps.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut ids = vec![None; found.len()];
+        let mut is_taken = vec![false; self.before.len()];
+        for (_, now, then) in overlaps.into_iter().take_while(|(overlap, ..)| *overlap >= LINKED_IOU) {
+            if ids[now].is_none() && !is_taken[then] {
+                ids[now] = Some(self.before[then].id);
+                is_taken[then] = true;
+            }
+        }
+        let mut number = |id: Option<u64>| {
+            self.last_id += u64::from(id.is_none());
+            id.unwrap_or(self.last_id)
+        };
+        let told = |(observation, id): (&Observation, Option<u64>)| {
+            let Observation { word, box_in_frame, .. } = *observation;
+            Told { id: number(id), box_in_frame, raw: word, voted: word }
+        };
+        let told: Vec<Told> = found.iter().zip(ids).map(told).collect();
+        self.before = told.iter().map(|told| Told { ..*told }).collect();
+        told
+    }
+}
+
+/// What adds up over clips.
+#[derive(Default)]
+struct Tally {
+    identity: Identity,
+    /// Frames of a track that has one before, and in how many of them the words changed.
+    frames: u64,
+    raw: u64,
+    voted: u64,
+}
+
+impl Tally {
+    fn add<'a>(
+        &mut self,
+        frames: impl Iterator<Item = &'a Frame>,
+        step: Duration,
+        weak: bool,
+        follower: &mut dyn Follow,
+    ) {
+        let mut clip = identity::Clip::new(LEAST_IOU);
+        let mut words: HashMap<u64, (usize, usize)> = HashMap::new();
+        for (frame, at) in frames.zip((0_u32..).map(|number| step * number)) {
+            let found: Vec<Observation> =
+                frame.found.iter().filter(|observation| weak || !observation.is_weak).copied().collect();
+            let told = follower.follow(at, &found);
+            let sightings: Vec<identity::Sighting> =
+                told.iter().map(|told| sighting(told.id, told.box_in_frame)).collect();
+            clip.add(&frame.truth, &sightings);
+            for Told { id, raw, voted, .. } in told {
+                if let Some((raw_before, voted_before)) = words.insert(id, (raw, voted)) {
+                    self.frames += 1;
+                    self.raw += u64::from(raw != raw_before);
+                    self.voted += u64::from(voted != voted_before);
+                }
+            }
+        }
+        self.identity += clip.finish();
+    }
+
+    fn row(&self, who: &str, step: Duration) -> Row {
+        let Self { identity, frames, raw, voted } = *self;
+        let in_100 = |flips: u64| 100.0 * flips as f64 / frames.max(1) as f64;
+        Row {
+            who: who.to_owned(),
+            rate: step.as_secs_f64().recip(),
+            identity,
+            idf1: identity.idf1(),
+            idp: identity.idp(),
+            idr: identity.idr(),
+            flips_raw: in_100(raw),
+            flips_voted: in_100(voted),
+        }
+    }
+}
+
+/// The rows as a table for people, shares in percent.
+pub fn table(rows: &[Row]) -> String {
+    let heading = ["", "fps", "IDF1", "IDP", "IDR", "switches", "flips raw", "flips voted"];
+    let mut lines = vec![heading.map(str::to_owned).to_vec()];
+    for row in rows {
+        let percent =
+            |share: Option<f64>| share.map_or("-".to_owned(), |share| format!("{:.1}", 100.0 * share));
+        lines.push(vec![
+            row.who.clone(),
+            format!("{:.0}", row.rate),
+            percent(row.idf1),
+            percent(row.idp),
+            percent(row.idr),
+            row.identity.switches.to_string(),
+            format!("{:.2}", row.flips_raw),
+            format!("{:.2}", row.flips_voted),
+        ]);
+    }
+    aligned(&lines)
+}

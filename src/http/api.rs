@@ -1,0 +1,206 @@
+//! The interface for programs: how the stream is, what it finds, and what it is asked to find.
+//!
+//! The one surprising thing: what is asked for changes no file. It holds until the configuration says something else about the
+//! words, it is taken back, or the program ends.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::answer::{Answer, Refusal, json, json_with, with_type};
+use super::board::{self, BoardJson};
+use super::shared::Shared;
+use super::status::{InUse, Reasons, Status};
+use super::vocabularies::{Listed, NameError};
+use crate::publish::{colour_of, json_line};
+use crate::service::Wish;
+
+/// The description of all that stands here, for programs.
+pub const OPENAPI: &str = include_str!("openapi.json");
+/// The most words that are told at once, and how many where nobody says.
+const MOST_WORDS: usize = 1_000;
+const SOME_WORDS: usize = 100;
+
+/// What a request brings along, read.
+///
+/// # Errors
+/// When it is no JSON, or not what it should be.
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
+        let status = if error.is_data() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::BAD_REQUEST };
+        Refusal::new(status, format!("that isn't what is asked for here: {error}"))
+    })
+}
+
+/// A colour as pages write it.
+pub(super) fn colour(word: &str) -> String {
+    let [red, green, blue] = colour_of(word);
+    format!("#{red:02x}{green:02x}{blue:02x}")
+}
+
+#[derive(Serialize)]
+struct HealthJson {
+    is_well: bool,
+    reasons: Vec<String>,
+}
+
+fn health_of(reasons: Vec<String>) -> Response {
+    let is_well = reasons.is_empty();
+    let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json_with(status, &HealthJson { is_well, reasons })
+}
+
+/// Whether the process is alive: its stages get on, with or without a camera.
+pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Response {
+    health_of(shared.observer.stuck().into_iter().collect())
+}
+
+/// Whether frames come.
+pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    let Reasons { mut stuck, no_frames, .. } = Reasons::of(&shared, &shared.parts.health.report(), &[]);
+    stuck.extend(no_frames);
+    health_of(stuck)
+}
+
+/// How everything is.
+pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Response {
+    json(&Status::of(&shared, true))
+}
+
+/// What was found in the newest frame.
+pub(super) async fn detections(State(shared): State<Arc<Shared>>) -> Answer {
+    let newest = shared.parts.live.records().borrow().clone();
+    match newest {
+        Some(record) => Ok(json(&json_line(&record))),
+        None => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no frame has come yet")),
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    #[serde(default)]
+    offset: usize,
+    limit: Option<usize>,
+}
+
+/// The words in use, some at a time.
+pub(super) async fn words(
+    State(shared): State<Arc<Shared>>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Answer {
+    #[derive(Serialize)]
+    struct Word<'a> {
+        word: &'a str,
+        colour: String,
+    }
+    #[derive(Serialize)]
+    struct Words<'a> {
+        total: usize,
+        offset: usize,
+        words: Vec<Word<'a>>,
+    }
+    let Query(Page { offset, limit }) = page.map_err(|error| {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            format!("{}: `offset` and `limit` are whole numbers", error.body_text()),
+        )
+    })?;
+    let words = shared.parts.wishes.in_use().words;
+    let total = words.len();
+    let (start, limit) = (offset.min(total), limit.unwrap_or(SOME_WORDS).min(MOST_WORDS));
+    let places = start..(start + limit).min(total);
+    let word = |place| Word { word: words.get(place), colour: colour(words.get(place)) };
+    Ok(json(&Words { total, offset: start, words: places.map(word).collect() }))
+}
+
+/// The vocabularies that may be switched to.
+pub(super) async fn vocabularies(State(shared): State<Arc<Shared>>) -> Answer {
+    #[derive(Serialize)]
+    struct Vocabularies {
+        /// Whether there is a folder of them.
+        is_there: bool,
+        has_more: bool,
+        vocabularies: Vec<Listed>,
+    }
+    let listed = tokio::task::spawn_blocking(move || {
+        let (vocabularies, has_more) = shared.folder.list(&shared.parts.wishes.in_use().vocabulary);
+        Vocabularies { is_there: shared.folder.is_there(), has_more, vocabularies }
+    });
+    Ok(json(&listed.await.map_err(|_| busy())?))
+}
+
+fn busy() -> Refusal {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "there is too much to do at once; ask again")
+}
+
+/// Has the stream look for the words of another vocabulary.
+pub(super) async fn set_vocabulary(State(shared): State<Arc<Shared>>, body: Bytes) -> Answer {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Asked {
+        name: String,
+    }
+    let Asked { name } = parse(&body)?;
+    let wish = move |shared: &Shared| -> Result<Wish, Refusal> {
+        let file: Result<PathBuf, NameError> = shared.folder.file(&name);
+        let status = |error: &NameError| match error {
+            NameError::NoFolder => StatusCode::CONFLICT,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        file.map(Wish::Vocabulary).map_err(|error| Refusal::new(status(&error), error.to_string()))
+    };
+    ask(shared, wish).await
+}
+
+/// Has the stream tell things from another score on.
+pub(super) async fn set_threshold(State(shared): State<Arc<Shared>>, body: Bytes) -> Answer {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Asked {
+        score: f32,
+    }
+    let Asked { score } = parse(&body)?;
+    if !(0.0..=1.0).contains(&score) {
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "`score` is a number from 0 to 1"));
+    }
+    ask(shared, move |_| Ok(Wish::ScoreThreshold(score))).await
+}
+
+/// Has everything be as the configuration says.
+pub(super) async fn forget_choices(State(shared): State<Arc<Shared>>) -> Answer {
+    ask(shared, |_| Ok(Wish::AsConfigured)).await
+}
+
+/// Asks the stream for something, and tells what is in use then.
+async fn ask(
+    shared: Arc<Shared>,
+    wish: impl FnOnce(&Shared) -> Result<Wish, Refusal> + Send + 'static,
+) -> Answer {
+    let place = Arc::clone(&shared.wishes).try_acquire_owned().map_err(|_| busy())?;
+    let asking = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        let granted = shared.parts.wishes.ask(wish(&shared)?);
+        granted.map_err(|reason| Refusal::new(StatusCode::CONFLICT, reason))?;
+        Ok(json(&InUse::of(&shared)))
+    });
+    asking.await.map_err(|_| busy())?
+}
+
+/// What the board says of itself.
+pub(super) async fn board(State(shared): State<Arc<Shared>>) -> Answer {
+    let taken = board::read(&shared).await.ok_or_else(busy)?;
+    Ok(json(&BoardJson::of(&taken)))
+}
+
+/// The description of all this.
+pub(super) async fn openapi() -> Response {
+    with_type(StatusCode::OK, "application/json", OPENAPI)
+}

@@ -1,0 +1,153 @@
+//! Any bytes at all, sent to a server that has nothing to show: for tests, and for a fuzzer.
+//!
+//! In flow bytes as they would come over a connection, out flow those of the answers. There is no socket and no thread: what
+//! parses, checks and answers is the same.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+
+use super::security::Guard;
+use super::settings::HttpSettings;
+use super::shared::{Parts, Shared};
+use super::{api, routes};
+
+/// How long answers without an end are listened to.
+const LONGEST: Duration = Duration::from_millis(20);
+
+/// Parts of a stream that isn't there.
+pub fn parts() -> Parts {
+    Parts {
+        live: Default::default(),
+        health: Default::default(),
+        counters: Arc::default(),
+        control: Arc::default(),
+        wishes: Default::default(),
+        // A board that tells nothing: its files are looked for where none are.
+        board_root: PathBuf::from("/proc/self/fdinfo"),
+    }
+}
+
+/// What comes back for these bytes, of a connection that is closed behind them.
+///
+/// # Panics
+/// When what answers does: that is what a fuzzer looks for.
+pub fn answers(bytes: &[u8]) -> Vec<u8> {
+    let settings = HttpSettings {
+        listen: ([127, 0, 0, 1], 8620).into(),
+        token_file: None,
+        vocabularies: Some(std::env::temp_dir().join("wordsight-no-vocabularies")),
+        picture_fps: 10.0,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let answers = runtime.block_on(async {
+        let (stop, stopped) = watch::channel(());
+        let guard = Guard::new(&settings).unwrap();
+        let router = routes::router(Arc::new(Shared::new(&settings, parts(), guard, stopped)));
+        let router = TowerToHyperService::new(router);
+        let service =
+            service_fn(move |request: hyper::Request<Incoming>| router.call(request.map(Body::new)));
+        let (mut near, far) = tokio::io::duplex(1 << 20);
+        let connection =
+            tokio::spawn(http1::Builder::new().half_close(true).serve_connection(TokioIo::new(far), service));
+        let mut answers = Vec::new();
+        let talk = async {
+            let mut bytes = bytes;
+            drop(near.write_all_buf(&mut bytes).await);
+            drop(near.shutdown().await);
+            drop(near.read_to_end(&mut answers).await);
+        };
+        // A wish that nobody grants, or a stream that nothing comes of, has no end.
+        drop(tokio::time::timeout(LONGEST, talk).await);
+        drop(stop);
+        drop(near);
+        let ended = tokio::time::timeout(LONGEST, connection).await;
+        assert!(!matches!(ended, Ok(Err(error)) if error.is_panic()), "what answers has panicked");
+        answers
+    });
+    runtime.shutdown_background();
+    answers
+}
+
+/// Feeds bytes to the server, and demands of what comes back that every error is one in JSON with a reason.
+pub fn fuzz(bytes: &[u8]) {
+    let answers = answers(bytes);
+    let text = String::from_utf8_lossy(&answers);
+    let is_error = ["HTTP/1.1 4", "HTTP/1.1 5", "HTTP/1.0 4"].iter().any(|start| text.starts_with(start));
+    // What isn't HTTP at all is answered by hyper, without a body.
+    if is_error && text.contains("content-type: application/json") {
+        assert!(text.contains("{\"error\":\"") || text.contains("\"reasons\":"), "{text}");
+    }
+    let _ = api::OPENAPI;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(request: &str) -> String {
+        String::from_utf8_lossy(&answers(request.as_bytes())).into_owned()
+    }
+
+    #[test]
+    fn whatever_comes_is_answered_and_nothing_panics() {
+        let put = |path: &str, body: &str| {
+            format!(
+                "PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+        };
+        let cases = [
+            ("GET /api/status HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "200"),
+            ("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "200"),
+            ("GET /api/detections HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "503"),
+            ("GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "404"),
+            ("PUT /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "415"),
+            ("DELETE /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "405"),
+            ("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n".to_owned(), "403"),
+            ("GET / HTTP/1.1\r\n\r\n".to_owned(), "400"),
+            ("GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n".to_owned(), "400"),
+            ("GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "403"),
+            ("GET /api/words?offset=99999999999&limit=0 HTTP/1.1\r\nHost: [::1]:1\r\n\r\n".to_owned(), "200"),
+            ("GET /api/words?offset=-1 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "400"),
+            ("NONSENSE".to_owned(), "400"),
+            (put("/api/threshold", "{\"score\": 2}"), "422"),
+            (put("/api/threshold", "{\"score\": \"x\"}"), "422"),
+            (put("/api/threshold", "{\"score\": 0.5, \"more\": 1}"), "422"),
+            (put("/api/threshold", "{"), "400"),
+            (put("/api/vocabulary", "{\"name\": \"../words\"}"), "422"),
+            (put("/api/vocabulary", "{\"name\": \"a\\u0000\"}"), "422"),
+            (put("/api/vocabulary", &"x".repeat(70_000)), "413"),
+        ];
+        for (request, status) in cases {
+            let told = answer(&request);
+            assert!(told.starts_with(&format!("HTTP/1.1 {status}")), "{request:.100}: {told}");
+            fuzz(request.as_bytes());
+        }
+    }
+
+    #[test]
+    fn every_answer_says_that_it_is_what_it_says_and_is_not_to_be_kept() {
+        for path in ["/", "/api/status", "/nothing"] {
+            let told =
+                answer(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).to_ascii_lowercase();
+            for header in [
+                "x-content-type-options: nosniff",
+                "referrer-policy: no-referrer",
+                "cache-control: no-store",
+                "content-security-policy: default-src 'none'",
+            ] {
+                assert!(told.contains(header), "{path}: {told:.600}");
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What is served and to whom: `[http]` of the configuration.
+//!
+//! In flow the keys as they are written, out flow checked settings. The one surprising thing: an address that other machines
+//! can reach without a token is an error at the start and not a warning. A camera is not to be looked through by whoever is
+//! on the network.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::config::ConfigError;
+
+/// The least and the most of `picture_fps`.
+const PICTURE_FPS: std::ops::RangeInclusive<f64> = 0.1..=60.0;
+
+/// `[http]` of a configuration, as it is written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpKeys {
+    pub listen: Option<String>,
+    pub token_file: Option<PathBuf>,
+    pub vocabularies: Option<PathBuf>,
+    pub picture_fps: Option<f64>,
+}
+
+/// What the server is made from, resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpSettings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// A file with the token that whoever asks must have.
+    pub token_file: Option<PathBuf>,
+    /// The folder of the vocabularies that may be switched to.
+    pub vocabularies: Option<PathBuf>,
+    /// The most pictures a second for viewers.
+    pub picture_fps: f64,
+}
+
+impl HttpKeys {
+    /// Resolves paths, which are relative to `folder`, over what is built in; `None`: no server.
+    ///
+    /// # Errors
+    /// When a value can't be what it is, or the address would be open to others without a token.
+    pub fn resolve(&self, folder: &Path, built_in: &Self) -> Result<Option<HttpSettings>, ConfigError> {
+        let picture_fps = self.picture_fps.or(built_in.picture_fps).ok_or(ConfigError::NoValue)?;
+        if !PICTURE_FPS.contains(&picture_fps) {
+            return Err(wrong(format!("picture_fps is {picture_fps}, and may be 0.1 to 60")));
+        }
+        let listen = self.listen.as_ref().or(built_in.listen.as_ref()).ok_or(ConfigError::NoValue)?;
+        if listen.is_empty() {
+            return Ok(None);
+        }
+        let listen: SocketAddr = listen.parse().map_err(|_| {
+            wrong(format!(
+                "listen is `{listen}`, which is no address with a port: write it as \"127.0.0.1:8620\" or \"[::1]:8620\""
+            ))
+        })?;
+        if !listen.ip().to_canonical().is_loopback() && self.token_file.is_none() {
+            return Err(wrong(format!(
+                "other machines can reach {listen}, and whoever does would see what the camera sees: name a token_file \
+                 with a token of 16 characters or more, or listen on 127.0.0.1"
+            )));
+        }
+        Ok(Some(HttpSettings {
+            listen,
+            token_file: self.token_file.as_ref().map(|path| folder.join(path)),
+            vocabularies: self.vocabularies.as_ref().map(|path| folder.join(path)),
+            picture_fps,
+        }))
+    }
+}
+
+/// That something under `[http]` can't be what it is.
+pub(super) fn wrong(reason: String) -> ConfigError {
+    ConfigError::Value { section: "http", reason }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn resolved(text: &str) -> Result<Option<HttpSettings>, String> {
+        let keys: HttpKeys = toml::from_str(text).unwrap();
+        let built_in =
+            HttpKeys { listen: Some(String::new()), picture_fps: Some(10.0), ..HttpKeys::default() };
+        keys.resolve(Path::new("/etc/wordsight"), &built_in).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nothing_is_served_unless_an_address_is_given() {
+        assert_eq!(resolved(""), Ok(None));
+        assert_eq!(resolved("listen = \"\"\ntoken_file = \"t\""), Ok(None));
+        assert!(resolved("listen = \"127.0.0.1:8620\"").unwrap().is_some());
+    }
+
+    #[test]
+    fn an_address_that_others_can_reach_takes_a_token_however_it_is_written() {
+        for open in ["0.0.0.0:8620", "192.168.1.7:80", "[::]:8620", "[::ffff:10.0.0.1]:80"] {
+            let told = resolved(&format!("listen = \"{open}\"")).unwrap_err();
+            assert!(told.contains("token_file") && told.contains("[http]"), "{told}");
+            assert!(resolved(&format!("listen = \"{open}\"\ntoken_file = \"t\"")).unwrap().is_some());
+        }
+        for own in ["127.0.0.1:0", "127.9.9.9:80", "[::1]:8620", "[::ffff:127.0.0.1]:80"] {
+            assert!(resolved(&format!("listen = \"{own}\"")).unwrap().is_some(), "{own}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_or_no_rate_is_named() {
+        for (text, reason) in [
+            ("listen = \"8620\"", "`8620`"),
+            ("listen = \"localhost:8620\"", "\"127.0.0.1:8620\""),
+            ("picture_fps = 0", "0.1 to 60"),
+            ("picture_fps = nan", "0.1 to 60"),
+        ] {
+            let told = resolved(text).unwrap_err();
+            assert!(told.contains(reason), "{told}");
+        }
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file_they_stand_in() {
+        let text = "listen = \"[::1]:1\"\ntoken_file = \"token\"\nvocabularies = \"/words\"";
+        let settings = resolved(text).unwrap().unwrap();
+        assert_eq!(settings.token_file.as_deref(), Some(Path::new("/etc/wordsight/token")));
+        assert_eq!(settings.vocabularies.as_deref(), Some(Path::new("/words")));
+    }
+}

@@ -1,0 +1,85 @@
+//! What the server's requests share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, watch};
+
+use super::board::Board;
+use super::page::Page;
+use super::security::Guard;
+use super::settings::HttpSettings;
+use super::status::Observer;
+use super::vocabularies::Folder;
+use crate::health::Health;
+use crate::pipeline::{Control, Counters};
+use crate::publish::Live;
+use crate::service::Wishes;
+
+/// The most that have pictures sent at once.
+const MOST_VIEWERS: usize = 16;
+/// The most that are told of events at once.
+pub(super) const MOST_LISTENERS: usize = 32;
+/// The most changes that are asked for at once; each keeps a thread until it is granted or not.
+const MOST_WISHES: usize = 2;
+
+/// What the server shows and tells.
+#[derive(Clone)]
+pub struct Parts {
+    /// Results, pictures, events, counts.
+    pub live: Live,
+    /// How the stream is.
+    pub health: Health,
+    /// What the stages counted.
+    pub counters: Arc<Counters>,
+    /// Whether the stages get on.
+    pub control: Arc<Control>,
+    /// What is in use, and the way to ask for something else.
+    pub wishes: Wishes,
+    /// Where the board's files are: `/`.
+    pub board_root: PathBuf,
+}
+
+/// Shared by all requests.
+pub(super) struct Shared {
+    pub parts: Parts,
+    pub guard: Guard,
+    pub page: Page,
+    pub board: Board,
+    pub observer: Observer,
+    pub folder: Folder,
+    /// Seats of those who have pictures sent, who are told of events, and whose wishes are under way.
+    pub viewers: Arc<Semaphore>,
+    pub listeners: Arc<Semaphore>,
+    pub wishes: Arc<Semaphore>,
+    /// Closed when the server is to stop.
+    pub stopped: watch::Receiver<()>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        settings: &HttpSettings,
+        parts: Parts,
+        guard: Guard,
+        stopped: watch::Receiver<()>,
+    ) -> Self {
+        Self {
+            guard,
+            page: Page::default(),
+            board: Board::new(&parts.board_root),
+            observer: Observer::new(&parts),
+            folder: Folder::new(settings.vocabularies.clone()),
+            viewers: Arc::new(Semaphore::new(MOST_VIEWERS)),
+            listeners: Arc::new(Semaphore::new(MOST_LISTENERS)),
+            wishes: Arc::new(Semaphore::new(MOST_WISHES)),
+            stopped,
+            parts,
+        }
+    }
+
+    /// Waits until the server is to stop.
+    pub(super) async fn stopped(&self) {
+        // It never changes: the other end is dropped.
+        drop(self.stopped.clone().changed().await);
+    }
+}

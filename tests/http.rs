@@ -1,0 +1,728 @@
+//! The live page's server: the real `wordsight run` with `[http]`, asked over plain sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::*;
+
+/// How long anything may take that should happen soon, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(20);
+const TOKEN: &str = "0123456789abcdef0123";
+
+/// A stream that runs and serves, with its lines in a file.
+struct Running {
+    child: Child,
+    address: SocketAddr,
+    folder: PathBuf,
+    token: Option<&'static str>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// An address that nobody listens on.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// The bench's configuration: red frames without end, words in a folder that may be switched among, `http` under [http].
+fn configure(bench: &Bench, address: SocketAddr, http: &str) -> PathBuf {
+    bench.write_config(&format!(
+        "name = \"the hall\"\n[publish]\njson = \"lines.jsonl\"\n[engine]\nthreads = 1\n[source]\n\
+         uri = \"test://ff0000?width=64&height=64\"\npacing = \"camera\"\nfps = 50\n\
+         [http]\nlisten = \"{address}\"\nvocabularies = \"vocabularies\"\n{http}"
+    ))
+}
+
+fn start(bench: &Bench, http: &str) -> Running {
+    let address = free_address();
+    let configuration = configure(bench, address, http);
+    start_configured(bench, &configuration, address, &[])
+}
+
+fn start_configured(bench: &Bench, configuration: &Path, address: SocketAddr, flags: &[&str]) -> Running {
+    fs::create_dir_all(bench.path("vocabularies")).unwrap();
+    write_vocabulary(&bench.path("vocabularies/roses.safetensors"), &[("rose", RED)]);
+    let mut command = wordsight(&["run", "--config", configuration.to_str().unwrap()]);
+    command.args(flags).stdout(Stdio::null()).env_remove("STATE_DIRECTORY");
+    command.stderr(fs::File::create(bench.path("stderr")).unwrap());
+    let mut running =
+        Running { child: command.spawn().unwrap(), address, folder: bench.path(""), token: None };
+    until(
+        || TcpStream::connect(address).is_ok(),
+        || {
+            let ended = running.child.try_wait();
+            format!(
+                "it never listens ({ended:?}): {}",
+                fs::read_to_string(running.folder.join("stderr")).unwrap()
+            )
+        },
+    );
+    running
+}
+
+/// Waits until something is so; `or_else` tells what to say when it never is.
+fn until(mut is_so: impl FnMut() -> bool, mut or_else: impl FnMut() -> String) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "{}", or_else());
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: BTreeMap<String, String>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn of(bytes: &[u8]) -> Self {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("an answer has headers");
+        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+        let mut lines = head.lines();
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers = lines.map(|line| line.split_once(": ").unwrap());
+        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+        Self { status, headers, body: bytes[end + 4..].to_vec() }
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The sentence of an error with this status.
+    fn error(&self, status: u16) -> String {
+        assert_eq!(self.status, status, "{self:?}");
+        let json = self.json();
+        assert_eq!(json.as_object().unwrap().len(), 1, "{json}");
+        json["error"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Running {
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Sends text and reads until the other side closes.
+    fn raw(&self, text: &str) -> Answer {
+        let mut stream = self.connect();
+        // It may be refused before all of it is sent.
+        drop(stream.write_all(text.as_bytes()));
+        let mut bytes = Vec::new();
+        drop(stream.read_to_end(&mut bytes));
+        Answer::of(&bytes)
+    }
+
+    fn head(&self, method: &str, path: &str, headers: &str) -> String {
+        let token = self.token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
+        let host =
+            if headers.contains("Host:") { String::new() } else { format!("Host: {}\r\n", self.address) };
+        format!("{method} {path} HTTP/1.1\r\n{host}{token}{headers}")
+    }
+
+    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+        let length =
+            if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let head = self.head(method, path, headers);
+        self.raw(&format!("{head}{length}Connection: close\r\n\r\n{body}"))
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, "", "")
+    }
+
+    fn put(&self, path: &str, body: &Value) -> Answer {
+        self.ask("PUT", path, "Content-Type: application/json\r\n", &body.to_string())
+    }
+
+    /// Asks for something that has no end, and leaves the connection open behind the headers.
+    fn open(&self, path: &str) -> TcpStream {
+        let mut stream = self.connect();
+        stream.write_all(format!("{}\r\n", self.head("GET", path, "")).as_bytes()).unwrap();
+        stream
+    }
+
+    /// The best word of each of the newest lines, once something else than before is in them.
+    fn newest_words(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.folder.join("lines.jsonl")).unwrap();
+        let lines = text.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok()).take(5);
+        lines.map(|line| words_of(&line).first().unwrap_or(&"nothing").to_string()).collect()
+    }
+
+    fn await_word(&self, word: &str) {
+        let is_it =
+            || self.newest_words().iter().all(|newest| newest == word) && !self.newest_words().is_empty();
+        until(is_it, || format!("no {word}, but {:?}; {}", self.newest_words(), self.stderr()));
+    }
+
+    fn stderr(&self) -> String {
+        fs::read_to_string(self.folder.join("stderr")).unwrap()
+    }
+
+    /// The value of one series of the metrics.
+    fn metric(&self, series: &str) -> f64 {
+        let answer = self.get("/metrics");
+        let line = answer.text().lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {series} in {}", answer.text())).parse().unwrap()
+    }
+
+    fn terminate(&mut self) -> Duration {
+        let start = Instant::now();
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{}", self.stderr());
+        start.elapsed()
+    }
+}
+
+/// Reads until so many whole JPEGs came, and returns them.
+fn read_pictures(stream: &mut TcpStream, number: usize) -> Vec<Vec<u8>> {
+    let (mut bytes, mut chunk) = (Vec::new(), [0; 16 << 10]);
+    loop {
+        let pictures: Vec<Vec<u8>> = pictures_in(&bytes);
+        if pictures.len() >= number {
+            return pictures;
+        }
+        let read = stream.read(&mut chunk).unwrap();
+        assert!(read > 0, "the stream ends: {}", String::from_utf8_lossy(&bytes));
+        bytes.extend(&chunk[..read]);
+    }
+}
+
+fn pictures_in(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let find = |from: usize, what: &[u8]| {
+        bytes[from..].windows(what.len()).position(|window| window == what).map(|at| from + at)
+    };
+    let (mut pictures, mut at) = (Vec::new(), 0);
+    while let Some(start) = find(at, b"\xff\xd8\xff") {
+        let Some(end) = find(start, b"\xff\xd9\r\n") else { break };
+        pictures.push(bytes[start..end + 2].to_vec());
+        at = end;
+    }
+    pictures
+}
+
+#[test]
+fn what_there_is_not_is_said_in_json_and_the_page_runs_nothing_but_its_own() {
+    let bench = Bench::new();
+    let running = start(&bench, "");
+    let page = running.get("/");
+    assert_eq!(page.status, 200);
+    assert!(page.headers["content-type"].starts_with("text/html") && page.text().contains("</html>"));
+    let policy = &page.headers["content-security-policy"];
+    assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'sha256-"), "{policy}");
+    assert!(!policy.contains("unsafe"), "{policy}");
+    assert!(running.get("/nothing").error(404).contains("nothing"));
+    assert!(running.get("/../../etc/passwd").error(404).contains("nothing"));
+    let wrong = running.ask("DELETE", "/metrics", "", "");
+    assert!(wrong.error(405).contains("method"));
+    assert_eq!(wrong.headers["allow"], "GET,HEAD");
+    let head = running.ask("HEAD", "/api/status", "", "");
+    assert!(head.status == 200 && head.body.is_empty(), "{head:?}");
+    for path in ["/", "/nothing", "/api/status"] {
+        let headers = running.get(path).headers;
+        assert_eq!(headers["x-content-type-options"], "nosniff");
+        assert_eq!(headers["referrer-policy"], "no-referrer");
+        assert_eq!(headers["cache-control"], "no-store");
+    }
+    let document = running.get("/api/openapi.json").json();
+    assert_eq!(document["openapi"], "3.1.0");
+}
+
+#[test]
+fn without_a_token_only_names_of_this_machine_are_answered_to_and_other_sites_change_nothing() {
+    let bench = Bench::new();
+    let running = start(&bench, "");
+    for host in ["localhost", "127.0.0.1:8620", "[::1]:8620"] {
+        assert_eq!(running.ask("GET", "/api/status", &format!("Host: {host}\r\n"), "").status, 200, "{host}");
+    }
+    for host in ["evil.example", "evil.example:8620", "127.0.0.1.evil.example", "192.168.1.7"] {
+        let answer = running.ask("GET", "/api/status", &format!("Host: {host}\r\n"), "");
+        assert!(answer.error(403).contains("localhost"), "{host}");
+    }
+    let put = |headers: &str| running.ask("PUT", "/api/threshold", headers, "{\"score\": 0.5}");
+    let json = "Content-Type: application/json\r\n";
+    assert!(put("").error(415).contains("application/json"));
+    assert!(put("Content-Type: text/plain\r\n").error(415).contains("application/json"));
+    for other in ["Origin: http://evil.example\r\n", "Origin: null\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
+        assert!(put(&format!("{json}{other}")).error(403).contains("another site"), "{other}");
+    }
+    let delete = running.ask("DELETE", "/api/choices", "Origin: http://evil.example\r\n", "");
+    assert!(delete.error(403).contains("another site"));
+    assert_eq!(running.get("/api/status").json()["in_use"]["is_as_configured"], true);
+    let own = format!("{json}Origin: http://{}\r\nSec-Fetch-Site: same-origin\r\n", running.address);
+    assert_eq!(put(&own).status, 200);
+}
+
+#[test]
+fn whoever_has_the_token_is_let_in_by_header_or_cookie_and_nobody_else_and_it_is_told_nowhere() {
+    let bench = Bench::new();
+    bench.write("token", format!("{TOKEN}\n"));
+    let mut running = start(&bench, "token_file = \"token\"\n");
+    assert_eq!(running.get("/").status, 200, "the page, with its form");
+    for path in
+        ["/api/status", "/metrics", "/healthz", "/readyz", "/stream.mjpg", "/snapshot.jpg", "/nothing"]
+    {
+        let answer = running.get(path);
+        assert!(answer.error(401).contains("token"), "{path}");
+        assert_eq!(answer.headers["www-authenticate"], "Bearer");
+    }
+    let query = running.get(&format!("/api/status?token={TOKEN}"));
+    assert_eq!(query.status, 401, "never in a URL");
+    let begin = Instant::now();
+    assert_eq!(
+        running.ask("GET", "/api/status", "Authorization: Bearer wrong-wrong-wrong\r\n", "").status,
+        401
+    );
+    assert!(begin.elapsed() >= Duration::from_secs(1), "whoever guesses waits");
+    let json = "Content-Type: application/json\r\n";
+    let login = |token: &str| running.ask("POST", "/login", json, &json!({ "token": token }).to_string());
+    assert!(login("wrong-wrong-wrong").error(401).contains("not the token"));
+    let answer = login(TOKEN);
+    assert_eq!(answer.status, 204, "{answer:?}");
+    let cookie = &answer.headers["set-cookie"];
+    for part in ["HttpOnly", "SameSite=Strict", "Path=/"] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    assert!(!cookie.contains(TOKEN), "{cookie}");
+    let pair = cookie.split(';').next().unwrap().to_owned();
+    let by_cookie =
+        running.ask("GET", "/api/status", &format!("Cookie: {pair}\r\nHost: camera.local\r\n"), "");
+    assert_eq!(by_cookie.status, 200, "with a token any name will do");
+    let cross = format!("{json}Cookie: {pair}\r\nOrigin: http://evil.example\r\n");
+    assert_eq!(running.ask("PUT", "/api/threshold", &cross, "{\"score\": 0.5}").status, 403);
+    running.token = Some(TOKEN);
+    assert_eq!(running.get("/api/status").status, 200);
+    let told = running.stderr();
+    assert_eq!(told.matches("wrong token").count(), 1, "said once for both: {told}");
+    assert!(!told.contains(TOKEN) && !told.contains("wrong-wrong"), "{told}");
+    assert!(!running.get("/api/status").text().contains(TOKEN));
+}
+
+#[test]
+fn what_would_be_open_to_others_or_has_no_token_does_not_start() {
+    let bench = Bench::new();
+    let run = |flags: &[&str], configuration: &str| {
+        let path = bench.write_config(configuration);
+        let mut command = wordsight(&["run", "--frames", "1", "--config", path.to_str().unwrap()]);
+        Outcome::of(command.args(["--source", "test://ff0000"]).args(flags).output().unwrap())
+    };
+    let open = run(&["--http", "0.0.0.0:0"], "");
+    assert!(open.sentence(2).contains("token_file"), "{open:?}");
+    let open = run(&[], "[http]\nlisten = \"[::]:0\"\n");
+    assert!(open.sentence(2).contains("token_file"), "{open:?}");
+    bench.write("token", "short");
+    let short = run(&[], "[http]\nlisten = \"0.0.0.0:0\"\ntoken_file = \"token\"\n");
+    assert!(short.sentence(2).contains("16 characters") && !short.stderr.contains("short"), "{short:?}");
+    let missing = run(&[], "[http]\nlisten = \"0.0.0.0:0\"\ntoken_file = \"missing\"\n");
+    assert!(missing.sentence(1).contains("missing"), "{missing:?}");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let outcome = run(&["--http", &address], "");
+    assert!(outcome.sentence(1).contains(&address), "{outcome:?}");
+}
+
+#[test]
+fn a_vocabulary_that_is_asked_for_names_the_next_frames_until_it_is_taken_back() {
+    let bench = Bench::new();
+    let running = start(&bench, "");
+    bench.write("vocabularies/broken.safetensors", "no words");
+    bench.write("secret.safetensors", "");
+    std::os::unix::fs::symlink(bench.path("secret.safetensors"), bench.path("vocabularies/link.safetensors"))
+        .unwrap();
+    running.await_word("red");
+    let listed = running.get("/api/vocabularies").json();
+    let names: Vec<&str> =
+        listed["vocabularies"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["broken", "roses"], "what leads out of the folder isn't listed");
+    assert_eq!(listed["vocabularies"][1]["words"], 1);
+    assert!(listed["vocabularies"][0]["trouble"].as_str().unwrap().contains("not a usable vocabulary"));
+
+    let in_use = running.put("/api/vocabulary", &json!({ "name": "roses" }));
+    assert_eq!(in_use.status, 200, "{in_use:?}");
+    assert_eq!(in_use.json()["vocabulary"], "roses");
+    assert_eq!(in_use.json()["is_as_configured"], false);
+    running.await_word("rose");
+    assert_eq!(running.get("/api/words").json()["words"][0]["word"], "rose");
+    assert_eq!(running.get("/api/vocabularies").json()["vocabularies"][1]["is_in_use"], true);
+    assert_eq!(words_of(&running.get("/api/detections").json())[0], "rose");
+
+    for name in ["../words", "/etc/passwd", "..", "", "roses\0", "link", "missing", ".hidden", "a/../roses"] {
+        let answer = running.put("/api/vocabulary", &json!({ "name": name }));
+        answer.error(422);
+    }
+    let refused = running.put("/api/vocabulary", &json!({ "name": "broken" }));
+    assert!(refused.error(409).contains("not a usable vocabulary"), "{refused:?}");
+    running.await_word("rose");
+
+    let taken_back = running.ask("DELETE", "/api/choices", "", "");
+    assert_eq!(taken_back.json()["vocabulary"], "words");
+    assert_eq!(taken_back.json()["is_as_configured"], true);
+    running.await_word("red");
+}
+
+#[test]
+fn a_threshold_that_is_asked_for_holds_from_the_next_frame_on() {
+    let bench = Bench::new();
+    let running = start(&bench, "");
+    running.await_word("red");
+    let in_use = running.put("/api/threshold", &json!({ "score": 1.0 }));
+    assert_eq!((in_use.status, &in_use.json()["score_threshold"]), (200, &json!(1.0)));
+    running.await_word("nothing");
+    for wrong in
+        [json!({ "score": 1.01 }), json!({ "score": -1 }), json!({ "score": "0.5" }), json!({}), json!(1)]
+    {
+        running.put("/api/threshold", &wrong).error(422);
+    }
+    let broken = running.ask("PUT", "/api/threshold", "Content-Type: application/json\r\n", "{");
+    broken.error(400);
+    assert_eq!(running.ask("DELETE", "/api/choices", "", "").status, 200);
+    running.await_word("red");
+}
+
+#[test]
+fn what_is_too_long_or_too_slow_is_refused_and_costs_nobody_else_anything() {
+    let bench = Bench::new();
+    let running = start(&bench, "");
+    let json = "Content-Type: application/json\r\n";
+    let long = "x".repeat(70_000);
+    assert!(running.ask("PUT", "/api/threshold", json, &long).error(413).contains("64 KiB"));
+    let chunked = running.head("PUT", "/api/threshold", &format!("{json}Transfer-Encoding: chunked\r\n"));
+    let chunks = format!("{chunked}\r\n{:x}\r\n{long}\r\n0\r\n\r\n", long.len());
+    assert!(running.raw(&chunks).error(413).contains("64 KiB"));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stream = running.connect();
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: local").unwrap();
+            let (begin, mut bytes) = (Instant::now(), Vec::new());
+            drop(stream.read_to_end(&mut bytes));
+            let took = begin.elapsed();
+            assert!(took > Duration::from_secs(8) && took < Duration::from_secs(16), "headers: {took:?}");
+        });
+        scope.spawn(|| {
+            let head = running.head("PUT", "/api/threshold", &format!("{json}Content-Length: 100\r\n"));
+            let begin = Instant::now();
+            let answer = running.raw(&format!("{head}\r\n{{"));
+            let took = begin.elapsed();
+            answer.error(408);
+            assert!(took > Duration::from_secs(8) && took < Duration::from_secs(16), "a body: {took:?}");
+        });
+        scope.spawn(|| {
+            let begin = Instant::now();
+            assert_eq!(running.get("/api/status").status, 200);
+            assert!(begin.elapsed() < Duration::from_secs(3), "others are served meanwhile");
+        });
+    });
+}
+
+#[test]
+fn two_viewers_get_pictures_at_once_and_without_viewers_none_is_made() {
+    let bench = Bench::new();
+    let running = start(&bench, "picture_fps = 30\n");
+    running.await_word("red");
+    assert_eq!(running.metric("wordsight_pictures_total"), 0.0);
+    let mut streams = [running.open("/stream.mjpg"), running.open("/stream.mjpg")];
+    for stream in &mut streams {
+        let pictures = read_pictures(stream, 5);
+        for jpeg in pictures {
+            let decoded = image_size(&jpeg);
+            assert_eq!(decoded, (64, 64));
+        }
+    }
+    assert_eq!(running.metric("wordsight_viewers"), 2.0);
+    drop(streams);
+    until(|| running.metric("wordsight_viewers") == 0.0, || "they are still counted".to_owned());
+    thread::sleep(Duration::from_millis(200));
+    let (made, published) =
+        (running.metric("wordsight_pictures_total"), running.metric("wordsight_frames_total"));
+    assert!(made >= 5.0, "{made}");
+    until(|| running.metric("wordsight_frames_total") > published + 50.0, || "the stream stands".to_owned());
+    assert_eq!(running.metric("wordsight_pictures_total"), made, "nobody looks");
+    let snapshot = running.get("/snapshot.jpg");
+    assert_eq!((snapshot.status, snapshot.headers["content-type"].as_str()), (200, "image/jpeg"));
+    assert_eq!(image_size(&snapshot.body), (64, 64));
+}
+
+/// The size that a JPEG's first frame header tells.
+fn image_size(jpeg: &[u8]) -> (usize, usize) {
+    let at = jpeg.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+    let number = |at: usize| usize::from(jpeg[at]) << 8 | usize::from(jpeg[at + 1]);
+    (number(at + 7), number(at + 5))
+}
+
+#[test]
+fn the_seventeenth_viewer_is_told_that_there_are_too_many_and_so_is_the_sixty_fifth_connection() {
+    let bench = Bench::new();
+    let running = start(&bench, "");
+    running.await_word("red");
+    let mut viewers: Vec<TcpStream> = (0..16).map(|_| running.open("/stream.mjpg")).collect();
+    viewers.iter_mut().for_each(|viewer| drop(read_pictures(viewer, 1)));
+    assert!(running.get("/stream.mjpg").error(503).contains("too many"));
+    assert_eq!(running.get("/api/status").status, 200);
+    let idle: Vec<TcpStream> = (0..48).map(|_| running.connect()).collect();
+    thread::sleep(Duration::from_millis(300));
+    assert!(running.get("/api/status").error(503).contains("too many"));
+    drop((viewers, idle));
+    until(|| running.get("/api/status").status == 200, || "places are never free again".to_owned());
+}
+
+#[test]
+fn a_viewer_who_does_not_read_is_given_up() {
+    let bench = Bench::new();
+    let address = free_address();
+    let configuration = configure(&bench, address, "picture_fps = 60\n");
+    // Pictures that don't compress.
+    let source = ["--source", "test://noise?width=640&height=480"];
+    let running = start_configured(&bench, &configuration, address, &source);
+    let sleeper = running.open("/stream.mjpg");
+    until(|| running.metric("wordsight_viewers") == 1.0, || "it never looks".to_owned());
+    let begin = Instant::now();
+    until(|| running.metric("wordsight_viewers") == 0.0, || "it is still served".to_owned());
+    assert!(begin.elapsed() > Duration::from_secs(5), "it has its time: {:?}", begin.elapsed());
+    drop(sleeper);
+}
+
+#[test]
+fn it_ends_in_time_with_viewers_and_listeners_connected_and_serves_elsewhere_when_that_is_configured() {
+    let bench = Bench::new();
+    let mut running = start(&bench, "");
+    running.await_word("red");
+    let mut viewer = running.open("/stream.mjpg");
+    read_pictures(&mut viewer, 1);
+    let mut listener = running.open("/api/events");
+    listener.read_exact(&mut [0; 200]).unwrap();
+    let (before, address) = (running.address, free_address());
+    configure(&bench, address, "");
+    until(|| TcpStream::connect(address).is_ok(), || running.stderr());
+    running.address = address;
+    assert_eq!(running.get("/api/status").status, 200);
+    assert!(TcpStream::connect(before).is_err(), "nobody listens there any more");
+    let mut rest = Vec::new();
+    drop(viewer.read_to_end(&mut rest));
+    let mut viewer = running.open("/stream.mjpg");
+    read_pictures(&mut viewer, 1);
+    let _listener = running.open("/api/events");
+    // One that sends nothing, and one whose answer waits for a stream that ends.
+    let _idle = running.connect();
+    let took = running.terminate();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[test]
+fn the_flag_serves_too() {
+    let bench = Bench::new();
+    let address = free_address();
+    let configuration =
+        bench.write_config("[source]\nuri = \"test://ff0000?width=64&height=64\"\npacing = \"camera\"\n");
+    let running = start_configured(&bench, &configuration, address, &["--http", &address.to_string()]);
+    assert_eq!(running.get("/api/status").status, 200);
+    let answer = running.put("/api/vocabulary", &json!({ "name": "roses" }));
+    assert!(answer.error(409).contains("vocabularies"), "without a folder: {answer:?}");
+    let listed = running.get("/api/vocabularies").json();
+    assert_eq!((&listed["is_there"], listed["vocabularies"].as_array().unwrap().len()), (&json!(false), 0));
+}
+
+#[test]
+fn the_metrics_are_what_prometheus_reads_and_count_what_happens() {
+    let bench = Bench::new();
+    let address = free_address();
+    let configuration = configure(&bench, address, "");
+    // A board that tells something of itself.
+    wordsight_board::fixtures::Board::OrinNano.write(&bench.path("board")).unwrap();
+    write_vocabulary(&bench.path("words.safetensors"), &[("a \"red\" \\ thing", RED), ("green", GREEN)]);
+    fs::create_dir_all(bench.path("vocabularies")).unwrap();
+    let mut command = wordsight(&["run", "--config", configuration.to_str().unwrap()]);
+    command.env("WORDSIGHT_BOARD_ROOT", bench.path("board")).stdout(Stdio::null());
+    command.stderr(fs::File::create(bench.path("stderr")).unwrap());
+    let running = Running { child: command.spawn().unwrap(), address, folder: bench.path(""), token: None };
+    until(|| TcpStream::connect(address).is_ok(), || running.stderr());
+    running.await_word("a \"red\" \\ thing");
+    let text = running.get("/metrics");
+    assert_eq!(text.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let series = text.text().lines().filter(|line| !line.starts_with('#'));
+    let mut seen = BTreeMap::new();
+    for line in series {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let value: f64 = value.parse().unwrap_or_else(|_| panic!("{line}"));
+        assert!(seen.insert(series.to_owned(), value).is_none(), "{line} is there twice");
+    }
+    let of =
+        |series: &str| seen.get(series).copied().unwrap_or_else(|| panic!("no {series} in {}", text.text()));
+    assert!(of("wordsight_frames_total") > 0.0 && of("wordsight_things_total") > 0.0);
+    assert_eq!(of("wordsight_vocabulary_words"), 2.0);
+    assert_eq!(of("wordsight_source_up"), 1.0);
+    assert_eq!(of("wordsight_source_state{state=\"running\"}"), 1.0);
+    assert!(of("wordsight_stage_duration_seconds_count{stage=\"engine\"}") > 0.0);
+    assert!(of("wordsight_frame_age_seconds_bucket{le=\"+Inf\"}") > 0.0);
+    assert!(of("wordsight_board_temperature_celsius{zone=\"cpu-thermal\"}") > 0.0);
+    assert!(of("process_resident_memory_bytes") > 1e6);
+    let output = seen.keys().find(|series| series.starts_with("wordsight_output_sent_total")).unwrap();
+    assert!(output.contains("lines.jsonl"), "{output}");
+    until(
+        || running.get("/metrics").text().contains("word=\"a \\\"red\\\" \\\\ thing\"}"),
+        || running.get("/metrics").text().to_owned(),
+    );
+    check_by_promtool(&running.get("/metrics").body);
+}
+
+/// Has Prometheus's own tool read the text.
+fn check_by_promtool(text: &[u8]) {
+    let mut command = Command::new("promtool");
+    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Ok(mut child) = command.spawn() else {
+        assert!(std::env::var_os("WORDSIGHT_REQUIRE_REFERENCE").is_none(), "promtool is missing");
+        eprintln!("SKIPPED: promtool (Debian's package prometheus) is not here to check the metrics");
+        return;
+    };
+    child.stdin.take().unwrap().write_all(text).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let told =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.trim().is_empty(), "{told}");
+}
+
+/// Server-Sent Events as they come, by name and data.
+fn read_events(
+    stream: &mut TcpStream,
+    is_enough: impl Fn(&[(String, Value)]) -> bool,
+) -> Vec<(String, Value)> {
+    let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let field = |block: &str, name: &str| {
+            block.lines().find_map(|line| line.split_once(name).map(|(_, rest)| rest.to_owned()))
+        };
+        // In chunks, whose lengths stand on lines of their own.
+        let blocks = text.split("\n\n").filter(|block| text.contains(&format!("{block}\n\n")));
+        let events: Vec<(String, Value)> = blocks
+            .filter_map(|block| {
+                let data = field(block, "data: ")?;
+                Some((field(block, "event: ")?, serde_json::from_str(&data).ok()?))
+            })
+            .collect();
+        if is_enough(&events) {
+            return events;
+        }
+        assert!(Instant::now() < end, "{text}");
+        let read = stream.read(&mut chunk).unwrap();
+        assert!(read > 0, "it ends: {text}");
+        bytes.extend(&chunk[..read]);
+    }
+}
+
+#[test]
+fn whoever_listens_hears_of_frames_events_and_the_status_and_of_what_was_before() {
+    let bench = Bench::new();
+    let running = start(&bench, "");
+    running.await_word("red");
+    let of =
+        |events: &[(String, Value)], name: &str| events.iter().filter(|(event, _)| event == name).count();
+    let mut listener = running.open("/api/events");
+    let is_enough = |events: &[(String, Value)]| {
+        of(events, "status") >= 3 && of(events, "frame") >= 5 && of(events, "event") >= 1
+    };
+    let begin = Instant::now();
+    let events = read_events(&mut listener, is_enough);
+    let seconds = begin.elapsed().as_secs_f64();
+    assert!(of(&events, "frame") as f64 <= 10.0 * seconds + 2.0, "50 come a second, and ten are told");
+    let (_, appeared) = events.iter().find(|(name, _)| name == "event").unwrap();
+    assert_eq!((&appeared["event"], &appeared["word"]), (&json!("appeared"), &json!("red")));
+    let (_, frame) = events.iter().rfind(|(name, _)| name == "frame").unwrap();
+    assert_eq!(words_of(frame)[0], "red");
+    let colour = frame["colours"]["red"].as_str().unwrap();
+    assert_eq!(colour, appeared["colour"], "one word, one colour");
+    assert_eq!(running.get("/api/words").json()["words"][0]["colour"], colour);
+    let (_, status) = events.iter().rfind(|(name, _)| name == "status").unwrap();
+    assert_eq!((&status["name"], &status["is_well"]), (&json!("the hall"), &json!(true)), "{status}");
+    assert!(status["rates"]["fps"].as_f64().unwrap() > 1.0, "{status}");
+}
+
+#[test]
+fn words_are_told_some_at_a_time_however_many_there_are() {
+    let bench = Bench::new();
+    let words: Vec<(String, Colour)> = (0..3_000).map(|word| (format!("word {word}"), RED)).collect();
+    let words: Vec<(&str, Colour)> = words.iter().map(|(word, colour)| (word.as_str(), *colour)).collect();
+    write_vocabulary(&bench.path("words.safetensors"), &words);
+    let running = start(&bench, "");
+    let page = |query: &str| running.get(&format!("/api/words{query}")).json();
+    let number = |page: &Value| page["words"].as_array().unwrap().len();
+    assert_eq!((number(&page("")), &page("")["total"]), (100, &json!(3_000)));
+    assert_eq!(number(&page("?limit=99999")), 1_000);
+    let last = page("?offset=2990&limit=50");
+    assert_eq!((number(&last), &last["words"][9]["word"]), (10, &json!("word 2999")));
+    assert_eq!(number(&page("?offset=18446744073709551615")), 0);
+    running.get("/api/words?offset=x").error(400);
+    running.get("/api/words?more=1").error(400);
+}
+
+#[cfg(feature = "v4l2")]
+#[test]
+fn a_camera_that_is_lost_is_not_ready_and_the_program_is_alive() {
+    let bench = Bench::new();
+    let address = free_address();
+    let configuration = bench.write_config(&format!(
+        "[publish]\njson = \"\"\n[source]\nuri = \"v4l2:///dev/no-camera\"\nwait_at_start = true\n[http]\nlisten = \"{address}\"\n"
+    ));
+    let running = start_configured(&bench, &configuration, address, &[]);
+    until(
+        || running.get("/readyz").text().contains("/dev/no-camera"),
+        || running.get("/readyz").text().to_owned(),
+    );
+    let (ready, health) = (running.get("/readyz"), running.get("/healthz"));
+    assert_eq!((ready.status, &ready.json()["is_well"]), (503, &json!(false)));
+    assert_eq!((health.status, health.json()), (200, json!({ "is_well": true, "reasons": [] })));
+    assert!(running.get("/api/detections").error(503).contains("no frame"));
+    assert!(running.get("/snapshot.jpg").error(503).contains("readyz"));
+    let status = running.get("/api/status").json();
+    assert!(status["reasons"][0].as_str().unwrap().contains("is lost"), "{status}");
+}
+
+#[test]
+fn a_stage_that_hangs_is_no_life() {
+    let bench = Bench::new();
+    let address = free_address();
+    let configuration = configure(&bench, address, "");
+    // Nobody reads the lines: the pipe fills, and the publishing stage of a file's stream waits.
+    bench.write("clip.mjpeg", motion_jpeg(&[RED; 10]));
+    let clip = bench.path("clip.mjpeg");
+    let flags = ["--json", "-", "--loop", "--source", clip.to_str().unwrap()];
+    let mut command = wordsight(&["run", "--config", configuration.to_str().unwrap()]);
+    command.args(flags).stdout(Stdio::piped()).stderr(fs::File::create(bench.path("stderr")).unwrap());
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, text.replace("\"camera\"", "\"lossless\"")).unwrap();
+    let mut running =
+        Running { child: command.spawn().unwrap(), address, folder: bench.path(""), token: None };
+    until(|| TcpStream::connect(address).is_ok(), || running.stderr());
+    assert_eq!(running.get("/healthz").status, 200);
+    until(|| running.get("/healthz").status == 503, || running.get("/api/status").text().to_owned());
+    let health = running.get("/healthz").json();
+    assert!(health["reasons"][0].as_str().unwrap().contains("gets no further"), "{health}");
+    let mut lines = running.child.stdout.take().unwrap();
+    thread::spawn(move || drop(std::io::copy(&mut lines, &mut std::io::sink())));
+    until(|| running.get("/healthz").status == 200, || running.get("/healthz").text().to_owned());
+}

@@ -1,0 +1,115 @@
+//! The live page in a real browser, with the demo's clip and student: `page/page.mjs` drives Debian's Chromium.
+//!
+//! Skipped, aloud, where Node.js, Chromium or playwright-core is missing (`make outputs-deps`), unless
+//! `WORDSIGHT_REQUIRE_REFERENCE=1`. Pictures of the page lie in `target/page/` afterwards.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::*;
+
+const CHROMIUM: &str = "/usr/bin/chromium";
+const TOKEN: &str = "a-token-for-the-test-of-the-page";
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn checkout() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where playwright-core is, or what is missing to drive a browser.
+fn playwright() -> Result<PathBuf, String> {
+    let playwright = checkout().join(".deps/web/node/node_modules/playwright-core");
+    let has_node = Command::new("node")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !has_node {
+        return Err("Node.js".to_owned());
+    }
+    if !Path::new(CHROMIUM).exists() {
+        return Err(format!("Chromium ({CHROMIUM})"));
+    }
+    if playwright.exists() { Ok(playwright) } else { Err("playwright-core (.deps/web)".to_owned()) }
+}
+
+/// The demo on a board that tells something, served.
+fn serve(bench: &Bench, more: &str) -> (Running, SocketAddr) {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let demo = checkout().join("demo");
+    let configuration = bench.write(
+        &format!("page-{}.toml", address.port()),
+        format!(
+            "name = \"Front door\"\nstudent = {:?}\nvocabulary = \"vocabularies/words.safetensors\"\n[publish]\njson = \"\"\n\
+             [source]\nuri = {:?}\npacing = \"camera\"\nfps = 8\nloop = true\n\
+             [http]\nlisten = \"{address}\"\nvocabularies = \"vocabularies\"\n{more}",
+            demo.join("student.onnx"),
+            demo.join("clip.mjpeg"),
+        ),
+    );
+    let mut command = wordsight(&["run", "--config", configuration.to_str().unwrap()]);
+    command.env("WORDSIGHT_BOARD_ROOT", bench.path("board")).stdout(Stdio::null());
+    let mut running = Running(command.spawn().unwrap());
+    let end = Instant::now() + Duration::from_secs(60);
+    while TcpStream::connect(address).is_err() {
+        assert!(Instant::now() < end && running.0.try_wait().unwrap().is_none(), "it never listens");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    (running, address)
+}
+
+#[test]
+fn a_person_can_look_switch_and_log_in_on_the_page() {
+    let playwright = match playwright() {
+        Ok(playwright) => playwright,
+        Err(missing) => {
+            assert!(
+                std::env::var_os("WORDSIGHT_REQUIRE_REFERENCE").is_none(),
+                "{missing} is missing: `make outputs-deps`"
+            );
+            eprintln!("SKIPPED: {missing} is not here to look at the page with (`make outputs-deps`)");
+            return;
+        }
+    };
+    let bench = Bench::new();
+    let demo = checkout().join("demo");
+    for name in ["words", "other-words"] {
+        let file = format!("{name}.safetensors");
+        bench.write(&format!("vocabularies/{file}"), fs::read(demo.join(&file)).unwrap());
+    }
+    // In the space of another teacher.
+    write_vocabulary(&bench.path("vocabularies/strangers.safetensors"), &[("red", RED)]);
+    wordsight_board::fixtures::Board::OrinNano.write(&bench.path("board")).unwrap();
+    let token = bench.write("token", TOKEN);
+    fs::set_permissions(token, fs::Permissions::from_mode(0o600)).unwrap();
+    let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("page");
+    fs::create_dir_all(&pictures).unwrap();
+    let (_running, address) = serve(&bench, "");
+    let (_locked, locked_address) = serve(&bench, "token_file = \"token\"\n");
+    let output = Command::new("node")
+        .arg(checkout().join("tests/page/page.mjs"))
+        .args([playwright.to_str().unwrap(), CHROMIUM])
+        .args([format!("http://{address}/"), format!("http://{locked_address}/"), TOKEN.to_owned()])
+        .arg(&pictures)
+        .output()
+        .unwrap();
+    let told =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    println!("{told}pictures of the page are in {}", pictures.display());
+    assert!(output.status.success(), "{told}");
+}

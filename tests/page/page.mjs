@@ -1,0 +1,165 @@
+// The live page in a real browser: what a person would do with it, and pictures of it in the end.
+//
+//   node page.mjs PLAYWRIGHT-CORE CHROMIUM URL URL-WITH-TOKEN TOKEN FOLDER-FOR-PICTURES
+//
+// It ends with 0 and one line for each thing that was seen to work, or with 1 and the first that doesn't.
+
+import { createRequire } from "node:module";
+
+const [playwright, executablePath, url, lockedUrl, token, folder] = process.argv.slice(2);
+const { chromium } = createRequire(import.meta.url)(playwright);
+
+const browser = await chromium.launch({
+  executablePath,
+  args: [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+  ],
+});
+
+const PATIENCE = { timeout: 30_000 };
+const sizes = { phone: { width: 390, height: 844 }, desktop: { width: 1440, height: 900 } };
+
+function works(what) {
+  console.log(`ok: ${what}`);
+}
+
+function check(is, what) {
+  if (!is) throw new Error(what);
+}
+
+// A page that must say nothing on the console, but for what a refusal that is wanted says.
+async function open(address, options = {}, expected = []) {
+  const context = await browser.newContext({ viewport: sizes.desktop, colorScheme: "light", ...options });
+  const page = await context.newPage();
+  page.complaints = [];
+  const complain = (text) => {
+    if (!expected.some((part) => text.includes(part))) page.complaints.push(text);
+  };
+  page.on("console", (message) => ["error", "warning"].includes(message.type()) && complain(message.text()));
+  page.on("pageerror", (error) => complain(String(error)));
+  await page.goto(address);
+  return page;
+}
+
+const hasPicture = () => document.getElementById("stream").naturalWidth > 0;
+
+// What the picture shows at the moment, made small.
+const look = () => {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [64, 36];
+  const context = canvas.getContext("2d");
+  context.drawImage(document.getElementById("stream"), 0, 0, 64, 36);
+  return [...context.getImageData(0, 0, 64, 36).data].join();
+};
+
+async function changes(page) {
+  // Asked again and again: the page's policy lets nothing be made from text in it.
+  const before = await page.evaluate(look);
+  const end = Date.now() + PATIENCE.timeout;
+  while ((await page.evaluate(look)) === before) {
+    check(Date.now() < end, "the picture stands still");
+    await page.waitForTimeout(100);
+  }
+}
+
+const seen = (page) => page.locator("#now li:not(.empty) .name").evaluateAll((names) => names.map((name) => name.firstChild.textContent));
+const words = async (page) => (await page.evaluate(() => fetch("/api/words?limit=1000").then((answer) => answer.json()))).words.map(({ word }) => word);
+
+try {
+  const page = await open(url, {}, ["409"]);
+  await page.waitForFunction(hasPicture, null, PATIENCE);
+  await changes(page);
+  works("the stream is shown, and what it shows changes");
+  await page.locator("#now li:not(.empty)").first().waitFor(PATIENCE);
+  await page.waitForFunction(() => /\d/.test(document.getElementById("fps").textContent), null, PATIENCE);
+  check((await page.locator("#state").textContent()) === "running", "the state is not `running`");
+  await page.locator("#events li:not(.empty)").first().waitFor(PATIENCE);
+  works("words, events, rates and the state are shown");
+
+  const other = await open(url, { viewport: sizes.phone });
+  await other.waitForFunction(hasPicture, null, PATIENCE);
+  await Promise.all([changes(page), changes(other)]);
+  const viewers = await page.evaluate(() => fetch("/api/status").then((answer) => answer.json()).then((status) => status.viewers));
+  check(viewers === 2, `${viewers} look on, and not 2`);
+  works("two look on at once");
+
+  const before = await words(page);
+  await page.locator("#vocabulary").selectOption("other-words");
+  await page.waitForFunction(() => document.getElementById("chosen").textContent.startsWith("chosen here"), null, PATIENCE);
+  const after = await words(page);
+  check(after.join() !== before.join(), "the words are the same");
+  await page.waitForFunction(
+    (known) => {
+      const rows = [...document.querySelectorAll("#now li:not(.empty) .name")].map((name) => name.firstChild.textContent);
+      return rows.length > 0 && rows.every((row) => known.includes(row));
+    },
+    after, PATIENCE);
+  await other.waitForFunction(() => document.getElementById("vocabulary").value === "other-words", null, PATIENCE);
+  works(`another vocabulary is chosen, and things are named by it: ${(await seen(page)).join(", ")}`);
+
+  await page.locator("#vocabulary").selectOption("strangers");
+  await page.locator("#look-error").waitFor(PATIENCE);
+  const error = await page.locator("#look-error").textContent();
+  check(error.includes("teacher"), error);
+  check((await page.locator("#vocabulary").inputValue()) === "other-words", "the choice stays at what was refused");
+  works(`what is refused is said in words: ${error}`);
+
+  await page.locator("#threshold").focus();
+  await page.keyboard.press("End");
+  await page.locator("#now li.empty").waitFor(PATIENCE);
+  check((await page.locator("#score").textContent()) === "100 %", "the slider's value");
+  works("the slider raises the least score, and nothing is found any more");
+  await page.locator("#as-configured").click();
+  await page.waitForFunction(() => document.getElementById("chosen").textContent.startsWith("as the configuration"), null, PATIENCE);
+  check((await words(page)).join() === before.join(), "the words are not those of the configuration");
+  await page.locator("#now li:not(.empty)").first().waitFor(PATIENCE);
+  works("as configured again");
+
+  await page.locator("#all-words summary").click();
+  await page.locator("#all-words .words li").first().waitFor(PATIENCE);
+  check((await page.locator("#all-words .words li").count()) === before.length, "not all words are listed");
+  await page.locator("#all-words summary").click();
+  works("the words can be listed");
+  const complaints = [...page.complaints, ...other.complaints];
+  check(complaints.length === 0, `the console says: ${complaints.join("; ")}`);
+  works("the console says nothing");
+  await page.context().close();
+  await other.context().close();
+
+  for (const [size, viewport] of Object.entries(sizes)) {
+    for (const colorScheme of ["light", "dark"]) {
+      const shown = await open(url, { viewport, colorScheme, deviceScaleFactor: size === "phone" ? 2 : 1 });
+      await shown.waitForFunction(hasPicture, null, PATIENCE);
+      await shown.locator("#now li:not(.empty)").nth(1).waitFor(PATIENCE).catch(() => {});
+      await shown.waitForTimeout(3_000);
+      const width = await shown.evaluate(() => document.documentElement.scrollWidth);
+      check(width <= viewport.width, `at ${viewport.width} pixels it is ${width} wide`);
+      await shown.screenshot({ path: `${folder}/${size}-${colorScheme}.png`, fullPage: true });
+      check(shown.complaints.length === 0, `the console says: ${shown.complaints.join("; ")}`);
+      await shown.context().close();
+    }
+  }
+  works("it fits a phone and a desk, by day and by night");
+
+  const locked = await open(lockedUrl, { viewport: sizes.phone }, ["401"]);
+  await locked.locator("#token").fill("not-the-token-at-all");
+  await locked.locator("#login button").click();
+  await locked.locator("#login-error").waitFor(PATIENCE);
+  await locked.screenshot({ path: `${folder}/phone-login.png` });
+  await locked.locator("#token").fill(token);
+  await locked.keyboard.press("Enter");
+  await locked.waitForFunction(hasPicture, null, PATIENCE);
+  check(!(await locked.locator("#login").isVisible()), "the form stays");
+  check(!locked.url().includes(token), "the token is in the URL");
+  check(!(await locked.evaluate(() => document.cookie)), "a script can read the cookie");
+  await locked.reload();
+  await locked.waitForFunction(hasPicture, null, PATIENCE);
+  check(locked.complaints.length === 0, `the console says: ${locked.complaints.join("; ")}`);
+  works("whoever has the token logs in, once");
+} catch (error) {
+  console.log(`FAILED: ${error.stack}`);
+  process.exitCode = 1;
+} finally {
+  await browser.close();
+}
