@@ -32,9 +32,15 @@ fn files_in(folder: &Path) -> Vec<String> {
 }
 
 /// Runs twelve frames, red and then blue, with these rules.
+///
+/// Nothing is followed: what is red and then blue a millisecond later would stay red by its votes.
 fn run(bench: &Bench, rules: &str) -> Outcome {
-    bench.write("clip.mjpeg", motion_jpeg(&[[RED; 6], [BLUE; 6]].concat()));
-    let config = bench.write_config(&format!("[source]\nuri = \"clip.mjpeg\"\n{rules}"));
+    run_frames(bench, &[[RED; 6], [BLUE; 6]].concat(), &format!("[tracking]\nenabled = false\n{rules}"))
+}
+
+fn run_frames(bench: &Bench, colours: &[Colour], more: &str) -> Outcome {
+    bench.write("clip.mjpeg", motion_jpeg(colours));
+    let config = bench.write_config(&format!("[source]\nuri = \"clip.mjpeg\"\n{more}"));
     Outcome::of(wordsight(&["run", "--config", config.to_str().unwrap()]).output().unwrap())
 }
 
@@ -47,6 +53,7 @@ fn every_frame_that_matches_has_a_picture_named_by_its_day_time_and_word_with_it
     let files = files_in(&bench.path("found"));
     let (pictures, beside): (Vec<_>, Vec<_>) = files.iter().partition(|name| name.ends_with(".jpg"));
     assert_eq!((pictures.len(), beside.len()), (6, 6), "{files:?}");
+    let mut frames = Vec::new();
     for (picture, line) in pictures.iter().zip(&beside) {
         let (day, name) = picture.split_once('/').unwrap();
         assert_eq!(day.len(), "2026-11-27".len());
@@ -58,7 +65,21 @@ fn every_frame_that_matches_has_a_picture_named_by_its_day_time_and_word_with_it
         let [beside] = &json_lines(&text)[..] else { panic!("one line: {text}") };
         assert!(lines.contains(beside), "it is the frame's line on the standard output");
         assert_eq!(words_of(beside)[0], "blue");
+        frames.push(beside["frame"].as_u64().unwrap());
     }
+    frames.sort_unstable();
+    assert_eq!(frames, [6, 7, 8, 9, 10, 11], "each is told of once, and beside its own picture");
+}
+
+#[test]
+fn what_appears_makes_one_picture_named_by_its_number_too_however_long_it_stays() {
+    let bench = Bench::new();
+    let rule = "[[pictures]]\nfolder = \"found\"\nwords = [\"red\"]\n";
+    assert_eq!(run_frames(&bench, &[RED; 12], rule).lines().len(), 12);
+    let files = files_in(&bench.path("found"));
+    let [picture] = &files[..] else { panic!("one picture: {files:?}") };
+    let number = picture.strip_suffix(".jpg").and_then(|stem| stem.split_once("-red-")).unwrap().1;
+    assert!(number.parse::<u64>().unwrap() > 0, "{picture}");
 }
 
 #[test]

@@ -265,6 +265,8 @@ impl Publisher {
         record.fill(job, age);
         let record = Arc::new(record);
         self.records.push(Arc::clone(&record));
+        // Whoever orders a picture of this frame looks for it there.
+        self.next_record = self.records.len() - 1;
         record
     }
 
