@@ -290,11 +290,12 @@ impl Drop for Recording {
 /// What a message says has failed.
 fn said(message: &gst::MessageRef) -> Option<String> {
     let MessageView::Error(error) = message.view() else { return None };
-    let debug = error.debug().unwrap_or_default();
-    // The last line of what is for developers names what is missing or refused.
-    let line = debug.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default().to_owned();
-    let colon = if line.is_empty() { "" } else { ": " };
-    Some(format!("{}{colon}{line}", error.error()))
+    let (said, debug) = (error.error().to_string(), error.debug().unwrap_or_default());
+    // The last line of what is for developers names what is missing or refused, if it isn't a place in their source.
+    let lines = debug.lines().map(str::trim);
+    let line = lines.filter(|line| !line.is_empty() && !line.contains("): /Gst")).next_back();
+    let said = said.trim_end_matches('.');
+    Some(line.map_or_else(|| said.to_owned(), |line| format!("{said}: {line}")))
 }
 
 /// Where pixels share their colour, as they do in video, a last odd one is left out.
