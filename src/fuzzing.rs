@@ -159,6 +159,12 @@ fn jpegs_in(bytes: &[u8], capacity: usize) -> Vec<Result<Vec<u8>, String>> {
     }
 }
 
+/// What comes over a connection is answered, whatever it is.
+#[cfg(any(test, fuzzing))]
+pub fn http(bytes: &[u8]) {
+    crate::http::fuzz::fuzz(bytes);
+}
+
 /// A plan's manifest is read, or refused in words.
 #[cfg(feature = "tensorrt")]
 pub fn manifest(bytes: &[u8]) {
@@ -200,6 +206,7 @@ mod tests {
         assert!(try_seeds("vocabulary", vocabulary) > 2);
         assert!(try_seeds("student", student) > 2);
         assert!(try_seeds("framing", framing) > 2);
+        assert!(try_seeds("http", http) > 2);
         #[cfg(feature = "tensorrt")]
         assert!(try_seeds("manifest", manifest) > 2);
     }

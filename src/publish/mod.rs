@@ -211,7 +211,7 @@ impl Publisher {
     /// the thread that draws.
     pub fn begin(&mut self, ring: NonZeroUsize, can_wait: bool) {
         (self.ring, self.can_wait) = (ring, can_wait);
-        self.outlets.iter().for_each(|placed| placed.outlet.begin(can_wait));
+        self.outlets.iter_mut().for_each(|placed| placed.outlet.begin(can_wait));
     }
 
     /// Tells about one frame and what happened in it, and how it ended; `None` when nobody reads any more.
@@ -260,6 +260,8 @@ impl Publisher {
         let record = Arc::new(record);
         self.next_record = self.records.len();
         self.records.push(Arc::clone(&record));
+        // Whoever orders a picture of this frame looks for it there.
+        self.next_record = self.records.len() - 1;
         record
     }
 

@@ -186,7 +186,7 @@ struct RuleSink {
 
 impl Sink for RuleSink {
     fn name(&self) -> String {
-        format!("pictures in {}", self.settings.folder.display())
+        self.settings.folder.display().to_string()
     }
 
     fn interests(&mut self) -> Interests {
@@ -436,6 +436,7 @@ mod tests {
         let mut album = Album { folder: folder.path().to_owned(), rule, json: true, kept };
         let picture = Picture {
             jpeg: b"a picture".to_vec(),
+            pixels: None,
             record: Arc::new(Record { timestamp_ns: 1_795_788_202_123_999_999, ..record(0) }),
             events: Vec::new(),
         };
