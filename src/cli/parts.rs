@@ -143,6 +143,15 @@ pub(super) fn tracking_wanted(config: &Config) -> Result<Option<TrackingSettings
     Ok(config.or(None, |keys| keys.tracking.enabled)?.then_some(settings))
 }
 
+/// Words as whoever tracks wants them: what is not sure enough to be told may still be what is followed.
+pub(super) fn tracked(words: WordsWanted, config: &Config) -> Result<WordsWanted, ConfigError> {
+    if tracking_wanted(config)?.is_none() {
+        return Ok(words);
+    }
+    let weak_fraction = config.or(None, |keys| keys.tracking.weak_fraction)?.0;
+    Ok(WordsWanted { detection: DetectionSettings { weak_fraction, ..words.detection }, ..words })
+}
+
 /// Where JSON lines go, by a flag or else `publish.json`: `-` is no path and so relative to nothing, and an empty one is none.
 pub(super) fn json_wanted(
     flag: Option<&Path>,

@@ -424,7 +424,7 @@ mod tests {
     }
 
     fn found(box_in_frame: [f32; 4]) -> Found {
-        Found { word: 0, score: 0.5, objectness: 1.0, box_in_frame, track: None }
+        Found { word: 0, score: 0.5, objectness: 1.0, box_in_frame, is_weak: false, track: None }
     }
 
     fn tracked(id: u64) -> Found {

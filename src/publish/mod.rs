@@ -117,6 +117,14 @@ pub enum PublishError {
         /// What was wrong.
         reason: String,
     },
+    /// An output can't go on.
+    #[error("{name}: {reason}")]
+    Failed {
+        /// The output.
+        name: String,
+        /// What was wrong, and what to do.
+        reason: String,
+    },
     /// A thread has panicked.
     #[error("the output {0} panicked; this is a bug in wordsight")]
     Panicked(String),
