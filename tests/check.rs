@@ -16,13 +16,13 @@ fn a_configuration_that_works_is_fine_part_by_part() {
     bench.write("clip.mjpeg", motion_jpeg(&[RED]));
     let config = bench.write_config("[source]\nuri = \"clip.mjpeg\"\n");
     let outcome = ask(&["check", config.to_str().unwrap()]);
-    assert_eq!((outcome.code, outcome.stdout.matches("fine ").count()), (Some(0), 5), "{outcome:?}");
+    assert_eq!((outcome.code, outcome.stdout.matches("fine ").count()), (Some(0), 6), "{outcome:?}");
     for expected in ["64x64, 4 regions, teacher colours", "3 words, which the student understands"] {
         assert!(outcome.stdout.contains(expected), "{outcome:?}");
     }
     let outcome = ask(&["check", config.to_str().unwrap(), "--json"]);
     let checked: Value = serde_json::from_str(&outcome.stdout).unwrap();
-    assert_eq!((&checked["is_fine"], checked["parts"].as_array().unwrap().len()), (&true.into(), 5));
+    assert_eq!((&checked["is_fine"], checked["parts"].as_array().unwrap().len()), (&true.into(), 6));
 }
 
 #[test]
@@ -57,13 +57,19 @@ fn a_configuration_with_a_wrong_key_is_told_with_what_was_meant() {
 #[test]
 fn what_holds_is_printed_as_a_configuration_that_means_the_same() {
     let bench = Bench::new();
-    let config = bench.write_config("[source]\nuri = \"test://bars\"\nfps = 5\n");
+    let config = bench.write_config(
+        "[source]\nuri = \"test://bars\"\nfps = 5\n[[lines]]\nto = \"a.jsonl\"\n[[lines]]\nto = \"b.jsonl\"\nkeep = 1\n",
+    );
     let first = ask(&["config", "--config", config.to_str().unwrap()]);
     assert!(first.stdout.contains("fps = 5  # of the file"), "{first:?}");
     let again = bench.write("again.toml", &first.stdout);
     let second = ask(&["config", "--config", again.to_str().unwrap(), "--json"]);
     let values: Value = serde_json::from_str(&second.stdout).unwrap();
     assert_eq!(values["source"]["fps"]["value"], 5);
+    assert_eq!(
+        (&values["lines"][1]["to"]["value"], values["lines"][1]["keep"]["value"].as_i64()),
+        (&"b.jsonl".into(), Some(1))
+    );
     assert_eq!(values["student"]["value"].as_str().unwrap(), bench.path("student.onnx").to_str().unwrap());
     assert_eq!(values["detection"]["nms_iou"]["from"], "file", "all that holds was printed");
 }

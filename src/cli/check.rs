@@ -76,6 +76,8 @@ impl CheckArgs {
         });
         checked.note("source", source_of(&wanted), |says| says.clone());
         checked.note("results", outputs_of(&wanted), |says| says.clone());
+        let page = wanted.http.as_ref().map(|http| format!("http://{}", http.listen));
+        checked.note("live page", Ok(page), |page| page.clone().unwrap_or_else(|| "nowhere".to_owned()));
         checked
     }
 }
