@@ -3,10 +3,13 @@
 
 mod support;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::process::Command;
 
 use wordsight_distill::scenes::clips::{Clip, Props};
+
+const GUIDE: &str = include_str!("../../docs/tracking.md");
 
 #[test]
 fn a_clip_is_the_same_for_a_seed_in_whatever_order_its_frames_are_asked_for() {
@@ -71,16 +74,19 @@ fn the_tracker_keeps_numbers_and_words_better_than_detections_linked_frame_by_fr
     };
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("figures.json");
+    // The command that docs/tracking.md gives, on fewer clips.
+    let command = GUIDE.split("```sh\n").nth(1).unwrap().lines().next().unwrap();
+    let mut words = command.split(' ').map(|word| match word {
+        "../shared/data" => data.as_os_str(),
+        ".deps/teacher" => teacher.as_os_str(),
+        word => OsStr::new(word),
+    });
+    assert_eq!(words.next().unwrap(), "wordsight-distill");
     let output = Command::new(env!("CARGO_BIN_EXE_wordsight-distill"))
-        .args(["eval-tracking", "--clips", "6", "--length-s", "4"])
-        .arg("--student")
-        .arg(support::checkout("demo/student.onnx"))
-        .arg("--data")
-        .arg(data)
-        .arg("--teacher")
-        .arg(teacher)
-        .arg("--json")
+        .args(words)
+        .args(["--clips", "6", "--length-s", "4", "--json"])
         .arg(&json)
+        .current_dir(support::checkout("."))
         .output()
         .unwrap();
     println!("{}", String::from_utf8_lossy(&output.stdout));
