@@ -129,6 +129,11 @@ impl<T> Queue<T> {
         }
     }
 
+    /// How many may wait.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.state().items.len()

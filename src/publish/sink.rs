@@ -283,14 +283,22 @@ impl Outlet {
         thread.join().unwrap_or_else(|_| Err(PublishError::Panicked(name())))
     }
 
-    /// Waits until what came is out: as long as it takes where the stream waits for this output, and for a moment otherwise.
+    /// Waits until what came is out: as long as it takes where the stream can wait, for a moment at the end of another, and
+    /// for a network not at all: what waits for it goes out when the output ends, or with the next stream.
     ///
     /// # Errors
     /// What has ended the output.
     pub(super) fn flush(&mut self) -> Result<(), PublishError> {
-        let longest = (!self.shared.queue.waits()).then_some(LONGEST_FLUSH);
-        self.shared.queue.wait_until_done(longest);
+        if self.is_waited_for {
+            let longest = (!self.shared.queue.waits()).then_some(LONGEST_FLUSH);
+            self.shared.queue.wait_until_done(longest);
+        }
         self.check()
+    }
+
+    /// The most frames' results that it has at a time: those that wait, and the one that it is at.
+    pub(super) fn most_frames_held(&self) -> Option<usize> {
+        self.frames.then(|| self.shared.queue.size() + 1)
     }
 
     /// Tells the output that no more will come, without waiting for it: so that several end at the same time.
