@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use crate::capture::{Pacing, SourceUri, UriError};
 use crate::http::{HttpKeys, HttpSettings};
-use crate::publish::{LinesSettings, MqttKeys, Place, SinkSettings, VideoKeys, WebhookKeys};
+use crate::publish::{LinesSettings, MqttKeys, PicturesKeys, Place, SinkSettings, VideoKeys, WebhookKeys};
 use crate::service::is_standard_output;
 
 /// The configuration that holds where the user's says nothing.
@@ -265,6 +265,7 @@ pub struct Keys {
     pub publish: PublishKeys,
     pub http: HttpKeys,
     pub lines: Vec<LinesKeys>,
+    pub pictures: Vec<PicturesKeys>,
     pub mqtt: Vec<MqttKeys>,
     pub webhook: Vec<WebhookKeys>,
     pub video: Vec<VideoKeys>,
@@ -491,6 +492,7 @@ impl Config {
         let Some((folder, keys)) = &self.own else { return Ok(Vec::new()) };
         let mut sinks: Vec<SinkSettings> =
             keys.lines.iter().map(|lines| SinkSettings::Lines(lines.resolve(folder))).collect();
+        sinks.extend(PicturesKeys::resolve_all(&keys.pictures, folder)?);
         for mqtt in &keys.mqtt {
             sinks.push(SinkSettings::Mqtt(mqtt.resolve(folder)?));
         }

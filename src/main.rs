@@ -21,6 +21,8 @@ mod capture;
 mod cli;
 mod config;
 mod doctor;
+#[cfg(test)]
+mod fuzzing;
 mod governor;
 mod health;
 mod http;

@@ -46,6 +46,22 @@ fn everything_that_is_wrong_is_told_at_once_with_the_exit_code_of_the_worst() {
 }
 
 #[test]
+fn a_page_that_could_not_be_served_is_told_too() {
+    let bench = Bench::new();
+    let check = |http: &str| {
+        let config = bench.write_config(&format!("[source]\nuri = \"test://bars\"\n[http]\n{http}"));
+        ask(&["check", config.to_str().unwrap()])
+    };
+    let outcome = check("listen = \"127.0.0.1:8620\"\n");
+    assert!(outcome.code == Some(0) && outcome.stdout.contains("http://127.0.0.1:8620/"), "{outcome:?}");
+    bench.write("token", "short");
+    let outcome = check("listen = \"0.0.0.0:8620\"\ntoken_file = \"token\"\n");
+    assert!(outcome.code == Some(2) && outcome.stdout.contains("16 characters"), "{outcome:?}");
+    let outcome = check("listen = \"127.0.0.1:8620\"\nvocabularies = \"nowhere\"\n");
+    assert!(outcome.code == Some(1) && outcome.stdout.contains("nowhere is not there"), "{outcome:?}");
+}
+
+#[test]
 fn a_configuration_with_a_wrong_key_is_told_with_what_was_meant() {
     let bench = Bench::new();
     let config = bench.write_config("[detection]\nscore_treshold = 0.5\n");

@@ -137,8 +137,16 @@ impl Vocabulary {
     pub fn load(path: &Path) -> Result<Self, VocabularyError> {
         let bytes = std::fs::read(path)
             .map_err(|reason| VocabularyError::Unreadable { path: path.to_path_buf(), reason })?;
+        Self::of_bytes(&bytes, path)
+    }
+
+    /// Checks a vocabulary file that was read already; `path` is for the error.
+    ///
+    /// # Errors
+    /// When it is no safetensors file, or anything in it is not as the module says.
+    pub fn of_bytes(bytes: &[u8], path: &Path) -> Result<Self, VocabularyError> {
         let unusable = |problem| VocabularyError::Unusable { path: path.to_path_buf(), problem };
-        let vocabulary = Self::from_bytes(&bytes).map_err(unusable)?;
+        let vocabulary = Self::from_bytes(bytes).map_err(unusable)?;
         vocabulary.validate().map_err(unusable)?;
         Ok(vocabulary)
     }

@@ -82,6 +82,10 @@ impl StudentFacts {
     }
 }
 
+/// The most of anything: pixels of an input's side, regions, numbers of an embedding. Far more than students have, and so
+/// few that what is made for them can be counted and allocated.
+const LARGEST: usize = 1 << 14;
+
 /// The sizes that a student's ports declare.
 struct Sizes {
     input_width: usize,
@@ -120,6 +124,12 @@ impl Sizes {
                 "its shapes do not fit together: image {:?}, boxes {:?}, objectness {objectness:?}, \
                  text_embeddings {text:?}, image_embeddings {image_side:?}",
                 image.shape, boxes.shape
+            ));
+        }
+        if [input_width, input_height, proposals, text[1]].iter().any(|size| *size > LARGEST) {
+            return Err(format!(
+                "its sizes are beyond any student's, which end at {LARGEST}: image {:?}, text_embeddings {text:?}",
+                image.shape
             ));
         }
         Ok(Self { input_width, input_height, proposals, embedding_size: text[1] })

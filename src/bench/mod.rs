@@ -18,6 +18,7 @@ mod table;
 pub use compare::{Dice, compare};
 pub use plot::{PlotPath, draw};
 pub use recorder::{FrameTimes, Recorder};
+pub(crate) use report::rfc_3339;
 pub use report::{
     Allocations, Cpu, Drops, Frame, Governed, Measured, Memory, Mode, Report, ReportError, Settings,
     StartAndEnd, Student, Vocabulary,

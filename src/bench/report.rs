@@ -595,7 +595,7 @@ impl Report {
 
 /// A time as RFC 3339 writes it, in UTC and to the second. Days to dates as Howard Hinnant derives it in
 /// "chrono-Compatible Low-Level Date Algorithms": years that begin in March, so that a leap day is the last.
-fn rfc_3339(time: SystemTime) -> String {
+pub(crate) fn rfc_3339(time: SystemTime) -> String {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let days = days + 719_468;

@@ -23,7 +23,7 @@ const SOS: u8 = 0xDA;
 
 /// Why the next JPEG cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FramingError {
+pub(crate) enum FramingError {
     /// The bytes stop in the middle of a JPEG.
     #[error("it is cut off in the middle")]
     Truncated,
@@ -36,12 +36,12 @@ pub(super) enum FramingError {
 }
 
 /// Whether `bytes` start with one whole JPEG.
-pub(super) fn check_whole(bytes: &[u8]) -> Result<(), FramingError> {
+pub(crate) fn check_whole(bytes: &[u8]) -> Result<(), FramingError> {
     Framer::new(bytes).next_jpeg(&mut Vec::new()).map(|_| ())
 }
 
 /// Cuts a stream into JPEGs.
-pub(super) struct Framer<R> {
+pub(crate) struct Framer<R> {
     reader: R,
     /// The start of the next image was already read: the last one was torn there.
     at_image: bool,
@@ -49,7 +49,7 @@ pub(super) struct Framer<R> {
 
 impl<R: BufRead> Framer<R> {
     /// A framer at the start of a stream.
-    pub(super) fn new(reader: R) -> Self {
+    pub(crate) fn new(reader: R) -> Self {
         Self { reader, at_image: false }
     }
 
@@ -58,7 +58,7 @@ impl<R: BufRead> Framer<R> {
     ///
     /// # Errors
     /// When the next JPEG is torn or the file cannot be read; asking again looks for the one behind.
-    pub(super) fn next_jpeg(&mut self, jpeg: &mut Vec<u8>) -> Result<bool, FramingError> {
+    pub(crate) fn next_jpeg(&mut self, jpeg: &mut Vec<u8>) -> Result<bool, FramingError> {
         jpeg.clear();
         if !std::mem::take(&mut self.at_image) && !self.skip_to_image()? {
             return Ok(false);

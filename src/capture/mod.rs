@@ -9,7 +9,7 @@
 //! and shouldn't, a camera, is wrapped into [`Supervised`], which opens it again.
 
 mod decode;
-mod framing;
+pub(crate) mod framing;
 #[cfg(feature = "gstreamer")]
 mod gstreamer;
 mod held;

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -138,7 +138,6 @@ pub(super) fn tracking_wanted(config: &Config) -> Result<Option<TrackingSettings
         confirm_after: config.or(None, |keys| keys.tracking.confirm_after)?.get(),
         forget_after: config.or(None, |keys| keys.tracking.forget_after_s)?.0,
         vote_half_life: config.or(None, |keys| keys.tracking.vote_half_life_s)?.0,
-        ..TrackingSettings::default()
     };
     Ok(config.or(None, |keys| keys.tracking.enabled)?.then_some(settings))
 }

@@ -15,8 +15,11 @@ mod live;
 mod message;
 mod metrics;
 mod mqtt;
+mod network;
 mod pictures;
 mod queue;
+mod retention;
+mod rules;
 mod save;
 mod settings;
 mod sink;
@@ -35,12 +38,14 @@ pub use annotate::colour_of;
 pub use json::line as json_line;
 pub use lines::{LinesSettings, Place, lines_to};
 pub use live::{Live, Viewer};
-pub use message::{Event, EventKind, Message, Picture, Record, run_id};
-pub use metrics::{BUCKETS_MS, DurationCounts, Metrics, STAGES};
+pub use message::{Event, EventKind, Message, Picture, Record};
+pub use metrics::{BUCKETS_MS, DurationCounts, STAGES};
 pub use mqtt::{MqttKeys, MqttSettings};
+pub use rules::{PicturesKeys, RuleSettings};
 pub use save::{PictureNames, SaveSettings};
 pub use settings::{SinkContext, SinkSettings};
-pub use sink::{Chooser, Inbox, Interests, Outlet, OutletStatus, OutletWatch, Sink};
+use sink::Outlet;
+pub use sink::{OutletStatus, Sink};
 pub use summary::Summary;
 pub use table::Table;
 pub use video::{VideoKeys, VideoSettings};
@@ -109,14 +114,6 @@ pub enum PublishError {
     UnwritablePicture {
         /// The picture.
         path: PathBuf,
-        /// What was wrong.
-        reason: String,
-    },
-    /// An output can't go on.
-    #[error("{name}: {reason}")]
-    Failed {
-        /// The output.
-        name: String,
         /// What was wrong.
         reason: String,
     },
@@ -261,6 +258,7 @@ impl Publisher {
         let mut record = Record { found: Vec::with_capacity(job.found.capacity()), ..Record::default() };
         record.fill(job, age);
         let record = Arc::new(record);
+        self.next_record = self.records.len();
         self.records.push(Arc::clone(&record));
         record
     }

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::sink::Sink;
-use super::{LinesSettings, MqttSettings, Place, SaveSettings, VideoSettings, WebhookSettings};
+use super::{LinesSettings, MqttSettings, Place, RuleSettings, SaveSettings, VideoSettings, WebhookSettings};
 
 /// What an output is made from.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +15,8 @@ pub enum SinkSettings {
     Lines(LinesSettings),
     /// Annotated pictures in a folder.
     Pictures(SaveSettings),
+    /// Annotated pictures in a folder, by a rule.
+    Rule(RuleSettings),
     /// An MQTT broker.
     Mqtt(MqttSettings),
     /// A web server that is told of events.
@@ -43,6 +45,7 @@ impl SinkSettings {
                 path.parent()
             }
             Self::Pictures(settings) => Some(&settings.folder),
+            Self::Rule(settings) => Some(&settings.folder),
             Self::Lines(_) | Self::Mqtt(_) | Self::Webhook(_) | Self::Video(_) => None,
         }
     }
@@ -56,6 +59,7 @@ impl SinkSettings {
                 format!("unix:{}", path.display())
             }
             Self::Pictures(settings) => settings.folder.display().to_string(),
+            Self::Rule(settings) => settings.folder.display().to_string(),
             Self::Mqtt(settings) => settings.place(),
             Self::Webhook(settings) => settings.place(),
             Self::Video(settings) => settings.place(),
@@ -70,6 +74,7 @@ impl SinkSettings {
         match self {
             Self::Lines(settings) => settings.open(context.appends),
             Self::Pictures(settings) => Ok(settings.open()),
+            Self::Rule(settings) => Ok(settings.open()),
             Self::Mqtt(settings) => settings.open(context),
             Self::Webhook(settings) => settings.open(context),
             Self::Video(settings) => settings.open(context),

@@ -4,7 +4,7 @@
 //! down loses messages of its own and costs the stream nothing; what it sent, lost and complains of is in its
 //! [`OutletStatus`], for metrics and health.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -72,6 +72,8 @@ struct Shared {
     sent: AtomicU64,
     dropped: AtomicU64,
     failures: AtomicU64,
+    /// Messages that were taken from the queue and wait in the sink.
+    kept: AtomicUsize,
     /// What is wrong now.
     trouble: Mutex<Option<String>>,
     outlives_failures: AtomicBool,
@@ -107,6 +109,11 @@ impl Inbox {
     /// So many messages are lost.
     pub fn lost(&self, number: u64) {
         self.0.dropped.fetch_add(number, Ordering::Relaxed);
+    }
+
+    /// So many messages wait in the sink, behind the queue.
+    pub fn keeps(&self, number: usize) {
+        self.0.kept.store(number, Ordering::Relaxed);
     }
 
     /// It doesn't work now. Logged when it begins, and not again until [`Self::recovered`].
@@ -152,7 +159,7 @@ impl OutletWatch {
     pub fn status(&self) -> OutletStatus {
         OutletStatus {
             name: self.0.name.clone(),
-            waiting: self.0.queue.len(),
+            waiting: self.0.queue.len() + self.0.kept.load(Ordering::Relaxed),
             sent: self.0.sent.load(Ordering::Relaxed),
             dropped: self.0.dropped.load(Ordering::Relaxed),
             failures: self.0.failures.load(Ordering::Relaxed),
@@ -168,7 +175,7 @@ pub(super) struct Door(Arc<Shared>);
 impl Door {
     /// Puts a message into the queue.
     pub(super) fn offer(&self, message: Message) {
-        if self.0.queue.push(message) == Pushed::PushedOut {
+        if self.0.queue.push(message) == Pushed::OldestLost {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -197,6 +204,7 @@ impl Outlet {
             sent: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            kept: AtomicUsize::new(0),
             trouble: Mutex::default(),
             outlives_failures: AtomicBool::new(false),
         });
@@ -230,7 +238,7 @@ impl Outlet {
     pub(super) fn offer(&mut self, message: Message) -> Result<(), PublishError> {
         match self.shared.queue.push(message) {
             Pushed::In => Ok(()),
-            Pushed::PushedOut => {
+            Pushed::OldestLost => {
                 self.shared.dropped.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }

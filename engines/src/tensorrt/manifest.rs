@@ -159,7 +159,17 @@ impl Manifest {
         let path = Self::path_of(plan);
         let text = std::fs::read_to_string(&path)
             .map_err(|error| damaged(format!("its manifest {} cannot be read ({error})", path.display())))?;
-        let manifest: BTreeMap<String, serde_json::Value> = serde_json::from_str(&text)
+        Self::parse(&text, plan)
+    }
+
+    /// The manifest that this text is, of a plan that lies there.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn parse(text: &str, plan: &Path) -> Result<Self, TensorRtError> {
+        let damaged = |reason| TensorRtError::DamagedPlan { path: plan.to_owned(), reason };
+        let path = Self::path_of(plan);
+        let manifest: BTreeMap<String, serde_json::Value> = serde_json::from_str(text)
             .map_err(|error| damaged(format!("{} is no manifest ({error})", path.display())))?;
         match manifest.get("format").and_then(serde_json::Value::as_u64) {
             Some(format) if format == u64::from(FORMAT) => {}
@@ -170,7 +180,7 @@ impl Manifest {
             }
             None => return Err(damaged(format!("{} is no manifest", path.display()))),
         }
-        serde_json::from_str(&text).map_err(|error| damaged(format!("{} is wrong ({error})", path.display())))
+        serde_json::from_str(text).map_err(|error| damaged(format!("{} is wrong ({error})", path.display())))
     }
 
     /// Reads a plan whole and holds it against its manifest's length and hash.
