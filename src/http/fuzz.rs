@@ -123,7 +123,7 @@ mod tests {
             ("GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "403"),
             ("GET /api/words?offset=4294967295&limit=0 HTTP/1.1\r\nHost: [::1]:1\r\n\r\n".to_owned(), "200"),
             ("GET /api/words?offset=-1 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "400"),
-            ("NONSENSE".to_owned(), "400"),
+            ("NONSENSE\r\n\r\n".to_owned(), "400"),
             (put("/api/threshold", "{\"score\": 0.5}"), "503"),
             (put("/api/threshold", "{\"score\": 2}"), "422"),
             (put("/api/threshold", "{\"score\": \"x\"}"), "422"),
