@@ -278,6 +278,7 @@ pub struct TrackingKeys {
     pub confirm_after: Option<NonZeroU32>,
     pub forget_after_s: Option<LongSeconds>,
     pub vote_half_life_s: Option<LongSeconds>,
+    pub weak_fraction: Option<Part>,
 }
 
 /// One `[[lines]]`.
@@ -651,6 +652,7 @@ mod tests {
                 && tracking.confirm_after.is_some()
                 && tracking.forget_after_s.is_some()
                 && tracking.vote_half_life_s.is_some()
+                && tracking.weak_fraction.is_some()
         );
         assert!(student.is_some() && vocabulary.is_some() && engine.threads.is_some());
         assert!(

@@ -81,6 +81,7 @@ pub fn vocabulary(bytes: &[u8]) {
         voting_iou: 0.5,
         max_detections: 10,
         words_per_region: 2,
+        weak_fraction: 1.0,
     };
     if let Err(error) = Scoring::new(&vocabulary, &student, settings) {
         assert_told(&error);
@@ -159,6 +160,12 @@ fn jpegs_in(bytes: &[u8], capacity: usize) -> Vec<Result<Vec<u8>, String>> {
     }
 }
 
+/// What comes over a connection is answered, whatever it is.
+#[cfg(any(test, fuzzing))]
+pub fn http(bytes: &[u8]) {
+    crate::http::fuzz::fuzz(bytes);
+}
+
 /// A plan's manifest is read, or refused in words.
 #[cfg(feature = "tensorrt")]
 pub fn manifest(bytes: &[u8]) {
@@ -200,6 +207,7 @@ mod tests {
         assert!(try_seeds("vocabulary", vocabulary) > 2);
         assert!(try_seeds("student", student) > 2);
         assert!(try_seeds("framing", framing) > 2);
+        assert!(try_seeds("http", http) > 2);
         #[cfg(feature = "tensorrt")]
         assert!(try_seeds("manifest", manifest) > 2);
     }

@@ -145,7 +145,7 @@ fn push_size_and_rate(caps: &mut String, request: &CameraRequest) {
 }
 
 /// Starts GStreamer, once a process.
-fn init() -> Result<(), String> {
+pub(crate) fn init() -> Result<(), String> {
     static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
     STARTED.get_or_init(|| gst::init().map_err(|error| format!("GStreamer does not start: {error}"))).clone()
 }

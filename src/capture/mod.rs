@@ -36,12 +36,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use wordsight_detection::{FrameView, PixelFormat, YuvEncoding};
 
+#[cfg(feature = "gstreamer")]
+pub(crate) use gstreamer::init as start_gstreamer;
 pub use held::Held;
 pub use motion_jpeg::MotionJpeg;
 pub(crate) use pacing::Metronome;
 pub use pacing::Pacing;
 pub use photographs::{Photographs, is_photograph};
 pub use supervised::{Supervised, SupervisionSettings};
+pub(crate) use uri::without_password;
 pub use uri::{SourceUri, StreamSettings, UriError};
 
 /// How long a source may keep the capture thread waiting for a frame: the thread looks at whether to stop in between.

@@ -210,7 +210,7 @@ impl SourceUri {
 /// Text as it may be shown: without the passwords of `://user:password@` and of keys that are named for one.
 ///
 /// Better a path that is shown wrong than a password that is shown: what may belong to one is hidden.
-pub(super) fn without_password(text: &str) -> String {
+pub(crate) fn without_password(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {

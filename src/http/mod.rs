@@ -11,8 +11,8 @@ mod answer;
 mod api;
 mod board;
 mod events;
-#[cfg(test)]
-mod fuzz;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod metrics;
 mod page;
 mod routes;

@@ -17,16 +17,18 @@ use crate::scoring::{Found, Words};
 /// The part of a picture's shorter side that a line of text is high.
 const TEXT_PART: f32 = 1.0 / 26.0;
 /// The part of a picture's shorter side that a box's line is thick.
-const LINE_PART: f32 = 1.0 / 200.0;
+const LINE_PART: f32 = 1.0 / 180.0;
 /// The shorter side of the smallest picture that has room for labels, pixels.
 const LEAST_SIDE_FOR_TEXT: i64 = 32;
 /// The most labels that are kept apart from one another; more would cover the picture anyway.
 const MOST_PLACED: usize = 128;
+/// A label that hides more than this part of its size of others, one in so many, is left out.
+const MOST_HIDDEN: i64 = 8;
 /// The least luminance of a word's colour, 0 to 1, by WCAG's definition: nine times black's, and so one of a line and its rim
 /// has three times the contrast that it needs, on every background.
-const LEAST_LUMINANCE: f32 = 0.4;
+const LEAST_LUMINANCE: f32 = 0.43;
 /// What is beside lines and around plates, and how much of it, of 255: what is behind it still shows.
-const RIM: (Colour, u8) = ([0; 3], 210);
+const RIM: (Colour, u8) = ([0; 3], 240);
 /// Text, and how much of it, of 255, the number of a track is: there, and not in the way.
 const TEXT: Colour = [0; 3];
 const NUMBER_OPACITY: u8 = 165;
@@ -51,7 +53,7 @@ pub(super) fn draw(rgb: &mut [u8], (width, height): (usize, usize), found: &[Fou
         let size = style.plate_size(&label);
         plates[place] = canvas.place_for(size, corners_of(thing), style, &plates[..place]);
     }
-    for (thing, plate) in labelled.iter().zip(plates).rev() {
+    for (thing, plate) in labelled.iter().zip(plates).rev().filter(|(_, plate)| *plate != Area::default()) {
         let label = Label::of(thing, words, style.most_characters(canvas.width));
         canvas.label(&label, plate, style, colour_of(words.get(thing.shown().0)));
     }
@@ -293,7 +295,8 @@ impl Canvas<'_> {
     }
 
     /// Where a plate of this size goes: over the box, or else in it, under it or a row further away, wherever it covers the
-    /// least of other plates; never out of the picture where it has room in it.
+    /// least of other plates; never out of the picture where it has room in it. Nowhere, where it would hide much of
+    /// another: the box alone says more than two labels that can't be read.
     fn place_for(&self, size: (i64, i64), thing: Area, style: Style, others: &[Area]) -> Area {
         let (width, height) = size;
         let Area { left, top, right, bottom } = thing.grown(style.rim);
@@ -316,12 +319,13 @@ impl Canvas<'_> {
             (left, above - 2 * height),
         ];
         let mut best = (i64::MAX, Area::default());
+        let most_hidden = width * height / MOST_HIDDEN;
         for (x, y) in wanted {
             let inside = Area::at(x.min(self.width - width).max(0), y.min(self.height - height).max(0), size);
+            let hidden = others.iter().map(|other| inside.shared_with(*other)).sum::<i64>();
             // Moved up or down it lies on the box's own line, which is worth avoiding too.
-            let moved = (inside.top - y).abs() * width / 4;
-            let cost = moved + others.iter().map(|other| inside.shared_with(*other)).sum::<i64>();
-            if cost < best.0 {
+            let cost = hidden + (inside.top - y).abs() * width / 4;
+            if cost < best.0 && hidden <= most_hidden {
                 best = (cost, inside);
             }
         }
@@ -420,7 +424,7 @@ mod tests {
     }
 
     fn found(box_in_frame: [f32; 4]) -> Found {
-        Found { word: 0, score: 0.5, objectness: 1.0, box_in_frame, track: None }
+        Found { word: 0, score: 0.5, objectness: 1.0, box_in_frame, is_weak: false, track: None }
     }
 
     fn tracked(id: u64) -> Found {
@@ -462,7 +466,7 @@ mod tests {
         assert_eq!(pixel(&frame, 200, 200), [128; 3]);
         assert_eq!(pixel(&frame, 98, 200), [128; 3]);
         let rim = blended(RIM.0, RIM.1, [128; 3]);
-        assert_eq!([pixel(&frame, 99, 200), pixel(&frame, 102, 200)], [rim; 2], "dark on both sides of it");
+        assert_eq!([pixel(&frame, 99, 200), pixel(&frame, 103, 200)], [rim; 2], "dark on both sides of it");
     }
 
     #[test]
@@ -500,9 +504,10 @@ mod tests {
     #[test]
     fn a_tracked_thing_shows_its_number_and_where_there_is_no_room_a_label_says_less() {
         let words = words("a walrus with a hat");
-        let text =
-            |thing: &Found, most| Label::of(thing, &words, most).iter().map(|(character, _)| character);
-        let text = |thing: &Found, most| text(thing, most).collect::<String>();
+        let text = |thing: &Found, most| {
+            let label = Label::of(thing, &words, most);
+            label.iter().map(|(character, _)| character).collect::<String>()
+        };
         assert_eq!(text(&found([0.0; 4]), 40), "a walrus with a hat 50%");
         let thing = tracked(7);
         let said = [40, 26, 25, 23, 22, 12, 8, 7, 3, 1].map(|most| text(&thing, most));
@@ -539,6 +544,22 @@ mod tests {
                 let covered = plates[..place].iter().map(|other| plate.shared_with(*other)).sum::<i64>();
                 assert_eq!(covered, 0, "at {corner}: {plates:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_label_that_would_hide_another_is_left_out() {
+        let canvas = Canvas { rgb: &mut [], width: 64, height: 64 };
+        let thing = Area { left: 4, top: 4, right: 60, bottom: 60 };
+        let mut plates: Vec<Area> = Vec::new();
+        for _ in 0..9 {
+            plates.push(canvas.place_for((60, 18), thing, Style::of(&canvas), &plates));
+        }
+        let drawn: Vec<&Area> = plates.iter().filter(|plate| **plate != Area::default()).collect();
+        assert!((2..=4).contains(&drawn.len()), "{plates:?}");
+        for (place, plate) in drawn.iter().enumerate() {
+            let hidden = drawn[..place].iter().map(|other| plate.shared_with(**other)).sum::<i64>();
+            assert!(hidden <= 60 * 18 / MOST_HIDDEN, "{plates:?}");
         }
     }
 

@@ -169,8 +169,10 @@ impl Event {
 /// An annotated picture of a frame.
 #[derive(Debug)]
 pub struct Picture {
-    /// The picture, as JPEG.
+    /// The picture, as JPEG; empty where only its pixels were asked for.
     pub jpeg: Vec<u8>,
+    /// Its pixels, rows of RGB, where they were asked for ([`Sink::wants_pixels`](super::Sink::wants_pixels)).
+    pub pixels: Option<Arc<Vec<u8>>>,
     /// What was found in it.
     pub record: Arc<Record>,
     /// What happened in it.

@@ -117,6 +117,14 @@ pub enum PublishError {
         /// What was wrong.
         reason: String,
     },
+    /// An output can't go on.
+    #[error("{name}: {reason}")]
+    Failed {
+        /// The output.
+        name: String,
+        /// What was wrong, and what to do.
+        reason: String,
+    },
     /// A thread has panicked.
     #[error("the output {0} panicked; this is a bug in wordsight")]
     Panicked(String),
@@ -211,7 +219,7 @@ impl Publisher {
     /// the thread that draws.
     pub fn begin(&mut self, ring: NonZeroUsize, can_wait: bool) {
         (self.ring, self.can_wait) = (ring, can_wait);
-        self.outlets.iter().for_each(|placed| placed.outlet.begin(can_wait));
+        self.outlets.iter_mut().for_each(|placed| placed.outlet.begin(can_wait));
     }
 
     /// Tells about one frame and what happened in it, and how it ended; `None` when nobody reads any more.
@@ -260,6 +268,8 @@ impl Publisher {
         let record = Arc::new(record);
         self.next_record = self.records.len();
         self.records.push(Arc::clone(&record));
+        // Whoever orders a picture of this frame looks for it there.
+        self.next_record = self.records.len() - 1;
         record
     }
 

@@ -73,7 +73,7 @@ impl Studio {
 }
 
 fn draw_all(orders: &Receiver<Box<Order>>, live: &Live) {
-    let mut converted = Vec::new();
+    let (mut converted, mut copies) = (Vec::new(), Copies::default());
     while let Ok(order) = orders.recv() {
         let Order { mut lease, record, events, doors, is_for_viewers } = *order;
         let job = &mut *lease;
@@ -85,7 +85,9 @@ fn draw_all(orders: &Receiver<Box<Order>>, live: &Live) {
             &mut converted
         };
         annotate::draw(rgb, size, &job.found, &job.words);
-        let jpeg = match jpeg_of(rgb, size) {
+        let pixels = doors.iter().any(Door::wants_pixels).then(|| copies.of(rgb));
+        let wants_jpeg = is_for_viewers || doors.iter().any(|door| !door.wants_pixels());
+        let jpeg = match if wants_jpeg { jpeg_of(rgb, size) } else { Ok(Vec::new()) } {
             Ok(jpeg) => jpeg,
             Err(reason) => {
                 tracing::error!("no picture of frame {}: {reason}", job.number);
@@ -95,13 +97,32 @@ fn draw_all(orders: &Receiver<Box<Order>>, live: &Live) {
         // The frame is home before anybody has been told of it.
         drop(lease);
         live.metrics().picture();
-        let picture = Arc::new(Picture { jpeg, record, events });
+        let picture = Arc::new(Picture { jpeg, pixels, record, events });
         if is_for_viewers {
             live.tell_picture(&picture);
         }
         for door in doors {
             door.offer(Message::Picture(Arc::clone(&picture)));
         }
+    }
+}
+
+/// Pixels for whoever takes them: copies, since the buffer that was drawn in goes home. Each is used again when nobody has
+/// it any more, so that there are no more than are in use at once.
+#[derive(Default)]
+struct Copies(Vec<Arc<Vec<u8>>>);
+
+impl Copies {
+    fn of(&mut self, rgb: &[u8]) -> Arc<Vec<u8>> {
+        for copy in &mut self.0 {
+            if let Some(bytes) = Arc::get_mut(copy) {
+                bytes.clear();
+                bytes.extend_from_slice(rgb);
+                return Arc::clone(copy);
+            }
+        }
+        self.0.push(Arc::new(rgb.to_vec()));
+        self.0.last().map_or_else(Arc::default, Arc::clone)
     }
 }
 

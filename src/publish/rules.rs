@@ -186,7 +186,7 @@ struct RuleSink {
 
 impl Sink for RuleSink {
     fn name(&self) -> String {
-        format!("pictures in {}", self.settings.folder.display())
+        self.settings.folder.display().to_string()
     }
 
     fn interests(&mut self) -> Interests {
@@ -371,7 +371,8 @@ mod tests {
     /// A frame with a cat, and less surely a dog.
     fn record(at_ms: u64) -> Record {
         let track = Some(Tracked { id: 7, word: 0, score: 0.8 });
-        let cat = Found { word: 0, score: 0.8, objectness: 1.0, box_in_frame: [0.0; 4], track };
+        let cat =
+            Found { word: 0, score: 0.8, objectness: 1.0, box_in_frame: [0.0; 4], is_weak: false, track };
         let dog = Found { word: 1, score: 0.4, track: None, ..cat.clone() };
         Record { timestamp_ns: at_ms * 1_000_000, found: vec![cat, dog], words: words(), ..Record::default() }
     }
@@ -436,6 +437,7 @@ mod tests {
         let mut album = Album { folder: folder.path().to_owned(), rule, json: true, kept };
         let picture = Picture {
             jpeg: b"a picture".to_vec(),
+            pixels: None,
             record: Arc::new(Record { timestamp_ns: 1_795_788_202_123_999_999, ..record(0) }),
             events: Vec::new(),
         };

@@ -46,7 +46,8 @@ impl SinkSettings {
             }
             Self::Pictures(settings) => Some(&settings.folder),
             Self::Rule(settings) => Some(&settings.folder),
-            Self::Lines(_) | Self::Mqtt(_) | Self::Webhook(_) | Self::Video(_) => None,
+            Self::Video(settings) => settings.folder(),
+            Self::Lines(_) | Self::Mqtt(_) | Self::Webhook(_) => None,
         }
     }
 

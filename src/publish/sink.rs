@@ -33,6 +33,11 @@ pub struct Interests {
 
 /// Chooses frames to be drawn.
 pub trait Chooser: Send {
+    /// A stream begins, which can wait (a file's) or can't.
+    fn begin(&mut self, can_wait: bool) {
+        let _ = can_wait;
+    }
+
     /// Whether a picture of this frame is wanted; asked once a frame, on the stream's thread: it should allocate nothing.
     fn wants(&mut self, record: &Record, events: &[Arc<Event>]) -> bool;
 }
@@ -44,6 +49,11 @@ pub trait Sink: Send {
 
     /// What it wants to be told. Asked once.
     fn interests(&mut self) -> Interests;
+
+    /// Whether it takes a picture's pixels, and has no use for a JPEG.
+    fn wants_pixels(&self) -> bool {
+        false
+    }
 
     /// How many messages may wait for it.
     fn queue_size(&self) -> usize {
@@ -64,6 +74,7 @@ pub trait Sink: Send {
 }
 
 /// A sink's end of its queue, and where it says how it is.
+#[derive(Clone)]
 pub struct Inbox(Arc<Shared>);
 
 struct Shared {
@@ -77,6 +88,7 @@ struct Shared {
     /// What is wrong now.
     trouble: Mutex<Option<String>>,
     outlives_failures: AtomicBool,
+    wants_pixels: bool,
 }
 
 impl Inbox {
@@ -118,11 +130,21 @@ impl Inbox {
 
     /// It doesn't work now. Logged when it begins, and not again until [`Self::recovered`].
     pub fn failed(&self, why: &str) {
-        self.0.failures.fetch_add(1, Ordering::Relaxed);
-        let before = locked(&self.0.trouble).replace(why.to_owned());
-        if before.is_none() {
+        if self.is_new_trouble(why) {
             tracing::error!("{}: {why}; it is tried again", self.0.name);
         }
+    }
+
+    /// It doesn't work now, and what was to be sent is given up. Logged as [`Self::failed`] is.
+    pub fn gave_up(&self, why: &str) {
+        if self.is_new_trouble(why) {
+            tracing::error!("{}: {why}", self.0.name);
+        }
+    }
+
+    fn is_new_trouble(&self, why: &str) -> bool {
+        self.0.failures.fetch_add(1, Ordering::Relaxed);
+        locked(&self.0.trouble).replace(why.to_owned()).is_none()
     }
 
     /// It works, again if it didn't.
@@ -173,6 +195,11 @@ impl OutletWatch {
 pub(super) struct Door(Arc<Shared>);
 
 impl Door {
+    /// Whether it is pixels that are wanted there, and no JPEG.
+    pub(super) fn wants_pixels(&self) -> bool {
+        self.0.wants_pixels
+    }
+
     /// Puts a message into the queue.
     pub(super) fn offer(&self, message: Message) {
         if self.0.queue.push(message) == Pushed::OldestLost {
@@ -207,6 +234,7 @@ impl Outlet {
             kept: AtomicUsize::new(0),
             trouble: Mutex::default(),
             outlives_failures: AtomicBool::new(false),
+            wants_pixels: sink.wants_pixels(),
         });
         let is_waited_for = sink.is_waited_for();
         let inbox = Inbox(Arc::clone(&shared));
@@ -226,7 +254,10 @@ impl Outlet {
     }
 
     /// A stream begins, which can wait (a file's) or can't, and outlives this output or doesn't.
-    pub(super) fn begin(&self, can_wait: bool) {
+    pub(super) fn begin(&mut self, can_wait: bool) {
+        if let Some(chooser) = &mut self.pictures {
+            chooser.begin(can_wait);
+        }
         self.shared.queue.set_waits(can_wait && self.is_waited_for);
         self.shared.outlives_failures.store(!can_wait, Ordering::Relaxed);
     }

@@ -88,13 +88,15 @@ impl Tracking {
             word: found.word,
             score: found.score,
             box_in_frame: found.box_in_frame,
-            is_weak: false,
+            is_weak: found.is_weak,
         }));
         let update = tracker.update(at, &self.observations);
         for (found, place) in job.found.iter_mut().zip(update.track_of) {
             let track = place.and_then(|place| update.tracks.get(place)).filter(|track| track.is_confirmed);
             found.track = track.map(|track| Tracked { id: track.id, word: track.word, score: track.score });
         }
+        // They keep a track from being lost, and are not sure enough to be told.
+        job.found.retain(|found| !found.is_weak);
         let scene = Scene { words: &self.words, source: &self.source, moment: self.last };
         let appeared = update.appeared.iter().filter_map(|place| update.tracks.get(*place));
         let appeared = appeared.map(|track| scene.event(EventKind::Appeared, track));

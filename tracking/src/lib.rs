@@ -71,7 +71,7 @@ pub struct Observation {
     pub score: f32,
     /// Left, top, right, bottom in pixels of the frame. One that is empty or not finite is passed over.
     pub box_in_frame: [f32; 4],
-    /// Whether the score is below the word's threshold: it can go on with a track, but not begin or confirm one.
+    /// Whether the score is below the word's threshold: it can go on with a track for a while, but not begin or confirm one.
     pub is_weak: bool,
 }
 

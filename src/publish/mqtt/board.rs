@@ -500,6 +500,7 @@ mod tests {
         let events = vec![event(words, EventKind::Appeared, track, word)];
         Message::Picture(Arc::new(Picture {
             jpeg: vec![track as u8],
+            pixels: None,
             record: Arc::new(frame(words)),
             events,
         }))
@@ -552,7 +553,7 @@ mod tests {
     }
 
     fn found() -> Found {
-        Found { word: 0, score: 0.9, objectness: 0.9, box_in_frame: [0.0; 4], track: None }
+        Found { word: 0, score: 0.9, objectness: 0.9, box_in_frame: [0.0; 4], is_weak: false, track: None }
     }
 
     #[test]

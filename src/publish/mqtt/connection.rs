@@ -56,8 +56,9 @@ enum End {
 pub(super) async fn run(settings: &MqttSettings, client_id: &str, shared: &Shared, inbox: &Inbox) {
     let mut backoff = Backoff::new(WAITS.0, WAITS.1);
     let mut goodbye = Goodbye::default();
+    let availability = locked(&shared.board).availability();
     loop {
-        let end = match settings.options(client_id, &locked(&shared.board).availability()) {
+        let end = match settings.options(client_id, &availability) {
             Ok(options) => {
                 Connection::new(options, shared, inbox).serve(settings, &mut backoff, &mut goodbye).await
             }
@@ -137,6 +138,10 @@ impl<'a> Connection<'a> {
                 Some(Err(error)) => break End::Broken(settings.explain(&error, self.is_connected)),
             }
         };
+        // What was acknowledged in the breath with which the connection broke: it is heard all the same.
+        while let Some(event) = self.eventloop.state.events.pop_front() {
+            self.heard(&event, backoff);
+        }
         let under_way = self.under_way.drain(..).map(|(what, _)| what);
         locked(&self.shared.board).disconnected(under_way);
         end
