@@ -477,3 +477,52 @@ fn tls_is_spoken_with_a_server_whose_authority_is_known_and_with_no_other() {
     let running = start(&bench, &server, "ca_file = \"own-ca.pem\"\n");
     server.await_more(Manner::Takes, 1, &running);
 }
+
+const PAGE: &str = include_str!("../docs/outputs.md");
+
+fn blocks(language: &str) -> Vec<&'static str> {
+    let fence = format!("```{language}\n");
+    PAGE.split(&fence).skip(1).map(|text| text.split("```").next().unwrap()).collect()
+}
+
+#[test]
+fn every_configuration_of_the_page_about_outputs_is_one() {
+    let bench = Bench::new();
+    bench.write("clip.mjpeg", comings_and_goings());
+    assert_eq!(blocks("toml").len(), 3);
+    for block in blocks("toml") {
+        let file = bench.write_config(&format!("{block}[source]\nuri = \"clip.mjpeg\"\n"));
+        let outcome = Outcome::of(wordsight(&["check", file.to_str().unwrap()]).output().unwrap());
+        assert_eq!(outcome.code, Some(0), "{block}: {outcome:?}");
+        assert!(outcome.stdout.contains("broker") || outcome.stdout.contains("example.com"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn the_pages_python_knows_our_signature_from_others_and_its_event_has_the_keys_of_a_real_one() {
+    let bench = Bench::new();
+    let server = Server::new(None);
+    let running = start(&bench, &server, "");
+    server.await_more(Manner::Takes, 1, &running);
+    let request = server.requests()[0].clone();
+    let body: Value = serde_json::from_slice(&request.body).unwrap();
+    let keys = |event: &Value| event.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&json_lines(blocks("json")[0])[0]), keys(&body["events"][0]));
+    bench.write("body", &request.body);
+    let program = format!(
+        "{}\nimport sys\nbody = open('body', 'rb').read()\nsecret, header = sys.argv[1].encode(), sys.argv[2]\n\
+         print(is_genuine(secret, header, body), is_genuine(b'other', header, body), is_genuine(secret, header, body + b' '))\n",
+        blocks("python")[0]
+    );
+    bench.write("verify.py", program);
+    let mut python = Command::new("python3");
+    python.current_dir(bench.path("")).args(["verify.py", SECRET, &request.headers["wordsight-signature"]]);
+    let Ok(told) = python.output() else {
+        assert!(
+            std::env::var("WORDSIGHT_REQUIRE_REFERENCE").as_deref() != Ok("1"),
+            "python3 is required and not installed"
+        );
+        return eprintln!("SKIPPED: python3 is not installed");
+    };
+    assert_eq!(String::from_utf8_lossy(&told.stdout).trim(), "True False False", "{told:?}");
+}

@@ -86,7 +86,7 @@ impl Spool {
         };
         spool.read().map_err(fail)?;
         if !spool.batches.is_empty() {
-            tracing::info!(
+            tracing::warn!(
                 "{} batches of events wait in {} from before, and are sent",
                 spool.batches.len(),
                 folder.display()
