@@ -38,7 +38,7 @@ fn guide_bench() -> Bench {
     bench.write("album/1.jpg", jpeg(64, 64, [RED; 4], None));
     bench.write("album/2.jpg", jpeg(64, 64, [BLUE; 4], None));
     bench.write("clip.mjpeg", motion_jpeg(&[RED; 40]));
-    let token = bench.write("token", "a token for the page of the guide");
+    let token = bench.write("token", "0123456789abcdef0123456789abcdef");
     fs::set_permissions(token, fs::Permissions::from_mode(0o600)).unwrap();
     bench.write("vocabularies/words.safetensors", fs::read(bench.path("words.safetensors")).unwrap());
     let configurations = blocks("toml");
