@@ -10,8 +10,9 @@ use wordsight_detection::{FrameView, PixelFormat};
 
 const COLUMNS: usize = 24;
 const ROWS: usize = 18;
-/// Below this correlation two frames show different scenes.
-const LEAST_CORRELATION: f32 = 0.25;
+/// Below this correlation two frames show different scenes. In the demo's clip those of a moving shot have 0.5 and more, those on
+/// the two sides of a cut 0.1 and less.
+const LEAST_CORRELATION: f32 = 0.3;
 /// A picture whose grey levels vary less than this, standard deviation, has nothing to be known by.
 const LEAST_DEVIATION: f32 = 6.0;
 
@@ -97,7 +98,7 @@ mod tests {
             ("noise", frame(1, 0, 1.0, 25), false),
             ("a lamp that is switched on", frame(1, 0, 2.0, 10), false),
             ("a camera that shakes", frame(1, 20, 1.0, 10), false),
-            ("another scene", frame(4, 0, 1.0, 10), true),
+            ("another scene", frame(2, 0, 1.0, 10), true),
             ("nothing to be seen", vec![7; 320 * 240], false),
         ] {
             assert_eq!(thumbnail(&bytes).is_cut_from(&before), is_cut, "{name}");
