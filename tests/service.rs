@@ -342,6 +342,20 @@ fn a_reader_who_does_not_read_costs_a_camera_s_stream_lines_and_nothing_else() {
 }
 
 #[test]
+fn a_port_that_somebody_else_has_costs_a_service_its_page_and_not_its_detections() {
+    let bench = Bench::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("[http]\nlisten = \"{}\"\n", taken.local_addr().unwrap());
+    let configuration = configure(&bench, &listen);
+    let mut running = start(&bench, &configuration, &[]);
+    running.lines_until("red");
+    assert!(running.stderr().contains("nothing is served over HTTP"), "{}", running.stderr());
+    let outcome =
+        Outcome::of(wordsight(&["run", "--config", configuration.to_str().unwrap()]).output().unwrap());
+    assert!(outcome.sentence(1).contains("cannot listen on"), "{outcome:?}");
+}
+
+#[test]
 fn systemd_hears_of_the_start_the_status_and_the_end() {
     let bench = Bench::new();
     let configuration = configure(&bench, "");

@@ -143,7 +143,15 @@ impl Service<'_> {
             let configuration = self.configuration.as_deref().map(Watched::new);
             let mut start = self.start(&last_good, &systemd, &common, &mut file)?;
             let wanted = &start.loaded.wanted;
-            let server = wanted.http.as_ref().map(|http| common.serve(http)).transpose()?;
+            let server = wanted.http.as_ref().map(|http| common.serve(http)).transpose();
+            let server = match server {
+                // A device detects whoever has its port; somebody at a terminal wants to know at once.
+                Err(error) if systemd.is_there() => {
+                    tracing::error!("nothing is served over HTTP: {error:#}");
+                    None
+                }
+                server => server?,
+            };
             governing.set(start.loaded.wanted.governor);
             named("governor").spawn_scoped(scope, || {
                 governing.run(control.rate_limit(), health, &|| is_over.load(Ordering::Relaxed));
