@@ -12,7 +12,7 @@ WORKSPACE := --workspace --features wordsight/tensorrt,wordsight/v4l2,wordsight/
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std docs unit end-to-end reference shim deb check-deb device device-test device-deps arm64 cameras camera-deps clip heads vocabularies
+.PHONY: help demo test bars api fuzz setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std docs unit end-to-end reference shim deb check-deb device device-test device-deps arm64 cameras camera-deps clip heads vocabularies
 
 help: ## What there is to make
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,7 +23,7 @@ demo: setup deps ## Stream the bundled clip through the shipped student; picture
 	$(TARGET)/release/wordsight run --save demo/out --save-every 6 --compare-engine
 	@echo "Annotated pictures: demo/out/"
 
-test: setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc camera-deps fmt clippy no-std docs teacher unit end-to-end bars reference shim check-deb device arm64 ## Everything that CI runs
+test: setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc camera-deps fmt clippy no-std docs teacher unit end-to-end api bars reference shim check-deb device arm64 ## Everything that CI runs
 	@echo "make test: all passed"
 
 setup: ## Compilers, and Python for wheels, by apt where they lack
@@ -95,6 +95,12 @@ bars: end-to-end ## What the shipped student finds in the demo's clip, against b
 	$(TARGET)/release/wordsight-demo check --truth demo/clip.truth.json --detections $(TARGET)/main.jsonl --vocabulary main
 	$(TARGET)/release/wordsight run --json $(TARGET)/other.jsonl --vocabulary demo/other-words.safetensors
 	$(TARGET)/release/wordsight-demo check --truth demo/clip.truth.json --detections $(TARGET)/other.jsonl --vocabulary other
+
+api: end-to-end ## The interface over HTTP against its own OpenAPI document (schemathesis), and its metrics (promtool)
+	@EXAMPLES=20 scripts/check-api $(TARGET)/release/wordsight
+
+fuzz: setup ## Every fuzzer for ten minutes: above an hour
+	@scripts/fuzz all 600
 
 reference: ## The shipped student against onnx.checker (Python, test only)
 	@scripts/check-onnx demo/student.onnx

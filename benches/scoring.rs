@@ -30,6 +30,7 @@ const SHIPPED: DetectionSettings = DetectionSettings {
     voting_iou: 0.4,
     max_detections: 20,
     words_per_region: 1,
+    weak_fraction: 1.0,
 };
 
 /// Numbers that look like none in particular, around 0.

@@ -278,6 +278,7 @@ pub struct TrackingKeys {
     pub confirm_after: Option<NonZeroU32>,
     pub forget_after_s: Option<LongSeconds>,
     pub vote_half_life_s: Option<LongSeconds>,
+    pub weak_fraction: Option<Part>,
 }
 
 /// One `[[lines]]`.
@@ -406,22 +407,32 @@ impl Config {
         let built_in = table(BUILT_IN);
         let value = |table: &toml::Table, key: Key| match key.section {
             "" => table.get(key.name).cloned(),
-            // Of all tables under this name.
-            section if key.is_repeated => {
-                let of_each = table.get(section)?.as_array()?.iter().map(|each| each.get(key.name).cloned());
-                Some(toml::Value::Array(of_each.flatten().collect()))
-                    .filter(|values| values.as_array().is_some_and(|values| !values.is_empty()))
-            }
             section => table.get(section)?.get(key.name).cloned(),
         };
-        let effective = keys().into_iter().map(|key| {
+        let mut effective = Vec::new();
+        let keys = keys();
+        for &key in keys.iter().filter(|key| !key.is_repeated) {
             let own = own.as_ref().and_then(|own| value(own, key));
             let origin = if own.is_some() { Origin::File } else { Origin::BuiltIn };
             let value = own.or_else(|| value(&built_in, key));
             let value = config.resolved(key).map(|path| path.display().to_string().into()).or(value);
-            Effective { section: key.section, name: key.name, value, origin }
-        });
-        Ok(effective.collect())
+            effective.push(Effective { section: key.section, table: None, name: key.name, value, origin });
+        }
+        // Of sections that there may be any number of, those that there are.
+        for chunk in keys.chunk_by(|a, b| a.section == b.section).filter(|chunk| chunk[0].is_repeated) {
+            let section = chunk[0].section;
+            let tables = own.as_ref().and_then(|own| own.get(section)?.as_array());
+            for (number, table) in tables.into_iter().flatten().enumerate() {
+                effective.extend(chunk.iter().map(|key| Effective {
+                    section,
+                    table: Some(number),
+                    name: key.name,
+                    value: table.get(key.name).cloned(),
+                    origin: Origin::File,
+                }));
+            }
+        }
+        Ok(effective)
     }
 
     /// Where the file lies that a key names.
@@ -609,6 +620,8 @@ pub enum Origin {
 pub struct Effective {
     /// The section that it stands in; empty at the top.
     pub section: &'static str,
+    /// Which of the sections of that name, where there may be more than one.
+    pub table: Option<usize>,
     /// Its name.
     pub name: &'static str,
     /// Its value, where it has one.
@@ -651,6 +664,7 @@ mod tests {
                 && tracking.confirm_after.is_some()
                 && tracking.forget_after_s.is_some()
                 && tracking.vote_half_life_s.is_some()
+                && tracking.weak_fraction.is_some()
         );
         assert!(student.is_some() && vocabulary.is_some() && engine.threads.is_some());
         assert!(

@@ -81,6 +81,7 @@ pub fn vocabulary(bytes: &[u8]) {
         voting_iou: 0.5,
         max_detections: 10,
         words_per_region: 2,
+        weak_fraction: 1.0,
     };
     if let Err(error) = Scoring::new(&vocabulary, &student, settings) {
         assert_told(&error);

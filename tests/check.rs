@@ -46,6 +46,22 @@ fn everything_that_is_wrong_is_told_at_once_with_the_exit_code_of_the_worst() {
 }
 
 #[test]
+fn a_page_that_could_not_be_served_is_told_too() {
+    let bench = Bench::new();
+    let check = |http: &str| {
+        let config = bench.write_config(&format!("[source]\nuri = \"test://bars\"\n[http]\n{http}"));
+        ask(&["check", config.to_str().unwrap()])
+    };
+    let outcome = check("listen = \"127.0.0.1:8620\"\n");
+    assert!(outcome.code == Some(0) && outcome.stdout.contains("http://127.0.0.1:8620/"), "{outcome:?}");
+    bench.write("token", "short");
+    let outcome = check("listen = \"0.0.0.0:8620\"\ntoken_file = \"token\"\n");
+    assert!(outcome.code == Some(2) && outcome.stdout.contains("16 characters"), "{outcome:?}");
+    let outcome = check("listen = \"127.0.0.1:8620\"\nvocabularies = \"nowhere\"\n");
+    assert!(outcome.code == Some(1) && outcome.stdout.contains("nowhere is not there"), "{outcome:?}");
+}
+
+#[test]
 fn a_configuration_with_a_wrong_key_is_told_with_what_was_meant() {
     let bench = Bench::new();
     let config = bench.write_config("[detection]\nscore_treshold = 0.5\n");
@@ -57,13 +73,19 @@ fn a_configuration_with_a_wrong_key_is_told_with_what_was_meant() {
 #[test]
 fn what_holds_is_printed_as_a_configuration_that_means_the_same() {
     let bench = Bench::new();
-    let config = bench.write_config("[source]\nuri = \"test://bars\"\nfps = 5\n");
+    let config = bench.write_config(
+        "[source]\nuri = \"test://bars\"\nfps = 5\n[[lines]]\nto = \"a.jsonl\"\n[[lines]]\nto = \"b.jsonl\"\nkeep = 1\n",
+    );
     let first = ask(&["config", "--config", config.to_str().unwrap()]);
     assert!(first.stdout.contains("fps = 5  # of the file"), "{first:?}");
     let again = bench.write("again.toml", &first.stdout);
     let second = ask(&["config", "--config", again.to_str().unwrap(), "--json"]);
     let values: Value = serde_json::from_str(&second.stdout).unwrap();
     assert_eq!(values["source"]["fps"]["value"], 5);
+    assert_eq!(
+        (&values["lines"][1]["to"]["value"], values["lines"][1]["keep"]["value"].as_i64()),
+        (&"b.jsonl".into(), Some(1))
+    );
     assert_eq!(values["student"]["value"].as_str().unwrap(), bench.path("student.onnx").to_str().unwrap());
     assert_eq!(values["detection"]["nms_iou"]["from"], "file", "all that holds was printed");
 }

@@ -299,13 +299,18 @@ fn a_service_that_starts_with_what_does_not_work_uses_what_last_did() {
 #[test]
 fn the_watchdog_is_fed_while_frames_come_and_not_while_the_stream_hangs() {
     let bench = Bench::new();
-    let configuration = configure(&bench, "");
+    bench.write("clip.mjpeg", motion_jpeg(&[RED; 4]));
+    let configuration =
+        bench.write_config("[engine]\nthreads = 1\n[source]\nuri = \"clip.mjpeg\"\nloop = true\n");
     let mut running = start(&bench, &configuration, &[("WATCHDOG_USEC", "400000")]);
     running.hear("READY=1");
-    for _ in 0..5 {
-        running.hear("WATCHDOG=1");
+    let end = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < end {
+        running.line();
     }
-    // Nobody reads the lines: the pipe fills, and the publishing stage hangs. Everything said so far is heard first.
+    running.hear("WATCHDOG=1");
+    // Nobody reads the lines any more: the pipe fills, and the stream of a file waits, which can. Everything said so far is
+    // heard first.
     let mut datagram = [0; 4096];
     let mut silent_since = Instant::now();
     let until = Instant::now() + PATIENCE;
@@ -319,6 +324,21 @@ fn the_watchdog_is_fed_while_frames_come_and_not_while_the_stream_hangs() {
     }
     let told = running.stderr();
     assert!(told.contains("publish stage gets no further"), "{told}");
+}
+
+#[test]
+fn a_reader_who_does_not_read_costs_a_camera_s_stream_lines_and_nothing_else() {
+    let bench = Bench::new();
+    let configuration = configure(&bench, "");
+    let mut running = start(&bench, &configuration, &[("WATCHDOG_USEC", "400000")]);
+    running.hear("READY=1");
+    // A pipe holds some hundred lines, the queue 64: both are full after a few seconds of 50 frames each.
+    let published = |running: &mut Running| running.health(|_| true)["published"].as_u64().unwrap();
+    let before = published(&mut running);
+    until(|| published(&mut running) > before + 400, || "the stream waits for its reader".to_owned());
+    running.hear("WATCHDOG=1");
+    let numbers: Vec<u64> = (0..400).map(|_| running.line()["frame"].as_u64().unwrap()).collect();
+    assert!(numbers.is_sorted() && numbers[399] > 399, "some are lost, and those that come are in order");
 }
 
 #[test]

@@ -49,6 +49,16 @@ pub struct DetectionSettings {
     /// more, each region carries its best words and only equal words compete, as ViLD and COCO
     /// evaluate.
     pub words_per_region: usize,
+    /// Below its threshold, and down to this share of it (0 to 1), a detection is told all the same, as a weak one: for
+    /// trackers. Weak ones come last and change nothing about the others. 1: none are told.
+    pub weak_fraction: f32,
+}
+
+impl DetectionSettings {
+    /// The score from which on a word of this threshold is told, weakly or not.
+    fn told_from(&self, threshold: Option<f32>) -> f32 {
+        self.weak_fraction * threshold.unwrap_or(self.score_threshold)
+    }
 }
 
 /// One thing found.
@@ -65,6 +75,8 @@ pub struct Detection {
     pub box_in_input: [f32; 4],
     /// The region's place among the engine's regions.
     pub region: usize,
+    /// Whether the score is below the word's threshold: see [`DetectionSettings::weak_fraction`].
+    pub is_weak: bool,
 }
 
 /// How much the text head counts against the image head, 0 to 1, by whether training saw the word.
@@ -115,7 +127,7 @@ pub struct WordTable {
     pub embedding_size: usize,
     /// `[W]`: the text head's weight against the image head's.
     pub text_weights: Vec<f32>,
-    /// `[W]`: the least score of a word.
+    /// `[W]`: the least score that is told of a word, weakly or not.
     pub thresholds: Vec<f32>,
     /// Cosines are multiplied by it before a softmax.
     pub inverse_temperature: f32,
@@ -134,9 +146,9 @@ pub struct Scorer {
     panels: Panels,
     inverse_temperature: f32,
     objectness_weight: f32,
-    /// The least threshold of a word, and the common one that it follows from.
+    /// The least score that is told of any word, and the common threshold and the share that it follows from.
     lowest_threshold: f32,
-    common_threshold: Option<f32>,
+    followed: Option<(f32, f32)>,
     /// The regions that words are ranked for.
     chosen: Vec<u32>,
     screen: Option<Screen>,
@@ -191,7 +203,7 @@ impl Scorer {
             inverse_temperature: temperature.recip(),
             objectness_weight,
             lowest_threshold: 0.0,
-            common_threshold: None,
+            followed: None,
             chosen: Vec::new(),
             exact: Exact::default(),
             candidates: Vec::new(),
@@ -261,8 +273,11 @@ impl Scorer {
             let objectness_factor = objectness.powf(self.objectness_weight);
             for &(log_p, word) in self.exact.best_of(at, &question) {
                 let (word, score) = (word as usize, (p_weight * log_p).exp() * objectness_factor);
-                if score >= self.words[word].threshold.unwrap_or(settings.score_threshold) {
-                    self.candidates.push(Detection { word, score, objectness, box_in_input, region });
+                let threshold = self.words[word].threshold;
+                if score >= settings.told_from(threshold) {
+                    let is_weak = score < threshold.unwrap_or(settings.score_threshold);
+                    let found = Detection { word, score, objectness, box_in_input, region, is_weak };
+                    self.candidates.push(found);
                 }
             }
         }
@@ -282,6 +297,7 @@ impl Scorer {
     ) {
         self.candidates.clear();
         self.make_room(objectness.len(), settings.words_per_region.clamp(1, self.words.len().max(1)));
+        let threshold_of = |word: usize| self.words[word].threshold.unwrap_or(settings.score_threshold);
         self.candidates.extend(
             ranked
                 .iter()
@@ -291,6 +307,7 @@ impl Scorer {
                     objectness: objectness[region],
                     box_in_input: boxes_in_input[region],
                     region,
+                    is_weak: score < threshold_of(word),
                 })
                 .filter(|detection| is_a_box(detection.box_in_input)),
         );
@@ -298,7 +315,7 @@ impl Scorer {
 
     /// What ranking words takes, for whoever does it elsewhere.
     pub fn table(&self, settings: &DetectionSettings) -> WordTable {
-        let thresholds = self.words.iter().map(|word| word.threshold.unwrap_or(settings.score_threshold));
+        let thresholds = self.words.iter().map(|word| settings.told_from(word.threshold));
         let mut background_and_words = Vec::with_capacity((1 + self.words.len()) * self.embedding_size);
         background_and_words.extend_from_slice(&self.background);
         self.panels.append_embeddings(&mut background_and_words);
@@ -347,16 +364,16 @@ impl Scorer {
 
     /// Brings up to date what follows from the settings.
     fn follow(&mut self, settings: &DetectionSettings) {
-        let common = settings.score_threshold;
-        if self.common_threshold == Some(common) {
+        let followed = Some((settings.score_threshold, settings.weak_fraction));
+        if self.followed == followed {
             return;
         }
-        self.common_threshold = Some(common);
-        let thresholds = self.words.iter().map(|word| word.threshold.unwrap_or(common));
-        self.lowest_threshold = thresholds.fold(f32::INFINITY, f32::min);
+        self.followed = followed;
+        let told_from = self.words.iter().map(|word| settings.told_from(word.threshold));
+        self.lowest_threshold = told_from.fold(f32::INFINITY, f32::min);
         if let Some(screen) = &mut self.screen {
-            let threshold_of = |word: usize| self.words[word].threshold.unwrap_or(common);
-            screen.follow(&self.panels, threshold_of, self.objectness_weight);
+            let told_from = |word: usize| settings.told_from(self.words[word].threshold);
+            screen.follow(&self.panels, told_from, self.objectness_weight);
         }
     }
 
@@ -382,9 +399,10 @@ impl Scorer {
     }
 }
 
-/// The order in which detections are told: by score, and equal scores always the same way.
+/// The order in which detections are told: by score, weak ones last, and equal scores always the same way.
 fn best_first(a: &Detection, b: &Detection) -> std::cmp::Ordering {
-    b.score.total_cmp(&a.score).then(a.region.cmp(&b.region)).then(a.word.cmp(&b.word))
+    let by_score = a.is_weak.cmp(&b.is_weak).then(b.score.total_cmp(&a.score));
+    by_score.then(a.region.cmp(&b.region)).then(a.word.cmp(&b.word))
 }
 
 /// Whether a box has an area and no infinity or NaN.

@@ -40,10 +40,11 @@ pub(crate) fn suppress_and_vote(
 }
 
 /// The mean box of all that have the detection's word and overlap it by at least `voting_iou`,
-/// weighted by the square of their scores.
+/// weighted by the square of their scores. Weak ones have no say about others.
 fn voted_box(detection: &Detection, voters: &[Detection], voting_iou: f32) -> [f32; 4] {
     let (mut sums, mut weights) = ([0.0; 4], 0.0);
-    for voter in voters.iter().filter(|voter| voter.word == detection.word) {
+    let may_vote = |voter: &&Detection| voter.word == detection.word && voter.is_weak <= detection.is_weak;
+    for voter in voters.iter().filter(may_vote) {
         if voter.region == detection.region || iou(voter.box_in_input, detection.box_in_input) >= voting_iou {
             let weight = voter.score * voter.score;
             weights += weight;
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     fn detection(score: f32, box_in_input: [f32; 4]) -> Detection {
-        Detection { word: 0, score, objectness: 1.0, box_in_input, region: 0 }
+        Detection { word: 0, score, objectness: 1.0, box_in_input, region: 0, is_weak: false }
     }
 
     fn scores_kept(rivals: &[Detection], max_iou: f32) -> Vec<f32> {

@@ -103,6 +103,7 @@ fn scoring_allocates_nothing_after_its_first_frame_however_much_more_comes() {
             voting_iou: 0.4,
             max_detections: 20,
             words_per_region,
+            weak_fraction: 1.0,
         };
         let (mut scorer, mut found) = (scorer(), Vec::new());
         for number in 0..4 {
@@ -124,6 +125,7 @@ fn settling_what_was_ranked_elsewhere_allocates_nothing_after_the_first_frame() 
         voting_iou: 0.4,
         max_detections: 20,
         words_per_region: 1,
+        weak_fraction: 1.0,
     };
     let (mut scorer, mut found) = (scorer(), Vec::new());
     let (boxes, objectness, ..) = frame(1);

@@ -12,6 +12,7 @@ use wordsight_detection::Vocabulary;
 use wordsight_engines::{CpuEngine, Engine, Regions};
 
 const GUIDE: &str = include_str!("../../docs/student.md");
+const WORDS: &str = include_str!("../../docs/words.md");
 
 /// The guide's numbers, and those of the test.
 const SMALLER: [(&str, &str); 6] = [
@@ -89,6 +90,30 @@ fn every_command_of_the_guide_runs_from_photographs_to_a_student() {
         assert!(row["all"].get(figure).is_some(), "{figure}: {row}");
     }
     assert!(row["novel"]["AP50"].is_number() && row["base"]["AP50"].is_number(), "{row}");
+}
+
+#[test]
+fn the_first_vocabulary_of_the_guide_is_made() {
+    let Some(teacher) = support::needed(".deps/teacher/config.json", "run `make teacher` first") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    symlink(teacher.ancestors().nth(2).unwrap().canonicalize().unwrap(), folder.path().join(".deps"))
+        .unwrap();
+    let block = |language: &str| {
+        let fence = format!("```{language}\n");
+        WORDS.split(&fence).nth(1).unwrap().split("```").next().unwrap()
+    };
+    fs::write(folder.path().join("my-words.toml"), block("toml")).unwrap();
+    let command = block("sh").trim();
+    let mut words = command.split(' ');
+    assert_eq!(words.next(), Some("wordsight-distill"));
+    let mut made = Command::new(env!("CARGO_BIN_EXE_wordsight-distill"));
+    let output = made.args(words).current_dir(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    let vocabulary = Vocabulary::load(&folder.path().join("my-words.safetensors")).unwrap();
+    let words: Vec<&str> = vocabulary.words.iter().map(|word| word.word.as_str()).collect();
+    assert_eq!(words, ["forklift", "hard hat", "fire extinguisher"]);
 }
 
 #[test]

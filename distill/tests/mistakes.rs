@@ -35,6 +35,8 @@ fn a_missing_file_is_named() {
     );
     let eval = ["eval-photographs", "--student", "/no.onnx", "--data", "/nowhere", "--teacher", "/nowhere"];
     assert_told(&distill(&eval), 1, &["/nowhere"]);
+    let eval = ["eval-tracking", "--student", "/no.onnx", "--data", "/nowhere", "--teacher", "/nowhere"];
+    assert_told(&distill(&eval), 1, &["/nowhere/imagenet.json"]);
     let eval =
         ["eval", "--student", "/no.onnx", "--annotations", "/no.json", "--images", "/", "--vocabulary", "/v"];
     assert_told(&distill(&eval), 1, &["/no.json"]);

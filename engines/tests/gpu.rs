@@ -211,6 +211,7 @@ const SETTINGS: DetectionSettings = DetectionSettings {
     voting_iou: 0.6,
     max_detections: 50,
     words_per_region: 1,
+    weak_fraction: 1.0,
 };
 
 fn scorer(vocabulary: &Vocabulary) -> Scorer {
@@ -239,7 +240,7 @@ fn settle(scorer: &mut Scorer, regions: &Regions, settings: &DetectionSettings) 
 fn assert_same(found: &[Detection], wanted: &[Detection]) {
     assert_eq!(found.len(), wanted.len());
     for (found, wanted) in found.iter().zip(wanted) {
-        assert_eq!((found.word, found.region), (wanted.word, wanted.region));
+        assert_eq!((found.word, found.region, found.is_weak), (wanted.word, wanted.region, wanted.is_weak));
         assert!((found.score - wanted.score).abs() < 1e-4, "{found:?} {wanted:?}");
         for (found, wanted) in found.box_in_input.iter().zip(wanted.box_in_input) {
             assert!((found - wanted).abs() < 1e-2);
@@ -286,7 +287,8 @@ fn ranked_words_are_those_of_the_scorer() {
         let mut regions = Regions::default();
         for (words, words_per_region) in [(1, 1), (2, 1), (63, 2), (64, 1), (65, 3), (300, 1), (1203, 1)] {
             let vocabulary = vocabulary(words, words as u64);
-            let settings = DetectionSettings { words_per_region, ..SETTINGS };
+            let weak_fraction = if words == 300 { 0.5 } else { 1.0 };
+            let settings = DetectionSettings { words_per_region, weak_fraction, ..SETTINGS };
             let mut scorer = scorer(&vocabulary);
             engine.set_words(&scorer.table(&settings)).unwrap();
             for _ in 0..3 {

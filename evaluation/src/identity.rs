@@ -87,7 +87,7 @@ pub struct Clip {
     identity: Identity,
     /// In how many frames a thing and a track overlap enough.
     together: HashMap<(u64, u64), u64>,
-    /// The track that a thing was matched with last, and those of the frame before.
+    /// The track that a thing was matched with last, and those of the last frame that had both.
     last: HashMap<u64, u64>,
     before: HashMap<u64, u64>,
     assigner: Assigner,
@@ -110,6 +110,10 @@ impl Clip {
     pub fn add(&mut self, truth: &[Sighting], told: &[Sighting]) {
         self.identity.truth += truth.len() as u64;
         self.identity.told += told.len() as u64;
+        // So TrackEval does: a frame without the one or the other is none that anybody went together in.
+        if truth.is_empty() || told.is_empty() {
+            return;
+        }
         // A pair of the frame before goes before any overlap.
         let mut gains = Vec::with_capacity(truth.len() * told.len());
         for thing in truth {
@@ -260,6 +264,16 @@ mod tests {
     fn who_went_together_goes_together_though_another_overlaps_more() {
         let found = identity(&[(&[at(1, 0.0)], &[at(5, 0.0)]), (&[at(1, 0.0)], &[at(5, 2.0), at(6, 0.0)])]);
         assert_eq!(found.switches, 0);
+    }
+
+    #[test]
+    fn an_empty_frame_does_not_part_who_went_together() {
+        let one = [at(1, 0.0)];
+        let found = identity(&[(&one, &[at(5, 0.0)]), (&one, &[]), (&one, &[at(5, 2.0), at(6, 0.0)])]);
+        assert_eq!(found.switches, 0);
+        let other = [at(9, 90.0)];
+        let found = identity(&[(&one, &[at(5, 0.0)]), (&one, &other), (&one, &[at(5, 2.0), at(6, 0.0)])]);
+        assert_eq!(found.switches, 1, "one without the track does");
     }
 
     #[test]

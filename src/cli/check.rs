@@ -1,7 +1,7 @@
 //! `wordsight check`: whether a configuration would work, before a service is given it.
 //!
 //! In flows a configuration, out flows a line for each part: the student, the vocabulary and whether they meet, the source,
-//! and where results go. Nothing is run and no camera is opened, so that it can be asked beside a service that runs.
+//! where results go and the page is. Nothing is run and no camera is opened, so that it can be asked beside a service that runs.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -76,6 +76,9 @@ impl CheckArgs {
         });
         checked.note("source", source_of(&wanted), |says| says.clone());
         checked.note("results", outputs_of(&wanted), |says| says.clone());
+        if let Some(http) = &wanted.http {
+            checked.note("page", http.check(), |says| says.clone());
+        }
         checked
     }
 }

@@ -38,12 +38,15 @@ fn as_toml(effective: &[Effective], file: Option<PathBuf>) -> String {
         Some(file) => format!("# Values of {} are marked; all others are built in.\n", file.display()),
         None => "# All values are built in.\n".to_owned(),
     };
-    let mut section = "";
+    let mut place = ("", None);
     // Writing to a string cannot fail.
     for key in effective {
-        if key.section != section {
-            section = key.section;
-            let _ = writeln!(text, "\n[{section}]");
+        if (key.section, key.table) != place {
+            place = (key.section, key.table);
+            let _ = match key.table {
+                None => writeln!(text, "\n[{}]", key.section),
+                Some(_) => writeln!(text, "\n[[{}]]", key.section),
+            };
         }
         let _ = match (&key.value, key.origin) {
             (Some(value), Origin::File) => writeln!(text, "{} = {value}  # of the file", key.name),
@@ -63,13 +66,19 @@ fn as_json(effective: &[Effective]) -> serde_json::Value {
             (Origin::BuiltIn, _) => "built in",
         };
         let entry = json!({ "value": key.value, "from": origin });
-        let place = if key.section.is_empty() {
-            &mut sections
-        } else {
-            let section = sections.entry(key.section).or_insert_with(|| json!({}));
-            match section {
-                serde_json::Value::Object(section) => section,
-                _ => continue,
+        let place = match key.table {
+            None if key.section.is_empty() => &mut sections,
+            None => {
+                let section = sections.entry(key.section).or_insert_with(|| json!({}));
+                let serde_json::Value::Object(section) = section else { continue };
+                section
+            }
+            Some(number) => {
+                let tables = sections.entry(key.section).or_insert_with(|| json!([]));
+                let serde_json::Value::Array(tables) = tables else { continue };
+                tables.resize(tables.len().max(number + 1), json!({}));
+                let serde_json::Value::Object(table) = &mut tables[number] else { continue };
+                table
             }
         };
         place.insert(key.name.to_owned(), entry);

@@ -19,7 +19,7 @@ use wordsight_engines::cpu::library;
 use wordsight_engines::{Engine, EngineError, Regions, StudentFacts};
 
 use super::CommonArgs;
-use super::parts::{Pace, governor_wanted, source_wanted, tracking_wanted};
+use super::parts::{Pace, governor_wanted, source_wanted, tracked, tracking_wanted};
 use crate::bench::{
     Allocations, Cpu, Drops, Frame, FrameTimes, Measured, Memory, Mode, Recorder, Report, Settings,
     StartAndEnd, Student, Vocabulary,
@@ -69,7 +69,7 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
     let (machine, readings, started_at) = (Machine::read(&board), Readings::read(&board), SystemTime::now());
 
     let engine = common.engine_wanted(&config)?.open(&stop, &|| ())?;
-    let scoring = common.words_wanted(&config)?.open(engine.facts())?;
+    let scoring = tracked(common.words_wanted(&config)?, &config)?.open(engine.facts())?;
     let engine = match wanted.least_inference {
         Some(least) => Box::new(Slowed { name: slowed_name(&*engine, least), engine, least }),
         None => engine,

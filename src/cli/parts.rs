@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -118,6 +118,7 @@ impl CommonArgs {
             voting_iou: voting_iou.0,
             max_detections: max_detections.get(),
             words_per_region: words_per_region.get(),
+            weak_fraction: 1.0,
         };
         Ok(WordsWanted { vocabulary: vocabulary.map_or_else(from_config, Ok)?, detection })
     }
@@ -138,9 +139,17 @@ pub(super) fn tracking_wanted(config: &Config) -> Result<Option<TrackingSettings
         confirm_after: config.or(None, |keys| keys.tracking.confirm_after)?.get(),
         forget_after: config.or(None, |keys| keys.tracking.forget_after_s)?.0,
         vote_half_life: config.or(None, |keys| keys.tracking.vote_half_life_s)?.0,
-        ..TrackingSettings::default()
     };
     Ok(config.or(None, |keys| keys.tracking.enabled)?.then_some(settings))
+}
+
+/// Words as whoever tracks wants them: what is not sure enough to be told may still be what is followed.
+pub(super) fn tracked(words: WordsWanted, config: &Config) -> Result<WordsWanted, ConfigError> {
+    if tracking_wanted(config)?.is_none() {
+        return Ok(words);
+    }
+    let weak_fraction = config.or(None, |keys| keys.tracking.weak_fraction)?.0;
+    Ok(WordsWanted { detection: DetectionSettings { weak_fraction, ..words.detection }, ..words })
 }
 
 /// Where JSON lines go, by a flag or else `publish.json`: `-` is no path and so relative to nothing, and an empty one is none.

@@ -11,7 +11,7 @@ use wordsight_detection::FrameView;
 use wordsight_engines::{Regions, StepTimes};
 
 use super::CommonArgs;
-use super::parts::{LONGEST_STOP, SourceArgs, governor_wanted, json_wanted, tracking_wanted};
+use super::parts::{LONGEST_STOP, SourceArgs, governor_wanted, json_wanted, tracked, tracking_wanted};
 use crate::config::{Config, ConfigError};
 use crate::pipeline::{Report, Stage, Stop, run_alone};
 use crate::publish::{PictureNames, SaveSettings, SinkSettings};
@@ -108,7 +108,7 @@ impl RunArgs {
         sinks.extend(config.sinks()?);
         Ok(Wanted {
             engine: self.common.engine_wanted(config)?,
-            words: self.common.words_wanted(config)?,
+            words: tracked(self.common.words_wanted(config)?, config)?,
             source: self.source.wanted(config, self.repeat)?,
             tracking: tracking_wanted(config)?,
             sinks,

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::extract::{FromRequest, Query, Request, State};
+use axum::http::{StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -25,18 +25,33 @@ use crate::service::Wish;
 /// The description of all that stands here, for programs.
 pub const OPENAPI: &str = include_str!("openapi.json");
 /// The most words that are told at once, and how many where nobody says.
-const MOST_WORDS: usize = 1_000;
-const SOME_WORDS: usize = 100;
+const MOST_WORDS: u32 = 1_000;
+const SOME_WORDS: u32 = 100;
 
-/// What a request brings along, read.
-///
-/// # Errors
-/// When it is no JSON, or not what it should be.
-pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| {
-        let status = if error.is_data() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::BAD_REQUEST };
-        Refusal::new(status, format!("that isn't what is asked for here: {error}"))
-    })
+/// What a request brings along, as JSON that says that it is: no other site's form can say so.
+pub(super) struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for Asked<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Refusal> {
+        let given = request.headers().get(header::CONTENT_TYPE).and_then(|given| given.to_str().ok());
+        let essence = given.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        if !essence.eq_ignore_ascii_case("application/json") {
+            return Err(Refusal::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "what is asked for comes as `Content-Type: application/json`",
+            ));
+        }
+        let body = Bytes::from_request(request, shared).await;
+        let body = body.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+        let parsed = serde_json::from_slice(&body).map_err(|error| {
+            let status =
+                if error.is_data() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::BAD_REQUEST };
+            Refusal::new(status, format!("that isn't what is asked for here: {error}"))
+        });
+        parsed.map(Self)
+    }
 }
 
 /// A colour as pages write it.
@@ -87,8 +102,8 @@ pub(super) async fn detections(State(shared): State<Arc<Shared>>) -> Answer {
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
     #[serde(default)]
-    offset: usize,
-    limit: Option<usize>,
+    offset: u32,
+    limit: Option<u32>,
 }
 
 /// The words in use, some at a time.
@@ -115,7 +130,8 @@ pub(super) async fn words(
     })?;
     let words = shared.parts.wishes.in_use().words;
     let total = words.len();
-    let (start, limit) = (offset.min(total), limit.unwrap_or(SOME_WORDS).min(MOST_WORDS));
+    let start = total.min(offset as usize);
+    let limit = limit.unwrap_or(SOME_WORDS).min(MOST_WORDS) as usize;
     let places = start..(start + limit).min(total);
     let word = |place| Word { word: words.get(place), colour: colour(words.get(place)) };
     Ok(json(&Words { total, offset: start, words: places.map(word).collect() }))
@@ -141,18 +157,22 @@ fn busy() -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "there is too much to do at once; ask again")
 }
 
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ByName {
+    name: String,
+}
+
 /// Has the stream look for the words of another vocabulary.
-pub(super) async fn set_vocabulary(State(shared): State<Arc<Shared>>, body: Bytes) -> Answer {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Asked {
-        name: String,
-    }
-    let Asked { name } = parse(&body)?;
+pub(super) async fn set_vocabulary(
+    State(shared): State<Arc<Shared>>,
+    Asked(ByName { name }): Asked<ByName>,
+) -> Answer {
     let wish = move |shared: &Shared| -> Result<Wish, Refusal> {
         let file: Result<PathBuf, NameError> = shared.folder.file(&name);
         let status = |error: &NameError| match error {
             NameError::NoFolder => StatusCode::CONFLICT,
+            NameError::Unknown => StatusCode::NOT_FOUND,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
         file.map(Wish::Vocabulary).map_err(|error| Refusal::new(status(&error), error.to_string()))
@@ -160,14 +180,17 @@ pub(super) async fn set_vocabulary(State(shared): State<Arc<Shared>>, body: Byte
     ask(shared, wish).await
 }
 
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Threshold {
+    score: f32,
+}
+
 /// Has the stream tell things from another score on.
-pub(super) async fn set_threshold(State(shared): State<Arc<Shared>>, body: Bytes) -> Answer {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Asked {
-        score: f32,
-    }
-    let Asked { score } = parse(&body)?;
+pub(super) async fn set_threshold(
+    State(shared): State<Arc<Shared>>,
+    Asked(Threshold { score }): Asked<Threshold>,
+) -> Answer {
     if !(0.0..=1.0).contains(&score) {
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "`score` is a number from 0 to 1"));
     }
@@ -184,10 +207,10 @@ async fn ask(
     shared: Arc<Shared>,
     wish: impl FnOnce(&Shared) -> Result<Wish, Refusal> + Send + 'static,
 ) -> Answer {
-    let place = Arc::clone(&shared.wishes).try_acquire_owned().map_err(|_| busy())?;
     let asking = tokio::task::spawn_blocking(move || {
-        let _place = place;
-        let granted = shared.parts.wishes.ask(wish(&shared)?);
+        let wish = wish(&shared)?;
+        let _place = shared.wishes.try_acquire().map_err(|_| busy())?;
+        let granted = shared.parts.wishes.ask(wish);
         granted.map_err(|reason| Refusal::new(StatusCode::CONFLICT, reason))?;
         Ok(json(&InUse::of(&shared)))
     });

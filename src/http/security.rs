@@ -28,7 +28,7 @@ use serde::Deserialize;
 use sha2::Sha256;
 
 use super::answer::{Answer, Refusal};
-use super::api::parse;
+use super::api::Asked;
 use super::settings::{HttpSettings, wrong};
 use super::shared::Shared;
 use crate::locks::locked;
@@ -248,7 +248,6 @@ async fn check(guard: &Guard, request: Request) -> Result<Request, Refusal> {
     let changes = !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
     if changes {
         check_origin(&parts.headers, &host)?;
-        check_type(&parts.method, &parts.headers)?;
     }
     let body = read_body(&parts.headers, body).await?;
     Ok(Request::from_parts(parts, body))
@@ -306,22 +305,6 @@ fn check_origin(headers: &HeaderMap, host: &str) -> Result<(), Refusal> {
     }
 }
 
-/// What brings something along says that it is JSON, which no other site's form can.
-fn check_type(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
-    if !matches!(*method, Method::PUT | Method::POST) {
-        return Ok(());
-    }
-    let given = headers.get(header::CONTENT_TYPE).and_then(|given| given.to_str().ok()).unwrap_or_default();
-    let essence = given.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
-        return Ok(());
-    }
-    Err(Refusal::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "what is asked for comes as `Content-Type: application/json`",
-    ))
-}
-
 /// All that a request brings along, which may be neither long nor long in coming.
 async fn read_body(headers: &HeaderMap, body: Body) -> Result<Body, Refusal> {
     let too_long =
@@ -363,7 +346,7 @@ async fn collect(mut body: Body) -> Result<Option<Vec<u8>>, axum::Error> {
 /// What the form on the page sends.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Login {
+pub(super) struct Login {
     token: String,
 }
 
@@ -371,9 +354,8 @@ struct Login {
 pub(super) async fn log_in(
     State(shared): State<Arc<Shared>>,
     peer: Option<axum::Extension<Peer>>,
-    body: axum::body::Bytes,
+    Asked(login): Asked<Login>,
 ) -> Answer {
-    let login: Login = parse(&body)?;
     let Some(token) = &shared.guard.token else { return Ok(StatusCode::NO_CONTENT.into_response()) };
     if !token.is(login.token.trim().as_bytes()) {
         shared.guard.punish(peer.map(|axum::Extension(peer)| peer)).await;

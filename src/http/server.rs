@@ -82,6 +82,9 @@ impl Server {
             .with_context(|| format!("cannot listen on {} for HTTP", settings.listen))?;
         let address = listener.local_addr().unwrap_or(settings.listen);
         parts.live.set_picture_rate(settings.picture_fps);
+        if let Some(folder) = settings.vocabularies.as_deref().filter(|folder| !folder.is_dir()) {
+            tracing::warn!("there is no folder {} yet to switch among vocabularies of", folder.display());
+        }
         let (stop, stopped) = watch::channel(());
         let shared = Arc::new(Shared::new(settings, parts, guard, stopped));
         let work = move || {

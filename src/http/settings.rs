@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::security::Guard;
 use crate::config::ConfigError;
 
 /// The least and the most of `picture_fps`.
@@ -68,6 +69,24 @@ impl HttpKeys {
             vocabularies: self.vocabularies.as_ref().map(|path| folder.join(path)),
             picture_fps,
         }))
+    }
+}
+
+impl HttpSettings {
+    /// Whether it could be served by these, and where that would be; nothing is listened on.
+    ///
+    /// # Errors
+    /// When the token can't be read or is none, or there is no such folder.
+    pub fn check(&self) -> anyhow::Result<String> {
+        drop(Guard::new(self)?);
+        if let Some(folder) = &self.vocabularies {
+            let shown = folder.display();
+            anyhow::ensure!(
+                folder.is_dir(),
+                "the folder of vocabularies {shown} is not there: make it, or leave it out"
+            );
+        }
+        Ok(format!("http://{}/", self.listen))
     }
 }
 

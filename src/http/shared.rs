@@ -51,7 +51,7 @@ pub(super) struct Shared {
     /// Seats of those who have pictures sent, who are told of events, and whose wishes are under way.
     pub viewers: Arc<Semaphore>,
     pub listeners: Arc<Semaphore>,
-    pub wishes: Arc<Semaphore>,
+    pub wishes: Semaphore,
     /// Closed when the server is to stop.
     pub stopped: watch::Receiver<()>,
 }
@@ -71,7 +71,7 @@ impl Shared {
             folder: Folder::new(settings.vocabularies.clone()),
             viewers: Arc::new(Semaphore::new(MOST_VIEWERS)),
             listeners: Arc::new(Semaphore::new(MOST_LISTENERS)),
-            wishes: Arc::new(Semaphore::new(MOST_WISHES)),
+            wishes: Semaphore::new(MOST_WISHES),
             stopped,
             parts,
         }

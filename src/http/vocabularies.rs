@@ -19,7 +19,7 @@ use crate::locks::locked;
 const ENDING: &str = ".safetensors";
 /// As many are listed, by their names.
 const MOST_LISTED: usize = 500;
-/// As long as a file's name may be.
+/// As many characters as a name may have.
 const LONGEST_NAME: usize = 200;
 
 /// The folder, if one is configured.
@@ -93,7 +93,7 @@ impl Folder {
     pub fn file(&self, name: &str) -> Result<PathBuf, NameError> {
         let folder = self.path.as_ref().ok_or(NameError::NoFolder)?;
         let is_plain = !name.is_empty()
-            && name.len() <= LONGEST_NAME
+            && name.chars().count() <= LONGEST_NAME
             && !name.starts_with('.')
             && !name.contains(|character: char| matches!(character, '/' | '\\') || character.is_control());
         if !is_plain {

@@ -179,7 +179,7 @@ impl Pipeline {
             control,
         };
         let (settings, on_frame) = self.measurement.map(|wanted| (wanted.settings, wanted.on_frame)).unzip();
-        self.publisher.begin(size, self.pacing == Pacing::Lossless);
+        self.publisher.begin(size, self.pacing == Pacing::Lossless, most_found);
         let publish = PublishStage {
             publisher: self.publisher,
             scoring: self.scoring,

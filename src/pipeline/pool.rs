@@ -16,6 +16,7 @@ use wordsight_engines::{Regions, StudentFacts};
 use crate::capture::Frame;
 use crate::locks::locked;
 use crate::scoring::{Found, Words};
+use crate::tracking::Thumbnail;
 
 /// One frame on its way, and what the stages make of it.
 pub struct Job {
@@ -29,6 +30,8 @@ pub struct Job {
     pub image: Vec<u8>,
     /// By preprocess: how the frame lies in the input.
     pub letterbox: Letterbox,
+    /// By preprocess: what the frame looks like, for whoever follows things through cuts.
+    pub thumbnail: Thumbnail,
     /// By the engine: the edition of the words that it is to be named by.
     pub edition: u64,
     /// By the engine: what it found.
@@ -92,6 +95,7 @@ impl Default for Job {
             interval: None,
             image: Vec::new(),
             letterbox: Letterbox::new((1, 1), (1, 1)),
+            thumbnail: Thumbnail::default(),
             edition: 0,
             regions: Regions::default(),
             found: Vec::new(),

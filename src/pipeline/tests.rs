@@ -161,6 +161,7 @@ fn scoring(engine: &Made, word: &str) -> Scoring {
         voting_iou: 1.0,
         max_detections: 5,
         words_per_region: 1,
+        weak_fraction: 1.0,
     };
     Scoring::new(&vocabulary, &engine.facts, settings).unwrap()
 }

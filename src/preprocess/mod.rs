@@ -11,6 +11,7 @@
 use wordsight_detection::{Letterbox, PixelFormat, Preprocessor, Resampler};
 
 use crate::pipeline::Job;
+use crate::tracking::Thumbnail;
 
 /// The stage's state.
 pub struct Preprocess {
@@ -30,9 +31,10 @@ impl Preprocess {
         Self { preprocessor, resampler, input_size: (input_width, input_height), letterboxed }
     }
 
-    /// Fills the job's `image` and `letterbox` from its `frame`.
+    /// Fills the job's `image`, `letterbox` and `thumbnail` from its `frame`.
     pub fn run(&mut self, job: &mut Job) {
         let frame = &job.frame;
+        job.thumbnail = Thumbnail::of(&frame.view());
         if self.letterboxed == 0 {
             job.image.clear();
             job.letterbox = Letterbox::new((frame.width, frame.height), self.input_size);

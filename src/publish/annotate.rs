@@ -33,7 +33,7 @@ const RIM: (Colour, u8) = ([0; 3], 240);
 const TEXT: Colour = [0; 3];
 const NUMBER_OPACITY: u8 = 165;
 
-pub type Colour = [u8; 3];
+type Colour = [u8; 3];
 
 /// Draws all things, the best last and so on top, and all labels over all boxes.
 pub(super) fn draw(rgb: &mut [u8], (width, height): (usize, usize), found: &[Found], words: &Words) {
@@ -424,7 +424,7 @@ mod tests {
     }
 
     fn found(box_in_frame: [f32; 4]) -> Found {
-        Found { word: 0, score: 0.5, objectness: 1.0, box_in_frame, track: None }
+        Found { word: 0, score: 0.5, objectness: 1.0, box_in_frame, is_weak: false, track: None }
     }
 
     fn tracked(id: u64) -> Found {

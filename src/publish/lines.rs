@@ -299,9 +299,9 @@ mod tests {
         let text = |numbers: std::ops::Range<u32>| -> String {
             numbers.map(|number| format!("\"line {number}\"\n")).collect()
         };
-        assert_eq!(read("results.jsonl"), text(8..10));
-        assert_eq!(read("results.jsonl.1"), text(6..8));
-        assert_eq!(read("results.jsonl.2"), text(4..6));
+        assert_eq!(read("results.jsonl"), text(9..10));
+        assert_eq!(read("results.jsonl.1"), text(6..9));
+        assert_eq!(read("results.jsonl.2"), text(3..6));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
     }
 

@@ -15,6 +15,7 @@ mod live;
 mod message;
 mod metrics;
 mod mqtt;
+mod network;
 mod pictures;
 mod queue;
 mod retention;
@@ -37,13 +38,14 @@ pub use annotate::colour_of;
 pub use json::line as json_line;
 pub use lines::{LinesSettings, Place, lines_to};
 pub use live::{Live, Viewer};
-pub use message::{Event, EventKind, Message, Picture, Record, run_id};
-pub use metrics::{BUCKETS_MS, DurationCounts, Metrics, STAGES};
+pub use message::{Event, EventKind, Message, Picture, Record};
+pub use metrics::{BUCKETS_MS, DurationCounts, STAGES};
 pub use mqtt::{MqttKeys, MqttSettings};
 pub use rules::{PicturesKeys, RuleSettings};
 pub use save::{PictureNames, SaveSettings};
 pub use settings::{SinkContext, SinkSettings};
-pub use sink::{Chooser, Inbox, Interests, Outlet, OutletStatus, OutletWatch, Sink};
+use sink::Outlet;
+pub use sink::{OutletStatus, Sink};
 pub use summary::Summary;
 pub use table::Table;
 pub use video::{VideoKeys, VideoSettings};
@@ -120,7 +122,7 @@ pub enum PublishError {
     Failed {
         /// The output.
         name: String,
-        /// What was wrong.
+        /// What was wrong, and what to do.
         reason: String,
     },
     /// A thread has panicked.
@@ -215,8 +217,16 @@ impl Publisher {
 
     /// Gets ready for a stream that can wait for outputs, or outlives those that fail; `ring` is the size of the ring to
     /// the thread that draws.
-    pub fn begin(&mut self, ring: NonZeroUsize, can_wait: bool) {
+    ///
+    /// `most_found`: the most things in a frame, for which room is made.
+    pub fn begin(&mut self, ring: NonZeroUsize, can_wait: bool, most_found: usize) {
         (self.ring, self.can_wait) = (ring, can_wait);
+        // As many as may be in queues and in the hands of outputs; the newest is kept for viewers, and one is being filled.
+        let held: usize = self.outlets.iter().filter_map(|placed| placed.outlet.most_frames_held()).sum();
+        while self.records.len() < held + 2 {
+            let found = Vec::with_capacity(most_found);
+            self.records.push(Arc::new(Record { found, ..Record::default() }));
+        }
         self.outlets.iter_mut().for_each(|placed| placed.outlet.begin(can_wait));
     }
 
@@ -260,10 +270,11 @@ impl Publisher {
                 return Arc::clone(&self.records[self.next_record]);
             }
         }
-        // As many as the queues hold, and not more.
+        // Where pictures hold some too, and room was made for others.
         let mut record = Record { found: Vec::with_capacity(job.found.capacity()), ..Record::default() };
         record.fill(job, age);
         let record = Arc::new(record);
+        self.next_record = self.records.len();
         self.records.push(Arc::clone(&record));
         // Whoever orders a picture of this frame looks for it there.
         self.next_record = self.records.len() - 1;
@@ -344,11 +355,9 @@ impl Publisher {
         if let Some(studio) = self.studio.take() {
             self.summary.add_undrawn(studio.finish()?);
         }
-        // What a camera's stream leaves in queues is taken out when the outputs end, or by the stream that comes next.
         let can_wait = self.can_wait;
         for Placed { outlet, .. } in &mut self.outlets {
-            let is_to_be_waited_for = can_wait || outlet.pictures.is_some();
-            match if is_to_be_waited_for { outlet.flush() } else { outlet.check() } {
+            match outlet.flush() {
                 Ok(()) | Err(PublishError::ReaderGone) => {}
                 Err(error) if !can_wait => tracing::error!("{error}"),
                 Err(error) => return Err(error),

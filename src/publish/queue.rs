@@ -37,7 +37,7 @@ pub(super) enum Pushed {
     /// It is in.
     In,
     /// It is in, and the oldest is lost.
-    PushedOut,
+    OldestLost,
     /// Nobody will take it.
     Abandoned,
 }
@@ -87,7 +87,7 @@ impl<T> Queue<T> {
         drop(state);
         self.changed.notify_all();
         // Dropped here, and not under the lock.
-        if oldest.is_some() { Pushed::PushedOut } else { Pushed::In }
+        if oldest.is_some() { Pushed::OldestLost } else { Pushed::In }
     }
 
     /// The oldest item as soon as there is one; `None` when the queue is closed and empty.
@@ -129,6 +129,11 @@ impl<T> Queue<T> {
         }
     }
 
+    /// How many may wait.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.state().items.len()
@@ -166,7 +171,7 @@ impl<T> Queue<T> {
     pub(super) fn wait_until_done(&self, longest: Option<Duration>) {
         let end = longest.map(|longest| Instant::now() + longest);
         let mut state = self.state();
-        while !state.is_abandoned && !(state.items.is_empty() && state.is_idle) {
+        while !state.is_abandoned && (!state.items.is_empty() || !state.is_idle) {
             state = match end {
                 None => self.wait(state),
                 Some(end) => {
@@ -191,7 +196,7 @@ mod tests {
     #[test]
     fn a_full_queue_of_a_camera_loses_its_oldest_and_one_of_a_file_waits_for_room() {
         let queue = Queue::new(2);
-        assert_eq!([1, 2, 3].map(|item| queue.push(item)), [Pushed::In, Pushed::In, Pushed::PushedOut]);
+        assert_eq!([1, 2, 3].map(|item| queue.push(item)), [Pushed::In, Pushed::In, Pushed::OldestLost]);
         queue.set_waits(true);
         thread::scope(|scope| {
             let pushed = scope.spawn(|| queue.push(4));

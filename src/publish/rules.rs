@@ -367,7 +367,8 @@ mod tests {
     /// A frame with a cat, and less surely a dog.
     fn record(at_ms: u64) -> Record {
         let track = Some(Tracked { id: 7, word: 0, score: 0.8 });
-        let cat = Found { word: 0, score: 0.8, objectness: 1.0, box_in_frame: [0.0; 4], track };
+        let cat =
+            Found { word: 0, score: 0.8, objectness: 1.0, box_in_frame: [0.0; 4], is_weak: false, track };
         let dog = Found { word: 1, score: 0.4, track: None, ..cat.clone() };
         Record { timestamp_ns: at_ms * 1_000_000, found: vec![cat, dog], words: words(), ..Record::default() }
     }

@@ -4,7 +4,7 @@
 //! down loses messages of its own and costs the stream nothing; what it sent, lost and complains of is in its
 //! [`OutletStatus`], for metrics and health.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -74,6 +74,7 @@ pub trait Sink: Send {
 }
 
 /// A sink's end of its queue, and where it says how it is.
+#[derive(Clone)]
 pub struct Inbox(Arc<Shared>);
 
 struct Shared {
@@ -82,6 +83,8 @@ struct Shared {
     sent: AtomicU64,
     dropped: AtomicU64,
     failures: AtomicU64,
+    /// Messages that were taken from the queue and wait in the sink.
+    kept: AtomicUsize,
     /// What is wrong now.
     trouble: Mutex<Option<String>>,
     outlives_failures: AtomicBool,
@@ -120,13 +123,28 @@ impl Inbox {
         self.0.dropped.fetch_add(number, Ordering::Relaxed);
     }
 
+    /// So many messages wait in the sink, behind the queue.
+    pub fn keeps(&self, number: usize) {
+        self.0.kept.store(number, Ordering::Relaxed);
+    }
+
     /// It doesn't work now. Logged when it begins, and not again until [`Self::recovered`].
     pub fn failed(&self, why: &str) {
-        self.0.failures.fetch_add(1, Ordering::Relaxed);
-        let before = locked(&self.0.trouble).replace(why.to_owned());
-        if before.is_none() {
+        if self.is_new_trouble(why) {
             tracing::error!("{}: {why}; it is tried again", self.0.name);
         }
+    }
+
+    /// It doesn't work now, and what was to be sent is given up. Logged as [`Self::failed`] is.
+    pub fn gave_up(&self, why: &str) {
+        if self.is_new_trouble(why) {
+            tracing::error!("{}: {why}", self.0.name);
+        }
+    }
+
+    fn is_new_trouble(&self, why: &str) -> bool {
+        self.0.failures.fetch_add(1, Ordering::Relaxed);
+        locked(&self.0.trouble).replace(why.to_owned()).is_none()
     }
 
     /// It works, again if it didn't.
@@ -163,7 +181,7 @@ impl OutletWatch {
     pub fn status(&self) -> OutletStatus {
         OutletStatus {
             name: self.0.name.clone(),
-            waiting: self.0.queue.len(),
+            waiting: self.0.queue.len() + self.0.kept.load(Ordering::Relaxed),
             sent: self.0.sent.load(Ordering::Relaxed),
             dropped: self.0.dropped.load(Ordering::Relaxed),
             failures: self.0.failures.load(Ordering::Relaxed),
@@ -184,7 +202,7 @@ impl Door {
 
     /// Puts a message into the queue.
     pub(super) fn offer(&self, message: Message) {
-        if self.0.queue.push(message) == Pushed::PushedOut {
+        if self.0.queue.push(message) == Pushed::OldestLost {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -213,6 +231,7 @@ impl Outlet {
             sent: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            kept: AtomicUsize::new(0),
             trouble: Mutex::default(),
             outlives_failures: AtomicBool::new(false),
             wants_pixels: sink.wants_pixels(),
@@ -250,7 +269,7 @@ impl Outlet {
     pub(super) fn offer(&mut self, message: Message) -> Result<(), PublishError> {
         match self.shared.queue.push(message) {
             Pushed::In => Ok(()),
-            Pushed::PushedOut => {
+            Pushed::OldestLost => {
                 self.shared.dropped.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
@@ -264,14 +283,22 @@ impl Outlet {
         thread.join().unwrap_or_else(|_| Err(PublishError::Panicked(name())))
     }
 
-    /// Waits until what came is out: as long as it takes where the stream waits for this output, and for a moment otherwise.
+    /// Waits until what came is out: as long as it takes where the stream can wait, for a moment at the end of another, and
+    /// for a network not at all: what waits for it goes out when the output ends, or with the next stream.
     ///
     /// # Errors
     /// What has ended the output.
     pub(super) fn flush(&mut self) -> Result<(), PublishError> {
-        let longest = (!self.shared.queue.waits()).then_some(LONGEST_FLUSH);
-        self.shared.queue.wait_until_done(longest);
+        if self.is_waited_for {
+            let longest = (!self.shared.queue.waits()).then_some(LONGEST_FLUSH);
+            self.shared.queue.wait_until_done(longest);
+        }
         self.check()
+    }
+
+    /// The most frames' results that it has at a time: those that wait, and the one that it is at.
+    pub(super) fn most_frames_held(&self) -> Option<usize> {
+        self.frames.then(|| self.shared.queue.size() + 1)
     }
 
     /// Tells the output that no more will come, without waiting for it: so that several end at the same time.

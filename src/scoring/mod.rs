@@ -24,6 +24,8 @@ pub struct Found {
     pub objectness: f32,
     /// Left, top, right, bottom in pixels of the frame.
     pub box_in_frame: [f32; 4],
+    /// Whether the score is below the word's threshold: for tracking alone, which takes such things out again.
+    pub is_weak: bool,
     /// By tracking: which of the things that are followed it is, once it was seen often enough.
     pub track: Option<Tracked>,
 }
@@ -164,6 +166,7 @@ impl Scoring {
             score: detection.score,
             objectness: detection.objectness,
             box_in_frame: job.letterbox.box_in_frame_from_input(detection.box_in_input),
+            is_weak: detection.is_weak,
             track: None,
         }));
         (job.times.scoring, job.times.nms) = (ranked - start, ranked.elapsed());

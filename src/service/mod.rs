@@ -33,7 +33,7 @@ use crate::health::{Health, HealthFile};
 use crate::http::{HttpSettings, Parts, Server};
 use crate::locks::locked;
 use crate::pipeline::{Control, Counters, Frames, Pipeline, Report, Stop, named};
-use crate::publish::{Live, Outputs, Publisher, SinkContext, SinkSettings, Slot};
+use crate::publish::{Live, Outputs, Publisher, SinkContext};
 use crate::scoring::Words;
 use crate::tracking::Tracking;
 use last_good::LastGood;

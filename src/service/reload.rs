@@ -14,7 +14,7 @@ use wordsight_tracking::TrackingSettings;
 use super::last_good::LastGood;
 use super::stamp::Watched;
 use super::systemd::Systemd;
-use super::wishes::{Granted, Wish};
+use super::wishes::{Asked, Granted, Wish};
 use super::{
     Common, Loaded, Service, SourceWanted, Start, Wanted, WordsWanted, of_usage, open_health, sink_context,
 };
@@ -186,7 +186,7 @@ impl<'a> Reloader<'a> {
             if is_asked || has_changed {
                 drop(self.reload(None));
             }
-            for (wish, answer) in self.shared.common.wishes.take() {
+            for Asked { wish, answer } in self.shared.common.wishes.take() {
                 // Whoever asked may have gone.
                 drop(answer.send(self.reload(Some(&wish))));
             }

@@ -30,6 +30,12 @@ pub enum Wish {
     AsConfigured,
 }
 
+/// A wish, and where its answer goes.
+pub(super) struct Asked {
+    pub wish: Wish,
+    pub answer: mpsc::Sender<Result<(), String>>,
+}
+
 /// What is in use.
 #[derive(Debug, Clone, Default)]
 pub struct InUseShown {
@@ -55,7 +61,7 @@ pub struct Wishes(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    waiting: Mutex<Vec<(Wish, mpsc::Sender<Result<(), String>>)>>,
+    waiting: Mutex<Vec<Asked>>,
     in_use: Mutex<InUseShown>,
 }
 
@@ -71,7 +77,7 @@ impl Wishes {
             if waiting.len() >= MOST_WAITING {
                 return Err("too much is asked for at once; ask again".to_owned());
             }
-            waiting.push((wish, answer));
+            waiting.push(Asked { wish, answer });
         }
         let answer = answered.recv_timeout(LONGEST);
         answer.unwrap_or_else(|_| Err("the stream is busy or has ended; ask again".to_owned()))
@@ -87,7 +93,7 @@ impl Wishes {
     }
 
     /// What waits to be granted.
-    pub(super) fn take(&self) -> Vec<(Wish, mpsc::Sender<Result<(), String>>)> {
+    pub(super) fn take(&self) -> Vec<Asked> {
         std::mem::take(&mut *locked(&self.0.waiting))
     }
 }
@@ -137,7 +143,7 @@ mod tests {
         let asking = wishes.clone();
         let asked = std::thread::spawn(move || asking.ask(Wish::ScoreThreshold(0.5)));
         loop {
-            if let Some((wish, answer)) = wishes.take().pop() {
+            if let Some(Asked { wish, answer }) = wishes.take().pop() {
                 assert_eq!(wish, Wish::ScoreThreshold(0.5));
                 drop(answer.send(Err("no".to_owned())));
                 break;

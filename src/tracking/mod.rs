@@ -3,12 +3,16 @@
 //! In flow the named things of a frame, out flow the same with the track that each belongs to, and an [`Event`] for each
 //! track that appears or leaves. How frames are joined is `wordsight-tracking`'s.
 //!
-//! The one surprising thing: when the words change, all tracks end. A place in a vocabulary means nothing in another, and
+//! The one surprising thing: when the words change, or the scene is another from one frame to the next ([`cut`]), all
+//! tracks end. A place in a vocabulary means nothing in another, and
 //! what a thing is called is what a track is about; what is still there appears again by its new name.
+
+mod cut;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use cut::Thumbnail;
 use wordsight_tracking::{Observation, Track, Tracker, TrackingSettings};
 
 use crate::pipeline::Job;
@@ -28,8 +32,9 @@ pub struct Tracking {
     /// What the tracks' words count.
     words: Words,
     source: Arc<str>,
-    /// The place and time of the last frame.
+    /// The place and time of the last frame, and what it looked like.
     last: Moment,
+    seen: Thumbnail,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -52,6 +57,7 @@ impl Tracking {
             words: Words::default(),
             source: Arc::default(),
             last: Moment::default(),
+            seen: Thumbnail::default(),
         }
     }
 
@@ -73,7 +79,9 @@ impl Tracking {
     pub fn run(&mut self, job: &mut Job) -> &[Arc<Event>] {
         self.events.clear();
         let Some(tracker) = &mut self.tracker else { return &self.events };
-        if !job.words.are(&self.words) || !same(&job.frame.source, &self.source) {
+        let is_cut = job.thumbnail.is_cut_from(&self.seen);
+        self.seen.clone_from(&job.thumbnail);
+        if is_cut || !job.words.are(&self.words) || !same(&job.frame.source, &self.source) {
             let scene = Scene { words: &self.words, source: &self.source, moment: self.last };
             let ended = tracker.end_all().iter().map(|track| scene.event(EventKind::Left, track));
             self.events.extend(ended.map(Arc::new));
@@ -88,13 +96,15 @@ impl Tracking {
             word: found.word,
             score: found.score,
             box_in_frame: found.box_in_frame,
-            is_weak: false,
+            is_weak: found.is_weak,
         }));
         let update = tracker.update(at, &self.observations);
         for (found, place) in job.found.iter_mut().zip(update.track_of) {
             let track = place.and_then(|place| update.tracks.get(place)).filter(|track| track.is_confirmed);
             found.track = track.map(|track| Tracked { id: track.id, word: track.word, score: track.score });
         }
+        // They keep a track from being lost, and are not sure enough to be told.
+        job.found.retain(|found| !found.is_weak);
         let scene = Scene { words: &self.words, source: &self.source, moment: self.last };
         let appeared = update.appeared.iter().filter_map(|place| update.tracks.get(*place));
         let appeared = appeared.map(|track| scene.event(EventKind::Appeared, track));

@@ -228,3 +228,50 @@ pub fn jpeg(width: usize, height: usize, colours: [Colour; 4], exif_orientation:
 pub fn motion_jpeg(colours: &[Colour]) -> Vec<u8> {
     colours.iter().flat_map(|colour| jpeg(64, 64, [*colour; 4], None)).collect()
 }
+
+/// A Motion-JPEG stream, to be repeated, in which a red thing comes and goes, the next time with a blue one.
+pub fn comings_and_goings() -> Vec<u8> {
+    let phase = |colours, frames| std::iter::repeat_n(jpeg(64, 64, colours, None), frames).flatten();
+    let (one, none, two) = ([RED, GREY, GREY, GREY], [GREY; 4], [RED, GREY, GREY, BLUE]);
+    phase(one, 8).chain(phase(none, 8)).chain(phase(two, 8)).chain(phase(none, 8)).collect()
+}
+
+/// `NAME-ca.pem`, an authority, and `NAME.pem` and `NAME.key`, a certificate of it for this machine, made with OpenSSL's
+/// program.
+pub fn certificates(bench: &Bench, name: &str) {
+    let openssl = |arguments: &[&str]| {
+        let outcome = Command::new("openssl").args(arguments).current_dir(bench.path("")).output().unwrap();
+        assert!(outcome.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&outcome.stderr));
+    };
+    let (ca, ca_key, key, request, certificate, extensions) = (
+        format!("{name}-ca.pem"),
+        format!("{name}-ca.key"),
+        format!("{name}.key"),
+        format!("{name}.csr"),
+        format!("{name}.pem"),
+        format!("{name}.ext"),
+    );
+    let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    let ca_arguments =
+        ["req", "-x509", "-days", "2", "-subj", "/CN=test authority", "-keyout", &ca_key, "-out", &ca];
+    openssl(&[&ca_arguments[..], &curve].concat());
+    openssl(&[&["req", "-subj", "/CN=localhost", "-keyout", &key, "-out", &request][..], &curve].concat());
+    bench.write(&extensions, "subjectAltName = DNS:localhost, IP:127.0.0.1\n");
+    openssl(&[
+        "x509",
+        "-req",
+        "-days",
+        "2",
+        "-in",
+        &request,
+        "-CA",
+        &ca,
+        "-CAkey",
+        &ca_key,
+        "-CAcreateserial",
+        "-out",
+        &certificate,
+        "-extfile",
+        &extensions,
+    ]);
+}

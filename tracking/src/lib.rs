@@ -3,9 +3,9 @@
 //! In flow one frame's detections as [`Observation`]s and the frame's timestamp; out flow [`Track`]s: a thing's number,
 //! where it is, its word. A detector begins anew with every frame: things flicker, their words too, and nobody knows
 //! that it is the same thing. A [`Tracker`] is ByteTrack (Zhang et al., ECCV 2022, arXiv 2110.06864) for frames that
-//! come when they come: a constant-velocity filter for each box ([`motion`]) says where it should be by now, an optimal
+//! come when they come: a constant-velocity filter for each box (`motion`) says where it should be by now, an optimal
 //! assignment ([`assignment`]) gives it the strong detection that lies there, or else a weak one, and its word is voted
-//! on ([`votes`]).
+//! on (`votes`).
 //!
 //! It is ours because those there are count frames and not seconds, and know no words: `trackforge` 0.5 forgets after so
 //! many frames, assigns greedily and builds vectors of vectors in each of them; `similari` 0.26 brings threads, nalgebra
@@ -71,7 +71,7 @@ pub struct Observation {
     pub score: f32,
     /// Left, top, right, bottom in pixels of the frame. One that is empty or not finite is passed over.
     pub box_in_frame: [f32; 4],
-    /// Whether the score is below the word's threshold: it can go on with a track, but not begin or confirm one.
+    /// Whether the score is below the word's threshold: it can go on with a track for a while, but not begin or confirm one.
     pub is_weak: bool,
 }
 

@@ -5,7 +5,7 @@
 //! 2. the same by where it was last seen, for what stopped or turned while it was hidden (the observation-centric
 //!    recovery of OC-SORT, arXiv 2203.14360, section 4.3);
 //! 3. tracks still to be confirmed with strong observations;
-//! 4. all tracks with weak observations, closer by (ByteTrack, arXiv 2110.06864, section 3).
+//! 4. all tracks with weak observations, closer by (ByteTrack, arXiv 2110.06864, section 3), for a while.
 //!
 //! The one surprising thing: a track ends after a frame that doesn't show it and never between frames, so that things
 //! survive a rate of a frame in two seconds, however short the time after which they are forgotten.
@@ -22,6 +22,9 @@ const LEAST_IOU: f32 = 0.15;
 const LEAST_IOU_WEAK: f32 = 0.4;
 /// How much more overlap it takes with an observation of a word that the track was never called by.
 const OTHER_WORD_IOU: f32 = 0.2;
+/// Weak observations alone keep a track for so many times the time after which it is forgotten: whatever looks a little
+/// like a thing would be followed for ever.
+const WEAK_TIMES: u32 = 2;
 /// After so long without a frame nobody knows any more what is what.
 const LONGEST_GAP: Duration = Duration::from_secs(10);
 /// A side of a box that lies further out than so many pixels is a mistake, and its square a risk.
@@ -51,6 +54,7 @@ struct Inner {
     motion: Motion,
     votes: Votes,
     strong_hits: u32,
+    last_strong: Duration,
     misses: u32,
     /// The place of the observation that this frame has of it.
     observation: Option<usize>,
@@ -99,17 +103,15 @@ impl Tracker {
     pub fn update(&mut self, at: Duration, observations: &[Observation]) -> Update<'_> {
         self.begin(at, observations.len());
         let is_strong = |observation: &Observation| !observation.is_weak;
-        let is_confirmed = |track: &Track| track.is_confirmed;
+        let is_confirmed = |track: &Track, _: &Inner| track.is_confirmed;
+        let is_not_confirmed = |track: &Track, _: &Inner| !track.is_confirmed;
         self.pair(observations, is_confirmed, is_strong, Motion::box_in_frame, LEAST_IOU);
         self.pair(observations, is_confirmed, is_strong, Motion::seen_in_frame, LEAST_IOU);
-        self.pair(observations, |track| !track.is_confirmed, is_strong, Motion::box_in_frame, LEAST_IOU);
-        self.pair(
-            observations,
-            |_| true,
-            |observation| observation.is_weak,
-            Motion::box_in_frame,
-            LEAST_IOU_WEAK,
-        );
+        self.pair(observations, is_not_confirmed, is_strong, Motion::box_in_frame, LEAST_IOU);
+        let (now, longest) =
+            (self.now.unwrap_or_default(), self.settings.forget_after.saturating_mul(WEAK_TIMES));
+        let was_strong = |_: &Track, inner: &Inner| now.saturating_sub(inner.last_strong) < longest;
+        self.pair(observations, was_strong, |weak| weak.is_weak, Motion::box_in_frame, LEAST_IOU_WEAK);
         self.go_on(observations);
         self.forget();
         self.start(observations);
@@ -164,7 +166,7 @@ impl Tracker {
     fn pair(
         &mut self,
         observations: &[Observation],
-        of_tracks: impl Fn(&Track) -> bool,
+        of_tracks: impl Fn(&Track, &Inner) -> bool,
         of_observations: impl Fn(&Observation) -> bool,
         place_of: impl Fn(&Motion) -> [f32; 4],
         least_iou: f32,
@@ -175,7 +177,7 @@ impl Tracker {
         gains.clear();
         let free_tracks = self.tracks.iter().zip(&self.inner).enumerate();
         rows.extend(free_tracks.filter_map(|(place, (track, inner))| {
-            (inner.observation.is_none() && of_tracks(track)).then_some(place)
+            (inner.observation.is_none() && of_tracks(track, inner)).then_some(place)
         }));
         let free_observations = observations.iter().zip(&self.track_of).enumerate();
         columns.extend(free_observations.filter_map(|(place, (observation, track))| {
@@ -211,7 +213,10 @@ impl Tracker {
             inner.motion.correct(observation.box_in_frame);
             let score = observation.score.clamp(0.0, 1.0);
             inner.votes.cast(observation.word, score, kept(elapsed, self.settings.vote_half_life));
-            inner.strong_hits += u32::from(!observation.is_weak);
+            if !observation.is_weak {
+                inner.strong_hits += 1;
+                inner.last_strong = now;
+            }
             track.word = inner.votes.word();
             track.score = inner.votes.score();
             track.box_in_frame = inner.motion.box_in_frame();
@@ -271,6 +276,7 @@ impl Tracker {
                 motion: Motion::new(box_in_frame),
                 votes: Votes::new(word, score),
                 strong_hits: 1,
+                last_strong: now,
                 misses: 0,
                 observation: Some(place),
             });

@@ -137,12 +137,21 @@ fn weak_observations_go_on_with_a_track_and_begin_none() {
     let mut stage = Stage::new();
     assert_eq!(stage.show(&[weak(seen(DOG, 300.0, 50.0))]), [None]);
     stage.show_times(3, &[seen(CAT, 50.0, 50.0)]);
-    for frame in 0..60 {
+    for frame in 0..50 {
         let x = 50.0 + 3.0 * frame as f32;
         assert_eq!(stage.show(&[weak(seen(CAT, x, 50.0))]), [Some(1)]);
     }
     assert_eq!(stage.tracker.tracks().len(), 1);
     assert!(stage.tracker.tracks()[0].best_score == 0.6 && stage.tracker.tracks()[0].score < 0.3);
+}
+
+#[test]
+fn weak_observations_alone_do_not_hold_a_track_for_ever() {
+    let mut stage = Stage::new();
+    stage.show_times(5, &[seen(CAT, 50.0, 50.0)]);
+    stage.show_times(200, &[weak(seen(CAT, 50.0, 50.0))]);
+    assert_eq!(stage.ended, [1]);
+    assert!(stage.tracker.tracks().is_empty());
 }
 
 #[test]

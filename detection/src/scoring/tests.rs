@@ -165,6 +165,7 @@ fn everything() -> DetectionSettings {
         voting_iou: 1.0,
         max_detections: usize::MAX,
         words_per_region: usize::MAX,
+        weak_fraction: 1.0,
     }
 }
 
@@ -235,7 +236,9 @@ fn a_glance_in_bytes_drops_no_region_that_is_told() {
         scene.vocabulary.words[8].threshold = Some(0.9);
         for score_threshold in [0.02, 0.1, 0.2, 0.3, 0.5, 0.9] {
             for words_per_region in [1, 4] {
-                let settings = DetectionSettings { score_threshold, words_per_region, ..everything() };
+                let weak_fraction = if words_per_region == 1 { 0.5 } else { 1.0 };
+                let settings =
+                    DetectionSettings { score_threshold, words_per_region, weak_fraction, ..everything() };
                 let by_floats_alone = Scorer { screen: None, ..scene.scorer() };
                 assert_eq!(scene.detect(&settings), scene.detect_by(by_floats_alone, &settings));
             }
@@ -259,8 +262,8 @@ fn a_glance_in_bytes_drops_most_regions_that_are_not_told() {
 fn a_threshold_that_changes_between_frames_is_followed() {
     let scene = Scene::of_things(100, 30, 32, 0.4);
     let mut scorer = scene.scorer();
-    for score_threshold in [0.5, 0.1, 0.0, 0.3] {
-        let settings = DetectionSettings { score_threshold, ..one_label() };
+    for (score_threshold, weak_fraction) in [(0.5, 1.0), (0.1, 1.0), (0.0, 1.0), (0.3, 1.0), (0.3, 0.5)] {
+        let settings = DetectionSettings { score_threshold, weak_fraction, ..one_label() };
         let mut found = vec![];
         scorer.detect(&scene.boxes, &scene.objectness, &scene.text, &scene.image, &settings, &mut found);
         assert_eq!(found, scene.detect(&settings));
@@ -361,6 +364,55 @@ fn a_words_own_threshold_goes_before_the_common_one() {
     assert_eq!(scene.detect(&above).len(), 1);
     scene.vocabulary.words[0].threshold = Some(score + 0.01);
     assert_eq!(scene.detect(&below).len(), 0);
+}
+
+#[test]
+fn weak_detections_come_last_and_change_nothing_about_the_others() {
+    for words_per_region in [1, 4] {
+        let mut scene = Scene::of_things(60, 80, 32, 0.4);
+        // Many overlap, and words have thresholds of their own, so that a weak one may have the better score.
+        for (region, place) in scene.boxes.iter_mut().enumerate() {
+            let left = 3.0 * (region % 20) as f32;
+            *place = [left, 0.0, left + 20.0, 20.0];
+        }
+        let (nms_iou, voting_iou) = (0.5, 0.4);
+        let all = DetectionSettings { nms_iou, voting_iou, words_per_region, ..everything() };
+        let scores: Vec<f32> = scene.detect(&all).iter().map(|detection| detection.score).collect();
+        let score_threshold = scores[scores.len() / 2];
+        let own_threshold = (1.5 * score_threshold).min(0.9);
+        for word in 0..60 {
+            scene.vocabulary.words[word].threshold = (word % 3 == 0).then_some(own_threshold);
+        }
+        let without = DetectionSettings { score_threshold, ..all };
+        let with = DetectionSettings { weak_fraction: 0.3, ..without };
+        let (without, found) = (scene.detect(&without), scene.detect(&with));
+        let (strong, weak) = found.split_at(without.len());
+        assert_eq!(strong, without);
+        assert!(!strong.is_empty() && !weak.is_empty(), "{} and {}", strong.len(), weak.len());
+        assert!(strong.iter().all(|detection| !detection.is_weak) && weak.iter().all(|weak| weak.is_weak));
+        for weak in weak {
+            let threshold = if weak.word % 3 == 0 { own_threshold } else { score_threshold };
+            assert!(weak.score < threshold && weak.score >= 0.3 * threshold);
+        }
+    }
+}
+
+#[test]
+fn weak_detections_are_the_same_whoever_ranked_the_words() {
+    let mut scene = Scene::of_things(70, 20, 32, 0.4);
+    scene.vocabulary.words[7].threshold = Some(0.9);
+    let settings = DetectionSettings { score_threshold: 0.3, weak_fraction: 0.5, ..one_label() };
+    let found = scene.detect(&settings);
+    assert!(found.iter().any(|detection| detection.is_weak) && found.iter().any(|found| !found.is_weak));
+    let mut scorer = scene.scorer();
+    let thresholds = scorer.table(&settings).thresholds;
+    assert_eq!((thresholds[7], thresholds[8]), (0.45, 0.15));
+    let ranked: Vec<Ranked> =
+        found.iter().map(|&Detection { region, word, score, .. }| Ranked { region, word, score }).collect();
+    let mut settled = vec![];
+    scorer.take_ranked(&scene.boxes, &scene.objectness, &ranked, &settings);
+    scorer.settle(&settings, &mut settled);
+    assert_eq!(settled, found);
 }
 
 #[test]

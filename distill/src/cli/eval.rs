@@ -99,7 +99,7 @@ pub struct EvalTracking {
     #[arg(long, default_value_t = 24)]
     clips: usize,
     /// Seconds of each clip.
-    #[arg(long, default_value_t = 6.0)]
+    #[arg(long, default_value_t = 6.0, value_parser = seconds)]
     length_s: f32,
     /// Frames per second.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=120))]
@@ -224,12 +224,15 @@ pub fn tracking(arguments: &EvalTracking) -> Result<()> {
         length_s: arguments.length_s,
         rate: arguments.fps,
         every: arguments.every.clone(),
-        detection: DetectionSettings { score_threshold: arguments.score_threshold, ..eval::AS_DEVICES },
+        detection: DetectionSettings {
+            score_threshold: arguments.score_threshold,
+            weak_fraction: arguments.weak_fraction,
+            ..eval::AS_DEVICES
+        },
         tracking: TrackingSettings::default(),
-        weak_fraction: arguments.weak_fraction,
     };
     let mut detector = Detector::open(&arguments.student, &vocabulary)?;
-    let rows = eval::tracking::rows(&mut detector, &vocabulary, &props, &settings)?;
+    let rows = eval::tracking::rows(&mut detector, &props, &settings)?;
     println!(
         "{} clips of {} s; {} words of {}, {}",
         arguments.clips,
@@ -240,6 +243,16 @@ pub fn tracking(arguments: &EvalTracking) -> Result<()> {
     );
     print!("{}", eval::tracking::table(&rows));
     write_json(arguments.json.as_deref(), &rows)
+}
+
+/// A length of time above 0, in seconds.
+fn seconds(text: &str) -> Result<f32, String> {
+    let seconds: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if seconds > 0.0 && seconds <= 600.0 {
+        Ok(seconds)
+    } else {
+        Err("it is more than 0, up to 600".to_owned())
+    }
 }
 
 /// So many of the words, from the first to the last.

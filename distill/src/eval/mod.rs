@@ -32,6 +32,7 @@ const EVALUATION: DetectionSettings = DetectionSettings {
     voting_iou: 0.4,
     max_detections: 300,
     words_per_region: 5,
+    weak_fraction: 1.0,
 };
 
 /// As a device detects where nobody says otherwise (demo/wordsight.toml).
@@ -41,6 +42,7 @@ pub const AS_DEVICES: DetectionSettings = DetectionSettings {
     voting_iou: 0.4,
     max_detections: 20,
     words_per_region: 1,
+    weak_fraction: 1.0,
 };
 
 /// A student and a vocabulary, on photographs of any size.

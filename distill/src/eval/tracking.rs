@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
-use wordsight_detection::{DetectionSettings, Vocabulary, iou};
+use wordsight_detection::{DetectionSettings, iou};
 use wordsight_evaluation::identity::{self, Identity};
 use wordsight_tracking::{Observation, Tracker, TrackingSettings};
 
@@ -40,12 +40,10 @@ pub struct Settings {
     pub rate: u32,
     /// Of how many frames one is looked at; each is a part of the table.
     pub every: Vec<u32>,
-    /// As the device detects.
+    /// As the device detects, weak ones too.
     pub detection: DetectionSettings,
     /// As the device tracks.
     pub tracking: TrackingSettings,
-    /// Weak detections have at least this share of the threshold.
-    pub weak_fraction: f32,
 }
 
 /// A line of the table.
@@ -55,6 +53,8 @@ pub struct Row {
     pub who: String,
     /// Frames per second.
     pub rate: f64,
+    /// Share of the true boxes that a detection lies on, 0 to 1: nobody's IDR is more.
+    pub found: Option<f64>,
     /// The counts.
     pub identity: Identity,
     /// IDF1, 0 to 1; none where there was nothing.
@@ -76,12 +76,7 @@ struct Frame {
 }
 
 /// Makes the clips, detects on them, and follows what was found in every way.
-pub fn rows(
-    detector: &mut Detector,
-    vocabulary: &Vocabulary,
-    props: &Props<'_>,
-    settings: &Settings,
-) -> Result<Vec<Row>> {
+pub fn rows(detector: &mut Detector, props: &Props<'_>, settings: &Settings) -> Result<Vec<Row>> {
     let frames = (settings.length_s * settings.rate as f32).round() as u64;
     let bar = progress::bar(settings.clips as u64 * frames, "frames");
     let mut clips = Vec::with_capacity(settings.clips);
@@ -90,7 +85,7 @@ pub fn rows(
         let mut detected = Vec::with_capacity(frames as usize);
         for frame in 0..frames {
             let seconds = frame as f32 / settings.rate as f32;
-            detected.push(detect(detector, vocabulary, &clip, seconds, settings)?);
+            detected.push(detect(detector, &clip, seconds, settings)?);
             bar.inc(1);
         }
         clips.push(detected);
@@ -114,29 +109,15 @@ pub fn rows(
     Ok(rows)
 }
 
-fn detect(
-    detector: &mut Detector,
-    vocabulary: &Vocabulary,
-    clip: &Clip,
-    seconds: f32,
-    settings: &Settings,
-) -> Result<Frame> {
+fn detect(detector: &mut Detector, clip: &Clip, seconds: f32, settings: &Settings) -> Result<Frame> {
     let (picture, sightings) = clip.frame(seconds);
     let letterbox = detector.infer(&picture)?;
-    let strong = detector.detect(&settings.detection);
-    let lower = DetectionSettings {
-        score_threshold: settings.detection.score_threshold * settings.weak_fraction,
-        ..settings.detection
-    };
-    let all = detector.detect(&lower);
-    let threshold =
-        |word: usize| vocabulary.words[word].threshold.unwrap_or(settings.detection.score_threshold);
-    let weak = all.iter().filter(|detection| detection.score < threshold(detection.word));
-    let found =
-        strong.iter().map(|d| (d, false)).chain(weak.map(|d| (d, true))).map(|(detection, is_weak)| {
-            let box_in_frame = letterbox.box_in_frame_from_input(detection.box_in_input);
-            Observation { word: detection.word, score: detection.score, box_in_frame, is_weak }
-        });
+    let found = detector.detect(&settings.detection).into_iter().map(|detection| Observation {
+        word: detection.word,
+        score: detection.score,
+        box_in_frame: letterbox.box_in_frame_from_input(detection.box_in_input),
+        is_weak: detection.is_weak,
+    });
     let truth = sightings.iter().map(|seen| sighting(seen.id, seen.box_in_frame));
     Ok(Frame { truth: truth.collect(), found: found.collect() })
 }
@@ -218,6 +199,8 @@ impl Follow for Linked {
 #[derive(Default)]
 struct Tally {
     identity: Identity,
+    /// True boxes that a detection lies on.
+    found: u64,
     /// Frames of a track that has one before, and in how many of them the words changed.
     frames: u64,
     raw: u64,
@@ -237,6 +220,11 @@ impl Tally {
         for (frame, at) in frames.zip((0_u32..).map(|number| step * number)) {
             let found: Vec<Observation> =
                 frame.found.iter().filter(|observation| weak || !observation.is_weak).copied().collect();
+            let is_found = |thing: &&identity::Sighting| {
+                let place = thing.box_in_frame.map(|side| side as f32);
+                found.iter().any(|observation| f64::from(iou(observation.box_in_frame, place)) >= LEAST_IOU)
+            };
+            self.found += frame.truth.iter().filter(is_found).count() as u64;
             let told = follower.follow(at, &found);
             let sightings: Vec<identity::Sighting> =
                 told.iter().map(|told| sighting(told.id, told.box_in_frame)).collect();
@@ -253,11 +241,12 @@ impl Tally {
     }
 
     fn row(&self, who: &str, step: Duration) -> Row {
-        let Self { identity, frames, raw, voted } = *self;
+        let Self { identity, found, frames, raw, voted } = *self;
         let in_100 = |flips: u64| 100.0 * flips as f64 / frames.max(1) as f64;
         Row {
             who: who.to_owned(),
             rate: step.as_secs_f64().recip(),
+            found: (identity.truth > 0).then(|| found as f64 / identity.truth as f64),
             identity,
             idf1: identity.idf1(),
             idp: identity.idp(),
@@ -270,7 +259,7 @@ impl Tally {
 
 /// The rows as a table for people, shares in percent.
 pub fn table(rows: &[Row]) -> String {
-    let heading = ["", "fps", "IDF1", "IDP", "IDR", "switches", "flips raw", "flips voted"];
+    let heading = ["", "fps", "found", "IDF1", "IDP", "IDR", "switches", "flips raw", "flips voted"];
     let mut lines = vec![heading.map(str::to_owned).to_vec()];
     for row in rows {
         let percent =
@@ -278,6 +267,7 @@ pub fn table(rows: &[Row]) -> String {
         lines.push(vec![
             row.who.clone(),
             format!("{:.0}", row.rate),
+            percent(row.found),
             percent(row.idf1),
             percent(row.idp),
             percent(row.idr),
@@ -287,4 +277,52 @@ pub fn table(rows: &[Row]) -> String {
         ]);
     }
     aligned(&lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(word: usize, x: f32) -> Observation {
+        Observation { word, score: 0.5, box_in_frame: [x, 0.0, x + 40.0, 40.0], is_weak: false }
+    }
+
+    fn ids(told: &[Told]) -> Vec<u64> {
+        told.iter().map(|told| told.id).collect()
+    }
+
+    #[test]
+    fn linked_detections_go_on_with_the_number_that_they_overlap_most_and_begin_anew_after_a_miss() {
+        let mut linked = Linked::default();
+        let mut follow = |found: &[Observation]| ids(&linked.follow(Duration::ZERO, found));
+        assert_eq!(follow(&[seen(1, 0.0), seen(1, 30.0)]), [1, 2]);
+        assert_eq!(follow(&[seen(1, 26.0), seen(2, 4.0)]), [2, 1]);
+        assert_eq!(follow(&[seen(1, 26.0)]), [2]);
+        assert_eq!(follow(&[seen(1, 26.0), seen(1, 4.0)]), [2, 3]);
+    }
+
+    #[test]
+    fn flips_are_counted_in_a_track_and_not_between_tracks() {
+        // One thing whose detections are called otherwise in every fourth frame, and one that begins with frame 6.
+        let frames: Vec<Frame> = (0..12)
+            .map(|number| {
+                let mut found = vec![seen(if number % 4 == 3 { 8 } else { 7 }, 0.0)];
+                found.extend((number >= 6).then_some(seen(3, 200.0)));
+                let truth = vec![sighting(1, [0.0, 0.0, 40.0, 40.0])];
+                Frame { truth, found }
+            })
+            .collect();
+        let step = Duration::from_millis(66);
+        let mut tally = Tally::default();
+        tally.add(frames.iter(), step, false, &mut Linked::default());
+        let row = tally.row("linked", step);
+        // 11 and 5 frames with one before; there and back twice, there once.
+        assert_eq!((tally.frames, tally.raw, tally.voted), (16, 5, 5));
+        assert_eq!((row.found, row.idr, row.idp), (Some(1.0), Some(1.0), Some(12.0 / 18.0)));
+
+        let mut tally = Tally::default();
+        tally.add(frames.iter(), step, false, &mut Tracked(Tracker::new(TrackingSettings::default())));
+        assert_eq!((tally.voted, tally.identity.switches), (0, 0));
+        assert!(tally.raw > 0 && tally.identity.told < 18, "it tells of a thing from the third hit on");
+    }
 }

@@ -33,6 +33,7 @@ const NAMING: DetectionSettings = DetectionSettings {
     voting_iou: 1.0,
     max_detections: TOP,
     words_per_region: TOP,
+    weak_fraction: 1.0,
 };
 
 /// Counts of objects.

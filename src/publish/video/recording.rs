@@ -292,8 +292,8 @@ fn said(message: &gst::MessageRef) -> Option<String> {
     let MessageView::Error(error) = message.view() else { return None };
     let (said, debug) = (error.error().to_string(), error.debug().unwrap_or_default());
     // The last line of what is for developers names what is missing or refused, if it isn't a place in their source.
-    let lines = debug.lines().map(str::trim);
-    let line = lines.filter(|line| !line.is_empty() && !line.contains("): /Gst")).next_back();
+    let mut lines = debug.lines().map(str::trim);
+    let line = lines.rfind(|line| !line.is_empty() && !line.contains("): /Gst"));
     let said = said.trim_end_matches('.');
     Some(line.map_or_else(|| said.to_owned(), |line| format!("{said}: {line}")))
 }

@@ -376,7 +376,7 @@ mod tests {
     #[test]
     fn a_video_has_no_more_frames_a_second_than_said_and_of_a_recording_all() {
         let mut rate = FrameRate { period_ns: 100_000_000, last_ns: None, takes_all: false };
-        let mut taken = |rate: &mut FrameRate| {
+        let taken = |rate: &mut FrameRate| {
             (0..30)
                 .filter(|frame| {
                     let record = Record { timestamp_ns: frame * 33_000_000, ..Record::default() };

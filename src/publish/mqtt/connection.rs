@@ -1,0 +1,311 @@
+//! The connection to the broker, made again whenever it breaks.
+//!
+//! In flow publications from the [`Board`], out flow MQTT packets; what the broker acknowledges the board is told.
+//!
+//! The one surprising thing: each connection has a client of its own. What was under way when one breaks is told to the
+//! board, which knows what is still worth telling; a client that kept it would send it a second time.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rumqttc::{
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, LastWill, MqttOptions,
+    Outgoing, QoS, StateError, TlsConfiguration, TlsError, Transport,
+};
+use tokio::sync::Notify;
+use tokio::time::timeout_at;
+
+use super::MqttSettings;
+use super::board::{Board, Publication, What};
+use crate::locks::locked;
+use crate::publish::network::{self, Backoff};
+use crate::publish::sink::Inbox;
+
+/// How many publications are under way at most.
+const WINDOW: usize = 16;
+/// How long a broker may take to take a connection, or a packet, seconds.
+const LONGEST_ANSWER_S: u64 = 5;
+/// The shortest and longest wait before the broker is tried again.
+const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// How long it may take to tell what is left when the program ends.
+const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
+/// The largest packet that comes from a broker that is asked for nothing, bytes.
+const LARGEST_INCOMING: usize = 1 << 20;
+/// The largest packet that there is in MQTT, bytes.
+const LARGEST_OUTGOING: usize = 256 << 20;
+
+/// What the thread that takes messages and the one that sends them share.
+pub(super) struct Shared {
+    pub board: Mutex<Board>,
+    /// There may be more to tell, or the program ends.
+    pub woken: Notify,
+    pub is_closing: AtomicBool,
+}
+
+/// How a connection ended.
+enum End {
+    /// All is told, or it takes too long.
+    Closed,
+    Broken(String),
+}
+
+/// Tells the broker what there is to tell until the program ends.
+pub(super) async fn run(settings: &MqttSettings, client_id: &str, shared: &Shared, inbox: &Inbox) {
+    let mut backoff = Backoff::new(WAITS.0, WAITS.1);
+    let mut goodbye = Goodbye::default();
+    let availability = locked(&shared.board).availability();
+    loop {
+        let end = match settings.options(client_id, &availability) {
+            Ok(options) => {
+                Connection::new(options, shared, inbox).serve(settings, &mut backoff, &mut goodbye).await
+            }
+            Err(why) => End::Broken(why),
+        };
+        match end {
+            End::Closed => return,
+            End::Broken(why) => inbox.failed(&why),
+        }
+        let until = tokio::time::Instant::now() + backoff.wait();
+        while !goodbye.is_begun(shared) && timeout_at(until, shared.woken.notified()).await.is_ok() {}
+        if goodbye.is_over() {
+            return;
+        }
+    }
+}
+
+/// The end of the program, and what is to be done until then.
+#[derive(Default)]
+struct Goodbye(Option<Instant>);
+
+impl Goodbye {
+    fn is_begun(&mut self, shared: &Shared) -> bool {
+        if self.0.is_none() && shared.is_closing.load(Ordering::Relaxed) {
+            self.0 = Some(Instant::now() + LONGEST_GOODBYE);
+        }
+        self.0.is_some()
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.is_some_and(|end| Instant::now() >= end)
+    }
+
+    /// When it is over; in a long time where it isn't begun.
+    fn end(&self) -> tokio::time::Instant {
+        self.0.unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600)).into()
+    }
+}
+
+struct Connection<'a> {
+    client: AsyncClient,
+    eventloop: EventLoop,
+    shared: &'a Shared,
+    inbox: &'a Inbox,
+    /// What was handed to the client, in order, with the number that it has on the wire as soon as it has one.
+    under_way: VecDeque<(What, Option<u16>)>,
+    is_connected: bool,
+    /// Whether the last word is said.
+    has_said_goodbye: bool,
+}
+
+impl<'a> Connection<'a> {
+    fn new(options: MqttOptions, shared: &'a Shared, inbox: &'a Inbox) -> Self {
+        let (client, mut eventloop) = AsyncClient::new(options, WINDOW + 1);
+        eventloop.network_options.set_connection_timeout(LONGEST_ANSWER_S).set_tcp_nodelay(true);
+        Self {
+            client,
+            eventloop,
+            shared,
+            inbox,
+            under_way: VecDeque::with_capacity(WINDOW),
+            is_connected: false,
+            has_said_goodbye: false,
+        }
+    }
+
+    async fn serve(mut self, settings: &MqttSettings, backoff: &mut Backoff, goodbye: &mut Goodbye) -> End {
+        let end = loop {
+            if self.is_connected && self.tell(goodbye.is_begun(self.shared)) {
+                break End::Closed;
+            }
+            match self.poll(goodbye).await {
+                None if goodbye.is_over() => break End::Closed,
+                None => {}
+                Some(Ok(event)) => self.heard(&event, backoff),
+                Some(Err(_)) if self.has_said_goodbye => break End::Closed,
+                Some(Err(error)) => break End::Broken(settings.explain(&error, self.is_connected)),
+            }
+        };
+        // What was acknowledged in the breath with which the connection broke: it is heard all the same.
+        while let Some(event) = self.eventloop.state.events.pop_front() {
+            self.heard(&event, backoff);
+        }
+        let under_way = self.under_way.drain(..).map(|(what, _)| what);
+        locked(&self.shared.board).disconnected(under_way);
+        end
+    }
+
+    /// Waits for the next that happens on the wire; `None` when there may be more to tell. Nothing that was begun on the wire
+    /// is given up for that.
+    async fn poll(&mut self, goodbye: &mut Goodbye) -> Option<Result<Event, ConnectionError>> {
+        let (shared, client, under_way) = (self.shared, &self.client, &mut self.under_way);
+        let mut polling = pin!(self.eventloop.poll());
+        loop {
+            goodbye.is_begun(shared);
+            tokio::select! {
+                polled = &mut polling => return Some(polled),
+                () = shared.woken.notified() => {
+                    if self.is_connected {
+                        hand(client, under_way, shared);
+                    }
+                }
+                () = tokio::time::sleep_until(goodbye.end()) => return None,
+            }
+        }
+    }
+
+    /// Hands over what there is to tell; whether the last word is said.
+    fn tell(&mut self, is_closing: bool) -> bool {
+        hand(&self.client, &mut self.under_way, self.shared);
+        if !is_closing || !self.under_way.is_empty() {
+            return false;
+        }
+        let mut board = locked(&self.shared.board);
+        if !board.is_empty() {
+            return false;
+        }
+        if self.has_said_goodbye {
+            return true;
+        }
+        self.has_said_goodbye = true;
+        board.set_availability("offline");
+        drop(board);
+        hand(&self.client, &mut self.under_way, self.shared);
+        false
+    }
+
+    fn heard(&mut self, event: &Event, backoff: &mut Backoff) {
+        match event {
+            Event::Incoming(Incoming::ConnAck(_)) => {
+                self.is_connected = true;
+                locked(&self.shared.board).connected();
+            }
+            // Ours are handed over in the order in which they go out.
+            Event::Outgoing(Outgoing::Publish(0)) => self.arrived(|number| number.is_none()),
+            Event::Outgoing(Outgoing::Publish(number)) => {
+                if let Some((_, none)) = self.under_way.iter_mut().find(|(_, number)| number.is_none()) {
+                    *none = Some(*number);
+                }
+            }
+            Event::Incoming(Incoming::PubAck(acknowledged)) => {
+                // Only now: a broker may take a connection, and then nothing that is said on it.
+                self.inbox.recovered();
+                backoff.reset();
+                self.arrived(|number| number == Some(acknowledged.pkid));
+            }
+            _ => {}
+        }
+    }
+
+    fn arrived(&mut self, is_it: impl Fn(Option<u16>) -> bool) {
+        let Some(place) = self.under_way.iter().position(|(_, number)| is_it(*number)) else { return };
+        if let Some((what, _)) = self.under_way.remove(place) {
+            let mut board = locked(&self.shared.board);
+            let arrived = board.arrived(what);
+            self.inbox.keeps(board.waiting());
+            self.inbox.sent(arrived);
+        }
+    }
+}
+
+/// Hands over as much as may be under way.
+fn hand(client: &AsyncClient, under_way: &mut VecDeque<(What, Option<u16>)>, shared: &Shared) {
+    let mut board = locked(&shared.board);
+    while under_way.len() < WINDOW
+        && let Some(publication) = board.next()
+    {
+        let Publication { what, topic, payload, is_kept, is_acknowledged } = publication;
+        let qos = if is_acknowledged { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+        match client.try_publish(topic, qos, is_kept, payload) {
+            Ok(()) => under_way.push_back((what, None)),
+            // There is room for as many as may be under way, and topics are made to be right.
+            Err(error) => tracing::debug!("not published: {error}"),
+        }
+    }
+}
+
+impl MqttSettings {
+    /// What a connection is made with. Files are read each time: they may have been exchanged.
+    pub(super) fn options(&self, client_id: &str, availability: &str) -> Result<MqttOptions, String> {
+        let mut options = MqttOptions::new(client_id, self.address.host.clone(), self.address.port);
+        options.set_keep_alive(self.keep_alive);
+        options.set_clean_session(true);
+        options.set_max_packet_size(LARGEST_INCOMING, LARGEST_OUTGOING);
+        options.set_last_will(LastWill::new(availability, "offline", QoS::AtLeastOnce, true));
+        if let Some(name) = &self.username {
+            let password =
+                self.password_file.as_deref().map(|path| network::read_secret("password_file", path));
+            options.set_credentials(name, password.transpose()?.unwrap_or_default());
+        }
+        if self.address.is_secure {
+            let configuration = TlsConfiguration::Rustls(std::sync::Arc::new(self.tls()?));
+            options.set_transport(Transport::tls_with_config(configuration));
+        }
+        Ok(options)
+    }
+
+    fn tls(&self) -> Result<rustls::ClientConfig, String> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add_parsable_certificates(network::authorities(self.ca_file.as_deref())?);
+        let builder = rustls::ClientConfig::builder_with_provider(network::crypto());
+        let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
+        let builder = builder.with_root_certificates(roots);
+        let Some((certificate, key)) = &self.client_certificate else {
+            return Ok(builder.with_no_client_auth());
+        };
+        let chain = network::certificates("certificate_file", certificate)?;
+        let private = network::private_key("key_file", key)?;
+        builder.with_client_auth_cert(chain, private).map_err(|error| {
+            format!("certificate_file {} and key_file {}: {error}", certificate.display(), key.display())
+        })
+    }
+
+    /// What is wrong, for people, and what to do about it.
+    fn explain(&self, error: &ConnectionError, was_connected: bool) -> String {
+        let server = self.address.server();
+        match error {
+            ConnectionError::ConnectionRefused(
+                ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
+            ) => {
+                format!("{server} refuses the user name or the password: see `username` and `password_file`")
+            }
+            ConnectionError::ConnectionRefused(ConnectReturnCode::BadClientId) => {
+                format!("{server} refuses the client id: see `client_id`")
+            }
+            ConnectionError::ConnectionRefused(code) => format!("{server} refuses the connection: {code:?}"),
+            ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => {
+                format!("{server} doesn't answer within {LONGEST_ANSWER_S} seconds")
+            }
+            ConnectionError::MqttState(StateError::AwaitPingResp) => format!("{server} is silent"),
+            ConnectionError::MqttState(StateError::ConnectionAborted) if was_connected => {
+                format!("{server} has closed the connection")
+            }
+            ConnectionError::MqttState(StateError::ConnectionAborted) => format!(
+                "{server} closes the connection at once: is it a broker, and does it speak TLS if and only if the url is \
+                 mqtts://?"
+            ),
+            ConnectionError::Tls(TlsError::Io(error)) | ConnectionError::Io(error)
+                if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) =>
+            {
+                format!(
+                    "no TLS with {server}: {error}; the authority that vouches for a certificate of your own is named by \
+                     `ca_file`"
+                )
+            }
+            ConnectionError::Io(error) => format!("cannot reach {server}: {error}"),
+            error => format!("{server}: {error}"),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What Home Assistant is told, so that words show up in it by themselves.
+//!
+//! In flow words and their topics, out flow configurations by its MQTT discovery
+//! (<https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>): for each word whether something of it is there, and
+//! its last snapshot where there are snapshots. A configuration that is empty takes the entity away.
+
+use serde_json::json;
+
+use super::topics::plain;
+
+/// For so many words at most: who has thousands doesn't want thousands of entities.
+pub(super) const MOST_WORDS: usize = 50;
+
+/// What all configurations of a stream have in common.
+#[derive(Debug)]
+pub(super) struct Discovery {
+    /// The first levels of all topics.
+    pub prefix: String,
+    /// What the stream is called.
+    pub stream: String,
+    /// The stream's topic.
+    pub base: String,
+    pub has_snapshots: bool,
+}
+
+impl Discovery {
+    /// The topics and contents of the configurations of one word, whose topic has this level.
+    pub(super) fn configurations(&self, word: &str, level: &str) -> Vec<(String, Vec<u8>)> {
+        let topic = format!("{}/{level}", self.base);
+        let sensor = json!({
+            "state_topic": topic,
+            "value_template": "{{ 'ON' if value | int(0) > 0 else 'OFF' }}",
+            "device_class": "occupancy",
+        });
+        let mut all = vec![self.configuration("binary_sensor", word, level, sensor)];
+        if self.has_snapshots {
+            let image = json!({ "image_topic": format!("{topic}/snapshot"), "content_type": "image/jpeg" });
+            all.push(self.configuration("image", word, level, image));
+        }
+        all
+    }
+
+    fn configuration(
+        &self,
+        component: &str,
+        word: &str,
+        level: &str,
+        mut own: serde_json::Value,
+    ) -> (String, Vec<u8>) {
+        // The base and not the stream alone: two devices may call their streams the same, below prefixes of their own.
+        let node = plain(&self.base.replace('/', "_"));
+        let object = plain(level);
+        let common = json!({
+            "name": word,
+            "unique_id": format!("{node}_{object}_{component}"),
+            "availability_topic": format!("{}/availability", self.base),
+            "device": {
+                "identifiers": [node],
+                "name": self.stream,
+                "manufacturer": "Wordsight",
+                "sw_version": env!("CARGO_PKG_VERSION"),
+            },
+            "origin": { "name": "Wordsight", "sw_version": env!("CARGO_PKG_VERSION") },
+        });
+        if let (Some(own), serde_json::Value::Object(common)) = (own.as_object_mut(), common) {
+            own.extend(common);
+        }
+        (format!("{}/{component}/{node}/{object}/config", self.prefix), own.to_string().into_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_word_is_a_sensor_of_occupancy_and_an_image() {
+        let discovery = Discovery {
+            prefix: "homeassistant".to_owned(),
+            stream: "Front door".to_owned(),
+            base: "wordsight/Front_door".to_owned(),
+            has_snapshots: true,
+        };
+        let all = discovery.configurations("red car", "red_car");
+        let topics: Vec<&str> = all.iter().map(|(topic, _)| topic.as_str()).collect();
+        assert_eq!(
+            topics,
+            [
+                "homeassistant/binary_sensor/wordsight_Front_door/red_car/config",
+                "homeassistant/image/wordsight_Front_door/red_car/config"
+            ]
+        );
+        let sensor: serde_json::Value = serde_json::from_slice(&all[0].1).unwrap();
+        assert_eq!(sensor["name"], "red car");
+        assert_eq!(sensor["state_topic"], "wordsight/Front_door/red_car");
+        assert_eq!(sensor["availability_topic"], "wordsight/Front_door/availability");
+        assert_eq!(sensor["device"]["name"], "Front door");
+        let image: serde_json::Value = serde_json::from_slice(&all[1].1).unwrap();
+        assert_eq!(image["image_topic"], "wordsight/Front_door/red_car/snapshot");
+        assert_ne!(image["unique_id"], sensor["unique_id"]);
+    }
+}

@@ -1,0 +1,387 @@
+//! A web server that is told of events, in batches, each of which is on the disk before it is sent.
+//!
+//! In flow events, out flow POST requests. One thread gathers events and writes batches into the [`Spool`]; another sends
+//! them, oldest first, and takes each away when the server has it. `docs/outputs.md` says what a request looks like.
+//!
+//! The one surprising thing: the thread that sends is left to itself when the program ends or the output is taken away. It
+//! may hang in a request, and what it has not sent is in the spool, where the next one finds it.
+
+mod sender;
+mod spool;
+
+use std::collections::{HashSet, VecDeque};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use self::sender::{Sender, Shared};
+use self::spool::Spool;
+use super::PublishError;
+use super::message::{Event, EventKind, Message, run_id};
+use super::network::{self, Address, Scheme};
+use super::settings::SinkContext;
+use super::sink::{Inbox, Interests, Sink};
+use crate::config::{ConfigError, Fraction, LongSeconds, Seconds};
+use crate::locks::locked;
+use crate::pipeline::named;
+
+const SCHEMES: [Scheme; 2] = [("https", true, 443), ("http", false, 80)];
+/// How many messages may wait to be gathered.
+const QUEUE: usize = 1_024;
+/// The most events that are gathered and can't be written to the disk.
+const MOST_GATHERED: usize = 1_000;
+/// The most events that a batch may be said to have.
+const LARGEST_BATCH: usize = 10_000;
+/// From one try to write to the next.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether the program ends.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long what waits may take to be sent when the program ends.
+const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
+
+/// One `[[webhook]]` of a configuration, as it is written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookKeys {
+    url: String,
+    secret_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+    words: Option<Vec<String>>,
+    min_score: Option<Fraction>,
+    batch_s: Option<Seconds>,
+    most_in_batch: Option<NonZeroUsize>,
+    timeout_s: Option<LongSeconds>,
+    spool: Option<PathBuf>,
+    spool_mib: Option<NonZeroU32>,
+}
+
+/// What the output is made from, resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhookSettings {
+    url: String,
+    address: Address,
+    secret_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+    /// The words whose events are told; none: of all.
+    words: Option<Vec<String>>,
+    min_score: f32,
+    batch: Duration,
+    most_in_batch: usize,
+    timeout: Duration,
+    spool: Option<PathBuf>,
+    spool_bytes: u64,
+}
+
+impl WebhookKeys {
+    /// Resolves paths, which are relative to `folder`, and checks what can be checked.
+    ///
+    /// # Errors
+    /// When a value can't be what it is.
+    pub fn resolve(&self, folder: &Path) -> Result<WebhookSettings, ConfigError> {
+        self.resolved(folder).map_err(|reason| ConfigError::Value { section: "[webhook]", reason })
+    }
+
+    fn resolved(&self, folder: &Path) -> Result<WebhookSettings, String> {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| folder.join(path));
+        let address = Address::parse(&self.url, &SCHEMES)?;
+        if self.url.parse::<ureq::http::Uri>().is_err() {
+            return Err(
+                "the url has characters in it that a url can't have: write them as %20 and so on".to_owned()
+            );
+        }
+        if !address.is_secure && self.ca_file.is_some() {
+            return Err("`ca_file` takes a url that begins with https://".to_owned());
+        }
+        let most_in_batch = self.most_in_batch.map_or(100, NonZeroUsize::get);
+        if most_in_batch > LARGEST_BATCH {
+            return Err(format!("`most_in_batch` is {LARGEST_BATCH} at most"));
+        }
+        Ok(WebhookSettings {
+            url: self.url.clone(),
+            address,
+            secret_file: path(&self.secret_file),
+            ca_file: path(&self.ca_file),
+            words: self.words.clone(),
+            min_score: self.min_score.map_or(0.0, |score| score.0),
+            batch: self.batch_s.map_or(Duration::from_secs(1), |seconds| seconds.0),
+            most_in_batch,
+            timeout: self.timeout_s.map_or(Duration::from_secs(10), |seconds| seconds.0),
+            spool: path(&self.spool),
+            spool_bytes: u64::from(self.spool_mib.map_or(64, NonZeroU32::get)) << 20,
+        })
+    }
+}
+
+impl WebhookSettings {
+    /// Where it goes, for people, without secrets: which a path and a query may be.
+    pub fn place(&self) -> String {
+        format!("{} ({})", self.address.server(), network::short_hash(&[&self.url]))
+    }
+
+    /// Makes the output.
+    ///
+    /// # Errors
+    /// When a file that it needs can't be read, or its spool can't be written.
+    pub fn open(&self, context: &SinkContext) -> anyhow::Result<Box<dyn Sink>> {
+        let of_state = || context.state.join("spool").join(network::short_hash(&[&self.url]));
+        let folder = self.spool.clone().unwrap_or_else(of_state);
+        let fail = |reason: String| anyhow::anyhow!("{}: {reason}", self.place());
+        spool::check(&folder)
+            .map_err(|error| fail(format!("cannot write into the spool {}: {error}", folder.display())))?;
+        self.agent().map_err(fail)?;
+        self.secret().map_err(fail)?;
+        Ok(Box::new(WebhookSink { settings: self.clone(), stream: context.stream.clone(), folder }))
+    }
+}
+
+struct WebhookSink {
+    settings: WebhookSettings,
+    stream: String,
+    folder: PathBuf,
+}
+
+impl Sink for WebhookSink {
+    fn name(&self) -> String {
+        self.settings.place()
+    }
+
+    fn interests(&mut self) -> Interests {
+        Interests { events: true, ..Interests::default() }
+    }
+
+    fn queue_size(&self) -> usize {
+        QUEUE
+    }
+
+    fn run(self: Box<Self>, inbox: &Inbox) -> Result<(), PublishError> {
+        let Self { settings, stream, folder } = *self;
+        let shared = Arc::new(Shared::default());
+        let sender = Sender::new(settings.clone(), Arc::clone(&shared), inbox.clone());
+        let mut gatherer = Gatherer {
+            filter: Filter { words: settings.words, min_score: settings.min_score, told: HashSet::new() },
+            batch: settings.batch,
+            most_in_batch: settings.most_in_batch,
+            stream,
+            gathered: VecDeque::new(),
+            due: None,
+            to_open: Some((folder, settings.spool_bytes, sender)),
+            shared,
+            inbox,
+        };
+        gatherer.run();
+        Ok(())
+    }
+}
+
+/// Gathers events, and writes them into the spool.
+struct Gatherer<'a> {
+    filter: Filter,
+    batch: Duration,
+    most_in_batch: usize,
+    stream: String,
+    gathered: VecDeque<Arc<Event>>,
+    /// When what is gathered is to be written.
+    due: Option<Instant>,
+    /// The spool's folder and size, and who sends what is in it, as long as it isn't open.
+    to_open: Option<(PathBuf, u64, Sender)>,
+    shared: Arc<Shared>,
+    inbox: &'a Inbox,
+}
+
+impl Gatherer<'_> {
+    fn run(&mut self) {
+        self.write_if_due();
+        loop {
+            let wait = self.due.map_or(LOOK, |due| due.saturating_duration_since(Instant::now()).min(LOOK));
+            match self.inbox.next_within(wait) {
+                Some(message) => self.take(&message),
+                None if self.inbox.is_closing() => break,
+                None => {}
+            }
+            self.write_if_due();
+        }
+        while let Some(message) = self.inbox.next() {
+            self.take(&message);
+        }
+        self.write();
+        self.inbox.lost(self.gathered.len() as u64);
+        self.shared.close(LONGEST_GOODBYE);
+    }
+
+    fn take(&mut self, message: &Message) {
+        let Message::Event(event) = message else { return };
+        if !self.filter.passes(event) {
+            return;
+        }
+        if self.gathered.len() == MOST_GATHERED {
+            self.gathered.pop_front();
+            self.inbox.lost(1);
+        }
+        self.gathered.push_back(Arc::clone(event));
+        self.due.get_or_insert_with(|| Instant::now() + self.batch);
+    }
+
+    fn write_if_due(&mut self) {
+        let is_due = self.due.is_some_and(|due| Instant::now() >= due);
+        // A disk that was full is not asked again for each event.
+        let is_full = self.gathered.len() >= self.most_in_batch && !self.shared.is_spool_ill();
+        if is_due || is_full || self.to_open.is_some() {
+            self.write();
+        }
+        let waiting = locked(&self.shared.spool).as_ref().map_or(0, Spool::events);
+        self.inbox.keeps(self.gathered.len() + waiting);
+    }
+
+    /// Writes what is gathered, and says so if that can't be.
+    fn write(&mut self) {
+        match self.try_write() {
+            Ok(()) => {
+                if self.shared.set_spool_ill(false) {
+                    self.inbox.recovered();
+                }
+                self.due = None;
+            }
+            Err(why) => {
+                self.shared.set_spool_ill(true);
+                self.inbox.failed(&why);
+                self.due = Some(Instant::now() + WRITE_AGAIN);
+            }
+        }
+    }
+
+    fn try_write(&mut self) -> Result<(), String> {
+        self.open()?;
+        while !self.gathered.is_empty() {
+            let size = self.gathered.len().min(self.most_in_batch);
+            let body = self.body(size)?;
+            let mut spool = locked(&self.shared.spool);
+            let Some(spool) = spool.as_mut() else { return Ok(()) };
+            let lost = spool.put(&body, size).map_err(|error| {
+                format!(
+                    "cannot write into the spool {}, and events wait in memory: {error}",
+                    spool.folder().display()
+                )
+            })?;
+            self.inbox.lost(lost);
+            self.gathered.drain(..size);
+            self.shared.changed();
+        }
+        Ok(())
+    }
+
+    /// Opens the spool, unless another has it: the one before this, for as long as a request of its hangs.
+    fn open(&mut self) -> Result<(), String> {
+        let Some((folder, size, _)) = &self.to_open else { return Ok(()) };
+        let spool = Spool::open(folder, *size)?;
+        *locked(&self.shared.spool) = Some(spool);
+        if let Some((_, _, sender)) = self.to_open.take() {
+            let sending = named("webhook").spawn(move || sender.run());
+            sending.map_err(|error| format!("cannot start a thread: {error}"))?;
+        }
+        Ok(())
+    }
+
+    fn body(&self, size: usize) -> Result<Vec<u8>, String> {
+        #[derive(Serialize)]
+        struct Body<'a, E> {
+            stream: &'a str,
+            run: &'a str,
+            events: Vec<E>,
+        }
+        let events = self.gathered.iter().take(size).map(|event| event.json()).collect();
+        let body = Body { stream: &self.stream, run: run_id(), events };
+        serde_json::to_vec(&body).map_err(|error| error.to_string())
+    }
+}
+
+/// Which events are told.
+struct Filter {
+    words: Option<Vec<String>>,
+    min_score: f32,
+    /// The tracks that are there and were told of.
+    told: HashSet<u64>,
+}
+
+impl Filter {
+    /// By what is known when a thing appears; that it leaves is told of those of which it was told that they appeared.
+    fn passes(&mut self, event: &Event) -> bool {
+        if event.kind == EventKind::Left {
+            return self.told.remove(&event.track);
+        }
+        let is_named = self.words.as_ref().is_none_or(|words| words.iter().any(|word| word == event.word()));
+        let passes = is_named && event.best_score >= self.min_score;
+        if passes {
+            self.told.insert(event.track);
+        }
+        passes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn resolve(text: &str) -> Result<WebhookSettings, String> {
+        let keys: WebhookKeys = toml::from_str(text).unwrap();
+        keys.resolve(Path::new("/etc/wordsight")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn keys_that_cannot_be_are_refused_with_what_to_do() {
+        let cases = [
+            ("url = \"example.com\"", "https://host"),
+            ("url = \"https://me:hunter2@example.com\"", "in a file"),
+            ("url = \"https://example.com/a b\"", "%20"),
+            ("url = \"http://example.com\"\nca_file = \"ca.pem\"", "https://"),
+            ("url = \"https://example.com\"\nmost_in_batch = 100000", "10000 at most"),
+        ];
+        for (text, reason) in cases {
+            let error = resolve(text).unwrap_err();
+            assert!(error.contains(reason) && !error.contains("hunter2"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_secret_in_a_path_is_not_shown() {
+        let settings = resolve("url = \"https://example.com/hooks/hunter2?key=hunter2\"").unwrap();
+        assert!(settings.place().starts_with("https://example.com:443 ("), "{}", settings.place());
+        assert!(!settings.place().contains("hunter2"));
+    }
+
+    #[test]
+    fn what_leaves_is_told_if_it_was_told_that_it_appeared() {
+        let mut filter = Filter { words: Some(vec!["cat".to_owned()]), min_score: 0.5, told: HashSet::new() };
+        let event = |kind, track, word, best_score| Event {
+            kind,
+            track,
+            words: ["cat", "dog"].map(str::to_owned).into_iter().collect(),
+            word,
+            score: best_score,
+            best_score,
+            box_in_frame: [0.0; 4],
+            frame_size: (64, 64),
+            first_seen_ns: 0,
+            last_seen_ns: 0,
+            timestamp_ns: 0,
+            frame: 0,
+            source: "a".into(),
+        };
+        use EventKind::{Appeared, Left};
+        let cases = [
+            (Appeared, 1, 0, 0.9, true),
+            (Appeared, 2, 1, 0.9, false),
+            (Appeared, 3, 0, 0.4, false),
+            (Left, 2, 0, 0.9, false),
+            (Left, 3, 0, 0.9, false),
+            (Left, 1, 1, 0.9, true),
+            (Left, 1, 0, 0.9, false),
+        ];
+        for (kind, track, word, score, passes) in cases {
+            assert_eq!(filter.passes(&event(kind, track, word, score)), passes, "{kind:?} {track}");
+        }
+    }
+}
