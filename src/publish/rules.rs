@@ -206,11 +206,7 @@ impl Sink for RuleSink {
     fn run(self: Box<Self>, inbox: &Inbox) -> Result<(), PublishError> {
         let RuleSettings { folder, rule, retention, json, .. } = self.settings;
         let mut album = Album { kept: Kept::new(folder.clone(), retention), folder, rule, json };
-        let begun = fs::create_dir_all(&album.folder).map_err(|reason| {
-            let path = album.folder.clone();
-            PublishError::NoFolder { path, reason }
-        });
-        settled(begun, inbox)?;
+        // The folder is made with the first picture: whether the stream outlives what fails is not known before it begins.
         album.remove_old(inbox);
         loop {
             let Some(message) = inbox.next_within(LOOKED_AFTER) else {

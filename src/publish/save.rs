@@ -71,10 +71,14 @@ impl Sink for SaveSink {
 
     fn run(self: Box<Self>, inbox: &Inbox) -> Result<(), PublishError> {
         let SaveSettings { folder, names, .. } = self.settings;
-        make_folder(&folder, inbox)?;
-        let mut names = Names { folder, style: names, given: HashSet::new() };
+        let mut names = Names { folder: folder.clone(), style: names, given: HashSet::new() };
+        let mut is_first = true;
         while let Some(message) = inbox.next() {
             let Message::Picture(picture) = message else { continue };
+            // Not before: whether the stream outlives what fails is not known until it begins.
+            if std::mem::take(&mut is_first) {
+                make_folder(&folder, inbox)?;
+            }
             let path = names.next(&picture.record);
             match std::fs::write(&path, &picture.jpeg) {
                 Ok(()) => {
