@@ -23,7 +23,7 @@ use super::settings::HttpSettings;
 use super::shared::{Parts, Shared};
 
 /// How long answers without an end are listened to.
-const LONGEST: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_millis(500);
 
 /// Parts of a stream that isn't there.
 pub fn parts() -> Parts {
