@@ -172,6 +172,7 @@ pub struct Picture {
     /// The picture, as JPEG; empty where only its pixels were asked for.
     pub jpeg: Vec<u8>,
     /// Its pixels, rows of RGB, where they were asked for ([`Sink::wants_pixels`](super::Sink::wants_pixels)).
+    #[cfg_attr(not(feature = "gstreamer"), allow(dead_code, reason = "only video asks for them"))]
     pub pixels: Option<Arc<Vec<u8>>>,
     /// What was found in it.
     pub record: Arc<Record>,

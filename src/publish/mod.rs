@@ -119,6 +119,7 @@ pub enum PublishError {
     },
     /// An output can't go on.
     #[error("{name}: {reason}")]
+    #[cfg_attr(not(feature = "gstreamer"), allow(dead_code, reason = "only video gives up for good"))]
     Failed {
         /// The output.
         name: String,
