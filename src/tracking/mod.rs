@@ -29,6 +29,8 @@ pub struct Tracking {
     since: Instant,
     observations: Vec<Observation>,
     events: Vec<Arc<Event>>,
+    /// Events that were told, to be used again when nobody reads them any more.
+    told: Vec<Arc<Event>>,
     /// What the tracks' words count.
     words: Words,
     source: Arc<str>,
@@ -54,6 +56,7 @@ impl Tracking {
             since: Instant::now(),
             observations: Vec::with_capacity(ROOM),
             events: Vec::with_capacity(ROOM),
+            told: Vec::with_capacity(ROOM),
             words: Words::default(),
             source: Arc::default(),
             last: Moment::default(),
@@ -84,7 +87,7 @@ impl Tracking {
         if is_cut || !job.words.are(&self.words) || !same(&job.frame.source, &self.source) {
             let scene = Scene { words: &self.words, source: &self.source, moment: self.last };
             let ended = tracker.end_all().iter().map(|track| scene.event(EventKind::Left, track));
-            self.events.extend(ended.map(Arc::new));
+            self.events.extend(ended.map(|event| reused(&mut self.told, event)));
             self.words = job.words.clone();
             self.source = Arc::clone(&job.frame.source);
         }
@@ -109,7 +112,7 @@ impl Tracking {
         let appeared = update.appeared.iter().filter_map(|place| update.tracks.get(*place));
         let appeared = appeared.map(|track| scene.event(EventKind::Appeared, track));
         let left = update.ended.iter().map(|track| scene.event(EventKind::Left, track));
-        self.events.extend(left.chain(appeared).map(Arc::new));
+        self.events.extend(left.chain(appeared).map(|event| reused(&mut self.told, event)));
         &self.events
     }
 
@@ -117,6 +120,22 @@ impl Tracking {
     pub fn events(&self) -> &[Arc<Event>] {
         &self.events
     }
+}
+
+/// An event in the place of one that nobody reads any more, or in a new one where there is none.
+fn reused(told: &mut Vec<Arc<Event>>, event: Event) -> Arc<Event> {
+    for place in told.iter_mut() {
+        if let Some(free) = Arc::get_mut(place) {
+            *free = event;
+            return Arc::clone(place);
+        }
+    }
+    let event = Arc::new(event);
+    // Beyond that somebody holds on to them, and looking for a free one costs more than making one.
+    if told.len() < ROOM {
+        told.push(Arc::clone(&event));
+    }
+    event
 }
 
 fn same(one: &Arc<str>, other: &Arc<str>) -> bool {
