@@ -34,7 +34,7 @@ use super::security::{Guard, Peer};
 use super::settings::HttpSettings;
 use super::shared::{Parts, Shared};
 use super::{routes, status};
-use crate::pipeline::named;
+use crate::pipeline::{let_others_go_first, named};
 
 /// How nice the thread is, of 19.
 const NICE: i32 = 10;
@@ -88,8 +88,7 @@ impl Server {
         let (stop, stopped) = watch::channel(());
         let shared = Arc::new(Shared::new(settings, parts, guard, stopped));
         let work = move || {
-            // SAFETY: it takes three numbers; 0 is the calling thread. A system that refuses leaves things as they were.
-            let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+            let_others_go_first(NICE);
             runtime.block_on(serve(listener, shared));
             // What still asks the stream for something is not waited for.
             runtime.shutdown_background();

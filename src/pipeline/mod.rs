@@ -269,9 +269,14 @@ impl Pipeline {
 /// holds up all (`pipeline_efficiency` of `wordsight bench` is what tells).
 fn give_way(pacing: Pacing) {
     if pacing == Pacing::Lossless {
-        // SAFETY: it takes three numbers; 0 is the calling thread. A system that refuses leaves things as they were.
-        let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+        let_others_go_first(NICE);
     }
+}
+
+/// Makes the calling thread as nice as this, of 19.
+pub fn let_others_go_first(nice: i32) {
+    // SAFETY: it takes three numbers; 0 is the calling thread. A system that refuses leaves things as they were.
+    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
 }
 
 /// A thread with a name, for `top -H` and a debugger.

@@ -18,7 +18,7 @@ use super::live::Live;
 use super::message::{Event, Message, Picture, Record};
 use super::sink::Door;
 use super::{PublishError, annotate};
-use crate::pipeline::{Lease, Receiver, Sender, named, ring};
+use crate::pipeline::{Lease, Receiver, Sender, let_others_go_first, named, ring};
 
 /// JPEG quality, 1 to 100: no visible blocks around text.
 const QUALITY: u8 = 90;
@@ -48,8 +48,7 @@ impl Studio {
         let (to_thread, orders) = ring(size);
         let work = move || {
             if !can_wait {
-                // SAFETY: it takes three numbers; 0 is the calling thread. A system that refuses leaves things as they were.
-                let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+                let_others_go_first(NICE);
             }
             draw_all(&orders, &live);
         };
