@@ -22,7 +22,7 @@ pub type Weights = BTreeMap<String, NamedTensor>;
 /// Added to the variance in every batch normalisation.
 const BATCH_NORM_EPSILON: f32 = 1e-3;
 /// The seven stages' strides: only a stage's first block has its stage's.
-const STAGE_STRIDES: [usize; 7] = [1, 2, 2, 2, 1, 2, 1];
+pub const STAGE_STRIDES: [usize; 7] = [1, 2, 2, 2, 1, 2, 1];
 
 /// Which of the family: they differ in depth, width and input size; widths are read from the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,41 +1,45 @@
 //! The student: a small detector that answers with embeddings instead of classes.
 //!
-//! Flows in: an EfficientNet-Lite0's feature maps at strides 8, 16 and 32 (the backbone is frozen and
-//! runs in ONNX Runtime, see [`crate::features`]; here is what training changes). Flows out: an
-//! objectness and a box for every cell, and for every region asked for a text and an image embedding.
+//! Flows in: normalised images `[N, height, width, 3]`. Flows out: an objectness and a box for every cell, and for
+//! every region asked for a text and an image embedding.
 //!
-//! 1. A light feature pyramid (Lin et al., 2017).
-//! 2. A class-agnostic, anchor-free proposal head: distances to the four sides (FCOS, Tian et al.,
-//!    2019) and an objectness that is trained to be the box's IoU (VarifocalNet, Zhang et al., 2021).
-//! 3. RoI pooling by matrix products ([`roi`]).
+//! 1. A backbone, EfficientNet-Lite0 ([`backbone`]).
+//! 2. A neck over its maps of strides 8, 16 and 32, and a class-agnostic, anchor-free proposal head: distances to the
+//!    four sides (FCOS, Tian et al., 2019) and an objectness that is trained to be the box's IoU (VarifocalNet, Zhang
+//!    et al., 2021) ([`neck`]).
+//! 3. RoI pooling ([`roi`]).
 //! 4. A refiner that moves the sides of a pooled box (Fast R-CNN's regression, Girshick, 2015; class-agnostic
 //!    as in ViLD).
 //! 5. A region head of one or two embeddings ([`Head`]: ViLD and its variants, arXiv 2104.13921,
 //!    figure 3).
 //!
-//! The surprising thing is the region head: the shipped one knows before it trains. The backbone's own
-//! ImageNet head, applied to the cells of the stride-32 map and averaged under the box, classifies a
-//! region; the class probabilities mix the text embeddings of the class names (ConSE: Norouzi et al.,
-//! 2014). Training adds a correction to each embedding, which starts at zero. The 1x1 head convolution
-//! runs once on the map instead of once on 49 cells of every region: the same classifier at a hundredth
-//! of the cost. A *fresh* head does without the classifier and starts from nothing, as ViLD's does: that
-//! is what compares losses honestly.
+//! The region head knows before it trains. The backbone's own ImageNet head, applied to the cells of the stride-32
+//! map and averaged under the box, classifies a region; the class probabilities mix the text embeddings of the class
+//! names (ConSE: Norouzi et al., 2014). Training adds a correction to each embedding, which starts at zero. The 1x1
+//! head convolution runs once on the map instead of once on 49 cells of every region: the same classifier at a
+//! hundredth of the cost. A *fresh* head does without the classifier and starts from nothing, as ViLD's does: that is
+//! what compares losses honestly.
 
+pub mod backbone;
+pub mod layer;
+pub mod neck;
 pub mod roi;
 
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use burn::module::{Initializer, Module, Param};
-use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
+use burn::nn::{Linear, LinearConfig};
 use burn::store::{BurnpackStore, ModuleSnapshot};
 use burn::tensor::activation::{relu, softmax};
-use burn::tensor::module::{interpolate, max_pool2d};
-use burn::tensor::ops::{InterpolateMode, InterpolateOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
-use wordsight_teacher::efficientnet::{Classifier, FoldedConvolution};
+use wordsight_teacher::efficientnet::{Classifier, EfficientNetLite, FoldedConvolution, Weights};
+
+use crate::kernels::Activation;
+pub use backbone::{Backbone, TrainFrom};
+use layer::Layer;
+pub use neck::{DenseProposals, Neck, ProposalHead};
 
 /// Input pixels a cell, level by level.
 pub const STRIDES: [usize; 3] = [8, 16, 32];
@@ -45,8 +49,6 @@ pub const BACKBONE_CHANNELS: [usize; 3] = [40, 112, 320];
 pub const LOG_DISTANCE_BOUNDS: (f32, f32) = (-4.0, 4.0);
 /// Guards the division by an embedding's length.
 pub const NORM_EPSILON: f32 = 1e-12;
-/// An objectness of 1% before training, or the many cells without an object drown the few with one.
-const INITIAL_OBJECTNESS_LOGIT: f32 = -4.6;
 /// Width of the refiner's hidden layer.
 const REFINER_WIDTH: usize = 128;
 
@@ -58,8 +60,14 @@ pub type Box4 = [f32; 4];
 pub struct StudentConfig {
     /// Side of the square input in pixels; a multiple of 32.
     pub input_size: usize,
-    /// Channels of the pyramid.
-    pub pyramid_channels: usize,
+    /// Channels of the neck's maps.
+    pub neck_channels: usize,
+    /// Separable convolutions behind each of the neck's sums.
+    pub neck_depth: usize,
+    /// Separable convolutions of the proposal head, at each level.
+    pub tower_depth: usize,
+    /// Channels of the map that regions are pooled from.
+    pub region_channels: usize,
     /// Width of the region head's hidden layers.
     pub region_width: usize,
     /// Size of an embedding: the teacher's.
@@ -71,18 +79,21 @@ pub struct StudentConfig {
 impl StudentConfig {
     /// The shipped sizes, for a teacher whose embeddings have `embedding_size` numbers.
     pub fn new(embedding_size: usize) -> Self {
-        Self { input_size: 416, pyramid_channels: 64, region_width: 256, embedding_size, proposals: 100 }
+        Self {
+            input_size: 416,
+            neck_channels: 128,
+            neck_depth: 1,
+            tower_depth: 2,
+            region_channels: 64,
+            region_width: 384,
+            embedding_size,
+            proposals: 100,
+        }
     }
 
     /// Cells a side, level by level.
     pub fn grids(&self) -> [usize; 3] {
         STRIDES.map(|stride| self.input_size / stride)
-    }
-
-    /// Shape `[N,C,h,w]` of the backbone's maps of one level.
-    pub fn map_shape(&self, level: usize, images: usize) -> [usize; 4] {
-        let grid = self.grids()[level];
-        [images, BACKBONE_CHANNELS[level], grid, grid]
     }
 
     /// Centres of all cells in input pixels, level by level, row by row.
@@ -107,11 +118,13 @@ impl StudentConfig {
     }
 }
 
-/// Everything that training changes, and the classifier that the region head starts from.
+/// The whole network.
 #[derive(Module, Debug)]
 pub struct Student {
-    /// Feature pyramid.
-    pub pyramid: Pyramid,
+    /// Features.
+    pub backbone: Backbone,
+    /// Features of three strides that know of each other.
+    pub neck: Neck,
     /// Objectness and boxes.
     pub proposals: ProposalHead,
     /// Better boxes of the best proposals.
@@ -120,32 +133,10 @@ pub struct Student {
     pub regions: RegionHead,
 }
 
-/// A feature pyramid over three levels.
-#[derive(Module, Debug)]
-pub struct Pyramid {
-    /// 1x1 convolutions from the backbone's channels to the pyramid's.
-    pub lateral: Vec<Conv2d>,
-    /// 3x3 convolutions after the sums.
-    pub smooth: Vec<Conv2d>,
-}
-
-/// Objectness and box of every cell; one set of weights for all levels.
-#[derive(Module, Debug)]
-pub struct ProposalHead {
-    /// 3x3 convolution before both answers.
-    pub tower: Conv2d,
-    /// To one objectness logit.
-    pub objectness: Conv2d,
-    /// To the logarithms of four distances in strides: left, top, right, bottom.
-    pub distances: Conv2d,
-    /// A factor a level on those logarithms.
-    pub scales: Param<Tensor<1>>,
-}
-
 /// Moves the sides of boxes by what lies in them.
 #[derive(Module, Debug)]
 pub struct Refiner {
-    /// From the pooled pyramid to a hidden layer.
+    /// From the pooled map to a hidden layer.
     pub hidden: Linear,
     /// To the four sides' shifts in shares of the box's width and height; zero before training.
     pub shifts: Linear,
@@ -202,11 +193,11 @@ impl Head {
 /// One or two embeddings of every region.
 #[derive(Module, Debug)]
 pub struct RegionHead {
-    /// The backbone's 1x1 head convolution as a matrix over cells; frozen.
-    pub cells: Linear,
+    /// The backbone's 1x1 head convolution; frozen.
+    pub cells: Layer,
     /// What the pretrained classifier says; none in a fresh head.
     pub mixture: Option<ClassMixture>,
-    /// From the pooled pyramid to a hidden layer.
+    /// From the pooled map to a hidden layer.
     pub hidden: Linear,
     /// From the mean of the cells under the region to the same layer.
     pub from_cells: Linear,
@@ -231,13 +222,20 @@ pub struct ClassMixture {
     pub embeddings: Param<Tensor<2>>,
 }
 
-/// What the proposal head says of every cell.
+/// What regions are looked at in.
 #[derive(Clone, Debug)]
-pub struct DenseProposals {
-    /// Objectness logits, `[N, cells]`.
-    pub logits: Tensor<2>,
-    /// `x1, y1, x2, y2` in input pixels, not clipped, `[N, cells, 4]`.
-    pub boxes_in_input: Tensor<3>,
+pub struct Sight {
+    /// The neck's finest map, `[N, h, w, region_channels]`.
+    pub regions: Tensor<4>,
+    /// The backbone's coarsest, `[N, h, w, 320]`.
+    pub coarse: Tensor<4>,
+}
+
+impl Sight {
+    /// The same without gradients.
+    pub fn inner(&self) -> Self {
+        Self { regions: self.regions.clone().inner(), coarse: self.coarse.clone().inner() }
+    }
 }
 
 /// L2-normalised embeddings of regions, each `[N, regions, D]`.
@@ -250,16 +248,17 @@ pub struct Embeddings {
 }
 
 impl Student {
-    /// A student whose heads are untrained but for the backbone's classifier.
+    /// A student whose neck and heads are untrained but for the backbone's classifier.
     ///
-    /// `class_embeddings`: text embeddings of the classifier's class names, in its order.
+    /// `weights`: EfficientNet-Lite0's; `class_embeddings`: text embeddings of its class names, in its order.
     pub fn new(
         config: &StudentConfig,
-        head: &FoldedConvolution,
-        classifier: &Classifier,
+        weights: &Weights,
         class_embeddings: &[Vec<f32>],
         device: &Device,
     ) -> Result<Self> {
+        let network = EfficientNetLite::LITE0;
+        let (head, classifier) = (network.head_convolution(weights)?, network.classifier(weights)?);
         ensure!(
             class_embeddings.len() == classifier.classes
                 && class_embeddings.iter().all(|row| row.len() == config.embedding_size),
@@ -269,10 +268,11 @@ impl Student {
             class_embeddings.len()
         );
         Ok(Self {
-            pyramid: Pyramid::new(config, device),
-            proposals: ProposalHead::new(config, device),
+            backbone: Backbone::pretrained(weights, device)?,
+            neck: Neck::random(config, device),
+            proposals: ProposalHead::random(config, device),
             refiner: Refiner::new(config, device),
-            regions: RegionHead::warm(config, head, classifier, class_embeddings, device),
+            regions: RegionHead::warm(config, &head, &classifier, class_embeddings, device),
         })
     }
 
@@ -293,35 +293,45 @@ impl Student {
 
     /// Where it computes.
     pub fn device(&self) -> Device {
-        self.proposals.scales.val().device()
+        self.backbone.stem.weight.val().device()
     }
 
-    /// The pyramid's maps and what the proposal head says of every cell.
-    pub fn propose(
-        &self,
-        config: &StudentConfig,
-        features: &[Tensor<4>; 3],
-    ) -> ([Tensor<4>; 3], DenseProposals) {
-        let maps = self.pyramid.forward(config, features);
+    /// The same student, of whose backbone only what lies behind `from` trains.
+    #[must_use]
+    pub fn trained_from(mut self, from: TrainFrom) -> Self {
+        self.backbone = self.backbone.trained_from(from);
+        self
+    }
+
+    /// A batch of pictures, RGB bytes `[N, side, side, 3]`, as the backbone takes them.
+    pub fn normalised(pixels: &[u8], side: usize, device: &Device) -> Tensor<4> {
+        let images = pixels.len() / (side * side * 3).max(1);
+        let (mean, std) = (EfficientNetLite::INPUT_MEAN, EfficientNetLite::INPUT_STD);
+        let numbers: Vec<f32> = pixels.iter().map(|&x| (f32::from(x) - mean) / std).collect();
+        Tensor::from_data(TensorData::new(numbers, [images, side, side, 3]), device)
+    }
+
+    /// What it sees in normalised images `[N, side, side, 3]`, and what it proposes there.
+    pub fn propose(&self, config: &StudentConfig, images: Tensor<4>) -> (Sight, DenseProposals) {
+        let [fine, middle, coarse] = self.backbone.forward(images);
+        let (maps, regions) = self.neck.forward(&[fine, middle, coarse.clone()]);
         let proposals = self.proposals.forward(config, &maps);
-        (maps, proposals)
+        (Sight { regions, coarse }, proposals)
     }
 
     /// The best proposals of every image, `[N, K, 4]` in input pixels as lists, and the same refined.
-    ///
-    /// `fine`: the pyramid's stride-8 map.
     pub fn refined(
         &self,
         config: &StudentConfig,
-        fine: &Tensor<4>,
+        sight: &Sight,
         dense: &DenseProposals,
     ) -> [Vec<Vec<Box4>>; 2] {
         let proposals: Vec<Vec<Box4>> = corner_boxes(dense.best(config).1.flatten(0, 1))
             .chunks_exact(config.proposals)
             .map(<[Box4]>::to_vec)
             .collect();
-        let pooling = roi::Pooling::new(config, &proposals, &fine.device());
-        let boxes = self.refiner.forward(config, &pooling.pool(fine), &proposals);
+        let pooled = roi::Pooling::new(config, &proposals).pool(&sight.regions);
+        let boxes = self.refiner.forward(config, &pooled, &proposals);
         let refined =
             corner_boxes(boxes.flatten(0, 1)).chunks_exact(config.proposals).map(<[Box4]>::to_vec).collect();
         [proposals, refined]
@@ -364,79 +374,16 @@ impl Student {
     }
 }
 
-impl Pyramid {
-    fn new(config: &StudentConfig, device: &Device) -> Self {
-        let channels = config.pyramid_channels;
-        Self {
-            lateral: BACKBONE_CHANNELS.iter().map(|&from| convolution(from, channels, 1, device)).collect(),
-            smooth: STRIDES.iter().map(|_| convolution(channels, channels, 3, device)).collect(),
-        }
-    }
-
-    fn forward(&self, config: &StudentConfig, features: &[Tensor<4>; 3]) -> [Tensor<4>; 3] {
-        let grids = config.grids();
-        let enlarge = |map: Tensor<4>, grid: usize| {
-            interpolate(map, InterpolateOptions::new(InterpolateMode::Nearest).with_output_size([grid, grid]))
-        };
-        let [fine, middle, coarse] = features.clone();
-        let coarse = self.lateral[2].forward(coarse);
-        let middle = self.lateral[1].forward(middle) + enlarge(coarse.clone(), grids[1]);
-        let fine = self.lateral[0].forward(fine) + enlarge(middle.clone(), grids[0]);
-        [
-            relu(self.smooth[0].forward(fine)),
-            relu(self.smooth[1].forward(middle)),
-            relu(self.smooth[2].forward(coarse)),
-        ]
-    }
-}
-
-impl ProposalHead {
-    fn new(config: &StudentConfig, device: &Device) -> Self {
-        let channels = config.pyramid_channels;
-        let mut objectness = answer(channels, 1, device);
-        objectness.bias = Some(Param::from_tensor(Tensor::from_data([INITIAL_OBJECTNESS_LOGIT], device)));
-        Self {
-            tower: convolution(channels, channels, 3, device),
-            objectness,
-            distances: answer(channels, 4, device),
-            scales: Param::from_tensor(Tensor::ones([STRIDES.len()], device)),
-        }
-    }
-
-    fn forward(&self, config: &StudentConfig, maps: &[Tensor<4>; 3]) -> DenseProposals {
-        let (mut logits, mut logarithms) = (Vec::new(), Vec::new());
-        for (level, map) in maps.iter().enumerate() {
-            let hidden = relu(self.tower.forward(map.clone()));
-            let [images, _, rows, columns] = hidden.dims();
-            logits.push(self.objectness.forward(hidden.clone()).reshape([images, rows * columns]));
-            let scale = self.scales.val().slice(level..level + 1).reshape([1, 1, 1, 1]);
-            let raw = self.distances.forward(hidden) * scale;
-            logarithms.push(raw.reshape([images, 4, rows * columns]).swap_dims(1, 2));
-        }
-        let logarithms = Tensor::cat(logarithms, 1).clamp(LOG_DISTANCE_BOUNDS.0, LOG_DISTANCE_BOUNDS.1);
-        let device = logarithms.device();
-        let cells = config.strides_of_cells();
-        let strides = Tensor::<1>::from_data(cells.as_slice(), &device).reshape([1, -1, 1]);
-        // Distances point outwards: left and top are subtracted from the centre, right and bottom added.
-        let signs = Tensor::<1>::from_data([-1.0, -1.0, 1.0, 1.0], &device).reshape([1, 1, 4]);
-        let centres: Vec<f32> =
-            config.centres_in_input().into_iter().flat_map(|[x, y]| [x, y, x, y]).collect();
-        let centres = Tensor::<1>::from_data(centres.as_slice(), &device).reshape([1, -1, 4]);
-        let boxes_in_input = logarithms.exp() * strides * signs + centres;
-        DenseProposals { logits: Tensor::cat(logits, 1), boxes_in_input }
-    }
-}
-
 impl Refiner {
     fn new(config: &StudentConfig, device: &Device) -> Self {
-        let pooled = config.pyramid_channels * roi::BINS * roi::BINS;
+        let pooled = config.region_channels * roi::BINS * roi::BINS;
         Self {
             hidden: LinearConfig::new(pooled, REFINER_WIDTH).init(device),
             shifts: LinearConfig::new(REFINER_WIDTH, 4).with_initializer(Initializer::Zeros).init(device),
         }
     }
 
-    /// `boxes_in_input[n][k]` refined and clipped to the input, `[N, K, 4]`; `pooled`: the pyramid pooled
+    /// `boxes_in_input[n][k]` refined and clipped to the input, `[N, K, 4]`; `pooled`: the map pooled
     /// under them.
     pub fn forward(
         &self,
@@ -454,32 +401,6 @@ impl Refiner {
             (rows(&|side| *side), rows(&|[x1, y1, x2, y2]| [x2 - x1, y2 - y1, x2 - x1, y2 - y1]));
         let shifts = self.shifts.forward(relu(self.hidden.forward(pooled.clone())));
         (boxes + shifts * sizes).clamp(0.0, config.input_size as f32)
-    }
-}
-
-impl DenseProposals {
-    /// The best `count` proposals of every image: objectness `[N, count]`, descending, and boxes
-    /// clipped to the input, `[N, count, 4]`.
-    ///
-    /// Only cells that are the best of their 3x3 neighbourhood keep their objectness (CenterNet's
-    /// stand-in for suppression, Zhou et al., 2019): without it the first hundred would all lie on
-    /// one object. The others follow behind with an objectness of 0.
-    pub fn best(&self, config: &StudentConfig) -> (Tensor<2>, Tensor<3>) {
-        let objectness = burn::tensor::activation::sigmoid(self.logits.clone());
-        let [images, _] = objectness.dims();
-        let mut start = 0;
-        let peaks = config.grids().map(|grid| {
-            let level = objectness.clone().slice([0..images, start..start + grid * grid]);
-            start += grid * grid;
-            let map = level.clone().reshape([images, 1, grid, grid]);
-            let options = MaxPoolOptions::new([3, 3]).with_stride([1, 1]).with_padding([1, 1]);
-            let highest = max_pool2d(map, options).reshape([images, grid * grid]);
-            level.clone().mask_fill(level.lower(highest), 0.0)
-        });
-        let (objectness, order) = Tensor::cat(peaks.to_vec(), 1).topk_with_indices(config.proposals, 1);
-        let order = order.reshape([images, config.proposals, 1]).repeat_dim(2, 4);
-        let boxes = self.boxes_in_input.clone().gather(1, order).clamp(0.0, config.input_size as f32);
-        (objectness, boxes)
     }
 }
 
@@ -523,13 +444,13 @@ impl RegionHead {
         words: usize,
         device: &Device,
     ) -> Self {
-        let [outputs, inputs, _, _] = head.shape;
+        let outputs = head.shape[0];
         let (width, size) = (config.region_width, config.embedding_size);
-        let pooled = config.pyramid_channels * roi::BINS * roi::BINS;
+        let pooled = config.region_channels * roi::BINS * roi::BINS;
         let vectors = Initializer::Normal { mean: 0.0, std: 1.0 / (size as f64).sqrt() };
         let layer = |from: usize, to: usize| LinearConfig::new(from, to).init(device);
         Self {
-            cells: frozen_linear(&head.weight, outputs, inputs, &head.bias, device),
+            cells: Layer::pretrained(head, 1, Activation::Relu6, device).no_grad(),
             mixture: None,
             hidden: layer(pooled, width),
             from_cells: layer(outputs, width),
@@ -543,16 +464,15 @@ impl RegionHead {
 
     /// Embeddings of regions; both the same where the head has one branch.
     ///
-    /// `coarse`: the backbone's stride-32 map `[N,320,h,w]`; `fine`: the pyramid's stride-8 map;
     /// `pooling`: which cells each region covers.
-    pub fn forward(&self, coarse: &Tensor<4>, fine: &Tensor<4>, pooling: &roi::Pooling) -> Embeddings {
-        let [images, channels, rows, columns] = coarse.dims();
-        let cells = coarse.clone().reshape([images, channels, rows * columns]).swap_dims(1, 2);
-        let cells = self.cells.forward(cells).clamp(0.0, 6.0);
-        let features = pooling.coarse.clone().matmul(cells);
+    pub fn forward(&self, sight: &Sight, pooling: &roi::Pooling) -> Embeddings {
+        let cells = self.cells.forward(sight.coarse.clone());
+        let [images, rows, columns, channels] = cells.dims();
+        let cells = cells.reshape([images, rows * columns, channels]);
+        let features = pooling.shares_of_coarse(&sight.coarse).matmul(cells);
         let known = self.mixture.as_ref().map(|mixture| mixture.forward(features.clone()));
 
-        let hidden = self.hidden.forward(pooling.pool(fine)) + self.from_cells.forward(features);
+        let hidden = self.hidden.forward(pooling.pool(&sight.regions)) + self.from_cells.forward(features);
         let hidden = relu(self.hidden2.forward(relu(hidden)));
         let embed = |layer: &Linear| {
             let answer = layer.forward(hidden.clone());
@@ -597,24 +517,6 @@ pub fn corner_boxes(rows: Tensor<2>) -> Vec<Box4> {
 fn normalise(rows: Tensor<3>) -> Tensor<3> {
     let length = rows.clone().powi_scalar(2).sum_dim(2).add_scalar(NORM_EPSILON).sqrt();
     rows / length
-}
-
-fn convolution(from: usize, to: usize, kernel: usize, device: &Device) -> Conv2d {
-    let pad = kernel / 2;
-    Conv2dConfig::new([from, to], [kernel, kernel])
-        .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad))
-        .with_initializer(Initializer::KaimingNormal {
-            gain: if kernel == 3 { 1.41 } else { 1.0 },
-            fan_out_only: false,
-        })
-        .init(device)
-}
-
-/// A 1x1 convolution to an answer: small at first, so that every cell starts from its bias.
-fn answer(from: usize, to: usize, device: &Device) -> Conv2d {
-    Conv2dConfig::new([from, to], [1, 1])
-        .with_initializer(Initializer::Normal { mean: 0.0, std: 0.01 })
-        .init(device)
 }
 
 /// A linear layer that never trains, from `weight` `[outputs, inputs]`.

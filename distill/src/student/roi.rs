@@ -6,59 +6,56 @@
 //! (half-pixel coordinates, average, sampling ratio 2), is differentiable in any framework and exports
 //! to plain MatMul.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use std::sync::Arc;
 
-use super::{STRIDES, StudentConfig};
+use burn::tensor::{Tensor, TensorData};
+
+use super::{Box4, STRIDES, StudentConfig};
+use crate::kernels::ops::{self, Boxes};
 
 /// Bins a side of a pooled region.
 pub const BINS: usize = 7;
 /// Sampling points a bin and axis.
 pub const SAMPLES: usize = 2;
 
-/// Which cells each region covers and how much, for N images of `regions` regions each.
+/// The regions of N images, as many in each.
 #[derive(Clone, Debug)]
 pub struct Pooling {
-    /// Rows of the fine map, `[N, regions * BINS, height]`.
-    rows: Tensor<3>,
-    /// Columns of the fine map, `[N, regions, width, BINS]`.
-    columns: Tensor<4>,
-    /// Share of each cell of the coarse map, `[N, regions, height * width]`; sums to 1.
-    pub coarse: Tensor<3>,
+    boxes_in_input: Boxes,
+    images: usize,
+    /// Cells a side of the coarse map.
+    coarse: usize,
 }
 
 impl Pooling {
     /// From boxes in input pixels: `boxes_in_input[n][k]`, as many for every image.
-    pub fn new(config: &StudentConfig, boxes_in_input: &[Vec<[f32; 4]>], device: &Device) -> Self {
-        let [fine, _, coarse] = config.grids();
-        let images = boxes_in_input.len();
-        let regions = boxes_in_input.first().map_or(0, Vec::len);
-        let (mut rows, mut columns, mut shares) = (Vec::new(), Vec::new(), Vec::new());
-        for &[x1, y1, x2, y2] in boxes_in_input.iter().flatten() {
-            rows.extend(bin_weights(y1, y2, STRIDES[0], fine));
-            let by_bin = bin_weights(x1, x2, STRIDES[0], fine);
-            columns.extend(
-                (0..fine)
-                    .flat_map(|x| (0..BINS).map(move |bin| (bin, x)))
-                    .map(|(bin, x)| by_bin[bin * fine + x]),
-            );
-            let across = mean_weights(x1, x2, STRIDES[2], coarse);
-            let down = mean_weights(y1, y2, STRIDES[2], coarse);
-            shares.extend(down.iter().flat_map(|y| across.iter().map(move |x| x * y)));
-        }
-        Self {
-            rows: Tensor::from_data(TensorData::new(rows, [images, regions * BINS, fine]), device),
-            columns: Tensor::from_data(TensorData::new(columns, [images, regions, fine, BINS]), device),
-            coarse: Tensor::from_data(TensorData::new(shares, [images, regions, coarse * coarse]), device),
-        }
+    pub fn new(config: &StudentConfig, boxes_in_input: &[Vec<Box4>]) -> Self {
+        let boxes: Vec<Box4> = boxes_in_input.concat();
+        Self { boxes_in_input: Arc::new(boxes), images: boxes_in_input.len(), coarse: config.grids()[2] }
     }
 
-    /// Pools a fine map `[N,C,h,w]` into `[N, regions, BINS * C * BINS]`: bin row, channel, bin column.
+    /// Pools a map of stride 8, `[N, h, w, C]`, into `[N, regions, BINS * BINS * C]`: bin row, bin column, channel.
     pub fn pool(&self, map: &Tensor<4>) -> Tensor<3> {
-        let [images, channels, height, width] = map.dims();
-        let regions = self.columns.dims()[1];
-        let by_row = map.clone().swap_dims(1, 2).reshape([images, height, channels * width]);
-        let rows = self.rows.clone().matmul(by_row).reshape([images, regions, BINS * channels, width]);
-        rows.matmul(self.columns.clone()).reshape([images, regions, BINS * channels * BINS])
+        let channels = map.dims()[3];
+        let regions = self.boxes_in_input.len() / self.images.max(1);
+        ops::pooled(map.clone(), Arc::clone(&self.boxes_in_input), STRIDES[0]).reshape([
+            self.images,
+            regions,
+            BINS * BINS * channels,
+        ])
+    }
+
+    /// How much of each cell of a map of stride 32 each region is, `[N, regions, h * w]`; a region's sum to 1.
+    pub fn shares_of_coarse(&self, map: &Tensor<4>) -> Tensor<3> {
+        let cells = self.coarse;
+        let mut shares = Vec::with_capacity(self.boxes_in_input.len() * cells * cells);
+        for &[x1, y1, x2, y2] in self.boxes_in_input.iter() {
+            let across = mean_weights(x1, x2, STRIDES[2], cells);
+            let down = mean_weights(y1, y2, STRIDES[2], cells);
+            shares.extend(down.iter().flat_map(|y| across.iter().map(move |x| x * y)));
+        }
+        let regions = self.boxes_in_input.len() / self.images.max(1);
+        Tensor::from_data(TensorData::new(shares, [self.images, regions, cells * cells]), &map.device())
     }
 }
 
@@ -86,7 +83,7 @@ fn mean_weights(from: f32, to: f32, stride: usize, cells: usize) -> Vec<f32> {
 
 /// Where a side is sampled, in cells, limited to the map as RoiAlign limits it. A side is at least
 /// one cell long only in old versions of RoIAlign; here, as with half-pixel coordinates, it is not.
-fn sampling_points(from: f32, to: f32, stride: usize, cells: usize) -> Vec<f32> {
+pub(crate) fn sampling_points(from: f32, to: f32, stride: usize, cells: usize) -> Vec<f32> {
     let (from, to) = (from / stride as f32 - 0.5, to / stride as f32 - 0.5);
     let step = (to - from) / (BINS * SAMPLES) as f32;
     (0..BINS * SAMPLES)
