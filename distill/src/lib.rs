@@ -13,6 +13,7 @@ pub mod photographs;
 pub mod progress;
 pub mod quantization;
 pub mod scenes;
+pub mod sets;
 pub mod start;
 pub mod student;
 pub mod table;
