@@ -190,6 +190,16 @@ impl Embedded {
         self.manifest.images
     }
 
+    /// Boxes an image, empty ones included.
+    pub fn per_image(&self) -> usize {
+        self.manifest.per_image
+    }
+
+    /// Numbers in an embedding.
+    pub fn embedding_size(&self) -> usize {
+        self.manifest.embedding_size
+    }
+
     /// Whose embeddings they are.
     pub fn teacher(&self) -> &str {
         &self.manifest.teacher

@@ -11,11 +11,11 @@ use crate::student::{Head, Student, StudentConfig};
 /// 1,000 ImageNet class names, so it speaks the language of whichever teacher embeds them.
 pub fn untrained(
     backbone: &Weights,
+    sizes: &StudentConfig,
     teacher: &mut Teacher,
     device: &Device,
-) -> Result<(Student, StudentConfig)> {
-    let network = EfficientNetLite::LITE0;
-    let classifier = network.classifier(backbone)?;
+) -> Result<Student> {
+    let classifier = EfficientNetLite::LITE0.classifier(backbone)?;
     let names = standin::class_names();
     ensure!(
         names.len() == classifier.classes,
@@ -24,10 +24,7 @@ pub fn untrained(
         names.len()
     );
     let embeddings = embed_names(&names, teacher)?;
-    let config = StudentConfig::new(teacher.embedding_size());
-    let head = network.head_convolution(backbone)?;
-    let student = Student::new(&config, &head, &classifier, &embeddings, device)?;
-    Ok((student, config))
+    Student::new(sizes, backbone, &embeddings, device)
 }
 
 /// The student with a region head that starts from nothing instead of its own; `words`: how many a

@@ -315,8 +315,8 @@ impl EfficientNetLite {
     }
 }
 
-/// A convolution with TensorFlow's SAME padding. One input channel a group means depthwise.
-fn convolve(graph: &mut Graph, input: &Stage, convolution: &FoldedConvolution, stride: usize) -> Stage {
+/// Adds a convolution with TensorFlow's SAME padding. One input channel a group means depthwise.
+pub fn convolve(graph: &mut Graph, input: &Stage, convolution: &FoldedConvolution, stride: usize) -> Stage {
     let [outputs, inputs_per_group, rows, columns] = convolution.shape;
     let (top, bottom, height) = same_padding(input.height, rows, stride);
     let (left, right, width) = same_padding(input.width, columns, stride);
@@ -343,7 +343,8 @@ fn same_padding(size: usize, kernel: usize, stride: usize) -> (usize, usize, usi
     (total / 2, total - total / 2, output)
 }
 
-fn convolve_relu6(graph: &mut Graph, input: &Stage, convolution: &FoldedConvolution, stride: usize) -> Stage {
+/// Adds a convolution as [`convolve`] does, and ReLU6 behind it.
+pub fn convolve_relu6(graph: &mut Graph, input: &Stage, convolution: &FoldedConvolution, stride: usize) -> Stage {
     let mut output = convolve(graph, input, convolution, stride);
     output.value = graph.clip(&output.value, 0.0, 6.0);
     output

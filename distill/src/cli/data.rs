@@ -1,16 +1,12 @@
-//! `wordsight-distill precompute`, `proposals`, `embed` and `merge`: long work that resumes and divides.
+//! `wordsight-distill proposals`, `embed` and `merge`: long work that resumes and divides.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
 use wordsight_distill::embed::{self, ProposalSettings};
-use wordsight_distill::features;
-use wordsight_distill::student::StudentConfig;
 use wordsight_distill::table::{self, Shard};
 use wordsight_teacher::Teacher;
-
-use super::read_backbone;
 
 /// Which part of the work to do.
 #[derive(Args)]
@@ -46,22 +42,6 @@ impl Images {
     fn in_scenes(&self, own: Option<&PathBuf>, name: &str) -> PathBuf {
         own.cloned().unwrap_or_else(|| self.scenes.as_deref().unwrap_or(Path::new("")).join(name))
     }
-}
-
-/// What `precompute` is told.
-#[derive(Args)]
-pub struct Precompute {
-    /// Folder that `scenes` wrote.
-    #[arg(long)]
-    scenes: PathBuf,
-    /// EfficientNet-Lite0's weights.
-    #[arg(long, default_value = super::BACKBONE)]
-    backbone: PathBuf,
-    #[command(flatten)]
-    part: Part,
-    /// Folder for the cache: about 230 KB a scene.
-    #[arg(long, short)]
-    output: PathBuf,
 }
 
 /// What `proposals` is told.
@@ -107,14 +87,6 @@ pub struct Embed {
     output: PathBuf,
 }
 
-/// Computes features.
-pub fn precompute(arguments: &Precompute) -> Result<()> {
-    let Precompute { scenes, backbone, part, output } = arguments;
-    features::precompute(scenes, &read_backbone(backbone)?, &StudentConfig::new(0), part.shard, output)?;
-    println!("features in {}", output.display());
-    Ok(())
-}
-
 /// Chooses proposals.
 pub fn proposals(arguments: &Proposals) -> Result<()> {
     let settings = ProposalSettings {
@@ -141,10 +113,6 @@ pub fn embed(arguments: &Embed) -> Result<()> {
 
 /// Joins shards.
 pub fn merge(folder: &Path) -> Result<()> {
-    let (rows, what) = match features::merge(folder)? {
-        Some(rows) => (rows, "feature maps"),
-        None => (embed::merge(folder)?, "rows of proposals"),
-    };
-    println!("{} holds {rows} {what}", folder.display());
+    println!("{} holds {} rows of proposals", folder.display(), embed::merge(folder)?);
     Ok(())
 }

@@ -378,12 +378,9 @@ fn head_row(
     if head == Head::Supervised {
         // Its own vectors for the words that it learned; the others' text embeddings mean nothing to it.
         let checkpoint = Checkpoint::open(training)?;
-        let (student, _, _) = origin.student(
-            teacher,
-            &checkpoint.config,
-            checkpoint.words.len(),
-            &Device::flex().autodiff(),
-        )?;
+        let (sizes, words) = (checkpoint.sizes(training)?, checkpoint.words.len());
+        let device = Device::flex().autodiff();
+        let student = origin.student(teacher, &sizes, checkpoint.config.fresh_head, words, &device)?;
         let student = checkpoint.student(training, student)?;
         let vectors = student.regions.words().context("a supervised head has vectors of its words")?;
         let vectors: Vec<f32> = vectors.into_data().iter().collect();
@@ -459,10 +456,11 @@ fn true_boxes_of(
     set: &AnnotatedSet,
 ) -> Result<TrueBoxes> {
     let weights = super::read_backbone(backbone)?;
-    let (untrained, _) = wordsight_distill::start::untrained(&weights, teacher, &Device::flex())?;
+    let sizes = export::read_sizes(student)?;
+    let untrained = wordsight_distill::start::untrained(&weights, &sizes, teacher, &Device::flex())?;
     let model = export::read_student(student, untrained)
         .context("true boxes can only be named by a student that starts from the classifier")?;
-    true_boxes::name_true_boxes(&model, detector.facts(), &weights, teacher, vocabulary, set)
+    true_boxes::name_true_boxes(&model, &sizes, detector.facts(), teacher, vocabulary, set)
 }
 
 /// A vocabulary of these names, those marked that the student's training had boxes of.

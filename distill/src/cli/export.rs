@@ -135,13 +135,9 @@ pub(super) fn export_student(
 ) -> Result<()> {
     let mut teacher = Teacher::open(&origin.teacher)?;
     let checkpoint = Checkpoint::open(training)?;
-    let (student, mut config, backbone) = origin.student(
-        &mut teacher,
-        &checkpoint.config,
-        checkpoint.words.len(),
-        &Device::flex().autodiff(),
-    )?;
-    config.input_size = input_size.unwrap_or(config.input_size);
+    let mut config = checkpoint.sizes(training)?;
+    let (head, words) = (checkpoint.config.fresh_head, checkpoint.words.len());
+    let student = origin.student(&mut teacher, &config, head, words, &Device::flex().autodiff())?;
     let student = checkpoint.student(training, student)?;
     let student = student.rounded_to_f16();
     let facts = ScoringFacts {
@@ -151,13 +147,13 @@ pub(super) fn export_student(
         objectness_weight: scoring.objectness_weight,
         training: checkpoint.summary()?,
     };
-    let model = export::student_model(&student, &config, &backbone, &facts)?;
+    let model = export::student_model(&student, &config, &facts)?;
     wordsight_onnx::write(&model, output)?;
     let size = fs::metadata(output).map_or(0, |metadata| metadata.len());
     println!("{} ({:.1} MB, {} steps)", output.display(), size as f64 / 1e6, checkpoint.step);
     if let Some(folder) = compare_on {
         let pictures = some_pictures(folder)?;
-        let parity = export::compare(&student, &config, &backbone, output, &pictures)?;
+        let parity = export::compare(&student, &config, output, &pictures)?;
         println!("largest difference from the trained model: {}", serde_json::to_string(&parity)?);
         ensure!(
             parity.worst() <= PARITY_TOLERANCE && parity.swapped <= MOST_SWAPPED,

@@ -14,8 +14,7 @@ use burn::tensor::Device;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use wordsight_distill::photographs::Collection;
-use wordsight_distill::student::{Student, StudentConfig};
-use wordsight_distill::train::TrainConfig;
+use wordsight_distill::student::{Head, Student, StudentConfig};
 use wordsight_distill::{scenes, start};
 use wordsight_teacher::efficientnet::Weights;
 use wordsight_teacher::{Teacher, standin, words};
@@ -66,18 +65,16 @@ enum Command {
         #[arg(long, short)]
         output: PathBuf,
     },
-    /// Computes the backbone's features, which training reads. Goes on where it stopped.
-    Precompute(data::Precompute),
     /// Chooses the boxes whose crops the teacher will see. Goes on where it stopped.
     Proposals(data::Proposals),
     /// Computes the teacher's embeddings of proposals. Goes on where it stopped.
     Embed(data::Embed),
-    /// Joins the shards that `precompute`, `proposals` or `embed` wrote with --shard.
+    /// Joins the shards that `proposals` or `embed` wrote with --shard.
     Merge {
         /// The folder that they were written to.
         folder: PathBuf,
     },
-    /// Trains a student on a cache. Goes on from its checkpoint; Ctrl-C saves one and stops.
+    /// Trains a student on annotated photographs. Goes on from its checkpoint; Ctrl-C saves one and stops.
     Train(train::Arguments),
     /// Turns an exported student into INT8 and reports what that costs
     Quantize(quantize::Arguments),
@@ -126,21 +123,22 @@ impl Origin {
         read_backbone(&self.backbone)
     }
 
-    /// A student as it is before a training like `config`, its sizes, and the weights of its backbone.
+    /// A student of these sizes as it is before any training, with the region head of its kind.
     /// `words`: how many the training has.
     pub(crate) fn student(
         &self,
         teacher: &mut Teacher,
-        config: &TrainConfig,
+        sizes: &StudentConfig,
+        fresh_head: Option<Head>,
         words: usize,
         device: &Device,
-    ) -> Result<(Student, StudentConfig, Weights)> {
+    ) -> Result<Student> {
         let weights = self.weights()?;
-        let (mut student, student_config) = start::untrained(&weights, teacher, device)?;
-        if let Some(head) = config.fresh_head {
-            student = start::with_fresh_head(student, &student_config, &weights, head, words)?;
+        let student = start::untrained(&weights, sizes, teacher, device)?;
+        match fresh_head {
+            Some(head) => start::with_fresh_head(student, sizes, &weights, head, words),
+            None => Ok(student),
         }
-        Ok((student, student_config, weights))
     }
 }
 
@@ -162,6 +160,14 @@ fn share(text: &str) -> Result<f32, String> {
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("it is a share, from 0 to 1".to_owned()) }
 }
 
+/// A folder that paths may begin with, by its name.
+fn root(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, folder)) if !name.is_empty() => Ok((name.to_owned(), folder.into())),
+        _ => Err("it is NAME=FOLDER".to_owned()),
+    }
+}
+
 /// A side of a student's input.
 fn side(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -180,7 +186,6 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Scenes { data, count, part, seed, leave_out, output } => {
             make_scenes(&data, scenes::Settings { part, count, seed, leave_out }, &output)
         }
-        Command::Precompute(arguments) => data::precompute(&arguments),
         Command::Proposals(arguments) => data::proposals(&arguments),
         Command::Embed(arguments) => data::embed(&arguments),
         Command::Merge { folder } => data::merge(&folder),

@@ -1,6 +1,6 @@
 //! `wordsight-distill train`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,30 +8,36 @@ use anyhow::{Result, bail, ensure};
 use burn::tensor::Device;
 use clap::Args;
 use wordsight_distill::device::TrainDevice;
-use wordsight_distill::embed::Embedded;
-use wordsight_distill::features::Cache;
-use wordsight_distill::student::{Head, Student, StudentConfig};
+use wordsight_distill::sets::Sets;
+use wordsight_distill::student::{Head, Student, StudentConfig, TrainFrom};
 use wordsight_distill::train::{self, Checkpoint, Learn, Material, Optimizer, TrainConfig};
 use wordsight_distill::{export, start};
 use wordsight_teacher::Teacher;
 
-use super::Origin;
+use super::{Origin, root, share, side};
 
 /// What `train` is told.
 #[derive(Args)]
 pub struct Arguments {
-    /// Folder that `precompute` wrote.
+    /// The annotated sets to learn from: a sets.toml.
     #[arg(long)]
-    cache: PathBuf,
+    sets: PathBuf,
+    /// Sets to measure recall and naming on at each checkpoint, whole; never learnt from.
+    #[arg(long)]
+    validation: Option<PathBuf>,
+    /// A folder for a {name} that paths in the sets may begin with, as NAME=FOLDER; may be given more than once.
+    #[arg(long, value_parser = root)]
+    root: Vec<(String, PathBuf)>,
     #[command(flatten)]
     origin: Origin,
-    /// Folder that `embed` wrote: the teacher's embeddings of proposals in the cache's scenes, or in the
-    /// first of them. The image loss needs it.
-    #[arg(long)]
-    embeddings: Option<PathBuf>,
+    #[command(flatten)]
+    sizes: Sizes,
     /// What changes; the rest of the student stays as it is.
     #[arg(long, value_enum, default_value_t = TrainConfig::default().learn)]
     learn: Learn,
+    /// From where on the backbone changes.
+    #[arg(long, value_enum, default_value_t = TrainConfig::default().train_from)]
+    train_from: TrainFrom,
     /// Give the student a region head that starts from nothing, as in the paper's figure 3, instead of
     /// ViLD-ensemble's that starts from the backbone's classifier.
     #[arg(long, value_enum)]
@@ -42,15 +48,24 @@ pub struct Arguments {
     /// Steps in all.
     #[arg(long, default_value_t = TrainConfig::default().steps)]
     steps: usize,
-    /// Scenes a step.
+    /// Pictures a step.
     #[arg(long, default_value_t = TrainConfig::default().batch)]
     batch: usize,
+    /// Sides of the input in pixels, multiples of 32; each step draws one.
+    #[arg(long, value_delimiter = ',', value_parser = side, default_values_t = TrainConfig::default().sides)]
+    sides: Vec<usize>,
+    /// The share of steps at the end without mosaics.
+    #[arg(long, value_parser = share, default_value_t = TrainConfig::default().plain_share)]
+    plain_share: f32,
     /// Which optimiser.
     #[arg(long, value_enum, default_value_t = TrainConfig::default().optimizer)]
     optimizer: Optimizer,
     /// Highest learning rate: reached after the warm-up, then falling to a hundredth along a cosine.
     #[arg(long, default_value_t = TrainConfig::default().learning_rate)]
     learning_rate: f64,
+    /// The backbone's learning rate as a share of it.
+    #[arg(long, default_value_t = TrainConfig::default().backbone_rate)]
+    backbone_rate: f64,
     /// Steps of warm-up.
     #[arg(long, default_value_t = TrainConfig::default().warm_up)]
     warm_up: usize,
@@ -66,9 +81,21 @@ pub struct Arguments {
     /// Temperature of the text loss.
     #[arg(long, default_value_t = TrainConfig::default().temperature)]
     temperature: f32,
+    /// What a step leaves of the weights' moving average, which is what is measured and exported.
+    #[arg(long, default_value_t = TrainConfig::default().average_decay)]
+    average_decay: f32,
+    /// Steps between two checkpoints.
+    #[arg(long, default_value_t = TrainConfig::default().checkpoint_every)]
+    checkpoint_every: usize,
     /// Where to compute: cpu, cuda or cuda:N (a build with the feature `cuda`).
     #[arg(long, default_value_t)]
     device: TrainDevice,
+    /// Threads that decode and augment pictures.
+    #[arg(long, default_value_t = 1)]
+    loader_threads: usize,
+    /// Gigabytes of decoded photographs to keep in memory.
+    #[arg(long, default_value_t = 6)]
+    cache_gb: u64,
     /// Seed of everything random.
     #[arg(long, default_value_t = TrainConfig::default().seed)]
     seed: u64,
@@ -77,23 +104,71 @@ pub struct Arguments {
     output: PathBuf,
 }
 
+/// The sizes of a student that starts from nothing; one that starts from another has the other's.
+#[derive(Args)]
+struct Sizes {
+    /// Channels of the neck.
+    #[arg(long)]
+    neck_channels: Option<usize>,
+    /// Separable convolutions behind each of the neck's sums.
+    #[arg(long)]
+    neck_depth: Option<usize>,
+    /// Separable convolutions of the proposal head at each level.
+    #[arg(long)]
+    tower_depth: Option<usize>,
+    /// Width of the region head's hidden layers.
+    #[arg(long)]
+    region_width: Option<usize>,
+}
+
+impl Sizes {
+    fn config(&self, embedding_size: usize) -> StudentConfig {
+        let shipped = StudentConfig::new(embedding_size);
+        StudentConfig {
+            neck_channels: self.neck_channels.unwrap_or(shipped.neck_channels),
+            neck_depth: self.neck_depth.unwrap_or(shipped.neck_depth),
+            tower_depth: self.tower_depth.unwrap_or(shipped.tower_depth),
+            region_width: self.region_width.unwrap_or(shipped.region_width),
+            ..shipped
+        }
+    }
+}
+
 impl Arguments {
     fn config(&self) -> TrainConfig {
         TrainConfig {
             learn: self.learn,
+            train_from: self.train_from,
             fresh_head: self.fresh_head,
             optimizer: self.optimizer,
             steps: self.steps,
             batch: self.batch,
+            sides: self.sides.clone(),
+            plain_share: self.plain_share,
             learning_rate: self.learning_rate,
+            backbone_rate: self.backbone_rate,
             warm_up: self.warm_up,
             weight_decay: self.weight_decay,
             text_weight: self.text_weight,
             image_weight: self.image_weight,
             temperature: self.temperature,
+            average_decay: self.average_decay,
+            checkpoint_every: self.checkpoint_every,
             seed: self.seed,
             ..TrainConfig::default()
         }
+    }
+
+    fn check(&self) -> Result<()> {
+        ensure!(self.batch > 0, "--batch must be at least 1");
+        ensure!(self.checkpoint_every > 0, "--checkpoint-every must be at least 1");
+        ensure!(self.temperature > 0.0, "--temperature must be above 0, not {}", self.temperature);
+        ensure!(
+            (0.0..1.0).contains(&self.average_decay),
+            "--average-decay must be from 0 to below 1, not {}",
+            self.average_decay
+        );
+        Ok(())
     }
 }
 
@@ -107,68 +182,74 @@ fn first_student(
 ) -> Result<(Student, StudentConfig)> {
     let origin = &arguments.origin;
     let Some(start) = &arguments.start_from else {
-        let (student, student_config, _) = origin.student(teacher, config, words, device)?;
-        return Ok((student, student_config));
+        let sizes = arguments.sizes.config(teacher.embedding_size());
+        return Ok((origin.student(teacher, &sizes, config.fresh_head, words, device)?, sizes));
     };
     // As it was trained, and only then with the head that is asked for.
-    let (earlier, (student, student_config, weights)) = if start.is_file() {
-        let (student, student_config, weights) =
-            origin.student(teacher, &TrainConfig::default(), words, device)?;
-        (None, (export::read_student(start, student)?, student_config, weights))
+    let (earlier, student, sizes) = if start.is_file() {
+        let sizes = export::read_sizes(start)?;
+        let student = origin.student(teacher, &sizes, None, words, device)?;
+        (None, export::read_student(start, student)?, sizes)
     } else {
         let checkpoint = Checkpoint::open(start)?;
-        let (student, student_config, weights) =
-            origin.student(teacher, &checkpoint.config, checkpoint.words.len(), device)?;
-        (checkpoint.config.fresh_head, (checkpoint.student(start, student)?, student_config, weights))
+        let sizes = checkpoint.sizes(start)?;
+        let earlier = checkpoint.config.fresh_head;
+        let student = origin.student(teacher, &sizes, earlier, checkpoint.words.len(), device)?;
+        (earlier, checkpoint.student(start, student)?, sizes)
     };
     match config.fresh_head {
-        same if same == earlier => Ok((student, student_config)),
+        same if same == earlier => Ok((student, sizes)),
         Some(head) => {
-            let student = start::with_fresh_head(student, &student_config, &weights, head, words)?;
-            Ok((student, student_config))
+            Ok((start::with_fresh_head(student, &sizes, &origin.weights()?, head, words)?, sizes))
         }
         None => bail!("{} has a fresh head: give the same --fresh-head", start.display()),
     }
 }
 
-/// Trains, and says how far it came.
-pub fn run(arguments: &Arguments) -> Result<()> {
-    let config = arguments.config();
-    ensure!(config.batch > 0, "--batch must be at least 1");
-    ensure!(config.temperature > 0.0, "--temperature must be above 0, not {}", config.temperature);
-    let device = arguments.device.open()?;
-    let cache = Cache::open(&arguments.cache)?;
-    let embedded = arguments.embeddings.as_deref().map(Embedded::open).transpose()?;
-    let mut teacher = Teacher::open(&arguments.origin.teacher)?;
-    if let Some(embedded) = &embedded {
+fn load_sets(path: &Path, arguments: &Arguments, teacher: &mut Teacher) -> Result<(Arc<Sets>, Vec<Vec<f32>>)> {
+    let sets = Sets::load_with_roots(path, &arguments.root)?;
+    if let Some(other) = sets.teacher() {
         ensure!(
-            embedded.teacher() == teacher.id(),
-            "the embeddings are of the teacher {}, not of {}: run `wordsight-distill embed` again",
-            embedded.teacher(),
+            other == teacher.id(),
+            "the embeddings in {} are of the teacher {other}, not of {}: run `wordsight-distill embed` again",
+            path.display(),
             teacher.id()
         );
     }
-    let names: Vec<String> = cache.dataset.categories.iter().map(|category| category.name.clone()).collect();
-    let words = start::embed_names(&names, &mut teacher)?;
-    let (student, student_config) = first_student(arguments, &config, &mut teacher, names.len(), &device)?;
-    let (cached, input_size) = (cache.manifest.input_size, student_config.input_size);
-    ensure!(
-        cached == input_size,
-        "{} has features of {cached}x{cached} pixels, and students train at {input_size}: run `wordsight-distill \
-         precompute` again",
-        arguments.cache.display()
-    );
+    let words = start::embed_names(&sets.words, teacher)?;
+    Ok((Arc::new(sets), words))
+}
+
+/// Trains, and says how far it came.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    arguments.check()?;
+    let config = arguments.config();
+    let device = arguments.device.open()?;
+    let mut teacher = Teacher::open(&arguments.origin.teacher)?;
+    let (sets, words) = load_sets(&arguments.sets, arguments, &mut teacher)?;
+    let validation =
+        arguments.validation.as_ref().map(|path| load_sets(path, arguments, &mut teacher)).transpose()?;
+    let (validation, validation_words) =
+        validation.map_or((None, Vec::new()), |(sets, words)| (Some(sets), words));
+    let (student, sizes) = first_student(arguments, &config, &mut teacher, words.len(), &device)?;
 
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
-    let material = Material { cache: &cache, embedded: embedded.as_ref(), words: &words };
-    let checkpoint = train::train(student, &student_config, &config, material, &arguments.output, &stop)?;
+    let material = Material {
+        sets,
+        validation,
+        words,
+        validation_words,
+        threads: arguments.loader_threads,
+        cache_bytes: arguments.cache_gb << 30,
+    };
+    let checkpoint = train::train(student, &sizes, &config, &material, &arguments.output, &stop)?;
     println!(
-        "{} of {} steps done, {:.1} scenes/s; checkpoint, metrics.jsonl and training.svg in {}",
+        "{} of {} steps done, {:.1} images/s; checkpoint, metrics.jsonl and training.svg in {}",
         checkpoint.step,
         config.steps,
-        checkpoint.scenes_per_second,
+        checkpoint.images_per_second,
         arguments.output.display()
     );
     Ok(())

@@ -7,16 +7,15 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use serde::Serialize;
 use wordsight_detection::{DetectionSettings, Letterbox, Scorer, Vocabulary};
 use wordsight_engines::StudentFacts;
 use wordsight_teacher::Teacher;
-use wordsight_teacher::efficientnet::Weights;
 
 use super::annotated::{AnnotatedSet, aligned};
 use super::{scorer, teacher_scorer};
-use crate::features::FeatureExtractor;
+use crate::input::InputMaker;
 use crate::photographs::open_picture;
 use crate::progress;
 use crate::student::roi::Pooling;
@@ -68,19 +67,18 @@ impl Named {
     }
 }
 
-/// Names all objects of a set, crowds left out. `facts`: the student's own.
+/// Names all objects of a set, crowds left out. `config` and `facts`: the student's own.
 pub fn name_true_boxes(
     student: &Student,
+    config: &StudentConfig,
     facts: &StudentFacts,
-    backbone: &Weights,
     teacher: &mut Teacher,
     vocabulary: &Vocabulary,
     set: &AnnotatedSet,
 ) -> Result<TrueBoxes> {
-    let config = StudentConfig { input_size: facts.input_width, ..StudentConfig::new(facts.embedding_size) };
     let categories = set.category_of_words(vocabulary)?;
     let (mut of_student, mut of_teacher) = (scorer(vocabulary, facts)?, teacher_scorer(vocabulary, facts)?);
-    let mut extractor = FeatureExtractor::new(backbone, &config)?;
+    let mut input = InputMaker::new(config.input_size);
     let mut by_image: HashMap<u64, Vec<_>> = HashMap::new();
     for object in set.truth.ground_truths.iter().filter(|object| !object.crowd) {
         by_image.entry(object.image).or_default().push(object);
@@ -103,14 +101,8 @@ pub fn name_true_boxes(
         let boxes_in_input: Vec<[f32; 4]> =
             boxes.iter().map(|&in_frame| letterbox.box_in_input_from_frame(in_frame)).collect();
 
-        let mut maps = extractor.extract(&picture)?.into_iter();
-        let features: [Tensor<4>; 3] = std::array::from_fn(|level| {
-            let map = maps.next().unwrap_or_default();
-            Tensor::from_data(TensorData::new(map, config.map_shape(level, 1)), &Device::flex())
-        });
-        let (pyramid, _) = student.propose(&config, &features);
-        let pooling = Pooling::new(&config, &[boxes_in_input], &Device::flex());
-        let embeddings = student.regions.forward(&features[2], &pyramid[0], &pooling);
+        let (sight, _) = student.propose(config, input.tensor(&picture, &Device::flex()));
+        let embeddings = student.regions.forward(&sight, &Pooling::new(config, &[boxes_in_input]));
         let text: Vec<f32> = embeddings.text.into_data().iter().collect();
         let image: Vec<f32> = embeddings.image.into_data().iter().collect();
         let crops = teacher.embed_crops(&picture, &boxes)?;

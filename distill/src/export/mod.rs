@@ -14,20 +14,21 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use burn::nn::Linear;
-use burn::nn::conv::Conv2d;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use image::RgbImage;
 use serde::Serialize;
 use wordsight_detection::TextWeights;
 use wordsight_engines::{CpuEngine, Engine, Regions};
 use wordsight_onnx::proto::{ElementType, ModelProto};
 use wordsight_onnx::{Attribute, Graph, Storage, Value};
-use wordsight_teacher::efficientnet::Weights;
+use wordsight_teacher::efficientnet::{EfficientNetLite, FoldedConvolution, Stage, convolve};
 
-use crate::features::{FeatureExtractor, add_backbone};
-use crate::student::roi::Pooling;
-use crate::student::{Head, LOG_DISTANCE_BOUNDS, NORM_EPSILON, Student, StudentConfig};
-pub use reading::read_student;
+use crate::input::InputMaker;
+use crate::kernels::Activation;
+use crate::student::layer::{Layer, Separable};
+use crate::student::roi::{BINS, Pooling};
+use crate::student::{Backbone, Head, LOG_DISTANCE_BOUNDS, NORM_EPSILON, Student, StudentConfig};
+pub use reading::{read_sizes, read_student};
 
 /// What scoring must know of a student besides its graph.
 #[derive(Clone, Debug)]
@@ -60,27 +61,25 @@ pub fn text_weights(head: Head, lambda: f32) -> TextWeights {
 pub fn student_model(
     student: &Student,
     config: &StudentConfig,
-    backbone: &Weights,
     facts: &ScoringFacts,
 ) -> Result<ModelProto> {
-    // The backbone that training saw was stored in FP16 too, see `features`.
     let mut graph = Graph::new("wordsight_student", Storage::F16);
     let (side, count, size) =
         (config.input_size as i64, config.proposals as i64, config.embedding_size as i64);
     let image = graph.input("image", ElementType::Uint8, &[1, 3, side, side]);
     graph.scope("backbone");
-    let features = add_backbone(&mut graph, backbone, config, &image)?.map(|stage| stage.value);
-    graph.scope("pyramid");
-    let maps = add_pyramid(&mut graph, student, &features);
+    let features = add_backbone(&mut graph, &student.backbone, config, &image)?;
+    graph.scope("neck");
+    let (maps, fine) = add_neck(&mut graph, student, &features);
     graph.scope("proposals");
     let (objectness, boxes) = add_proposals(&mut graph, student, config, &maps);
     graph.scope("pooling");
     let shares = pooling::Shares::add(&mut graph, config, &boxes);
-    let pooled = shares.pool(&mut graph, config, &maps[0]);
+    let pooled = shares.pool(&mut graph, config, &fine);
     graph.scope("refiner");
     let boxes = add_refiner(&mut graph, student, config, &pooled, &boxes);
     graph.scope("regions");
-    let (text, image) = add_regions(&mut graph, student, config, &features[2], &pooled, &shares);
+    let (text, image) = add_regions(&mut graph, student, config, &features[2].value, &pooled, &shares);
 
     graph.output(&boxes, "boxes", ElementType::Float, &[count, 4]);
     graph.output(&objectness, "objectness", ElementType::Float, &[count]);
@@ -95,24 +94,83 @@ pub fn student_model(
         ("wordsight.ensemble_lambda", facts.text_weights.others.to_string()),
         ("wordsight.trained_text_weight", facts.text_weights.trained.to_string()),
         ("wordsight.objectness_weight", facts.objectness_weight.to_string()),
+        ("wordsight.sizes", serde_json::to_string(config)?),
         ("wordsight.training", facts.training.to_string()),
     ]))
 }
 
-fn add_pyramid(graph: &mut Graph, student: &Student, features: &[Value; 3]) -> [Value; 3] {
-    let pyramid = &student.pyramid;
-    let lateral: Vec<Value> =
-        pyramid.lateral.iter().zip(features).map(|(layer, map)| convolution(graph, layer, map)).collect();
-    let coarse = lateral[2].clone();
-    let enlarged = enlarge(graph, &coarse);
-    let middle = graph.add(&lateral[1], &enlarged);
-    let enlarged = enlarge(graph, &middle);
-    let fine = graph.add(&lateral[0], &enlarged);
-    let sums = [fine, middle, coarse];
-    std::array::from_fn(|level| {
-        let smooth = convolution(graph, &pyramid.smooth[level], &sums[level]);
-        graph.node("Relu", &[&smooth], &[])
-    })
+/// The image's normalisation and the backbone; the maps of strides 8, 16 and 32. `image`: uint8 `[1,3,S,S]`.
+fn add_backbone(
+    graph: &mut Graph,
+    backbone: &Backbone,
+    config: &StudentConfig,
+    image: &Value,
+) -> Result<[Stage; 3]> {
+    let floats = graph.cast(image, ElementType::Float);
+    let value = EfficientNetLite::add_normalisation(graph, &floats);
+    let side = config.input_size;
+    let image = Stage { value, channels: 3, stride: 1, height: side, width: side };
+    let mut map = add_layer(graph, &backbone.stem, &image);
+    let mut last_of_stride = Vec::new();
+    for block in &backbone.blocks {
+        if block.depthwise.convolution.stride == 2 {
+            last_of_stride.push(map.clone());
+        }
+        let expanded = match &block.expand {
+            Some(expand) => add_layer(graph, expand, &map),
+            None => map.clone(),
+        };
+        let filtered = add_layer(graph, &block.depthwise, &expanded);
+        let mut output = add_layer(graph, &block.project, &filtered);
+        if (output.channels, output.stride) == (map.channels, map.stride) {
+            output.value = graph.add(&output.value, &map.value);
+        }
+        map = output;
+    }
+    match last_of_stride.as_slice() {
+        [.., fine, middle] => Ok([fine.clone(), middle.clone(), map]),
+        _ => anyhow::bail!("the backbone has too few strides"),
+    }
+}
+
+/// The neck's maps, and the finest as the region head sees it.
+fn add_neck(graph: &mut Graph, student: &Student, features: &[Stage; 3]) -> ([Stage; 3], Value) {
+    let neck = &student.neck;
+    let [fine, middle, coarse]: [Stage; 3] =
+        std::array::from_fn(|level| add_layer(graph, &neck.lateral[level], &features[level]));
+    let add = |graph: &mut Graph, to: &Stage, value: &Value| Stage { value: graph.add(&to.value, value), ..to.clone() };
+    let enlarged = enlarge(graph, &coarse.value);
+    let middle = add(graph, &middle, &enlarged);
+    let middle = add_in_turn(graph, &neck.top_down[1], &middle);
+    let enlarged = enlarge(graph, &middle.value);
+    let fine = add(graph, &fine, &enlarged);
+    let fine = add_in_turn(graph, &neck.top_down[0], &fine);
+    let shrunk = add_separable(graph, &neck.shrink[0], &fine);
+    let middle = add(graph, &middle, &shrunk.value);
+    let middle = add_in_turn(graph, &neck.bottom_up[0], &middle);
+    let shrunk = add_separable(graph, &neck.shrink[1], &middle);
+    let coarse = add(graph, &coarse, &shrunk.value);
+    let coarse = add_in_turn(graph, &neck.bottom_up[1], &coarse);
+    let regions = add_layer(graph, &neck.regions, &fine).value;
+    ([fine, middle, coarse], regions)
+}
+
+fn add_layer(graph: &mut Graph, layer: &Layer, input: &Stage) -> Stage {
+    let mut output = convolve(graph, input, &layer.folded(), layer.convolution.stride);
+    output.value = match layer.convolution.activation {
+        Activation::None => output.value,
+        Activation::Relu => graph.node("Relu", &[&output.value], &[]),
+        Activation::Relu6 => graph.clip(&output.value, 0.0, 6.0),
+    };
+    output
+}
+
+fn add_separable(graph: &mut Graph, layer: &Separable, input: &Stage) -> Stage {
+    layer.layers().into_iter().fold(input.clone(), |map, layer| add_layer(graph, layer, &map))
+}
+
+fn add_in_turn(graph: &mut Graph, layers: &[Separable], input: &Stage) -> Stage {
+    layers.iter().fold(input.clone(), |map, layer| add_separable(graph, layer, &map))
 }
 
 /// Doubles a map by repeating its cells.
@@ -132,22 +190,19 @@ fn add_proposals(
     graph: &mut Graph,
     student: &Student,
     config: &StudentConfig,
-    maps: &[Value; 3],
+    maps: &[Stage; 3],
 ) -> (Value, Value) {
     let head = &student.proposals;
-    let scales = numbers(head.scales.val());
     let (mut peaks, mut logarithms) = (Vec::new(), Vec::new());
-    for ((map, grid), scale) in maps.iter().zip(config.grids()).zip(scales) {
+    for (level, grid) in config.grids().into_iter().enumerate() {
         let cells = (grid * grid) as i64;
-        let hidden = convolution(graph, &head.tower, map);
-        let hidden = graph.node("Relu", &[&hidden], &[]);
-        let logits = convolution(graph, &head.objectness, &hidden);
+        let hidden = add_in_turn(graph, &head.towers[level], &maps[level]);
+        let [to_objectness, to_distances] = split_outputs(&head.answers[level].folded(), 1);
+        let logits = convolve(graph, &hidden, &to_objectness, 1).value;
         let objectness = graph.node("Sigmoid", &[&logits], &[]);
         let peak = keep_peaks(graph, &objectness);
         peaks.push(graph.reshape(&peak, &[1, cells]));
-        let raw = convolution(graph, &head.distances, &hidden);
-        let scale = graph.scalar(scale);
-        let raw = graph.mul(&raw, &scale);
+        let raw = convolve(graph, &hidden, &to_distances, 1).value;
         let raw = graph.reshape(&raw, &[4, cells]);
         logarithms.push(graph.transpose(&raw, &[1, 0]));
     }
@@ -161,6 +216,17 @@ fn add_proposals(
     let boxes = graph.node("Gather", &[&boxes, &order], &[("axis", Attribute::Int(0))]);
     let boxes = graph.clip(&boxes, 0.0, config.input_size as f32);
     (graph.reshape(&objectness, &[-1]), boxes)
+}
+
+/// A convolution as two: its first `count` outputs, and the others.
+fn split_outputs(convolution: &FoldedConvolution, count: usize) -> [FoldedConvolution; 2] {
+    let [outputs, inputs, rows, columns] = convolution.shape;
+    let of_output = inputs * rows * columns;
+    [0..count, count..outputs].map(|range| FoldedConvolution {
+        shape: [range.len(), inputs, rows, columns],
+        weight: convolution.weight[range.start * of_output..range.end * of_output].to_vec(),
+        bias: convolution.bias[range].to_vec(),
+    })
 }
 
 /// Boxes of all cells in input pixels, `[cells,4]`, from the logarithms of their distances.
@@ -202,7 +268,7 @@ fn add_refiner(
     pooled: &Value,
     boxes: &Value,
 ) -> Value {
-    let hidden = linear(graph, &student.refiner.hidden, pooled);
+    let hidden = linear_of_pooled(graph, &student.refiner.hidden, config, pooled);
     let hidden = graph.node("Relu", &[&hidden], &[]);
     let shifts = linear(graph, &student.refiner.shifts, &hidden);
     let halves = graph.ints(&[2, 2]);
@@ -227,7 +293,11 @@ fn add_regions(
     let grid = config.grids()[2] as i64;
     let cells = graph.reshape(coarse, &[-1, grid * grid]);
     let cells = graph.transpose(&cells, &[1, 0]);
-    let cells = linear(graph, &head.cells, &cells);
+    let layer = head.cells.folded();
+    let [outputs, inputs, ..] = layer.shape;
+    let weight = graph.floats(&[inputs, outputs], &numbers(head.cells.weight.val()));
+    let bias = graph.floats(&[outputs], &layer.bias);
+    let cells = graph.linear(&cells, &weight, &bias);
     let cells = graph.clip(&cells, 0.0, 6.0);
     let features = graph.matmul(&shares.coarse, &cells);
     let known = head.mixture.as_ref().map(|mixture| {
@@ -239,9 +309,9 @@ fn add_regions(
         graph.matmul(&classes, &table)
     });
 
-    let from_pyramid = linear(graph, &head.hidden, pooled);
+    let from_map = linear_of_pooled(graph, &head.hidden, config, pooled);
     let from_cells = linear(graph, &head.from_cells, &features);
-    let hidden = graph.add(&from_pyramid, &from_cells);
+    let hidden = graph.add(&from_map, &from_cells);
     let hidden = graph.node("Relu", &[&hidden], &[]);
     let hidden = linear(graph, &head.hidden2, &hidden);
     let hidden = graph.node("Relu", &[&hidden], &[]);
@@ -258,21 +328,28 @@ fn add_regions(
     (text, image)
 }
 
-fn convolution(graph: &mut Graph, layer: &Conv2d, input: &Value) -> Value {
-    let weight = layer.weight.val();
-    let [outputs, inputs, rows, columns] = weight.dims();
-    let weight = graph.floats(&[outputs, inputs, rows, columns], &numbers(weight));
+/// A layer over pooled regions: in training they lie as bin row, bin column, channel, in the graph as bin row,
+/// channel, bin column.
+fn linear_of_pooled(graph: &mut Graph, layer: &Linear, config: &StudentConfig, input: &Value) -> Value {
+    let [inputs, outputs] = layer.weight.val().dims();
+    let rows = numbers(layer.weight.val());
+    let order = pooled_order(config.region_channels);
+    let weight: Vec<f32> =
+        order.iter().flat_map(|&row| rows[row * outputs..(row + 1) * outputs].iter().copied()).collect();
+    let weight = graph.floats(&[inputs, outputs], &weight);
     let bias = layer.bias.as_ref().map_or_else(|| vec![0.0; outputs], |bias| numbers(bias.val()));
     let bias = graph.floats(&[outputs], &bias);
-    let (down, across) = ((rows / 2) as i64, (columns / 2) as i64);
-    graph.node(
-        "Conv",
-        &[input, &weight, &bias],
-        &[
-            ("kernel_shape", Attribute::Ints(&[rows as i64, columns as i64])),
-            ("pads", Attribute::Ints(&[down, across, down, across])),
-        ],
-    )
+    graph.linear(input, &weight, &bias)
+}
+
+/// For each of the graph's numbers of a pooled region, its place among training's.
+fn pooled_order(channels: usize) -> Vec<usize> {
+    (0..BINS * channels * BINS)
+        .map(|place| {
+            let (j, channel, i) = (place % BINS, place / BINS % channels, place / (BINS * channels));
+            (i * BINS + j) * channels + channel
+        })
+        .collect()
 }
 
 fn linear(graph: &mut Graph, layer: &Linear, input: &Value) -> Value {
@@ -352,26 +429,19 @@ const SAME_BOX: f32 = 1e-3;
 pub fn compare(
     student: &Student,
     config: &StudentConfig,
-    backbone: &Weights,
     exported: &Path,
     pictures: &[RgbImage],
 ) -> Result<Parity> {
     let device = Device::flex();
-    let mut extractor = FeatureExtractor::new(backbone, config)?;
+    let mut input = InputMaker::new(config.input_size);
     let mut engine = CpuEngine::open(exported, 1)?;
     let mut regions = Regions::default();
     let mut parity = Parity { pictures: pictures.len(), ..Parity::default() };
     for picture in pictures {
-        let mut maps = extractor.extract(picture)?;
-        engine.infer(extractor.input(), &mut regions).context("the exported student does not run")?;
-        let features: [Tensor<4>; 3] = std::array::from_fn(|level| {
-            let map = std::mem::take(&mut maps[level]);
-            Tensor::from_data(TensorData::new(map, config.map_shape(level, 1)), &device)
-        });
-        let (pyramid, dense) = student.propose(config, &features);
-        let [proposals, refined] = student.refined(config, &pyramid[0], &dense);
-        let pooling = Pooling::new(config, &proposals, &device);
-        let embeddings = student.regions.forward(&features[2], &pyramid[0], &pooling);
+        engine.infer(input.planes(picture), &mut regions).context("the exported student does not run")?;
+        let (sight, dense) = student.propose(config, input.tensor(picture, &device));
+        let [proposals, refined] = student.refined(config, &sight, &dense);
+        let embeddings = student.regions.forward(&sight, &Pooling::new(config, &proposals));
         let model = Regions {
             boxes_in_input: refined.concat(),
             objectness: numbers(dense.best(config).0),

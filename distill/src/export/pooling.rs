@@ -39,7 +39,7 @@ impl Shares {
 
     /// Pools a fine map `[1,C,h,w]` into `[K, BINS * C * BINS]`.
     pub fn pool(&self, graph: &mut Graph, config: &StudentConfig, map: &Value) -> Value {
-        let (side, bins, channels) = (config.grids()[0] as i64, BINS as i64, config.pyramid_channels as i64);
+        let (side, bins, channels) = (config.grids()[0] as i64, BINS as i64, config.region_channels as i64);
         let by_row = graph.transpose(map, &[0, 2, 1, 3]);
         let by_row = graph.reshape(&by_row, &[side, channels * side]);
         let rows = graph.matmul(&self.rows, &by_row);
@@ -105,7 +105,7 @@ mod tests {
     const REGIONS: usize = 40;
 
     fn config() -> StudentConfig {
-        StudentConfig { pyramid_channels: CHANNELS, ..StudentConfig::new(8) }
+        StudentConfig { region_channels: CHANNELS, ..StudentConfig::new(8) }
     }
 
     /// Boxes of all sizes, some touching the border, two thinner than a cell.
@@ -180,14 +180,25 @@ mod tests {
         }
         assert!(worst < 1e-4, "apart by {worst}");
 
+        // In training the channels come last: in the map, and behind both bins.
         let device = Device::flex();
-        let map = Tensor::<4>::from_data(TensorData::new(map, [1, CHANNELS, side, side]), &device);
-        let pooling = Pooling::new(&config, &[boxes], &device);
+        let cells = side * side;
+        let last: Vec<f32> =
+            (0..map.len()).map(|place| map[place % CHANNELS * cells + place / CHANNELS]).collect();
+        let map = Tensor::<4>::from_data(TensorData::new(last, [1, side, side, CHANNELS]), &device);
+        let pooling = Pooling::new(&config, &[boxes]);
         let trained: Vec<f32> = pooling.pool(&map).into_data().iter().collect();
-        let shares: Vec<f32> = pooling.coarse.into_data().iter().collect();
+        let in_order: Vec<f32> = (0..trained.len())
+            .map(|at| {
+                let (j, channel) = (at % BINS, at / BINS % CHANNELS);
+                let bins = at / (BINS * CHANNELS);
+                trained[(bins * BINS + j) * CHANNELS + channel]
+            })
+            .collect();
+        let shares: Vec<f32> = pooling.shares_of_coarse(&map).into_data().iter().collect();
         let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert_eq!((trained.len(), shares.len()), (ours.len(), coarse.len()));
-        assert!(apart(&trained, ours) < 1e-4 && apart(&shares, coarse) < 1e-5);
+        assert_eq!((in_order.len(), shares.len()), (ours.len(), coarse.len()));
+        assert!(apart(&in_order, ours) < 1e-4 && apart(&shares, coarse) < 1e-5);
         let regions = shares.chunks_exact(coarse_side * coarse_side);
         assert!(regions.into_iter().all(|region| (region.iter().sum::<f32>() - 1.0).abs() < 1e-4));
     }

@@ -10,15 +10,29 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use burn::module::Param;
 use burn::nn::Linear;
-use burn::nn::conv::Conv2d;
 use burn::tensor::{Tensor, TensorData};
 use half::f16;
 use wordsight_onnx::proto::{ElementType, GraphProto, NodeProto, TensorProto};
+use wordsight_teacher::efficientnet::FoldedConvolution;
 
-use crate::student::Student;
+use super::pooled_order;
+use crate::student::layer::Layer as Convolution;
+use crate::student::{Neck, ProposalHead, Student, StudentConfig};
+
+/// The sizes of an exported student.
+///
+/// # Errors
+/// When the file is no student, or one that was made before students said their sizes.
+pub fn read_sizes(path: &Path) -> Result<StudentConfig> {
+    let model = wordsight_onnx::read(path)?;
+    let sizes = wordsight_onnx::metadata(&model, "wordsight.sizes").with_context(|| {
+        format!("{} says no sizes in its metadata: it is no student, or an older one; train without it", path.display())
+    })?;
+    serde_json::from_str(sizes).with_context(|| format!("the sizes in {} can't be read", path.display()))
+}
 
 /// Replaces everything that training changes by what an exported file holds.
 ///
@@ -64,34 +78,20 @@ impl<'a> Weights<'a> {
     }
 
     fn put_into(&self, mut student: Student, background: &[f32]) -> Result<Student> {
-        let levels = student.pyramid.lateral.len();
-        let pyramid = self.convolutions("pyramid")?;
-        ensure!(pyramid.len() == 2 * levels, "its pyramid has {} convolutions", pyramid.len());
-        let (lateral, smooth) = pyramid.split_at(levels);
-        let layers = student.pyramid.lateral.iter_mut().chain(&mut student.pyramid.smooth);
-        for (layer, read) in layers.zip(lateral.iter().chain(smooth)) {
-            set_convolution(layer, read)?;
-        }
+        let device = student.device();
+        let backbone = &mut student.backbone;
+        let blocks = backbone.blocks.iter_mut().flat_map(|block| {
+            block.expand.iter_mut().chain([&mut block.depthwise, &mut block.project])
+        });
+        self.put_convolutions("backbone", [&mut backbone.stem].into_iter().chain(blocks))?;
+        self.put_convolutions("neck", in_graph_order(&mut student.neck))?;
+        self.put_proposals(&mut student.proposals)?;
 
-        // Every level repeats the head's convolutions.
-        let head = self.convolutions("proposals")?;
-        let [tower, objectness, distances, ..] = head.as_slice() else {
-            bail!("its proposal head is incomplete");
-        };
-        set_convolution(&mut student.proposals.tower, tower)?;
-        set_convolution(&mut student.proposals.objectness, objectness)?;
-        set_convolution(&mut student.proposals.distances, distances)?;
-        let scales: Vec<f32> =
-            self.of_scope("proposals", "Mul").filter_map(|node| self.scalar(node)).take(levels).collect();
-        ensure!(scales.len() == levels, "its proposal head has {} scales", scales.len());
-        let device = student.proposals.scales.val().device();
-        student.proposals.scales = Param::from_tensor(Tensor::from_data(scales.as_slice(), &device));
-
-        // The first students had no refiner: theirs moves nothing.
-        if let [hidden, shifts] = self.products("refiner")?.as_slice() {
-            set_linear(&mut student.refiner.hidden, hidden)?;
-            set_linear(&mut student.refiner.shifts, shifts)?;
-        }
+        let channels = student.neck.regions.bias.val().dims()[0];
+        let [hidden, shifts] = <[Layer; 2]>::try_from(self.products("refiner")?)
+            .map_err(|layers| anyhow!("its refiner has {} layers", layers.len()))?;
+        set_linear(&mut student.refiner.hidden, &hidden.in_training_order(channels)?)?;
+        set_linear(&mut student.refiner.shifts, &shifts)?;
 
         let regions = &mut student.regions;
         let products = self.products("regions")?;
@@ -102,22 +102,15 @@ impl<'a> Weights<'a> {
         if let Some(mixture) = &regions.mixture {
             of_shape(&mixture.classifier, 0).context("its region head starts from no classifier")?;
         }
-        let own = [(&mut regions.hidden, 0), (&mut regions.hidden2, 0), (&mut regions.text, 0)];
+        let own = [(&mut regions.hidden2, 0), (&mut regions.text, 0)];
         for (layer, place) in own.into_iter().chain(regions.image.as_mut().map(|image| (image, 1))) {
             let read = of_shape(layer, place).context("its region head has other layers")?;
             set_linear(layer, read)?;
         }
-        // The first students had no such layer: as if it were zero.
-        let [inputs, outputs] = regions.from_cells.weight.val().dims();
-        let none = || Layer {
-            shape: vec![inputs, outputs],
-            weight: vec![0.0; inputs * outputs],
-            bias: vec![0.0; outputs],
-        };
-        match of_shape(&regions.from_cells, 0) {
-            Some(read) => set_linear(&mut regions.from_cells, read)?,
-            None => set_linear(&mut regions.from_cells, &none())?,
-        }
+        let hidden = of_shape(&regions.hidden, 0).context("its region head has other layers")?;
+        set_linear(&mut regions.hidden, &hidden.in_training_order(channels)?)?;
+        let from_cells = of_shape(&regions.from_cells, 0).context("its region head has other layers")?;
+        set_linear(&mut regions.from_cells, from_cells)?;
         ensure!(
             background.len() == regions.background.val().dims()[0],
             "its embeddings have {} numbers",
@@ -125,6 +118,44 @@ impl<'a> Weights<'a> {
         );
         regions.background = Param::from_tensor(Tensor::from_data(background, &device));
         Ok(student)
+    }
+
+    fn put_convolutions<'l>(
+        &self,
+        scope: &str,
+        layers: impl Iterator<Item = &'l mut Convolution>,
+    ) -> Result<()> {
+        let read = self.convolutions(scope)?;
+        let layers: Vec<&mut Convolution> = layers.collect();
+        ensure!(
+            read.len() == layers.len(),
+            "its {scope} has {} convolutions, not {}",
+            read.len(),
+            layers.len()
+        );
+        layers.into_iter().zip(&read).try_for_each(|(layer, read)| set_convolution(layer, read))
+    }
+
+    /// A level's tower, and its answers, which the file has as two convolutions.
+    fn put_proposals(&self, head: &mut ProposalHead) -> Result<()> {
+        let mut read = self.convolutions("proposals")?.into_iter();
+        for (tower, answer) in head.towers.iter_mut().zip(&mut head.answers) {
+            let layers = tower.iter_mut().flat_map(|layer| [&mut layer.depthwise, &mut layer.pointwise]);
+            for layer in layers {
+                set_convolution(layer, &read.next().context("its proposal head is incomplete")?)?;
+            }
+            let (objectness, distances) = read.next().zip(read.next()).context("its proposal head is incomplete")?;
+            let shape = vec![objectness.shape[0] + distances.shape[0], objectness.shape[1], 1, 1];
+            let joined = |a: Vec<f32>, b: Vec<f32>| [a, b].concat();
+            let layer = Layer {
+                shape,
+                weight: joined(objectness.weight, distances.weight),
+                bias: joined(objectness.bias, distances.bias),
+            };
+            set_convolution(answer, &layer)?;
+        }
+        ensure!(read.next().is_none(), "its proposal head has more convolutions");
+        Ok(())
     }
 
     fn of_scope(&self, scope: &str, operator: &str) -> impl Iterator<Item = &'a NodeProto> {
@@ -154,11 +185,6 @@ impl<'a> Weights<'a> {
         Ok(layers)
     }
 
-    fn scalar(&self, node: &NodeProto) -> Option<f32> {
-        let (shape, values) = self.constant(node, 1)?;
-        if shape.is_empty() { values.first().copied() } else { None }
-    }
-
     /// Shape and numbers of a node's input, if it is a constant of floats.
     fn constant(&self, node: &NodeProto, place: usize) -> Option<(Vec<usize>, Vec<f32>)> {
         let tensor = self.constants.get(node.input.get(place)?.as_str())?;
@@ -177,13 +203,43 @@ impl<'a> Weights<'a> {
     }
 }
 
-fn set_convolution(layer: &mut Conv2d, read: &Layer) -> Result<()> {
-    let shape = layer.weight.val().dims();
+impl Layer {
+    /// A layer over pooled regions with its rows in training's order.
+    fn in_training_order(&self, channels: usize) -> Result<Self> {
+        let outputs = self.shape.last().copied().unwrap_or(0);
+        let order = pooled_order(channels);
+        ensure!(self.weight.len() == order.len() * outputs, "a layer has the shape {:?}", self.shape);
+        let mut weight = vec![0.0; self.weight.len()];
+        for (row, &place) in self.weight.chunks_exact(outputs.max(1)).zip(&order) {
+            weight[place * outputs..(place + 1) * outputs].copy_from_slice(row);
+        }
+        Ok(Self { shape: self.shape.clone(), weight, bias: self.bias.clone() })
+    }
+}
+
+/// A neck's convolutions as the export adds them.
+fn in_graph_order(neck: &mut Neck) -> impl Iterator<Item = &mut Convolution> {
+    let Neck { lateral, top_down, shrink, bottom_up, regions } = neck;
+    let (to_fine, to_middle) = top_down.split_at_mut(1);
+    let mut separable = Vec::new();
+    for layers in to_middle.iter_mut().chain(to_fine) {
+        separable.extend(layers.iter_mut());
+    }
+    for (shrink, layers) in shrink.iter_mut().zip(bottom_up) {
+        separable.push(shrink);
+        separable.extend(layers.iter_mut());
+    }
+    let separable = separable.into_iter().flat_map(|layer| [&mut layer.depthwise, &mut layer.pointwise]);
+    lateral.iter_mut().chain(separable).chain([regions])
+}
+
+fn set_convolution(layer: &mut Convolution, read: &Layer) -> Result<()> {
+    let shape = layer.folded().shape;
     ensure!(read.shape == shape, "a convolution has the shape {:?}, not {shape:?}", read.shape);
+    let folded = FoldedConvolution { shape, weight: read.weight.clone(), bias: read.bias.clone() };
+    let convolution = layer.convolution;
     let device = layer.weight.val().device();
-    layer.weight =
-        Param::from_tensor(Tensor::from_data(TensorData::new(read.weight.clone(), shape), &device));
-    layer.bias = Some(Param::from_tensor(Tensor::from_data(read.bias.as_slice(), &device)));
+    *layer = Convolution::pretrained(&folded, convolution.stride, convolution.activation, &device);
     Ok(())
 }
 

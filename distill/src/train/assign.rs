@@ -3,7 +3,7 @@
 //! All on plain numbers: what is decided here takes no gradient.
 
 use rand::Rng;
-use rand::seq::SliceRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use wordsight_detection::iou;
 
@@ -92,8 +92,8 @@ pub struct Region {
     pub box_in_input: [f32; 4],
     /// What the text embedding should say.
     pub label: Label,
-    /// The stored proposal whose teacher embedding the image embedding should match.
-    pub stored: Option<usize>,
+    /// The row of the teacher's embedding that the image embedding should match.
+    pub teacher_row: Option<usize>,
 }
 
 /// What is in a region.
@@ -116,8 +116,11 @@ pub fn sample_regions(
     objects_in_input: &[[f32; 4]],
     rng: &mut ChaCha8Rng,
 ) -> Vec<Region> {
+    let mut objects = objects_in_input.to_vec();
+    objects.shuffle(rng);
+    objects.truncate(count / 2);
     let mut boxes: Vec<[f32; 4]> =
-        objects_in_input.iter().map(|&object| moved(object, input_size, rng)).take(count / 2).collect();
+        objects.into_iter().map(|object| moved(object, input_size, rng)).collect();
     let liked = count.saturating_sub(boxes.len()) * 3 / 4;
     if !proposals_in_input.is_empty() {
         boxes.extend((0..liked).map(|_| proposals_in_input[rng.random_range(0..proposals_in_input.len())]));
@@ -128,7 +131,7 @@ pub fn sample_regions(
     boxes.into_iter().map(|box_in_input| label(box_in_input, objects_in_input)).collect()
 }
 
-/// A region of no stored proposal, labelled by what it overlaps.
+/// A region that the teacher has not looked at, labelled by what it overlaps.
 pub fn label(box_in_input: [f32; 4], objects_in_input: &[[f32; 4]]) -> Region {
     let closest = objects_in_input
         .iter()
@@ -140,7 +143,18 @@ pub fn label(box_in_input: [f32; 4], objects_in_input: &[[f32; 4]]) -> Region {
         Some((_, overlap)) if overlap >= BACKGROUND_IOU => Label::Unclear,
         _ => Label::Background,
     };
-    Region { box_in_input, label, stored: None }
+    Region { box_in_input, label, teacher_row: None }
+}
+
+/// Up to `count` of the boxes that the teacher has looked at, each with the row of what it said.
+pub fn seen_by_teacher(
+    count: usize,
+    seen: &[([f32; 4], usize)],
+    objects_in_input: &[[f32; 4]],
+    rng: &mut ChaCha8Rng,
+) -> Vec<Region> {
+    let chosen = seen.choose_multiple(rng, count);
+    chosen.map(|&(box_in_input, row)| Region { teacher_row: Some(row), ..label(box_in_input, objects_in_input) }).collect()
 }
 
 /// `count` lessons for the refiner: boxes near objects, each with its object; half the objects' own boxes

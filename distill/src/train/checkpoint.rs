@@ -4,17 +4,17 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use burn::optim::ModuleOptimizer;
 use serde::{Deserialize, Serialize};
 
-use super::{Metrics, TrainConfig};
-use crate::student::Student;
+use super::{Metrics, Optimizers, TrainConfig};
+use crate::student::{Student, StudentConfig};
 
 /// The weights in a checkpoint.
 const STUDENT: &str = "student.bpk";
 /// Their moving average: what is validated and exported.
 const AVERAGED: &str = "averaged.bpk";
-/// The optimiser's state in a checkpoint.
+/// The optimisers' states in a checkpoint.
+const BACKBONE_OPTIMIZER: &str = "backbone-optimizer.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 
 /// Where a training stands. Weights and optimiser lie beside it in the same folder.
@@ -26,8 +26,11 @@ pub struct Checkpoint {
     pub config: TrainConfig,
     /// The words that it learns.
     pub words: Vec<String>,
-    /// How fast the last run of it was: scenes a second, validation left out.
-    pub scenes_per_second: f32,
+    /// The student's sizes.
+    #[serde(default)]
+    pub sizes: Option<StudentConfig>,
+    /// How fast the last run of it was: images a second, validation left out.
+    pub images_per_second: f32,
     /// Lines of metrics so far.
     pub metrics: Vec<Metrics>,
 }
@@ -61,6 +64,13 @@ impl Checkpoint {
         student.load(&current.join(AVERAGED))
     }
 
+    /// The sizes of the student that this training left in `folder`.
+    pub fn sizes(&self, folder: &Path) -> Result<StudentConfig> {
+        self.sizes.clone().with_context(|| {
+            format!("the training in {} is of an older version; train again", folder.display())
+        })
+    }
+
     /// What the student's metadata say of its training.
     pub fn summary(&self) -> Result<serde_json::Value> {
         let last = self.metrics.last().context("the training has no metrics")?;
@@ -69,20 +79,26 @@ impl Checkpoint {
         )
     }
 
-    /// The checkpoint's weights, their moving average and the optimiser's state.
-    pub fn restore(
+    /// The checkpoint's weights and their moving average; the optimisers take up their states.
+    pub(super) fn restore(
         &self,
         folder: &Path,
         student: Student,
-        optimizer: ModuleOptimizer,
-    ) -> Result<(Student, Student, ModuleOptimizer)> {
+        optimizers: &mut Optimizers,
+    ) -> Result<(Student, Student)> {
         let current = current(folder).context("the checkpoint vanished")?;
         let averaged = student.clone().load(&current.join(AVERAGED))?;
         let student = student.load(&current.join(STUDENT))?;
-        let path = current.join(OPTIMIZER);
-        let optimizer =
-            optimizer.load(&path).map_err(|error| anyhow!("cannot read {}: {error}", path.display()))?;
-        Ok((student, averaged, optimizer))
+        for (optimizer, name) in
+            [(&mut optimizers.backbone, BACKBONE_OPTIMIZER), (&mut optimizers.rest, OPTIMIZER)]
+        {
+            let path = current.join(name);
+            *optimizer = optimizer
+                .clone()
+                .load(&path)
+                .map_err(|error| anyhow!("cannot read {}: {error}", path.display()))?;
+        }
+        Ok((student, averaged))
     }
 
     fn read(folder: &Path) -> Result<Self> {
@@ -92,12 +108,12 @@ impl Checkpoint {
     }
 
     /// Writes a checkpoint beside the old one, then takes its place.
-    pub fn save(
+    pub(super) fn save(
         &self,
         folder: &Path,
         student: &Student,
         averaged: &Student,
-        optimizer: &ModuleOptimizer,
+        optimizers: &Optimizers,
     ) -> Result<()> {
         let partial = folder.join("checkpoint.partial");
         let context = || format!("cannot write the checkpoint in {}; is the disk full?", folder.display());
@@ -107,7 +123,11 @@ impl Checkpoint {
         fs::create_dir_all(&partial).with_context(context)?;
         student.save(&partial.join(STUDENT))?;
         averaged.save(&partial.join(AVERAGED))?;
-        optimizer.save(partial.join(OPTIMIZER)).map_err(|error| anyhow!("{error}")).with_context(context)?;
+        for (optimizer, name) in
+            [(&optimizers.backbone, BACKBONE_OPTIMIZER), (&optimizers.rest, OPTIMIZER)]
+        {
+            optimizer.save(partial.join(name)).map_err(|error| anyhow!("{error}")).with_context(context)?;
+        }
         fs::write(partial.join("state.json"), serde_json::to_string_pretty(self)?).with_context(context)?;
 
         let (place, old) = (folder.join("checkpoint"), folder.join("checkpoint.old"));

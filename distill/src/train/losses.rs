@@ -3,6 +3,8 @@
 use burn::tensor::activation::{log_softmax, sigmoid};
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
+use super::words::TextTargets;
+
 /// Weight of a cell without an object, times its objectness squared (VarifocalNet, section 3.2).
 const EMPTY_CELL_WEIGHT: f32 = 0.75;
 
@@ -39,19 +41,15 @@ pub fn boxes(boxes: Tensor<2>, objects: Tensor<2>, weights: Tensor<1>) -> Tensor
 }
 
 /// ViLD-text (arXiv 2104.13921, equation 2): cross entropy of cosine / temperature over the background
-/// (class 0) and the words (1..). `embeddings` `[n,D]`, `words` `[1 + words, D]`, both L2-normalised;
-/// `labels` `[n]`; `weights` `[n]`, 0 for regions that teach nothing.
-pub fn text(
-    embeddings: Tensor<2>,
-    words: Tensor<2>,
-    labels: Vec<i64>,
-    weights: Tensor<1>,
-    temperature: f32,
-) -> Tensor<1> {
+/// (class 0) and the words (1..). `embeddings` `[n,D]`, `words` `[1 + words, D]`, both L2-normalised; a target's weight
+/// is 0 for regions that teach nothing.
+pub fn text(embeddings: Tensor<2>, words: Tensor<2>, targets: TextTargets, temperature: f32) -> Tensor<1> {
     let device = embeddings.device();
+    let TextTargets { labels, weights, mask } = targets;
     let count = labels.len();
     let labels = Tensor::<2, Int>::from_data(TensorData::new(labels, [count, 1]), &device);
-    let logits = embeddings.matmul(words.transpose()).div_scalar(temperature);
+    let weights = Tensor::<1>::from_data(weights.as_slice(), &device);
+    let logits = embeddings.matmul(words.transpose()).div_scalar(temperature) + mask;
     let likelihood = log_softmax(logits, 1).gather(1, labels).flatten::<1>(0, 1);
     (likelihood.neg() * weights.clone()).sum() / weights.sum().clamp_min(1.0)
 }
@@ -110,9 +108,16 @@ mod tests {
         let device = Device::flex();
         let embeddings = Tensor::<2>::from_data([[1.0, 0.0]], &device);
         let words = Tensor::<2>::from_data([[0.0, 1.0], [1.0, 0.0], [0.6, 0.8]], &device);
-        let loss = value(text(embeddings, words, vec![2], Tensor::from_data([1.0], &device), 0.5));
+        let loss = |mask: [f32; 3]| {
+            let mask = Tensor::<2>::from_data([mask], &device);
+            let targets = TextTargets { labels: vec![2], weights: vec![1.0], mask };
+            value(text(embeddings.clone(), words.clone(), targets, 0.5))
+        };
         let logits = [0.0_f32, 2.0, 1.2];
         let expected = logits.iter().map(|x| x.exp()).sum::<f32>().ln() - 1.2;
-        assert!((loss - expected).abs() < 1e-5, "{loss} against {expected}");
+        assert!((loss([0.0; 3]) - expected).abs() < 1e-5, "{} against {expected}", loss([0.0; 3]));
+        // Without the second class, as if it were not there.
+        let alone = (1.0 + 1.2_f32.exp()).ln() - 1.2;
+        assert!((loss([0.0, -1e4, 0.0]) - alone).abs() < 1e-5);
     }
 }

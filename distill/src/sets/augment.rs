@@ -1,0 +1,324 @@
+//! One training picture: photographs through random windows, alone or four in a mosaic, in another light.
+//!
+//! Flows in: decoded photographs, what is annotated in them, and a random generator. Flows out: pixels, and every box
+//! where its object went. Nothing else is random, so the same generator makes the same bytes.
+
+use anyhow::{Context, Result, ensure};
+use fast_image_resize::images::{TypedCroppedImageMut, TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use image::RgbImage;
+use rand::Rng;
+use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
+use wordsight_detection::PADDING;
+
+use super::cache::Cache;
+use super::colour::ColourChange;
+use super::view::{View, area, intersection};
+use super::{Photograph, Sets};
+
+/// An object of which less than this share is left in sight is ignored.
+const LEAST_VISIBLE: f32 = 0.3;
+/// The same for a region of the teacher's, which looked at all of it.
+const LEAST_VISIBLE_REGION: f32 = 0.7;
+/// Objects with a side shorter than this many pixels are ignored.
+const LEAST_SIDE: f32 = 3.0;
+/// Where the four tiles of a mosaic meet, as a share of the input's side.
+const MOSAIC_CENTRE: std::ops::Range<f32> = 0.3..0.7;
+/// Sizes of a file and of its annotations may differ by so much in shape before they are of two pictures.
+const MOST_SHAPE_DIFFERENCE: f32 = 0.02;
+
+/// How much pictures are changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Augmentation {
+    /// A photograph's size, where 1 fits it into the input: from and to.
+    pub scale: [f32; 2],
+    /// The same for the four of a mosaic.
+    pub mosaic_scale: [f32; 2],
+    /// The aspect ratio changes by up to this factor, the area stays.
+    pub stretch: f32,
+    /// How often a photograph is mirrored.
+    pub flip: f64,
+    /// How often a picture is a mosaic of four.
+    pub mosaic: f64,
+    /// How far light and colour change; 1 is usual, 0 not at all.
+    pub colour: f32,
+}
+
+impl Augmentation {
+    /// What training takes.
+    pub fn strong() -> Self {
+        Self {
+            scale: [0.4, 1.6],
+            mosaic_scale: [0.35, 1.1],
+            stretch: 1.25,
+            flip: 0.5,
+            mosaic: 0.5,
+            colour: 1.0,
+        }
+    }
+
+    /// Letterboxed as the device does it and otherwise as it is: for validation.
+    pub fn plain() -> Self {
+        Self { scale: [1.0; 2], mosaic_scale: [0.5; 2], stretch: 1.0, flip: 0.0, mosaic: 0.0, colour: 0.0 }
+    }
+
+    fn keeps_size(&self) -> bool {
+        self.scale == [1.0; 2] && self.stretch == 1.0
+    }
+
+    /// Says what is wrong, if anything is.
+    pub(super) fn check(&self) -> Result<()> {
+        for [least, most] in [self.scale, self.mosaic_scale] {
+            ensure!(
+                0.01 <= least && least <= most && most <= 100.0,
+                "a photograph's size is drawn from {least} to {most}; give two numbers from 0.01 to 100, the smaller first"
+            );
+        }
+        for (odds, what) in [(self.flip, "mirrored"), (self.mosaic, "a mosaic")] {
+            ensure!(
+                (0.0..=1.0).contains(&odds),
+                "{odds} of the pictures are {what}: give a share from 0 to 1"
+            );
+        }
+        ensure!(
+            (1.0..=4.0).contains(&self.stretch),
+            "a stretch by {}: give a factor from 1 to 4",
+            self.stretch
+        );
+        ensure!((0.0..=3.0).contains(&self.colour), "a colour change of {}: give 0 to 3", self.colour);
+        Ok(())
+    }
+}
+
+/// One picture as augmentation made it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainingImage {
+    /// RGB, interleaved: `[side, side, 3]`.
+    pub pixels: Vec<u8>,
+    /// Its side in pixels.
+    pub side: usize,
+    /// The objects in it.
+    pub objects: Vec<TrainingObject>,
+    /// Boxes where an object may be or not: crowds, what the annotators ignored, objects cut to a sliver.
+    pub ignored: Vec<[f32; 4]>,
+    /// What shows a photograph; all else is padding.
+    pub tiles: Vec<Tile>,
+    /// Boxes in the input that the teacher has looked at, and the rows of [`Sets::embedding`].
+    pub teacher_regions: Vec<([f32; 4], usize)>,
+}
+
+/// One object of a picture.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TrainingObject {
+    /// `[x1, y1, x2, y2]` in the input's pixels, clipped to its tile.
+    pub box_in_input: [f32; 4],
+    /// The place of its word in [`Sets::words`]; none: a thing that nobody named.
+    pub word: Option<usize>,
+    /// How sure the annotation is: 1, or the score of the detector that made it.
+    pub weight: f32,
+}
+
+/// A rectangle of a picture that shows a photograph.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tile {
+    /// `[x1, y1, x2, y2]` in the input's pixels.
+    pub box_in_input: [f32; 4],
+    /// The place of the photograph's set in [`Sets::sets`].
+    pub set: usize,
+}
+
+/// Makes training pictures; one a thread.
+pub(super) struct Augmenter<'a> {
+    sets: &'a Sets,
+    cache: &'a Cache,
+    resizer: Resizer,
+}
+
+impl<'a> Augmenter<'a> {
+    /// Of photographs of `sets`, which `cache` holds.
+    pub fn new(sets: &'a Sets, cache: &'a Cache) -> Self {
+        Self { sets, cache, resizer: Resizer::new() }
+    }
+
+    /// The picture that shows `photograph`; a mosaic's other three are drawn from `others`.
+    pub fn picture(
+        &mut self,
+        photograph: usize,
+        others: &[u32],
+        augmentation: &Augmentation,
+        side: usize,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<TrainingImage> {
+        let mut canvas = Canvas::new(side);
+        if rng.random_bool(augmentation.mosaic) {
+            let mut centre = || ((side as f32 * rng.random_range(MOSAIC_CENTRE)) as usize).clamp(1, side - 1);
+            let (x, y) = (centre(), centre());
+            let tiles = [[0, 0, x, y], [x, 0, side, y], [0, y, x, side], [x, y, side, side]];
+            let first = rng.random_range(0..tiles.len());
+            for (place, tile) in tiles.into_iter().enumerate() {
+                let other = others.choose(rng).map_or(photograph, |other| *other as usize);
+                let shown = if place == first { photograph } else { other };
+                self.show(shown, tile, augmentation, augmentation.mosaic_scale, &mut canvas, rng)?;
+            }
+        } else {
+            self.show(photograph, [0, 0, side, side], augmentation, augmentation.scale, &mut canvas, rng)?;
+        }
+        Ok(canvas.finish())
+    }
+
+    /// Shows a photograph somewhere in a tile.
+    fn show(
+        &mut self,
+        photograph: usize,
+        tile: [usize; 4],
+        augmentation: &Augmentation,
+        scales: [f32; 2],
+        canvas: &mut Canvas,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<()> {
+        let picture = self.cache.picture(self.sets, photograph)?;
+        let found = &self.sets.photographs[photograph];
+        let size = [picture.width() as usize, picture.height() as usize];
+        let units = units(found, size)?;
+        let whole_input = tile == [0, 0, canvas.side, canvas.side];
+        let mut view = if augmentation.keeps_size() && whole_input {
+            View::letterboxed(size, canvas.side)
+        } else {
+            let scale = random_scale(size, canvas.side, augmentation, scales, rng);
+            let focus = found.objects.choose(rng).map(|object| scaled(object.box_in_photograph, units));
+            View::random(size, tile, scale, focus, rng)
+        };
+        view.is_flipped = rng.random_bool(augmentation.flip);
+        let colours = (augmentation.colour > 0.0).then(|| ColourChange::random(augmentation.colour, rng));
+        canvas
+            .draw(&picture, &view, colours.as_ref(), &mut self.resizer)
+            .with_context(|| format!("cannot resize {}", found.path.display()))?;
+        canvas.tiles.push(Tile { box_in_input: view.bounds(), set: found.set });
+        canvas.annotate(found, units, &view);
+        for (region, row) in self.sets.teacher_regions(found) {
+            canvas.add_region(view.box_in_input(region), view.bounds(), row);
+        }
+        Ok(())
+    }
+}
+
+/// Pixels of the file for one of the annotations, along x and y: copies of photographs in another size keep their
+/// annotations.
+fn units(photograph: &Photograph, [width, height]: [usize; 2]) -> Result<[f32; 2]> {
+    let Some(annotated) = photograph.size else { return Ok([1.0; 2]) };
+    let units = [width as f32 / annotated[0] as f32, height as f32 / annotated[1] as f32];
+    ensure!(
+        (units[0] / units[1] - 1.0).abs() <= MOST_SHAPE_DIFFERENCE,
+        "{} has {width}x{height} pixels, its annotations are of {}x{}: annotate it anew, or name it in `leave_out`",
+        photograph.path.display(),
+        annotated[0],
+        annotated[1]
+    );
+    Ok(units)
+}
+
+fn scaled([x1, y1, x2, y2]: [f32; 4], [x, y]: [f32; 2]) -> [f32; 4] {
+    [x1 * x, y1 * y, x2 * x, y2 * y]
+}
+
+/// Pixels of the input for one of the photograph's, along x and y.
+fn random_scale(
+    [width, height]: [usize; 2],
+    side: usize,
+    augmentation: &Augmentation,
+    [least, most]: [f32; 2],
+    rng: &mut ChaCha8Rng,
+) -> [f64; 2] {
+    let fit = side as f64 / width.max(height) as f64;
+    let scale = fit * f64::from(rng.random_range(least..=most));
+    let reach = augmentation.stretch.ln();
+    let stretch = f64::from(rng.random_range(-reach..=reach) / 2.0).exp();
+    [scale * stretch, scale / stretch]
+}
+
+/// A picture in the making.
+struct Canvas {
+    pixels: Vec<u8>,
+    side: usize,
+    objects: Vec<TrainingObject>,
+    ignored: Vec<[f32; 4]>,
+    tiles: Vec<Tile>,
+    teacher_regions: Vec<([f32; 4], usize)>,
+}
+
+impl Canvas {
+    fn new(side: usize) -> Self {
+        Self {
+            pixels: vec![PADDING; 3 * side * side],
+            side,
+            objects: Vec::new(),
+            ignored: Vec::new(),
+            tiles: Vec::new(),
+            teacher_regions: Vec::new(),
+        }
+    }
+
+    fn draw(
+        &mut self,
+        picture: &RgbImage,
+        view: &View,
+        colours: Option<&ColourChange>,
+        resizer: &mut Resizer,
+    ) -> Result<()> {
+        let [left, top, right, bottom] = view.rectangle;
+        let side = self.side as u32;
+        let source = TypedImageRef::<U8x3>::from_buffer(picture.width(), picture.height(), picture.as_raw())?;
+        let whole = TypedImage::<U8x3>::from_buffer(side, side, &mut self.pixels)?;
+        let (width, height) = ((right - left) as u32, (bottom - top) as u32);
+        let mut shown = TypedCroppedImageMut::new(whole, left as u32, top as u32, width, height)?;
+        let [x, y, w, h] = view.window;
+        let options =
+            ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(x, y, w, h);
+        resizer.resize_typed(&source, &mut shown, &options)?;
+        for row in self.pixels.chunks_exact_mut(3 * self.side).take(bottom).skip(top) {
+            let row = &mut row[3 * left..3 * right];
+            if view.is_flipped {
+                row.as_chunks_mut::<3>().0.reverse();
+            }
+            if let Some(colours) = colours {
+                colours.apply(row);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what is annotated in a photograph, where the view puts it.
+    fn annotate(&mut self, photograph: &Photograph, units: [f32; 2], view: &View) {
+        for object in &photograph.objects {
+            let whole = view.box_in_input(scaled(object.box_in_photograph, units));
+            let Some(visible) = intersection(whole, view.bounds()) else { continue };
+            if area(visible) < LEAST_VISIBLE * area(whole) || is_tiny(visible) {
+                self.ignored.push(visible);
+            } else {
+                let (word, weight) = (object.word, object.weight);
+                self.objects.push(TrainingObject { box_in_input: visible, word, weight });
+            }
+        }
+        let ignored = photograph.ignored.iter().map(|ignored| view.box_in_input(scaled(*ignored, units)));
+        self.ignored.extend(ignored.filter_map(|whole| intersection(whole, view.bounds())));
+    }
+
+    fn add_region(&mut self, whole: [f32; 4], bounds: [f32; 4], row: usize) {
+        let visible = intersection(whole, bounds).filter(|visible| !is_tiny(*visible));
+        if let Some(visible) = visible.filter(|visible| area(*visible) >= LEAST_VISIBLE_REGION * area(whole))
+        {
+            self.teacher_regions.push((visible, row));
+        }
+    }
+
+    fn finish(self) -> TrainingImage {
+        let Self { pixels, side, objects, ignored, tiles, teacher_regions } = self;
+        TrainingImage { pixels, side, objects, ignored, tiles, teacher_regions }
+    }
+}
+
+fn is_tiny([x1, y1, x2, y2]: [f32; 4]) -> bool {
+    x2 - x1 < LEAST_SIDE || y2 - y1 < LEAST_SIDE
+}

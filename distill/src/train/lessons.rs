@@ -1,0 +1,325 @@
+//! The losses of one batch.
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use rand_chacha::ChaCha8Rng;
+use wordsight_detection::iou;
+
+use super::assign::{self, Label, Positive, Region};
+use super::words::{Words, set_at};
+use super::{Learn, Metrics, TrainConfig, losses};
+use crate::sets::{Sets, TrainingImage};
+use crate::student::roi::Pooling;
+use crate::student::{Box4, DenseProposals, Sight, Student, StudentConfig, corner_boxes};
+
+/// Regions an image that the embeddings learn from, beside those that the teacher has looked at.
+const REGIONS: usize = 16;
+/// Regions an image that the teacher has looked at.
+const TEACHER_REGIONS: usize = 6;
+/// Proposals an image among which regions are chosen.
+const LIKED_PROPOSALS: usize = 48;
+/// Boxes an image that the refiner learns from.
+const REFINED_BOXES: usize = 16;
+/// A region of which this share lies in what is to be ignored is not background.
+const IGNORED_SHARE: f32 = 0.5;
+/// A region that stands for none, so that every image has as many.
+const NOWHERE: Box4 = [0.0, 0.0, 8.0, 8.0];
+
+/// What all batches of a training have in common.
+pub(super) struct Lessons<'a> {
+    pub sets: &'a Sets,
+    pub words: Words,
+    pub config: &'a TrainConfig,
+    pub device: Device,
+}
+
+/// One batch.
+pub(super) struct Batch<'a> {
+    pub images: &'a [TrainingImage],
+    /// The student's sizes at this batch's input.
+    pub sizes: StudentConfig,
+}
+
+impl Batch<'_> {
+    /// The pictures as the backbone takes them.
+    pub fn pixels(&self, device: &Device) -> Tensor<4> {
+        let pixels: Vec<u8> = self.images.iter().flat_map(|image| image.pixels.iter().copied()).collect();
+        Student::normalised(&pixels, self.sizes.input_size, device)
+    }
+}
+
+fn boxes_of(image: &TrainingImage) -> Vec<Box4> {
+    image.objects.iter().map(|object| object.box_in_input).collect()
+}
+
+impl Lessons<'_> {
+    /// The weighted sum of what is to be learnt on a batch, and its parts.
+    pub fn loss(&self, student: &Student, batch: &Batch<'_>, rng: &mut ChaCha8Rng) -> (Tensor<1>, Metrics) {
+        if self.config.learn == Learn::Regions {
+            // What stays needs no gradient, which is two thirds of its cost.
+            let (sight, dense) =
+                student.valid().propose(&batch.sizes, batch.pixels(&self.device.clone().inner()));
+            let regions = self.regions(&dense, batch, rng);
+            let sight = Sight { regions: sight.regions.autodiff(), coarse: sight.coarse.autodiff() };
+            return self.region_losses(student, batch, &sight, &regions);
+        }
+        let (sight, dense) = student.propose(&batch.sizes, batch.pixels(&self.device));
+        let (objectness, boxes) = self.proposal_losses(&dense, batch);
+        let plain = dense.inner();
+        let refined = self.refiner_loss(student, &plain, batch, &sight, rng);
+        let mut parts = Metrics {
+            objectness: objectness.clone().into_scalar(),
+            boxes: boxes.clone().into_scalar(),
+            refined: refined.clone().into_scalar(),
+            ..Metrics::default()
+        };
+        let mut loss = objectness + (boxes + refined).mul_scalar(self.config.box_weight);
+        if self.config.learn == Learn::All {
+            let regions = self.regions(&plain, batch, rng);
+            let (of_regions, region_parts) = self.region_losses(student, batch, &sight, &regions);
+            (parts.text, parts.image) = (region_parts.text, region_parts.image);
+            loss = loss + of_regions;
+        }
+        (loss, parts)
+    }
+
+    /// The text and the image loss of regions, weighted.
+    fn region_losses(
+        &self,
+        student: &Student,
+        batch: &Batch<'_>,
+        sight: &Sight,
+        regions: &[Vec<Region>],
+    ) -> (Tensor<1>, Metrics) {
+        let boxes_in_input: Vec<Vec<Box4>> = regions
+            .iter()
+            .map(|regions| regions.iter().map(|region| region.box_in_input).collect())
+            .collect();
+        let embeddings = student.regions.forward(sight, &Pooling::new(&batch.sizes, &boxes_in_input));
+        let flat = |embeddings: Tensor<3>| embeddings.flatten::<2>(0, 1);
+        let (mut loss, mut parts) = (Tensor::<1>::zeros([1], &self.device), Metrics::default());
+        let head = self.config.head();
+        if head.learns_words() {
+            let text = self.text_loss(student, batch, regions, flat(embeddings.text));
+            parts.text = text.clone().into_scalar();
+            loss = loss + text.mul_scalar(self.config.text_weight);
+        }
+        if head.learns_crops() && self.sets.embedding_size() > 0 {
+            let image = self.image_loss(regions, flat(embeddings.image));
+            parts.image = image.clone().into_scalar();
+            loss = loss + image.mul_scalar(self.config.image_weight);
+        }
+        (loss, parts)
+    }
+
+    fn proposal_losses(&self, dense: &DenseProposals, batch: &Batch<'_>) -> (Tensor<1>, Tensor<1>) {
+        let [images, cells, _] = dense.boxes_in_input.dims();
+        let centres = batch.sizes.centres_in_input();
+        let objectness: Vec<f32> =
+            burn::tensor::activation::sigmoid(dense.logits.clone()).into_data().iter().collect();
+        let boxes = corner_boxes(dense.boxes_in_input.clone().flatten(0, 1));
+        let mut targets = vec![0.0; images * cells];
+        let mut trust = Vec::with_capacity(images * cells);
+        let (mut places, mut objects, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, image) in batch.images.iter().enumerate() {
+            let own = place * cells..(place + 1) * cells;
+            let truth = boxes_of(image);
+            trust.extend(self.trust(image, &centres));
+            for Positive { cell, object, target } in
+                assign::assign(&centres, &objectness[own.clone()], &boxes[own], &truth)
+            {
+                targets[place * cells + cell] = target;
+                places.push((place * cells + cell) as i64);
+                objects.extend(truth[object]);
+                weights.push(target * image.objects[object].weight);
+            }
+        }
+        let targets = Tensor::<1>::from_data(targets.as_slice(), &self.device);
+        let trust = Tensor::<1>::from_data(trust.as_slice(), &self.device);
+        let objectness = losses::objectness(dense.logits.clone().flatten(0, 1), targets, trust);
+        if places.is_empty() {
+            return (objectness.clone(), objectness.zeros_like());
+        }
+        let count = places.len();
+        let places = Tensor::<1, Int>::from_data(TensorData::new(places, [count]), &self.device);
+        let learning = dense.boxes_in_input.clone().flatten::<2>(0, 1).select(0, places);
+        let objects = Tensor::<2>::from_data(TensorData::new(objects, [count, 4]), &self.device);
+        (objectness, losses::boxes(learning, objects, Tensor::from_data(weights.as_slice(), &self.device)))
+    }
+
+    /// How sure it is of each cell that it is empty where no object is: 0 to 1.
+    fn trust(&self, image: &TrainingImage, centres: &[[f32; 2]]) -> Vec<f32> {
+        let inside = |[x, y]: [f32; 2], [x1, y1, x2, y2]: Box4| x >= x1 && x < x2 && y >= y1 && y < y2;
+        let of_cell = |&centre: &[f32; 2]| {
+            if image.ignored.iter().any(|&ignored| inside(centre, ignored)) {
+                return 0.0;
+            }
+            let tile = image.tiles.iter().find(|tile| inside(centre, tile.box_in_input));
+            match tile {
+                Some(tile) if !self.sets.sets[tile.set].exhaustive => self.config.doubtful_weight,
+                _ => 1.0,
+            }
+        };
+        centres.iter().map(of_cell).collect()
+    }
+
+    /// Generalised IoU loss of what the refiner makes of boxes near objects. `dense` without gradients.
+    fn refiner_loss(
+        &self,
+        student: &Student,
+        dense: &DenseProposals,
+        batch: &Batch<'_>,
+        sight: &Sight,
+        rng: &mut ChaCha8Rng,
+    ) -> Tensor<1> {
+        let side = batch.sizes.input_size as f32;
+        let best = corner_boxes(dense.best(&batch.sizes).1.flatten(0, 1));
+        let (mut rough, mut objects, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        for (image, proposals) in batch.images.iter().zip(best.chunks_exact(batch.sizes.proposals)) {
+            let pairs = assign::rough_boxes(REFINED_BOXES, side, proposals, &boxes_of(image), rng);
+            for pair in &pairs {
+                objects.extend(pair.map_or(NOWHERE, |(_, object)| object));
+                weights.push(f32::from(u8::from(pair.is_some())));
+            }
+            let of_image = pairs.into_iter().map(|pair| pair.map_or(NOWHERE, |(rough, _)| rough));
+            rough.push(of_image.collect::<Vec<Box4>>());
+        }
+        let pooled = Pooling::new(&batch.sizes, &rough).pool(&sight.regions);
+        let refined = student.refiner.forward(&batch.sizes, &pooled, &rough).flatten(0, 1);
+        let objects = Tensor::<2>::from_data(TensorData::new(objects, [weights.len(), 4]), &self.device);
+        losses::boxes(refined, objects, Tensor::from_data(weights.as_slice(), &self.device))
+    }
+
+    /// The regions that the embeddings learn from: some that the teacher has looked at, and others sampled for the
+    /// words; as many for every image. `dense` without gradients.
+    fn regions(&self, dense: &DenseProposals, batch: &Batch<'_>, rng: &mut ChaCha8Rng) -> Vec<Vec<Region>> {
+        let best = corner_boxes(dense.best(&batch.sizes).1.flatten(0, 1));
+        let side = batch.sizes.input_size as f32;
+        let with_teacher = self.config.head().learns_crops() && self.sets.embedding_size() > 0;
+        let of_image = |(image, proposals): (&TrainingImage, &[Box4])| {
+            let truth = boxes_of(image);
+            let mut regions = Vec::new();
+            if with_teacher {
+                regions = assign::seen_by_teacher(TEACHER_REGIONS, &image.teacher_regions, &truth, rng);
+                let nowhere = Region { box_in_input: NOWHERE, label: Label::Unclear, teacher_row: None };
+                regions.resize(TEACHER_REGIONS, nowhere);
+            }
+            let liked = &proposals[..LIKED_PROPOSALS.min(proposals.len())];
+            regions.extend(assign::sample_regions(REGIONS, side, liked, &truth, rng));
+            for region in &mut regions {
+                if region.label == Label::Background && is_ignored(region.box_in_input, &image.ignored) {
+                    region.label = Label::Unclear;
+                }
+            }
+            regions
+        };
+        batch.images.iter().zip(best.chunks_exact(batch.sizes.proposals)).map(of_image).collect()
+    }
+
+    fn text_loss(
+        &self,
+        student: &Student,
+        batch: &Batch<'_>,
+        regions: &[Vec<Region>],
+        embeddings: Tensor<2>,
+    ) -> Tensor<1> {
+        let doubtful = self.config.doubtful_weight;
+        let targets = self.words.targets(batch.images, regions, self.sets, doubtful, &self.device);
+        let background = student.regions.background().unsqueeze::<2>();
+        let words = student.regions.words().unwrap_or_else(|| self.words.embeddings.clone());
+        let classes = Tensor::cat(vec![background, words], 0);
+        losses::text(embeddings, classes, targets, self.config.temperature)
+    }
+
+    fn image_loss(&self, regions: &[Vec<Region>], embeddings: Tensor<2>) -> Tensor<1> {
+        let size = self.sets.embedding_size();
+        let (mut teacher, mut weights) = (Vec::new(), Vec::new());
+        for region in regions.iter().flatten() {
+            let row = region.teacher_row.and_then(|row| self.sets.embedding(row));
+            weights.push(f32::from(u8::from(row.is_some())));
+            teacher.extend(row.unwrap_or_else(|| vec![0.0; size]));
+        }
+        let teacher = Tensor::<2>::from_data(TensorData::new(teacher, [weights.len(), size]), &self.device);
+        losses::image(embeddings, teacher, Tensor::<1>::from_data(weights.as_slice(), &self.device))
+    }
+
+    /// How a student does on pictures that training doesn't see.
+    pub fn validate(&self, student: &Student, batch: &Batch<'_>, tally: &mut Tally) {
+        let student = student.valid();
+        let device = self.device.clone().inner();
+        let (sight, dense) = student.propose(&batch.sizes, batch.pixels(&device));
+        let [_, refined] = student.refined(&batch.sizes, &sight, &dense);
+        for (image, proposals) in batch.images.iter().zip(&refined) {
+            for object in &image.objects {
+                tally.add_box(object.box_in_input, proposals);
+            }
+        }
+        self.validate_names(&student, batch, &sight, tally);
+    }
+
+    /// Whether the objects' own boxes are named rightly among the words of their set.
+    fn validate_names(&self, student: &Student, batch: &Batch<'_>, sight: &Sight, tally: &mut Tally) {
+        let most = batch.images.iter().map(|image| image.objects.len()).max().unwrap_or(0);
+        if most == 0 {
+            return;
+        }
+        let boxes: Vec<Vec<Box4>> = batch.images.iter().map(boxes_of).collect();
+        let filled = |mut boxes: Vec<Box4>| {
+            boxes.resize(most, NOWHERE);
+            boxes
+        };
+        let boxes: Vec<Vec<Box4>> = boxes.into_iter().map(filled).collect();
+        let embeddings = student.regions.forward(sight, &Pooling::new(&batch.sizes, &boxes)).text;
+        let words = student.regions.words().unwrap_or_else(|| self.words.embeddings.clone().inner());
+        let cosines = embeddings.matmul(words.transpose().unsqueeze::<3>());
+        let cosines: Vec<f32> = cosines.into_data().iter().collect();
+        let rows = cosines.chunks_exact(self.words.len());
+        let places = batch.images.iter().flat_map(|image| (0..most).map(move |place| (image, place)));
+        for ((image, place), row) in places.zip(rows) {
+            let Some(object) = image.objects.get(place) else { continue };
+            let (Some(word), Some(set)) = (object.word, set_at(image, object.box_in_input)) else { continue };
+            let known = self.words.complete_for(set);
+            let best = (0..row.len()).filter(|&word| known[word]).max_by(|&a, &b| row[a].total_cmp(&row[b]));
+            tally.named += f32::from(u8::from(best == Some(word)));
+            tally.words += 1;
+        }
+    }
+}
+
+fn is_ignored([x1, y1, x2, y2]: Box4, ignored: &[Box4]) -> bool {
+    let area = (x2 - x1) * (y2 - y1);
+    ignored.iter().any(|&[a1, b1, a2, b2]| {
+        let common = (x2.min(a2) - x1.max(a1)).max(0.0) * (y2.min(b2) - y1.max(b1)).max(0.0);
+        common > IGNORED_SHARE * area
+    })
+}
+
+/// Counts over validation pictures.
+#[derive(Default)]
+pub(super) struct Tally {
+    boxes: usize,
+    of_ten: f32,
+    average: f32,
+    words: usize,
+    named: f32,
+}
+
+impl Tally {
+    fn add_box(&mut self, object: Box4, proposals: &[Box4]) {
+        let closest = |proposals: &[Box4]| {
+            proposals.iter().map(|&proposal| iou(proposal, object)).fold(0.0, f32::max)
+        };
+        self.boxes += 1;
+        self.of_ten += f32::from(u8::from(closest(&proposals[..10.min(proposals.len())]) >= 0.5));
+        let overlap = closest(proposals);
+        self.average += (0..10).filter(|step| overlap >= 0.5 + 0.05 * *step as f32).count() as f32 / 10.0;
+    }
+
+    /// Writes the shares into a line of metrics.
+    pub fn write(&self, line: &mut Metrics) {
+        let share = |sum: f32, of: usize| (of > 0).then(|| sum / of as f32);
+        line.recall_of_ten = share(self.of_ten, self.boxes);
+        line.average_recall = share(self.average, self.boxes);
+        line.named = share(self.named, self.words);
+    }
+}

@@ -1,0 +1,84 @@
+//! What a training tells of itself.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// One line of metrics: means since the line before.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Steps done.
+    pub step: usize,
+    /// Objectness loss.
+    pub objectness: f32,
+    /// Box loss.
+    pub boxes: f32,
+    /// Loss of refined boxes.
+    #[serde(default)]
+    pub refined: f32,
+    /// ViLD-text loss.
+    pub text: f32,
+    /// ViLD-image loss.
+    pub image: f32,
+    /// Images learnt from a second.
+    #[serde(default)]
+    pub images_per_second: f32,
+    /// Share of validation objects covered with IoU >= 0.5 by the ten best proposals, where measured.
+    pub recall_of_ten: Option<f32>,
+    /// Share covered by all proposals, averaged over IoUs from 0.5 to 0.95 (COCO's AR@100), where measured.
+    pub average_recall: Option<f32>,
+    /// Share of validation objects whose own box is named rightly among the words of their set, where measured.
+    #[serde(default)]
+    pub named: Option<f32>,
+}
+
+impl Metrics {
+    /// Adds a step's losses; `step` counts them.
+    pub(super) fn add(&mut self, step: &Metrics) {
+        self.step += 1;
+        self.objectness += step.objectness;
+        self.boxes += step.boxes;
+        self.refined += step.refined;
+        self.text += step.text;
+        self.image += step.image;
+    }
+
+    /// The means of a sum over several steps, of which the last is `step`.
+    pub(super) fn mean(self, step: usize) -> Self {
+        let count = self.step.max(1) as f32;
+        Self {
+            step,
+            objectness: self.objectness / count,
+            boxes: self.boxes / count,
+            refined: self.refined / count,
+            text: self.text / count,
+            image: self.image / count,
+            ..Self::default()
+        }
+    }
+}
+
+/// One JSON object a line.
+pub(super) fn write(metrics: &[Metrics], path: &Path) -> Result<()> {
+    let lines: Result<Vec<String>, _> = metrics.iter().map(serde_json::to_string).collect();
+    fs::write(path, lines?.join("\n") + "\n").with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// How fast a run is.
+#[derive(Default)]
+pub(super) struct Pace {
+    images: usize,
+    time: Duration,
+}
+
+impl Pace {
+    /// Takes in a step; images a second so far.
+    pub(super) fn add(&mut self, images: usize, time: Duration) -> f32 {
+        self.images += images;
+        self.time += time;
+        self.images as f32 / self.time.as_secs_f32().max(1e-6)
+    }
+}
