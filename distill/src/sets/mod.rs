@@ -20,6 +20,8 @@ mod loader;
 mod order;
 mod picture;
 pub mod show;
+#[cfg(test)]
+mod tests;
 mod view;
 mod voc;
 mod words;
