@@ -4,6 +4,7 @@ mod data;
 mod eval;
 mod export;
 mod quantize;
+mod sets;
 mod train;
 
 use std::fs;
@@ -74,6 +75,8 @@ enum Command {
         /// The folder that they were written to.
         folder: PathBuf,
     },
+    /// Writes augmented training pictures with their boxes, to be looked at: objects green, ignored red, tiles blue.
+    ShowBatch(sets::ShowBatch),
     /// Trains a student on annotated photographs. Goes on from its checkpoint; Ctrl-C saves one and stops.
     Train(train::Arguments),
     /// Turns an exported student into INT8 and reports what that costs
@@ -189,6 +192,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Proposals(arguments) => data::proposals(&arguments),
         Command::Embed(arguments) => data::embed(&arguments),
         Command::Merge { folder } => data::merge(&folder),
+        Command::ShowBatch(arguments) => sets::show_batch(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),

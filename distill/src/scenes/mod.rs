@@ -12,7 +12,7 @@
 //! scenes are made in parallel and yet byte-identical for a seed, whatever the number of threads.
 
 pub mod clips;
-mod compose;
+pub(crate) mod compose;
 mod light;
 
 use std::collections::HashMap;

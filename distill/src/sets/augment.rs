@@ -4,26 +4,22 @@
 //! where its object went. Nothing else is random, so the same generator makes the same bytes.
 
 use anyhow::{Context, Result, ensure};
-use fast_image_resize::images::{TypedCroppedImageMut, TypedImage, TypedImageRef};
-use fast_image_resize::pixels::U8x3;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
-use image::RgbImage;
+use fast_image_resize::Resizer;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
-use wordsight_detection::PADDING;
 
 use super::cache::Cache;
 use super::colour::ColourChange;
-use super::view::{View, area, intersection};
-use super::{Photograph, Sets};
+use super::picture::{Tile, TrainingImage};
+use super::view::View;
+use super::{Photograph, Sets, scaled};
+use crate::scenes::compose;
 
-/// An object of which less than this share is left in sight is ignored.
-const LEAST_VISIBLE: f32 = 0.3;
-/// The same for a region of the teacher's, which looked at all of it.
-const LEAST_VISIBLE_REGION: f32 = 0.7;
-/// Objects with a side shorter than this many pixels are ignored.
-const LEAST_SIDE: f32 = 3.0;
+/// Cutouts in a picture that has any.
+const CUTOUTS: std::ops::RangeInclusive<usize> = 1..=3;
+/// Longest side of a cutout as a share of the input's.
+const CUTOUT_SCALE: std::ops::Range<f32> = 0.08..0.45;
 /// Where the four tiles of a mosaic meet, as a share of the input's side.
 const MOSAIC_CENTRE: std::ops::Range<f32> = 0.3..0.7;
 /// Sizes of a file and of its annotations may differ by so much in shape before they are of two pictures.
@@ -42,6 +38,8 @@ pub struct Augmentation {
     pub flip: f64,
     /// How often a picture is a mosaic of four.
     pub mosaic: f64,
+    /// How often cutouts are pasted in, where there are any.
+    pub cutouts: f64,
     /// How far light and colour change; 1 is usual, 0 not at all.
     pub colour: f32,
 }
@@ -55,13 +53,22 @@ impl Augmentation {
             stretch: 1.25,
             flip: 0.5,
             mosaic: 0.5,
+            cutouts: 0.15,
             colour: 1.0,
         }
     }
 
     /// Letterboxed as the device does it and otherwise as it is: for validation.
     pub fn plain() -> Self {
-        Self { scale: [1.0; 2], mosaic_scale: [0.5; 2], stretch: 1.0, flip: 0.0, mosaic: 0.0, colour: 0.0 }
+        Self {
+            scale: [1.0; 2],
+            mosaic_scale: [0.5; 2],
+            stretch: 1.0,
+            flip: 0.0,
+            mosaic: 0.0,
+            cutouts: 0.0,
+            colour: 0.0,
+        }
     }
 
     fn keeps_size(&self) -> bool {
@@ -76,7 +83,9 @@ impl Augmentation {
                 "a photograph's size is drawn from {least} to {most}; give two numbers from 0.01 to 100, the smaller first"
             );
         }
-        for (odds, what) in [(self.flip, "mirrored"), (self.mosaic, "a mosaic")] {
+        for (odds, what) in
+            [(self.flip, "mirrored"), (self.mosaic, "a mosaic"), (self.cutouts, "with cutouts")]
+        {
             ensure!(
                 (0.0..=1.0).contains(&odds),
                 "{odds} of the pictures are {what}: give a share from 0 to 1"
@@ -90,43 +99,6 @@ impl Augmentation {
         ensure!((0.0..=3.0).contains(&self.colour), "a colour change of {}: give 0 to 3", self.colour);
         Ok(())
     }
-}
-
-/// One picture as augmentation made it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TrainingImage {
-    /// RGB, interleaved: `[side, side, 3]`.
-    pub pixels: Vec<u8>,
-    /// Its side in pixels.
-    pub side: usize,
-    /// The objects in it.
-    pub objects: Vec<TrainingObject>,
-    /// Boxes where an object may be or not: crowds, what the annotators ignored, objects cut to a sliver.
-    pub ignored: Vec<[f32; 4]>,
-    /// What shows a photograph; all else is padding.
-    pub tiles: Vec<Tile>,
-    /// Boxes in the input that the teacher has looked at, and the rows of [`Sets::embedding`].
-    pub teacher_regions: Vec<([f32; 4], usize)>,
-}
-
-/// One object of a picture.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TrainingObject {
-    /// `[x1, y1, x2, y2]` in the input's pixels, clipped to its tile.
-    pub box_in_input: [f32; 4],
-    /// The place of its word in [`Sets::words`]; none: a thing that nobody named.
-    pub word: Option<usize>,
-    /// How sure the annotation is: 1, or the score of the detector that made it.
-    pub weight: f32,
-}
-
-/// A rectangle of a picture that shows a photograph.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Tile {
-    /// `[x1, y1, x2, y2]` in the input's pixels.
-    pub box_in_input: [f32; 4],
-    /// The place of the photograph's set in [`Sets::sets`].
-    pub set: usize,
 }
 
 /// Makes training pictures; one a thread.
@@ -151,7 +123,7 @@ impl<'a> Augmenter<'a> {
         side: usize,
         rng: &mut ChaCha8Rng,
     ) -> Result<TrainingImage> {
-        let mut canvas = Canvas::new(side);
+        let mut canvas = TrainingImage::new(side);
         if rng.random_bool(augmentation.mosaic) {
             let mut centre = || ((side as f32 * rng.random_range(MOSAIC_CENTRE)) as usize).clamp(1, side - 1);
             let (x, y) = (centre(), centre());
@@ -165,7 +137,22 @@ impl<'a> Augmenter<'a> {
         } else {
             self.show(photograph, [0, 0, side, side], augmentation, augmentation.scale, &mut canvas, rng)?;
         }
-        Ok(canvas.finish())
+        if rng.random_bool(augmentation.cutouts) {
+            self.paste_cutouts(&mut canvas, rng)?;
+        }
+        Ok(canvas)
+    }
+
+    /// Pastes a few objects where they hide little of the others.
+    fn paste_cutouts(&self, canvas: &mut TrainingImage, rng: &mut ChaCha8Rng) -> Result<()> {
+        for _ in 0..rng.random_range(CUTOUTS) {
+            let Some(cutout) = self.sets.cutouts.choose(rng) else { break };
+            let scale = rng.random_range(CUTOUT_SCALE.start.ln()..CUTOUT_SCALE.end.ln()).exp();
+            let side = canvas.side as u32;
+            let sprite = compose::random_sprite(cutout.picture()?, (side, side), scale, rng);
+            canvas.paste_somewhere(&sprite, cutout.word, rng);
+        }
+        Ok(())
     }
 
     /// Shows a photograph somewhere in a tile.
@@ -175,7 +162,7 @@ impl<'a> Augmenter<'a> {
         tile: [usize; 4],
         augmentation: &Augmentation,
         scales: [f32; 2],
-        canvas: &mut Canvas,
+        canvas: &mut TrainingImage,
         rng: &mut ChaCha8Rng,
     ) -> Result<()> {
         let picture = self.cache.picture(self.sets, photograph)?;
@@ -219,10 +206,6 @@ fn units(photograph: &Photograph, [width, height]: [usize; 2]) -> Result<[f32; 2
     Ok(units)
 }
 
-fn scaled([x1, y1, x2, y2]: [f32; 4], [x, y]: [f32; 2]) -> [f32; 4] {
-    [x1 * x, y1 * y, x2 * x, y2 * y]
-}
-
 /// Pixels of the input for one of the photograph's, along x and y.
 fn random_scale(
     [width, height]: [usize; 2],
@@ -236,89 +219,4 @@ fn random_scale(
     let reach = augmentation.stretch.ln();
     let stretch = f64::from(rng.random_range(-reach..=reach) / 2.0).exp();
     [scale * stretch, scale / stretch]
-}
-
-/// A picture in the making.
-struct Canvas {
-    pixels: Vec<u8>,
-    side: usize,
-    objects: Vec<TrainingObject>,
-    ignored: Vec<[f32; 4]>,
-    tiles: Vec<Tile>,
-    teacher_regions: Vec<([f32; 4], usize)>,
-}
-
-impl Canvas {
-    fn new(side: usize) -> Self {
-        Self {
-            pixels: vec![PADDING; 3 * side * side],
-            side,
-            objects: Vec::new(),
-            ignored: Vec::new(),
-            tiles: Vec::new(),
-            teacher_regions: Vec::new(),
-        }
-    }
-
-    fn draw(
-        &mut self,
-        picture: &RgbImage,
-        view: &View,
-        colours: Option<&ColourChange>,
-        resizer: &mut Resizer,
-    ) -> Result<()> {
-        let [left, top, right, bottom] = view.rectangle;
-        let side = self.side as u32;
-        let source = TypedImageRef::<U8x3>::from_buffer(picture.width(), picture.height(), picture.as_raw())?;
-        let whole = TypedImage::<U8x3>::from_buffer(side, side, &mut self.pixels)?;
-        let (width, height) = ((right - left) as u32, (bottom - top) as u32);
-        let mut shown = TypedCroppedImageMut::new(whole, left as u32, top as u32, width, height)?;
-        let [x, y, w, h] = view.window;
-        let options =
-            ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(x, y, w, h);
-        resizer.resize_typed(&source, &mut shown, &options)?;
-        for row in self.pixels.chunks_exact_mut(3 * self.side).take(bottom).skip(top) {
-            let row = &mut row[3 * left..3 * right];
-            if view.is_flipped {
-                row.as_chunks_mut::<3>().0.reverse();
-            }
-            if let Some(colours) = colours {
-                colours.apply(row);
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds what is annotated in a photograph, where the view puts it.
-    fn annotate(&mut self, photograph: &Photograph, units: [f32; 2], view: &View) {
-        for object in &photograph.objects {
-            let whole = view.box_in_input(scaled(object.box_in_photograph, units));
-            let Some(visible) = intersection(whole, view.bounds()) else { continue };
-            if area(visible) < LEAST_VISIBLE * area(whole) || is_tiny(visible) {
-                self.ignored.push(visible);
-            } else {
-                let (word, weight) = (object.word, object.weight);
-                self.objects.push(TrainingObject { box_in_input: visible, word, weight });
-            }
-        }
-        let ignored = photograph.ignored.iter().map(|ignored| view.box_in_input(scaled(*ignored, units)));
-        self.ignored.extend(ignored.filter_map(|whole| intersection(whole, view.bounds())));
-    }
-
-    fn add_region(&mut self, whole: [f32; 4], bounds: [f32; 4], row: usize) {
-        let visible = intersection(whole, bounds).filter(|visible| !is_tiny(*visible));
-        if let Some(visible) = visible.filter(|visible| area(*visible) >= LEAST_VISIBLE_REGION * area(whole))
-        {
-            self.teacher_regions.push((visible, row));
-        }
-    }
-
-    fn finish(self) -> TrainingImage {
-        let Self { pixels, side, objects, ignored, tiles, teacher_regions } = self;
-        TrainingImage { pixels, side, objects, ignored, tiles, teacher_regions }
-    }
-}
-
-fn is_tiny([x1, y1, x2, y2]: [f32; 4]) -> bool {
-    x2 - x1 < LEAST_SIDE || y2 - y1 < LEAST_SIDE
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
 use super::file::{SetEntry, SetsFile, read_json};
-use super::{Annotated, AnnotatedObject, Annotations, Photograph, check_files};
+use super::{Annotated, AnnotatedObject, Annotations, Photograph, check_files, clipped};
 
 /// The parts of the file that are read.
 #[derive(Deserialize)]
@@ -120,7 +120,7 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
 
 /// Reads a set.
 pub(super) fn read(file: &SetsFile, entry: &SetEntry) -> Result<Annotations> {
-    let path = file.resolve(&entry.annotations)?;
+    let path = entry.annotations(file)?;
     let images = match &entry.images {
         Some(images) => file.resolve(images)?,
         None => path.with_file_name("images"),
@@ -201,11 +201,7 @@ impl Annotation {
     /// Adds it as an object or as ignored; false where it is no box in the photograph.
     fn add_to(&self, photograph: &mut Photograph, word: Option<usize>) -> bool {
         let Some([x, y, w, h]) = self.bbox else { return false };
-        let [width, height] = photograph.size.map_or([f32::MAX; 2], |size| size.map(|side| side as f32));
-        let corners = [x.max(0.0), y.max(0.0), (x + w).min(width), (y + h).min(height)];
-        if !(corners[2] > corners[0] && corners[3] > corners[1]) {
-            return false;
-        }
+        let Some(corners) = clipped([x, y, x + w, y + h], photograph.size) else { return false };
         if self.iscrowd || self.ignore {
             photograph.ignored.push(corners);
         } else {

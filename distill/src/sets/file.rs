@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::cutouts::CutoutsEntry;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -18,6 +19,9 @@ pub(super) struct SetsFile {
     /// The sets.
     #[serde(rename = "set")]
     pub sets: Vec<SetEntry>,
+    /// Objects alone that are pasted into pictures.
+    #[serde(default)]
+    pub cutouts: Vec<CutoutsEntry>,
     /// The file's own folder, which paths are relative to.
     #[serde(skip)]
     folder: PathBuf,
@@ -32,7 +36,7 @@ pub(super) struct SetEntry {
     /// How it is annotated.
     pub format: Format,
     /// The annotations: a file or a folder, as the format has it.
-    pub annotations: String,
+    annotations: Option<String>,
     /// The folder of images.
     pub images: Option<String>,
     /// What is known where no box is.
@@ -69,8 +73,14 @@ fn one() -> f32 {
 pub(super) enum Format {
     /// One JSON file in COCO's format.
     Coco,
+    /// A folder of XML files, one a photograph.
+    Voc,
+    /// A file of names, and a text beside each image.
+    Yolo,
     /// A folder with `imagenet.json`: one object a photograph.
     Imagenet,
+    /// Images alone.
+    Folder,
 }
 
 /// What is known where no box is.
@@ -170,6 +180,17 @@ impl SetsFile {
 }
 
 impl SetEntry {
+    /// Where the annotations are.
+    pub fn annotations(&self, file: &SetsFile) -> Result<PathBuf> {
+        let path = self.annotations.as_ref().context("its format needs `annotations`: a file or a folder")?;
+        file.resolve(path)
+    }
+
+    /// Where the images are, for formats without another way to know.
+    pub fn images(&self, file: &SetsFile) -> Result<PathBuf> {
+        file.resolve(self.images.as_ref().context("its format needs `images`: a folder")?)
+    }
+
     /// The name that a word of this set has among all sets.
     pub fn renamed<'a>(&'a self, word: &'a str) -> &'a str {
         self.rename.get(word).map_or(word, String::as_str)

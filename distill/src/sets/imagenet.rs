@@ -11,7 +11,7 @@ use crate::photographs::Collection;
 
 /// Reads the training part of a collection. As in scenes, photographs without a likely box stay out.
 pub(super) fn read(file: &SetsFile, entry: &SetEntry) -> Result<Annotations> {
-    let folder = file.resolve(&entry.annotations)?;
+    let folder = entry.annotations(file)?;
     let folder = if folder.is_file() { folder.parent().unwrap_or(Path::new("")).to_owned() } else { folder };
     let collection = Collection::load(&folder)?;
     let training = collection.training();

@@ -14,9 +14,10 @@ use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::Sets;
-use super::augment::{Augmentation, Augmenter, TrainingImage};
+use super::augment::{Augmentation, Augmenter};
 use super::cache::Cache;
 use super::order::Order;
+use super::picture::TrainingImage;
 
 /// Keeps the generators of steps apart from those of pictures.
 const STEP_STREAM: u64 = 1 << 63;

@@ -12,12 +12,20 @@ mod augment;
 mod cache;
 mod coco;
 mod colour;
+mod cutouts;
 mod file;
+mod folder;
 mod imagenet;
 mod loader;
 mod order;
+mod picture;
+pub mod show;
+#[cfg(test)]
+mod tests;
 mod view;
+mod voc;
 mod words;
+mod yolo;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -26,11 +34,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::embed::Embedded;
+use cutouts::Cutout;
 use file::{Complete, Format, SetEntry, SetsFile};
 use words::WordTable;
 
-pub use augment::{Augmentation, Tile, TrainingImage, TrainingObject};
+pub use augment::Augmentation;
 pub use loader::{Loader, LoaderSettings, Phase};
+pub use picture::{Tile, TrainingImage, TrainingObject};
 
 /// Any number of annotated sets side by side.
 pub struct Sets {
@@ -40,6 +50,7 @@ pub struct Sets {
     pub sets: Vec<Set>,
     /// The photographs of all sets, set after set.
     pub photographs: Vec<Photograph>,
+    cutouts: Vec<Cutout>,
 }
 
 /// One annotated set.
@@ -119,7 +130,8 @@ impl Sets {
     pub fn load_with_roots(path: &Path, roots: &[(String, PathBuf)]) -> Result<Self> {
         let file = SetsFile::load(path, roots)?;
         let mut words = WordTable::new()?;
-        let mut sets = Self { words: Vec::new(), sets: Vec::new(), photographs: Vec::new() };
+        let mut sets =
+            Self { words: Vec::new(), sets: Vec::new(), photographs: Vec::new(), cutouts: Vec::new() };
         let mut rows = 0;
         for entry in &file.sets {
             let about = || format!("{}: the set {}", path.display(), entry.name);
@@ -129,6 +141,10 @@ impl Sets {
                 about()
             );
             sets.add(&file, entry, &mut words, &mut rows).with_context(about)?;
+        }
+        for entry in &file.cutouts {
+            let cutouts = cutouts::read(&file, entry, &mut words);
+            sets.cutouts.extend(cutouts.with_context(|| format!("{}: cutouts", path.display()))?);
         }
         ensure!(!sets.photographs.is_empty(), "{}: its sets have no photographs", path.display());
         sets.words = words.into_words();
@@ -144,7 +160,10 @@ impl Sets {
     ) -> Result<()> {
         let mut annotations = match entry.format {
             Format::Coco => coco::read(file, entry)?,
+            Format::Voc => voc::read(file, entry)?,
+            Format::Yolo => yolo::read(file, entry)?,
             Format::Imagenet => imagenet::read(file, entry)?,
+            Format::Folder => folder::read(file, entry)?,
         };
         let taken = select(&mut annotations, file, entry, words)?;
         let places: Vec<Option<usize>> = taken
@@ -245,6 +264,18 @@ impl Embeddings {
         let names = self.table.file_names().iter().map(|name| file_name(Path::new(name)));
         names.zip(0..).collect()
     }
+}
+
+/// A box in other units along x and y.
+fn scaled([x1, y1, x2, y2]: [f32; 4], [x, y]: [f32; 2]) -> [f32; 4] {
+    [x1 * x, y1 * y, x2 * x, y2 * y]
+}
+
+/// A box cut to its photograph, if its size is known; none where nothing is left of it.
+fn clipped([x1, y1, x2, y2]: [f32; 4], size: Option<[u32; 2]>) -> Option<[f32; 4]> {
+    let [width, height] = size.map_or([f32::MAX; 2], |size| size.map(|side| side as f32));
+    let is_finite = [x1, y1, x2, y2].iter().all(|side| side.is_finite());
+    view::intersection([x1, y1, x2, y2], [0.0, 0.0, width, height]).filter(|_| is_finite)
 }
 
 fn file_name(path: &Path) -> String {

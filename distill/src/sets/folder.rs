@@ -1,0 +1,58 @@
+//! Photographs in folders: unlabelled ones are a set of their own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use super::file::{SetEntry, SetsFile};
+use super::{Annotated, Annotations, Photograph, file_name};
+
+/// Endings of files that are read as pictures.
+const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+
+/// Reads a set of which nothing is annotated.
+pub(super) fn read(file: &SetsFile, entry: &SetEntry) -> Result<Annotations> {
+    let photographs = pictures_in(&entry.images(file)?)?
+        .into_iter()
+        .map(|path| {
+            let photograph = Photograph { path, ..Photograph::default() };
+            Annotated { id: file_name(&photograph.path), photograph }
+        })
+        .collect();
+    Ok(Annotations { words: Vec::new(), photographs })
+}
+
+/// The pictures in a folder and in its folders, in the order of their names.
+pub(super) fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let pictures = files_in(folder, &ENDINGS)?;
+    ensure!(!pictures.is_empty(), "{} holds no pictures ({})", folder.display(), ENDINGS.join(", "));
+    Ok(pictures)
+}
+
+/// The files with some endings in a folder and in its folders, in the order of their names.
+pub(super) fn files_in(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries =
+            fs::read_dir(&folder).with_context(|| format!("cannot list the folder {}", folder.display()))?;
+        for entry in entries {
+            let path = entry.with_context(|| format!("cannot list the folder {}", folder.display()))?.path();
+            let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+            if path.is_dir() {
+                folders.push(path);
+            } else if ending.is_some_and(|ending| endings.contains(&ending.as_str())) {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The picture with a file's name, whatever its ending, in a folder.
+pub(super) fn picture_named(folder: &Path, stem: &str) -> Option<PathBuf> {
+    let endings = ENDINGS.iter().flat_map(|ending| [(*ending).to_owned(), ending.to_uppercase()]);
+    endings.map(|ending| folder.join(format!("{stem}.{ending}"))).find(|path| path.is_file())
+}
