@@ -9,6 +9,7 @@ pub mod embed;
 pub mod eval;
 pub mod export;
 pub mod features;
+pub mod label;
 pub mod photographs;
 pub mod progress;
 pub mod quantization;

@@ -331,9 +331,7 @@ pub fn bars(arguments: &Bars) -> Result<()> {
     let transfer =
         annotated::student_row("the student", &mut coco_detector, &coco_words, &coco, Rules::Coco)?;
     print!("{}", annotated::table(std::slice::from_ref(&transfer)));
-    let [small, medium, large] =
-        transfer.proposal_recall_by_size.map(|recall| 100.0 * recall.unwrap_or_default());
-    println!("AR@100 of proposals by size: small {small:.1}, medium {medium:.1}, large {large:.1}");
+    println!("{}", annotated::recall_by_size(&transfer));
     let named = true_boxes_of(student, &origin.backbone, &coco_detector, &mut teacher, &coco_words, &coco)?;
     print!("{}", true_boxes::table(&named));
 

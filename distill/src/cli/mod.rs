@@ -3,6 +3,7 @@
 mod data;
 mod eval;
 mod export;
+mod label;
 mod quantize;
 mod train;
 
@@ -77,6 +78,8 @@ enum Command {
         /// The folder that they were written to.
         folder: PathBuf,
     },
+    /// Completes annotations with a detector's answers, or says how good the detector is.
+    Label(label::Arguments),
     /// Trains a student on a cache. Goes on from its checkpoint; Ctrl-C saves one and stops.
     Train(train::Arguments),
     /// Turns an exported student into INT8 and reports what that costs
@@ -184,6 +187,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Proposals(arguments) => data::proposals(&arguments),
         Command::Embed(arguments) => data::embed(&arguments),
         Command::Merge { folder } => data::merge(&folder),
+        Command::Label(arguments) => label::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),

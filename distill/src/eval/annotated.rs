@@ -9,7 +9,7 @@
 //! crops a proposal, so it may be asked for on the first images only; then the student's row beside it is
 //! on these images too.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -106,6 +106,11 @@ impl AnnotatedSet {
     /// The categories' names, in the file's order.
     pub fn names(&self) -> Vec<String> {
         self.truth.categories.iter().map(|category| self.names[&category.id].clone()).collect()
+    }
+
+    /// The categories' numbers and names.
+    pub fn categories(&self) -> impl Iterator<Item = (u64, &str)> {
+        self.names.iter().map(|(&id, name)| (id, name.as_str()))
     }
 
     /// The first `count` images alone.
@@ -312,14 +317,18 @@ impl Found {
         categories: &[Option<u64>],
         rules: Rules,
     ) -> Row {
-        let trained: Vec<u64> = vocabulary
+        let trained: HashSet<u64> = vocabulary
             .words
             .iter()
             .zip(categories)
             .filter_map(|(word, category)| category.filter(|_| word.trained_on))
             .collect();
+        self.row_for_base(who, set, &trained, rules)
+    }
+
+    fn row_for_base(&self, who: &str, set: &AnnotatedSet, base: &HashSet<u64>, rules: Rules) -> Row {
         let evaluation = evaluate(&set.truth, &self.detections, &rules.protocol());
-        let is_base = |category: &Category| trained.contains(&category.id);
+        let is_base = |category: &Category| base.contains(&category.id);
         let base = summary(&evaluation.of_categories(is_base), rules);
         let novel = summary(&evaluation.of_categories(|category| !is_base(category)), rules);
         let recalls = proposal_recalls(&set.truth, &self.proposals);
@@ -334,6 +343,20 @@ impl Found {
             milliseconds: self.time.as_secs_f64() * 1e3 / self.images.max(1) as f64,
         }
     }
+}
+
+/// The row of a detector of fixed words, all of which it was trained on. Its detections are its proposals.
+pub fn fixed_words_row(
+    who: &str,
+    set: &AnnotatedSet,
+    detections: Vec<Detection>,
+    time: Duration,
+    rules: Rules,
+) -> Row {
+    let base = set.names.keys().copied().collect();
+    let proposals = detections.iter().map(|&detection| Detection { category: 0, ..detection }).collect();
+    let found = Found { proposals, detections, time, images: set.len() };
+    found.row_for_base(who, set, &base, rules)
 }
 
 /// The usual numbers; by COCO's rules precision is at 100 detections, though recall at 300 is told too.
@@ -365,6 +388,12 @@ fn proposal_recalls(truth: &Dataset, proposals: &[Detection]) -> [Option<f64>; 4
     let evaluation = evaluate(&truth, proposals, &protocol);
     [Area::All, Area::Small, Area::Medium, Area::Large]
         .map(|area| evaluation.average_recall(Over { area, ..Over::default() }))
+}
+
+/// A row's recall of proposals by the objects' size, as a line for people.
+pub fn recall_by_size(row: &Row) -> String {
+    let [small, medium, large] = row.proposal_recall_by_size.map(percent);
+    format!("AR@100 of proposals by size: small {small}, medium {medium}, large {large}")
 }
 
 /// A share as a percentage with one digit.
