@@ -125,6 +125,5 @@ fn evaluate(arguments: &Arguments, annotations: &Path, detectors: &mut [Yolox]) 
     let who = arguments.detector.file_stem().unwrap_or_default().to_string_lossy();
     let row = annotated::fixed_words_row(&who, &set, detections, time, Rules::Coco);
     print!("{}", annotated::table(std::slice::from_ref(&row)));
-    println!("{}", annotated::recall_by_size(&row));
     write_json(arguments.json.as_deref(), &json!({ "rows": [row] }))
 }

@@ -1,5 +1,6 @@
 //! The command line: parses, calls the library, prints.
 
+mod annotated;
 mod data;
 mod eval;
 mod export;
@@ -88,7 +89,7 @@ enum Command {
     /// where it is asked to.
     Export(export::Arguments),
     /// Average precision of a student on annotated images.
-    Eval(eval::Eval),
+    Eval(annotated::Eval),
     /// Tests a student on photographs that training never saw, base and novel.
     EvalPhotographs(eval::EvalPhotographs),
     /// Whether things keep their numbers and words through made-up clips, with and without the tracker.
@@ -191,7 +192,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Train(arguments) => train::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
-        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Eval(arguments) => annotated::run(&arguments),
         Command::EvalPhotographs(arguments) => eval::photographs(&arguments),
         Command::EvalTracking(arguments) => eval::tracking(&arguments),
         Command::Bars(arguments) => eval::bars(&arguments),
