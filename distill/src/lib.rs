@@ -10,6 +10,7 @@ pub mod eval;
 pub mod export;
 pub mod input;
 pub mod kernels;
+pub mod label;
 pub mod photographs;
 pub mod progress;
 pub mod quantization;

@@ -6,6 +6,12 @@ their values read out, backward, every parameter's gradient clipped, AdamW, the 
 optimised less than natural PyTorch would be: assignment and sampling run on the whole batch at once, in tensors, and
 what takes no gradient is computed without.
 
+With `--train-from` the whole network trains from there on, as `train --train-from` does: pictures instead of features,
+EfficientNet-Lite0 with its batch normalisations folded in, the neck and heads that belong to it, all in channels_last,
+which is what PyTorch's convolutions are fastest with. Stride-2 layers pad on both sides, which spares PyTorch a copy.
+
+    /usr/bin/python3 distill/tests/reference_training.py --train-from stride8 --size 416
+
     apt-get install --no-install-recommends python3-torch python3-numpy libopenblas0-openmp
     /usr/bin/python3 distill/tests/reference_training.py --learn regions --fresh-head vild-ensemble
 
@@ -25,10 +31,16 @@ from pathlib import Path
 parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
 parser.add_argument("--learn", choices=["all", "proposals", "regions"], default="all", help="what trains")
 parser.add_argument("--fresh-head", choices=["vild-ensemble"], help="a region head without the backbone's classifier")
+parser.add_argument("--train-from", choices=["stem", "stride8", "stride16", "stride32", "heads"],
+                    help="train the whole network from here on; by default heads on stored features")
+parser.add_argument("--size", type=int, default=416, help="side of the input in pixels, a multiple of 32")
+parser.add_argument("--batch", type=int, default=16)
 parser.add_argument("--steps", type=int, default=20, help="steps that are timed, after 3 that are not")
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--json", action="store_true", help="print a JSON object instead of a line")
 options = parser.parse_args()
+if options.size % 32 or options.size < 64:
+    parser.error("--size is a multiple of 32, at least 64")
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(options.threads)  # read by the imports
 try:
     import numpy as np
@@ -38,12 +50,17 @@ try:
 except ImportError as error:
     sys.exit(f"{error}: on Debian, apt-get install python3-torch python3-numpy, and run this with /usr/bin/python3")
 
-SIDE, STRIDES, GRIDS, CHANNELS = 416, (8, 16, 32), (52, 26, 13), (40, 112, 320)
-PYRAMID, BINS, POOLED, WIDTH, REFINER_WIDTH, SIZE, WORDS = 64, 7, 64 * 7 * 7, 256, 128, 384, 587
+WHOLE = options.train_from is not None
+SIDE, STRIDES, CHANNELS = options.size, (8, 16, 32), (40, 112, 320)
+GRIDS = [SIDE // stride for stride in STRIDES]
+PYRAMID, BINS, POOLED, WIDTH, REFINER_WIDTH, SIZE, WORDS = 64, 7, 64 * 7 * 7, 384 if WHOLE else 256, 128, 384, 587
+NECK, STEM = 128, 32
+STAGES = [(1, 16, 1, 3, 1), (2, 24, 6, 3, 2), (2, 40, 6, 5, 2), (3, 80, 6, 3, 2), (3, 112, 6, 5, 1), (4, 192, 6, 5, 2),
+          (1, 320, 6, 3, 1)]  # blocks, channels, expansion, kernel, stride
 CELLS = [grid * grid for grid in GRIDS]
 NUMBERS = [channels * cells for channels, cells in zip(CHANNELS, CELLS)]
 HEAD_CHANNELS, CLASSES, PROPOSALS, LIKED, CELLS_AN_OBJECT, DOUBTFUL = 1280, 1000, 100, 32, 10, 0.4
-BATCH, STORED, REFINED, SCENES, WARM_UP = 16, 12, 16, 256, 3
+BATCH, STORED, REFINED, SCENES, WARM_UP = options.batch, 12, 16, 256, 3
 IMAGES = torch.arange(BATCH).unsqueeze(1)  # boxes[IMAGES, places]: some of every image's boxes
 
 
@@ -69,7 +86,7 @@ class Student(nn.Module):
         self.signed_strides = strides * torch.tensor([-1.0, -1.0, 1.0, 1.0])
 
     def propose(self, features):
-        """The pyramid's fine map, objectness logits [N,cells] and boxes [N,cells,4]."""
+        """Coarse features, the pyramid's fine map, objectness logits [N,cells] and boxes [N,cells,4]."""
         coarse = self.lateral[2](features[2])
         middle = self.lateral[1](features[1]) + interpolate(coarse, scale_factor=2.0)
         fine = self.lateral[0](features[0]) + interpolate(middle, scale_factor=2.0)
@@ -77,8 +94,11 @@ class Student(nn.Module):
         towers = [self.tower(level).relu() for level in maps]
         logits = torch.cat([self.objectness(tower).flatten(1) for tower in towers], 1)
         raw = [self.distances(tower).flatten(2) * self.scales[level] for level, tower in enumerate(towers)]
-        distances = torch.cat(raw, 2).transpose(1, 2).clamp(-4.0, 4.0).exp()
-        return maps[0], logits, distances * self.signed_strides + self.centres.repeat(1, 2)
+        return features[2], maps[0], logits, self.boxes(torch.cat(raw, 2).transpose(1, 2))
+
+    def boxes(self, logarithms):
+        """Boxes from the logarithms of the distances to their sides, in strides."""
+        return logarithms.clamp(-4.0, 4.0).exp() * self.signed_strides + self.centres.repeat(1, 2)
 
     def embed(self, coarse, fine, boxes):
         """The text and the image embeddings of regions [N,regions,4], each [N * regions, SIZE]."""
@@ -88,6 +108,87 @@ class Student(nn.Module):
         hidden = self.hidden2((self.hidden(pool(fine, boxes)) + self.from_cells(features)).relu()).relu()
         known = 0.0 if self.classifier is None else self.classifier(features).softmax(2) @ self.class_embeddings
         return [normalize(branch(hidden) + known, dim=2).flatten(0, 1) for branch in (self.text, self.image)]
+
+
+def layer(inputs, outputs, kernel=1, stride=1, groups=1, activation=nn.ReLU):
+    """A convolution and its activation."""
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
+    return convolution if activation is None else nn.Sequential(convolution, activation(inplace=True))
+
+
+def separable(channels, stride=1):
+    """A depthwise 5x5 and a pointwise convolution."""
+    return nn.Sequential(layer(channels, channels, 5, stride, channels), layer(channels, channels))
+
+
+class Block(nn.Module):
+    """An inverted residual."""
+
+    def __init__(self, inputs, outputs, expansion, kernel, stride):
+        super().__init__()
+        middle = inputs * expansion
+        expand = [layer(inputs, middle, activation=nn.ReLU6)] if expansion > 1 else []
+        depthwise = layer(middle, middle, kernel, stride, middle, nn.ReLU6)
+        self.layers = nn.Sequential(*expand, depthwise, layer(middle, outputs, activation=None))
+        self.stride, self.has_shortcut = stride, stride == 1 and inputs == outputs
+
+    def forward(self, image):
+        return self.layers(image) + image if self.has_shortcut else self.layers(image)
+
+
+class WholeStudent(Student):
+    """The layers of distill/src/student: backbone.rs, neck.rs, and the heads above on them."""
+
+    def __init__(self, fresh, train_from):
+        super().__init__(fresh)
+        for replaced in ("smooth", "tower", "scales", "objectness", "distances"):
+            delattr(self, replaced)
+        self.stem, self.blocks, channels = layer(3, STEM, 3, 2, activation=nn.ReLU6), nn.ModuleList(), STEM
+        for blocks, outputs, expansion, kernel, stride in STAGES:
+            for place in range(blocks):
+                self.blocks.append(Block(channels, outputs, expansion, kernel, stride if place == 0 else 1))
+                channels = outputs
+        self.lateral = nn.ModuleList(layer(channels, NECK, activation=None) for channels in CHANNELS)
+        self.top_down, self.shrink, self.bottom_up = (
+            nn.ModuleList(separable(NECK, stride) for _ in range(2)) for stride in (1, 2, 1))
+        self.to_regions = layer(NECK, PYRAMID)
+        self.towers = nn.ModuleList(nn.Sequential(separable(NECK), separable(NECK)) for _ in STRIDES)
+        self.answers = nn.ModuleList(nn.Conv2d(NECK, 5, 1) for _ in STRIDES)
+        for module in self.modules():  # as trained ones are: neither dying out nor growing from layer to layer
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+        for answer in self.answers:
+            nn.init.normal_(answer.weight, std=0.01)
+        self.freeze(train_from)
+
+    def freeze(self, train_from):
+        """Leaves the backbone before a stride as it is."""
+        first, stride = {"stem": 1, "stride8": 8, "stride16": 16, "stride32": 32, "heads": 64}[train_from], 2
+        self.stem.requires_grad_(first <= stride)
+        for block in self.blocks:
+            stride *= block.stride
+            block.requires_grad_(first <= stride)
+
+    def see(self, image):
+        """The backbone's maps of strides 8, 16 and 32."""
+        image, last = self.stem(image), []
+        for block in self.blocks:
+            if block.stride == 2:
+                last.append(image)
+            image = block(image)
+        return last[-2], last[-1], image
+
+    def propose(self, image):
+        features = self.see(image)
+        fine, middle, coarse = (lateral(level) for lateral, level in zip(self.lateral, features))
+        middle = self.top_down[1](middle + interpolate(coarse, scale_factor=2.0))
+        fine = self.top_down[0](fine + interpolate(middle, scale_factor=2.0))
+        middle = self.bottom_up[0](middle + self.shrink[0](fine))
+        coarse = self.bottom_up[1](coarse + self.shrink[1](middle))
+        levels = zip(self.answers, self.towers, (fine, middle, coarse))
+        answers = torch.cat([answer(tower(level)).flatten(2) for answer, tower, level in levels], 2).transpose(1, 2)
+        return features[2], self.to_regions(fine), answers[..., 0], self.boxes(answers[..., 1:])
 
 
 def bin_weights(boxes, axis, stride):
@@ -201,18 +302,21 @@ def region_losses(student, coarse, fine, proposals, truth, exists, words, stored
 def loss_of_step(student, table, embeddings, counts, words):
     """The weighted sum of what is learnt on 16 scenes, and its parts as numbers."""
     scenes = np.random.permutation(SCENES)[:BATCH]
-    levels = torch.from_numpy(table[scenes]).float().split(NUMBERS, 1)
-    features = [level.view(BATCH, -1, grid, grid) for level, grid in zip(levels, GRIDS)]
+    if WHOLE:  # [N, height, width, 3] seen as [N, 3, height, width] is what channels_last means
+        seen = torch.from_numpy(table[scenes]).float().sub_(127.0).div_(128.0).permute(0, 3, 1, 2)
+    else:
+        levels = torch.from_numpy(table[scenes]).float().split(NUMBERS, 1)
+        seen = [level.view(BATCH, -1, grid, grid) for level, grid in zip(levels, GRIDS)]
     exists = torch.arange(counts[scenes].max()) < torch.from_numpy(counts[scenes]).unsqueeze(1)
     truth, losses = random_boxes(exists.shape[1]), []
     with torch.set_grad_enabled(options.learn != "regions"):
-        fine, logits, boxes = student.propose(features)
+        coarse, fine, logits, boxes = student.propose(seen)
     proposals = best_proposals(logits, boxes)
     if options.learn != "regions":
         losses += zip((1.0, 2.0, 2.0), proposal_losses(student, fine, logits, boxes, proposals, truth, exists))
     if options.learn != "proposals":
         stored = torch.from_numpy(embeddings[scenes]).float()
-        losses += zip((0.2, 0.5), region_losses(student, features[2], fine, proposals, truth, exists, words, stored))
+        losses += zip((0.2, 0.5), region_losses(student, coarse, fine, proposals, truth, exists, words, stored))
     return sum(weight * loss for weight, loss in losses), [loss.item() for _, loss in losses]
 
 
@@ -221,10 +325,15 @@ torch.set_num_threads(options.threads)
 good_blas = torch.backends.mkl.is_available() or "openblas-openmp" in Path("/proc/self/maps").read_text()
 if not good_blas:
     print("warning: a slow BLAS; apt-get install libopenblas0-openmp, without -pthread beside it", file=sys.stderr)
-table = np.random.randn(SCENES, sum(NUMBERS)).astype(np.float16)
+if WHOLE:
+    table = np.random.randint(0, 256, (SCENES, SIDE, SIDE, 3), np.uint8)
+    student = WholeStudent(options.fresh_head is not None, options.train_from).to(memory_format=torch.channels_last)
+else:
+    table = np.random.randn(SCENES, sum(NUMBERS)).astype(np.float16)
+    student = Student(fresh=options.fresh_head is not None)
 embeddings = np.random.randn(SCENES, STORED, SIZE).astype(np.float16)
 counts, words = np.random.poisson(3.5, SCENES) + 1, normalize(torch.randn(WORDS, SIZE), dim=1)
-student, times = Student(fresh=options.fresh_head is not None), []
+times = []
 trained = [weights for weights in student.parameters() if weights.requires_grad]
 averages = [weights.detach().clone() for weights in trained]
 optimizer = torch.optim.AdamW(trained, lr=1e-3, eps=1e-5, weight_decay=0.05)
@@ -245,6 +354,8 @@ for step in range(WARM_UP + options.steps):
     times.append(time.perf_counter() - began)
 median = statistics.median(times[WARM_UP:])
 result = {"pytorch": torch.__version__, "threads": options.threads, "learn": options.learn,
-          "fresh_head": options.fresh_head, "scenes_per_second": BATCH / median, "good_blas": good_blas}
+          "train_from": options.train_from, "size": SIDE, "batch": BATCH, "fresh_head": options.fresh_head,
+          "scenes_per_second": BATCH / median, "good_blas": good_blas}
 print(json.dumps(result) if options.json else f"PyTorch {torch.__version__}, {options.threads} threads, "
-      f"learn={options.learn}: {BATCH / median:.1f} scenes/s (median of step times)")
+      f"learn={options.learn}, train-from={options.train_from}, {SIDE}x{SIDE}: {BATCH / median:.1f} scenes/s "
+      "(median of step times)")

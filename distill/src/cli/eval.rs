@@ -1,10 +1,10 @@
-//! `wordsight-distill eval`, `eval-photographs`, `eval-tracking` and `bars`: how good a student is.
+//! `wordsight-distill eval-photographs`, `eval-tracking` and `bars`: how good a student is.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use burn::tensor::Device;
 use clap::Args;
 use serde::Serialize;
@@ -24,41 +24,6 @@ use wordsight_tracking::TrackingSettings;
 
 use super::Origin;
 use super::export::{Scoring, export_student};
-
-/// What `eval` is told.
-#[derive(Args)]
-pub struct Eval {
-    /// The student.
-    #[arg(long)]
-    student: PathBuf,
-    /// Annotations in COCO's or LVIS's format.
-    #[arg(long)]
-    annotations: PathBuf,
-    /// The images' folder.
-    #[arg(long)]
-    images: PathBuf,
-    /// Words, one of them for every category; by default the categories' names, embedded by --teacher.
-    #[arg(long, required_unless_present = "teacher")]
-    vocabulary: Option<PathBuf>,
-    /// Whose rules apply.
-    #[arg(long, value_enum, default_value_t = Rules::Coco)]
-    protocol: Rules,
-    /// The teacher's folder.
-    #[arg(long)]
-    teacher: Option<PathBuf>,
-    /// Have the teacher judge crops of the student's proposals too, on so many of the images.
-    #[arg(long, default_value_t = 0, requires = "teacher")]
-    teacher_on_crops: usize,
-    /// Also name the objects in their true boxes, by student and teacher.
-    #[arg(long, requires = "teacher")]
-    true_boxes: bool,
-    /// EfficientNet-Lite0's weights, for --true-boxes.
-    #[arg(long, default_value = super::BACKBONE)]
-    backbone: PathBuf,
-    /// Also write the figures as JSON.
-    #[arg(long)]
-    json: Option<PathBuf>,
-}
 
 /// What `eval-photographs` is told.
 #[derive(Args)]
@@ -144,57 +109,6 @@ pub struct Bars {
     /// Also write the figures as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
-}
-
-/// Average precision on annotated images.
-pub fn run(arguments: &Eval) -> Result<()> {
-    let set = AnnotatedSet::load(&arguments.annotations, &arguments.images)?;
-    let mut teacher = arguments.teacher.as_deref().map(Teacher::open).transpose()?;
-    let vocabulary = match (&arguments.vocabulary, &mut teacher) {
-        (Some(path), _) => Vocabulary::load(path)?,
-        (None, Some(teacher)) => vocabulary_for(&arguments.student, set.names(), teacher)?,
-        (None, None) => anyhow::bail!("either --vocabulary or --teacher"),
-    };
-    let mut detector = Detector::open(&arguments.student, &vocabulary)?;
-    let mut rows = Vec::new();
-    let mut named = None;
-    if let Some(teacher) = &mut teacher {
-        ensure!(
-            teacher.id() == detector.facts().teacher,
-            "the student learned from {}, not from {}",
-            detector.facts().teacher,
-            teacher.id()
-        );
-        if arguments.teacher_on_crops > 0 {
-            let part = set.first(arguments.teacher_on_crops);
-            rows.extend(annotated::student_and_teacher_rows(
-                &mut detector,
-                teacher,
-                &vocabulary,
-                &part,
-                arguments.protocol,
-            )?);
-        }
-        if arguments.true_boxes {
-            named = Some(true_boxes_of(
-                &arguments.student,
-                &arguments.backbone,
-                &detector,
-                teacher,
-                &vocabulary,
-                &set,
-            )?);
-        }
-    }
-    if arguments.teacher_on_crops < set.len() {
-        rows.push(annotated::student_row("student", &mut detector, &vocabulary, &set, arguments.protocol)?);
-    }
-    println!("{} words of {}, {}", vocabulary.words.len(), vocabulary.teacher, trained_on(&vocabulary));
-    print!("{}", annotated::table(&rows));
-    if let Some(named) = &named {
-        print!("{}", true_boxes::table(named));
-    }
-    write_json(arguments.json.as_deref(), &json!({ "rows": rows, "true_boxes": named }))
 }
 
 /// The main objects of photographs.
@@ -331,9 +245,6 @@ pub fn bars(arguments: &Bars) -> Result<()> {
     let transfer =
         annotated::student_row("the student", &mut coco_detector, &coco_words, &coco, Rules::Coco)?;
     print!("{}", annotated::table(std::slice::from_ref(&transfer)));
-    let [small, medium, large] =
-        transfer.proposal_recall_by_size.map(|recall| 100.0 * recall.unwrap_or_default());
-    println!("AR@100 of proposals by size: small {small:.1}, medium {medium:.1}, large {large:.1}");
     let named = true_boxes_of(student, &origin.backbone, &coco_detector, &mut teacher, &coco_words, &coco)?;
     print!("{}", true_boxes::table(&named));
 
@@ -447,7 +358,7 @@ fn judge(
 }
 
 /// Reads an exported student back as a model and names objects in their true boxes.
-fn true_boxes_of(
+pub(super) fn true_boxes_of(
     student: &Path,
     backbone: &Path,
     detector: &Detector,
@@ -474,7 +385,7 @@ pub(super) fn vocabulary_for(
     eval::vocabulary_of(names, &trained, teacher)
 }
 
-fn trained_on(vocabulary: &Vocabulary) -> String {
+pub(super) fn trained_on(vocabulary: &Vocabulary) -> String {
     let count = vocabulary.words.iter().filter(|word| word.trained_on).count();
     format!("{count} of them trained on (base), {} not (novel)", vocabulary.words.len() - count)
 }

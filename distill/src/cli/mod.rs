@@ -1,8 +1,10 @@
 //! The command line: parses, calls the library, prints.
 
+mod annotated;
 mod data;
 mod eval;
 mod export;
+mod label;
 mod quantize;
 mod sets;
 mod train;
@@ -77,6 +79,8 @@ enum Command {
     },
     /// Writes augmented training pictures with their boxes, to be looked at: objects green, ignored red, tiles blue.
     ShowBatch(sets::ShowBatch),
+    /// Completes annotations with a detector's answers, or says how good the detector is.
+    Label(label::Arguments),
     /// Trains a student on annotated photographs. Goes on from its checkpoint; Ctrl-C saves one and stops.
     Train(train::Arguments),
     /// Turns an exported student into INT8 and reports what that costs
@@ -85,7 +89,7 @@ enum Command {
     /// where it is asked to.
     Export(export::Arguments),
     /// Average precision of a student on annotated images.
-    Eval(eval::Eval),
+    Eval(annotated::Eval),
     /// Tests a student on photographs that training never saw, base and novel.
     EvalPhotographs(eval::EvalPhotographs),
     /// Whether things keep their numbers and words through made-up clips, with and without the tracker.
@@ -193,10 +197,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Embed(arguments) => data::embed(&arguments),
         Command::Merge { folder } => data::merge(&folder),
         Command::ShowBatch(arguments) => sets::show_batch(&arguments),
+        Command::Label(arguments) => label::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
-        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Eval(arguments) => annotated::run(&arguments),
         Command::EvalPhotographs(arguments) => eval::photographs(&arguments),
         Command::EvalTracking(arguments) => eval::tracking(&arguments),
         Command::Bars(arguments) => eval::bars(&arguments),

@@ -9,7 +9,7 @@
 //! crops a proposal, so it may be asked for on the first images only; then the student's row beside it is
 //! on these images too.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use wordsight_evaluation::{
 };
 use wordsight_teacher::{Teacher, prompts};
 
+pub use super::tables::{aligned, table, word_table};
 use super::{Detector, EVALUATION, teacher_scorer};
 use crate::photographs::open_picture;
 use crate::progress;
@@ -47,6 +48,11 @@ impl Rules {
             Self::Lvis => Protocol::lvis(),
             Self::LvisFixed => Protocol::lvis_fixed(),
         }
+    }
+
+    /// What the usual figures are taken over.
+    fn usual(self, iou: Option<f64>, area: Area) -> Over {
+        Over { iou, area, max_detections: (self == Self::Coco).then_some(COCO_DETECTIONS) }
     }
 }
 
@@ -108,6 +114,11 @@ impl AnnotatedSet {
         self.truth.categories.iter().map(|category| self.names[&category.id].clone()).collect()
     }
 
+    /// The categories' numbers and names.
+    pub fn categories(&self) -> impl Iterator<Item = (u64, &str)> {
+        self.names.iter().map(|(&id, name)| (id, name.as_str()))
+    }
+
     /// The first `count` images alone.
     #[must_use]
     pub fn first(&self, count: usize) -> Self {
@@ -115,6 +126,30 @@ impl AnnotatedSet {
         let mut truth = self.truth.clone();
         truth.images.retain(|image| files.iter().any(|(id, _)| *id == image.id));
         Self { truth, names: self.names.clone(), files }
+    }
+
+    /// Some of the categories alone, and the images that have an annotation of one of them.
+    ///
+    /// # Errors
+    /// When a name is no category's.
+    pub fn of_words(&self, words: &[String]) -> Result<Self> {
+        let missing: Vec<&String> =
+            words.iter().filter(|word| !self.names.values().any(|name| name == *word)).collect();
+        ensure!(
+            missing.is_empty(),
+            "the annotations have no category for {} words, among them {:?}",
+            missing.len(),
+            &missing[..missing.len().min(5)]
+        );
+        let mut names = self.names.clone();
+        names.retain(|_, name| words.contains(name));
+        let mut truth = self.truth.clone();
+        truth.categories.retain(|category| names.contains_key(&category.id));
+        truth.ground_truths.retain(|object| names.contains_key(&object.category));
+        let shown: HashSet<u64> = truth.ground_truths.iter().map(|object| object.image).collect();
+        truth.images.retain(|image| shown.contains(&image.id));
+        let files = self.files.iter().filter(|(id, _)| shown.contains(id)).cloned().collect();
+        Ok(Self { truth, names, files })
     }
 
     /// How many images.
@@ -188,6 +223,24 @@ pub struct Row {
     pub proposal_recall_by_size: [Option<f64>; 3],
     /// Milliseconds an image, reading it left out.
     pub milliseconds: f64,
+    /// Each word by itself, those that there are objects of.
+    pub words: BTreeMap<String, WordFigures>,
+}
+
+/// How well one word's objects were found.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct WordFigures {
+    /// How many there are, crowds left out.
+    pub objects: usize,
+    /// Over IoUs from 0.5 to 0.95.
+    #[serde(rename = "AP")]
+    pub ap: f64,
+    /// At an IoU of 0.5.
+    #[serde(rename = "AP50")]
+    pub ap50: f64,
+    /// Average recall.
+    #[serde(rename = "AR")]
+    pub ar: f64,
 }
 
 /// The student's row.
@@ -312,14 +365,18 @@ impl Found {
         categories: &[Option<u64>],
         rules: Rules,
     ) -> Row {
-        let trained: Vec<u64> = vocabulary
+        let trained: HashSet<u64> = vocabulary
             .words
             .iter()
             .zip(categories)
             .filter_map(|(word, category)| category.filter(|_| word.trained_on))
             .collect();
+        self.row_for_base(who, set, &trained, rules)
+    }
+
+    fn row_for_base(&self, who: &str, set: &AnnotatedSet, base: &HashSet<u64>, rules: Rules) -> Row {
         let evaluation = evaluate(&set.truth, &self.detections, &rules.protocol());
-        let is_base = |category: &Category| trained.contains(&category.id);
+        let is_base = |category: &Category| base.contains(&category.id);
         let base = summary(&evaluation.of_categories(is_base), rules);
         let novel = summary(&evaluation.of_categories(|category| !is_base(category)), rules);
         let recalls = proposal_recalls(&set.truth, &self.proposals);
@@ -332,25 +389,55 @@ impl Found {
             proposal_recall: recalls[0],
             proposal_recall_by_size: [recalls[1], recalls[2], recalls[3]],
             milliseconds: self.time.as_secs_f64() * 1e3 / self.images.max(1) as f64,
+            words: by_word(&evaluation, set, rules),
         }
     }
+}
+
+/// Each word by itself.
+fn by_word(evaluation: &Evaluation, set: &AnnotatedSet, rules: Rules) -> BTreeMap<String, WordFigures> {
+    let mut objects: HashMap<u64, usize> = HashMap::new();
+    for object in set.truth.ground_truths.iter().filter(|object| !object.crowd) {
+        *objects.entry(object.category).or_default() += 1;
+    }
+    let words = set.names.iter().filter_map(|(&id, name)| {
+        let of_word = evaluation.of_categories(|category| category.id == id);
+        let summary = summary(&of_word, rules);
+        let figures = WordFigures {
+            objects: objects.get(&id).copied().unwrap_or_default(),
+            ap: summary.ap?,
+            ap50: summary.ap50?,
+            ar: of_word.average_recall(rules.usual(None, Area::All))?,
+        };
+        Some((name.clone(), figures))
+    });
+    words.collect()
+}
+
+/// The row of a detector of fixed words, all of which it was trained on. Its detections are its proposals.
+pub fn fixed_words_row(
+    who: &str,
+    set: &AnnotatedSet,
+    detections: Vec<Detection>,
+    time: Duration,
+    rules: Rules,
+) -> Row {
+    let base = set.names.keys().copied().collect();
+    let proposals = detections.iter().map(|&detection| Detection { category: 0, ..detection }).collect();
+    let found = Found { proposals, detections, time, images: set.len() };
+    found.row_for_base(who, set, &base, rules)
 }
 
 /// The usual numbers; by COCO's rules precision is at 100 detections, though recall at 300 is told too.
 fn summary(evaluation: &Evaluation, rules: Rules) -> Summary {
     let mut summary = evaluation.summary();
-    if rules == Rules::Coco {
-        let at = |iou, area| {
-            let over = Over { iou, area, max_detections: Some(COCO_DETECTIONS) };
-            evaluation.average_precision(over)
-        };
-        summary.ap = at(None, Area::All);
-        summary.ap50 = at(Some(0.5), Area::All);
-        summary.ap75 = at(Some(0.75), Area::All);
-        summary.ap_small = at(None, Area::Small);
-        summary.ap_medium = at(None, Area::Medium);
-        summary.ap_large = at(None, Area::Large);
-    }
+    let at = |iou, area| evaluation.average_precision(rules.usual(iou, area));
+    summary.ap = at(None, Area::All);
+    summary.ap50 = at(Some(0.5), Area::All);
+    summary.ap75 = at(Some(0.75), Area::All);
+    summary.ap_small = at(None, Area::Small);
+    summary.ap_medium = at(None, Area::Medium);
+    summary.ap_large = at(None, Area::Large);
     summary
 }
 
@@ -365,55 +452,4 @@ fn proposal_recalls(truth: &Dataset, proposals: &[Detection]) -> [Option<f64>; 4
     let evaluation = evaluate(&truth, proposals, &protocol);
     [Area::All, Area::Small, Area::Medium, Area::Large]
         .map(|area| evaluation.average_recall(Over { area, ..Over::default() }))
-}
-
-/// A share as a percentage with one digit.
-fn percent(share: Option<f64>) -> String {
-    share.map_or_else(|| "-".to_owned(), |share| format!("{:.1}", 100.0 * share))
-}
-
-/// The rows as a table for people, in percent.
-pub fn table(rows: &[Row]) -> String {
-    let frequencies = rows.iter().any(|row| row.all.ap_rare.is_some() || row.all.ap_frequent.is_some());
-    let recall_names: Vec<&String> = rows.first().map_or(Vec::new(), |row| row.all.ar.keys().collect());
-    let mut heading: Vec<String> =
-        ["", "images", "AP", "AP50", "AP75", "APs", "APm", "APl"].map(str::to_owned).to_vec();
-    heading.extend(recall_names.iter().map(|name| (*name).clone()));
-    if frequencies {
-        heading.extend(["APr", "APc", "APf"].map(str::to_owned));
-    }
-    heading.extend(["base AP50", "novel AP50", "AR@100 any", "ms"].map(str::to_owned));
-    let mut lines = vec![heading];
-    for row in rows {
-        let all = &row.all;
-        let mut line = vec![row.who.clone(), row.images.to_string()];
-        line.extend([all.ap, all.ap50, all.ap75, all.ap_small, all.ap_medium, all.ap_large].map(percent));
-        line.extend(recall_names.iter().map(|name| percent(all.ar.get(*name).copied().flatten())));
-        if frequencies {
-            line.extend([all.ap_rare, all.ap_common, all.ap_frequent].map(percent));
-        }
-        let ap50 = |part: &Option<Summary>| percent(part.as_ref().and_then(|part| part.ap50));
-        line.extend([ap50(&row.base), ap50(&row.novel), percent(row.proposal_recall)]);
-        line.push(format!("{:.1}", row.milliseconds));
-        lines.push(line);
-    }
-    aligned(&lines)
-}
-
-/// Cells as text: the first column to the left, the others to the right.
-pub fn aligned(lines: &[Vec<String>]) -> String {
-    let columns = lines.first().map_or(0, Vec::len);
-    let widths: Vec<usize> = (0..columns)
-        .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for line in lines {
-        for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
-            let gap = " ".repeat(width - cell.chars().count());
-            text += &if column == 0 { format!("{cell}{gap}") } else { format!("  {gap}{cell}") };
-        }
-        text.truncate(text.trim_end().len());
-        text.push('\n');
-    }
-    text
 }

@@ -3,6 +3,7 @@
 //! - [`photographs`]: does it find and name the main object of photographs that training never saw.
 //! - [`annotated`]: average precision and recall on annotated images, by COCO's or LVIS's rules, with the
 //!   teacher on crops of the same proposals beside it.
+//! - [`ov_coco`]: the same for the novel and the base words of COCO that open-vocabulary detectors are compared on.
 //! - [`tracking`]: do things keep their numbers and words through a clip.
 //! - [`true_boxes`]: does it name objects whose boxes are given, and does its teacher.
 //!
@@ -10,7 +11,9 @@
 //! measured is what a device shows.
 
 pub mod annotated;
+pub mod ov_coco;
 pub mod photographs;
+pub mod tables;
 pub mod tracking;
 pub mod true_boxes;
 

@@ -1,0 +1,179 @@
+//! `wordsight-distill eval`: how good a student is on annotated images.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde_json::json;
+use wordsight_detection::Vocabulary;
+use wordsight_distill::eval::Detector;
+use wordsight_distill::eval::annotated::{self, AnnotatedSet, Row, Rules};
+use wordsight_distill::eval::ov_coco::{self, OvCoco, Split};
+use wordsight_distill::eval::true_boxes::{self, TrueBoxes};
+use wordsight_teacher::Teacher;
+
+use super::eval::{trained_on, true_boxes_of, vocabulary_for, write_json};
+
+/// What `eval` is told.
+#[derive(Args)]
+pub struct Eval {
+    /// The student.
+    #[arg(long)]
+    student: PathBuf,
+    /// Annotations in COCO's or LVIS's format; several for several sets, each with its --images.
+    #[arg(long, required = true)]
+    annotations: Vec<PathBuf>,
+    /// The images' folder, one for each --annotations.
+    #[arg(long, required = true)]
+    images: Vec<PathBuf>,
+    /// Words, one of them for every category; by default the categories' names, embedded by --teacher.
+    #[arg(long, required_unless_present = "teacher")]
+    vocabulary: Option<PathBuf>,
+    /// Whose rules apply.
+    #[arg(long, value_enum, default_value_t = Rules::Coco)]
+    protocol: Rules,
+    /// The teacher's folder.
+    #[arg(long)]
+    teacher: Option<PathBuf>,
+    /// Have the teacher judge crops of the student's proposals too, on so many of the images.
+    #[arg(long, default_value_t = 0, requires = "teacher")]
+    teacher_on_crops: usize,
+    /// Also name the objects in their true boxes, by student and teacher.
+    #[arg(long, requires = "teacher")]
+    true_boxes: bool,
+    /// Also show these words by themselves, comma-separated.
+    #[arg(long, value_delimiter = ',')]
+    word_rows: Vec<String>,
+    /// Also evaluate novel, base and all words of this split (JSON with the lists base and novel), competing with
+    /// each other and no others. The annotations are COCO's.
+    #[arg(long, requires = "teacher")]
+    ov_coco: Option<PathBuf>,
+    /// EfficientNet-Lite0's weights, for --true-boxes.
+    #[arg(long, default_value = super::BACKBONE)]
+    backbone: PathBuf,
+    /// Also write the figures as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// What is said of one set.
+struct Figures {
+    rows: Vec<Row>,
+    true_boxes: Option<TrueBoxes>,
+    ov_coco: Option<OvCoco>,
+}
+
+/// Average precision on annotated images.
+pub fn run(arguments: &Eval) -> Result<()> {
+    let (annotations, images) = (&arguments.annotations, &arguments.images);
+    ensure!(
+        annotations.len() == images.len(),
+        "{} --annotations and {} --images: each set has one of both",
+        annotations.len(),
+        images.len()
+    );
+    let alone = annotations.len() == 1;
+    ensure!(
+        alone || (!arguments.true_boxes && arguments.ov_coco.is_none()),
+        "--true-boxes and --ov-coco take one set: leave the other --annotations out"
+    );
+    let sets: Vec<AnnotatedSet> = annotations
+        .iter()
+        .zip(images)
+        .map(|(annotations, images)| AnnotatedSet::load(annotations, images))
+        .collect::<Result<_>>()?;
+    for word in &arguments.word_rows {
+        let is_known = sets.iter().any(|set| set.categories().any(|(_, name)| name == word));
+        ensure!(is_known, "--word-rows: no annotations have the category {word:?}");
+    }
+    let mut teacher = arguments.teacher.as_deref().map(Teacher::open).transpose()?;
+    let (mut rows, mut true_boxes, mut ov_coco) = (Vec::new(), None, None);
+    for (annotations, set) in annotations.iter().zip(&sets) {
+        let mut figures = figures_of(arguments, set, teacher.as_mut())?;
+        if !alone {
+            let set = set_name(annotations);
+            figures.rows.iter_mut().for_each(|row| row.who = format!("{set}, {}", row.who));
+        }
+        rows.append(&mut figures.rows);
+        (true_boxes, ov_coco) = (figures.true_boxes, figures.ov_coco);
+    }
+    print!("{}", annotated::table(&rows));
+    if !arguments.word_rows.is_empty() {
+        print!("{}", annotated::word_table(&rows, &arguments.word_rows));
+    }
+    if let Some(named) = &true_boxes {
+        print!("{}", true_boxes::table(named));
+    }
+    if let Some(figures) = &ov_coco {
+        print!("{}", ov_coco::table(figures));
+    }
+    write_json(
+        arguments.json.as_deref(),
+        &json!({ "rows": rows, "true_boxes": true_boxes, "ov_coco": ov_coco }),
+    )
+}
+
+/// A set by its annotations' folder and file: `voc2012/instances`.
+fn set_name(annotations: &Path) -> String {
+    let name = |path: Option<&std::ffi::OsStr>| path.unwrap_or_default().to_string_lossy().into_owned();
+    let folder = name(annotations.parent().and_then(Path::file_name));
+    let file = name(annotations.file_stem());
+    if folder.is_empty() { file } else { format!("{folder}/{file}") }
+}
+
+fn figures_of(arguments: &Eval, set: &AnnotatedSet, mut teacher: Option<&mut Teacher>) -> Result<Figures> {
+    let vocabulary = match (&arguments.vocabulary, teacher.as_deref_mut()) {
+        (Some(path), _) => Vocabulary::load(path)?,
+        (None, Some(teacher)) => vocabulary_for(&arguments.student, set.names(), teacher)?,
+        (None, None) => anyhow::bail!("either --vocabulary or --teacher"),
+    };
+    let mut detector = Detector::open(&arguments.student, &vocabulary)?;
+    println!("{} words of {}, {}", vocabulary.words.len(), vocabulary.teacher, trained_on(&vocabulary));
+    let mut figures = Figures { rows: Vec::new(), true_boxes: None, ov_coco: None };
+    if let Some(teacher) = teacher {
+        figures.add_with_teacher(arguments, set, &vocabulary, &mut detector, teacher)?;
+    }
+    if arguments.teacher_on_crops < set.len() {
+        let rules = arguments.protocol;
+        figures.rows.push(annotated::student_row("student", &mut detector, &vocabulary, set, rules)?);
+    }
+    Ok(figures)
+}
+
+impl Figures {
+    /// What needs a teacher.
+    fn add_with_teacher(
+        &mut self,
+        arguments: &Eval,
+        set: &AnnotatedSet,
+        vocabulary: &Vocabulary,
+        detector: &mut Detector,
+        teacher: &mut Teacher,
+    ) -> Result<()> {
+        let student = &arguments.student;
+        let learned_from = &detector.facts().teacher;
+        ensure!(
+            teacher.id() == learned_from,
+            "the student learned from {learned_from}, not from {}",
+            teacher.id()
+        );
+        if arguments.teacher_on_crops > 0 {
+            let part = set.first(arguments.teacher_on_crops);
+            let rules = arguments.protocol;
+            self.rows
+                .extend(annotated::student_and_teacher_rows(detector, teacher, vocabulary, &part, rules)?);
+        }
+        if arguments.true_boxes {
+            let backbone = &arguments.backbone;
+            self.true_boxes = Some(true_boxes_of(student, backbone, detector, teacher, vocabulary, set)?);
+        }
+        if let Some(split) = &arguments.ov_coco {
+            let split = Split::load(split)?;
+            let words = vocabulary_for(student, split.words(), teacher)?;
+            let mut detector = Detector::open(student, &words)?;
+            let figures = ov_coco::evaluate(&mut detector, &words, set, &split);
+            self.ov_coco = Some(figures.with_context(|| format!("cannot evaluate {}", student.display()))?);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,248 @@
+//! An annotation file in COCO's format of which nothing is lost on the way through: fields that this program
+//! doesn't know (polygons, splits, addresses) are written as they were read.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::normal_name;
+
+/// One `instances.json`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct AnnotationFile {
+    /// The photographs.
+    pub images: Vec<ImageEntry>,
+    /// The objects in them.
+    pub annotations: Vec<AnnotationEntry>,
+    /// The words for the objects.
+    pub categories: Vec<CategoryEntry>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// One photograph.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImageEntry {
+    /// Its number, which annotations refer to.
+    pub id: u64,
+    /// Its file, relative to the folder of images.
+    pub file_name: String,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// One object, or what may be one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AnnotationEntry {
+    /// Its number.
+    pub id: u64,
+    /// The image it is in.
+    pub image_id: u64,
+    /// Its category.
+    pub category_id: u64,
+    /// `[x, y, width, height]` in pixels.
+    pub bbox: [f64; 4],
+    /// 1 where training should take it neither for an object nor for background.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ignore: u8,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// One word.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CategoryEntry {
+    /// Its number.
+    pub id: u64,
+    /// The word.
+    pub name: String,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+fn is_zero(number: &u8) -> bool {
+    *number == 0
+}
+
+/// To a tenth of a pixel and a ten-thousandth of a score: more is noise that makes the file twice as long.
+fn rounded(number: f32, steps: f64) -> f64 {
+    (f64::from(number) * steps).round() / steps
+}
+
+impl AnnotationEntry {
+    /// A detector's answer as an annotation.
+    pub(super) fn of_detection(
+        id: u64,
+        image_id: u64,
+        category_id: u64,
+        [x1, y1, x2, y2]: [f32; 4],
+        score: f32,
+        is_object: bool,
+        source: &str,
+    ) -> Self {
+        let bbox = [x1, y1, x2 - x1, y2 - y1].map(|side| rounded(side, 10.0));
+        let rest = [
+            ("area", Value::from(rounded((bbox[2] * bbox[3]) as f32, 10.0))),
+            ("iscrowd", Value::from(0)),
+            ("score", Value::from(rounded(score, 1e4))),
+            ("source", Value::from(source)),
+        ];
+        let rest = rest.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Self { id, image_id, category_id, bbox, ignore: u8::from(!is_object), rest }
+    }
+
+    fn corners(&self) -> [f32; 4] {
+        let [x, y, width, height] = self.bbox;
+        [x, y, x + width, y + height].map(|side| side as f32)
+    }
+}
+
+impl AnnotationFile {
+    /// Reads an annotation file and checks that its parts refer to each other.
+    ///
+    /// # Errors
+    /// When it can't be read, is of another format, or has annotations of images or categories that it doesn't
+    /// list.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("cannot read the annotations {}", path.display()))?;
+        let file: Self = serde_json::from_str(&text)
+            .with_context(|| format!("{} is not a COCO annotation file", path.display()))?;
+        let images: HashSet<u64> = file.images.iter().map(|image| image.id).collect();
+        let categories: HashSet<u64> = file.categories.iter().map(|category| category.id).collect();
+        for annotation in &file.annotations {
+            let (image, category) = (annotation.image_id, annotation.category_id);
+            ensure!(
+                images.contains(&image) && categories.contains(&category),
+                "{}: annotation {} is of image {image} and category {category}, one of which the file doesn't list",
+                path.display(),
+                annotation.id
+            );
+        }
+        Ok(file)
+    }
+
+    /// A file without annotations for the pictures of a folder, in the order of their names.
+    ///
+    /// # Errors
+    /// When the folder can't be listed, has no pictures (`.jpg`, `.png`, `.webp`), or one can't be read.
+    pub fn of_folder(folder: &Path) -> Result<Self> {
+        let context = || format!("cannot list the folder {}", folder.display());
+        let mut names = Vec::new();
+        for entry in fs::read_dir(folder).with_context(context)? {
+            let path = entry.with_context(context)?.path();
+            let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+            if ["jpg", "jpeg", "png", "webp"].contains(&ending.as_str()) {
+                names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
+            }
+        }
+        ensure!(!names.is_empty(), "{} has no pictures (.jpg, .png or .webp)", folder.display());
+        names.sort_unstable();
+        let images = names.into_iter().zip(1..).map(|(file_name, id)| {
+            let path = folder.join(&file_name);
+            let (width, height) = image::image_dimensions(&path)
+                .with_context(|| format!("cannot read the picture {}", path.display()))?;
+            Ok(ImageEntry { id, file_name, width, height, rest: Map::new() })
+        });
+        Ok(Self { images: images.collect::<Result<_>>()?, ..Self::default() })
+    }
+
+    /// Writes the file whole or not at all.
+    ///
+    /// # Errors
+    /// When the disk is full or the folder can't be written to.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(format!(".{}.partial", std::process::id()));
+        let partial = Path::new(&partial);
+        let write = || -> Result<()> {
+            let mut out = BufWriter::new(File::create(partial)?);
+            serde_json::to_writer(&mut out, self)?;
+            out.flush()?;
+            out.get_ref().sync_all()?;
+            Ok(fs::rename(partial, path)?)
+        };
+        write()
+            .inspect_err(|_| drop(fs::remove_file(partial)))
+            .with_context(|| format!("cannot write the annotations {}; is the disk full?", path.display()))
+    }
+
+    /// The category and `[x1, y1, x2, y2]` of every annotation that isn't ignored, for each image in order.
+    pub(super) fn boxes_by_image(&self) -> Vec<Vec<(u64, [f32; 4])>> {
+        let places: HashMap<u64, usize> =
+            self.images.iter().enumerate().map(|(place, image)| (image.id, place)).collect();
+        let mut boxes = vec![Vec::new(); self.images.len()];
+        for annotation in self.annotations.iter().filter(|annotation| annotation.ignore == 0) {
+            if let Some(&place) = places.get(&annotation.image_id) {
+                boxes[place].push((annotation.category_id, annotation.corners()));
+            }
+        }
+        boxes
+    }
+
+    /// The number of the category of a normal name; a new one named `name` where there is none.
+    pub(super) fn category_id(&mut self, normal: &str, name: &str) -> u64 {
+        if let Some(category) = self.categories.iter().find(|category| normal_name(&category.name) == normal)
+        {
+            return category.id;
+        }
+        let id = self.categories.iter().map(|category| category.id).max().unwrap_or(0) + 1;
+        self.categories.push(CategoryEntry { id, name: name.to_owned(), rest: Map::new() });
+        id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_folder_of_pictures_is_a_file_without_annotations() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, width) in [("b.png", 3), ("a.PNG", 2)] {
+            image::RgbImage::new(width, 4).save(folder.path().join(name)).unwrap();
+        }
+        fs::write(folder.path().join("notes.txt"), "none").unwrap();
+        let file = AnnotationFile::of_folder(folder.path()).unwrap();
+        let images: Vec<_> =
+            file.images.iter().map(|image| (image.id, image.file_name.as_str(), image.width)).collect();
+        assert_eq!(images, [(1, "a.PNG", 2), (2, "b.png", 3)]);
+        fs::write(folder.path().join("c.jpg"), "none").unwrap();
+        let error = AnnotationFile::of_folder(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("c.jpg"), "{error}");
+    }
+
+    #[test]
+    fn annotations_of_images_or_categories_that_are_not_listed_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("instances.json");
+        let text = r#"{"images": [{"id": 1, "file_name": "a.png", "width": 4, "height": 4}],
+            "annotations": [{"id": 9, "image_id": 1, "category_id": 2, "bbox": [0, 0, 1, 1]}], "categories": []}"#;
+        fs::write(&path, text).unwrap();
+        let error = AnnotationFile::load(&path).unwrap_err().to_string();
+        assert!(error.contains("annotation 9 is of image 1 and category 2"), "{error}");
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.json");
+        fs::create_dir(&path).unwrap(); // a file can't replace a folder
+        assert!(AnnotationFile::default().save(&path).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let path = folder.path().join("fresh.json");
+        AnnotationFile::default().save(&path).unwrap();
+        assert!(AnnotationFile::load(&path).unwrap().images.is_empty());
+    }
+}

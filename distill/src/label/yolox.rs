@@ -1,0 +1,244 @@
+//! YOLOX, a detector of fixed words, as its own export writes it to ONNX.
+//!
+//! Flows in: a photograph of any size. Flow out: [`Answer`]s, boxes in the photograph's pixels with one word
+//! each, after suppression.
+//!
+//! Its input is `1x3xSxS`, blue, green, red from 0 to 255, the photograph in the upper left corner of a grey
+//! of 114. Its output has a row for each cell of strides 8, 16 and 32: the centre's offset from the cell's
+//! corner and the logarithm of width and height, all in strides, then objectness and the words' scores, both
+//! through the sigmoid already. <https://github.com/Megvii-BaseDetection/YOLOX>, arXiv 2107.08430.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use image::RgbImage;
+use wordsight_detection::{Letterbox, Preprocessor, iou};
+use wordsight_engines::{Input, OnnxSession, TensorView};
+
+const STRIDES: [usize; 3] = [8, 16, 32];
+const PADDING: f32 = 114.0;
+/// Numbers of a row before the words' scores: centre, size, objectness.
+const BEFORE_WORDS: usize = 5;
+/// The most boxes of one photograph that suppression looks at.
+const MOST_CANDIDATES: usize = 1000;
+
+/// The 80 words of a detector that COCO trained, in its output's order, one a line.
+pub const COCO_NAMES: &str = include_str!("coco_names.txt");
+
+/// One thing that a detector found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Answer {
+    /// Its word's place in the detector's list.
+    pub word: usize,
+    /// Objectness times the word's score, 0 to 1.
+    pub score: f32,
+    /// `[x1, y1, x2, y2]` in the photograph's pixels.
+    pub corners_in_frame: [f32; 4],
+}
+
+/// How many boxes of one photograph are left.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Suppression {
+    /// Boxes of a lower score are left out.
+    pub score_threshold: f32,
+    /// Of two boxes of one word that overlap by more than this IoU, the better stays.
+    pub same_word_iou: f32,
+    /// The same for two boxes of any words.
+    pub any_word_iou: f32,
+}
+
+/// A detector that is loaded and ready to run, on one thread.
+pub struct Yolox {
+    session: OnnxSession,
+    names: Arc<[String]>,
+    side: usize,
+    input: Vec<f32>,
+    planes: Vec<u8>,
+}
+
+impl Yolox {
+    /// Opens a detector for these words.
+    ///
+    /// # Errors
+    /// When the file is no ONNX model or not shaped as YOLOX with so many words is.
+    pub fn open(path: &Path, names: Arc<[String]>) -> Result<Self> {
+        let session = OnnxSession::open(path, 1)?;
+        let shape = session.inputs().first().map_or(&[][..], |input| &input.shape);
+        let &[1, 3, height, width] = shape else {
+            anyhow::bail!("{}: its input is {shape:?}, YOLOX takes [1, 3, S, S]", path.display());
+        };
+        ensure!(
+            height == width && height >= 32 && height % 32 == 0,
+            "{}: its input is {width}x{height}, YOLOX takes squares whose side is a multiple of 32",
+            path.display()
+        );
+        let side = height as usize;
+        let output = session.outputs().first().map_or(&[][..], |output| &output.shape);
+        let expected = [1, cells(side) as i64, (BEFORE_WORDS + names.len()) as i64];
+        ensure!(
+            output.len() == 3
+                && output.iter().zip(expected).all(|(&size, wanted)| size == wanted || size < 0),
+            "{}: its output is {output:?}, YOLOX with {} words has {expected:?}: name its words with --names",
+            path.display(),
+            names.len()
+        );
+        Ok(Self { session, names, side, input: vec![PADDING; 3 * side * side], planes: Vec::new() })
+    }
+
+    /// Its words, in the output's order.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Finds things in a photograph, best first.
+    ///
+    /// # Errors
+    /// When ONNX Runtime fails or the output has another shape than the file said.
+    pub fn detect(&mut self, picture: &RgbImage, suppression: &Suppression) -> Result<Vec<Answer>> {
+        ensure!(picture.width() > 0 && picture.height() > 0, "the picture has no pixels");
+        let letterbox = self.fill_input(picture);
+        let port = self.session.inputs().first().context("the detector has no input")?.name.clone();
+        let shape = [1, 3, self.side, self.side];
+        let input = Input { name: &port, shape: &shape, data: TensorView::F32(&self.input) };
+        let (side, words) = (self.side, self.names.len());
+        let mut found = None;
+        self.session.run_each(&[input], |place, _, rows| {
+            if place == 0 && rows.len() == cells(side) * (BEFORE_WORDS + words) {
+                found = Some(decode(rows, side, words, suppression.score_threshold));
+            }
+        })?;
+        let mut found = found.context("the detector's output has another shape than its file says")?;
+        for answer in &mut found {
+            answer.corners_in_frame = letterbox.box_in_frame_from_input(answer.corners_in_frame);
+        }
+        found.retain(|answer| {
+            let [x1, y1, x2, y2] = answer.corners_in_frame;
+            x2 - x1 >= 1.0 && y2 - y1 >= 1.0
+        });
+        Ok(suppress(found, suppression))
+    }
+
+    /// Writes the photograph into the upper left corner of the input.
+    fn fill_input(&mut self, picture: &RgbImage) -> Letterbox {
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        let (across, down) = Letterbox::new((width, height), (self.side, self.side)).resized_size();
+        let mut preprocessor = Preprocessor::new(across, down);
+        self.planes.resize(preprocessor.output_len(), 0);
+        let letterbox = preprocessor.run(picture.as_raw(), width, height, &mut self.planes);
+        self.input.fill(PADDING);
+        let planes = self.planes.chunks_exact(across * down).rev(); // red, green, blue to blue, green, red
+        for (plane, into) in planes.zip(self.input.chunks_exact_mut(self.side * self.side)) {
+            for (row, into) in plane.chunks_exact(across).zip(into.chunks_exact_mut(self.side)) {
+                for (&value, into) in row.iter().zip(into) {
+                    *into = f32::from(value);
+                }
+            }
+        }
+        letterbox
+    }
+}
+
+/// Rows of the output for an input of this side.
+fn cells(side: usize) -> usize {
+    STRIDES.iter().map(|stride| (side / stride).pow(2)).sum()
+}
+
+/// The boxes of an output, in the input's pixels, each with its best word.
+fn decode(rows: &[f32], side: usize, words: usize, score_threshold: f32) -> Vec<Answer> {
+    let places = STRIDES.into_iter().flat_map(|stride| {
+        let grid = side / stride;
+        (0..grid * grid).map(move |cell| (stride as f32, (cell % grid) as f32, (cell / grid) as f32))
+    });
+    let found =
+        rows.chunks_exact(BEFORE_WORDS + words).zip(places).filter_map(|(row, (stride, column, line))| {
+            let (&[x, y, width, height, objectness], scores) = row.split_first_chunk()?;
+            if objectness.is_nan() || objectness < score_threshold {
+                return None;
+            }
+            let (word, best) = scores.iter().copied().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+            let (centre_x, centre_y) = ((x + column) * stride, (y + line) * stride);
+            let (half_width, half_height) = (width.exp() * stride / 2.0, height.exp() * stride / 2.0);
+            let corners_in_frame = [
+                centre_x - half_width,
+                centre_y - half_height,
+                centre_x + half_width,
+                centre_y + half_height,
+            ];
+            let answer = Answer { word, score: objectness * best, corners_in_frame };
+            let is_sound =
+                answer.score >= score_threshold && corners_in_frame.iter().all(|side| side.is_finite());
+            is_sound.then_some(answer)
+        });
+    found.collect()
+}
+
+/// Non-maximum suppression; what is left, best first.
+fn suppress(mut found: Vec<Answer>, suppression: &Suppression) -> Vec<Answer> {
+    found.sort_by(|a, b| b.score.total_cmp(&a.score));
+    found.truncate(MOST_CANDIDATES);
+    let mut kept: Vec<Answer> = Vec::new();
+    for answer in found {
+        let is_double = kept.iter().any(|better| {
+            let overlap = iou(better.corners_in_frame, answer.corners_in_frame);
+            overlap > suppression.any_word_iou
+                || (better.word == answer.word && overlap > suppression.same_word_iou)
+        });
+        if !is_double {
+            kept.push(answer);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUPPRESSION: Suppression =
+        Suppression { score_threshold: 0.1, same_word_iou: 0.5, any_word_iou: 0.65 };
+
+    fn answer(word: usize, score: f32, corners_in_frame: [f32; 4]) -> Answer {
+        Answer { word, score, corners_in_frame }
+    }
+
+    #[test]
+    fn a_cell_of_each_stride_tells_its_box_in_pixels() {
+        let (side, words) = (64, 2);
+        let mut rows = vec![0.0; cells(side) * (BEFORE_WORDS + words)];
+        // Strides 8, 16, 32 have 64, 16 and 4 cells. Column 3 of line 2, then column 1 of line 0, then the last.
+        for (cell, row) in [
+            (2 * 8 + 3, [0.5, 0.25, 0.0, 2f32.ln(), 0.5, 0.1, 0.8]),
+            (64 + 1, [0.0, 1.0, 0.0, 0.0, 1.0, 0.9, 0.1]),
+            (64 + 16 + 3, [0.5, 0.5, 0.0, 0.0, 0.05, 1.0, 0.0]),
+        ] {
+            rows[cell * row.len()..(cell + 1) * row.len()].copy_from_slice(&row);
+        }
+        assert_eq!(
+            decode(&rows, side, words, 0.1),
+            [answer(1, 0.4, [24.0, 10.0, 32.0, 26.0]), answer(0, 0.9, [8.0, 8.0, 24.0, 24.0]),],
+            "the last is below the threshold"
+        );
+    }
+
+    #[test]
+    fn numbers_that_are_none_make_no_box() {
+        let mut rows = vec![0.0; cells(32) * 6];
+        rows[..6].copy_from_slice(&[0.5, 0.5, f32::INFINITY, 0.0, 1.0, 1.0]);
+        rows[6..12].copy_from_slice(&[0.5, 0.5, 0.0, 0.0, f32::NAN, 1.0]);
+        rows[12..18].copy_from_slice(&[0.5, 0.5, 0.0, 0.0, 1.0, f32::NAN]);
+        assert_eq!(decode(&rows, 32, 1, 0.1), []);
+    }
+
+    #[test]
+    fn of_boxes_of_one_thing_the_best_is_left_and_other_words_may_overlap_more() {
+        let found = vec![
+            answer(0, 0.5, [0.0, 0.0, 10.0, 10.0]),
+            answer(0, 0.9, [0.0, 0.0, 10.0, 9.0]),
+            answer(1, 0.8, [0.0, 0.0, 10.0, 5.0]),
+            answer(1, 0.7, [1.0, 0.0, 10.0, 9.0]),
+        ];
+        let kept = suppress(found, &SUPPRESSION);
+        assert_eq!(kept.iter().map(|kept| (kept.word, kept.score)).collect::<Vec<_>>(), [(0, 0.9), (1, 0.8)]);
+    }
+}
