@@ -97,10 +97,9 @@ fn random_regions(seed: u64) -> Regions {
 fn vocabulary(words: usize, seed: u64) -> Vocabulary {
     let mut random = StdRng::seed_from_u64(seed);
     let named = |word: usize| Word {
-        word: format!("w{word}"),
-        synonyms: Vec::new(),
         threshold: (word % 5 == 3).then_some(0.05),
         trained_on: word.is_multiple_of(2),
+        ..Word::new(format!("w{word}"))
     };
     Vocabulary {
         teacher: "t".to_owned(),

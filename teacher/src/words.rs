@@ -184,8 +184,7 @@ impl<'de> Deserialize<'de> for Entry {
             }
 
             fn visit_str<E>(self, word: &str) -> Result<Entry, E> {
-                let word = word.to_owned();
-                Ok(Entry(Word { word, synonyms: Vec::new(), threshold: None, trained_on: false }))
+                Ok(Entry(Word::new(word)))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Entry, A::Error> {

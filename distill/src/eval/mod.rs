@@ -120,7 +120,7 @@ pub fn vocabulary_of(
 ) -> Result<Vocabulary> {
     let words: Vec<Word> = names
         .into_iter()
-        .map(|word| Word { trained_on: trained.contains(&word), word, synonyms: Vec::new(), threshold: None })
+        .map(|word| Word { trained_on: trained.contains(&word), ..Word::new(word) })
         .collect();
     Ok(words::embed(words, words::default_prompts(), teacher)?)
 }
