@@ -55,6 +55,8 @@ pub struct Eval {
     /// EfficientNet-Lite0's weights, for --true-boxes.
     #[arg(long, default_value = super::BACKBONE)]
     backbone: PathBuf,
+    #[command(flatten)]
+    small: super::small_vocabularies::Arguments,
     /// Also write the figures as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -146,13 +148,22 @@ pub struct Bars {
     json: Option<PathBuf>,
 }
 
-/// Average precision on annotated images.
+/// Average precision on annotated images, or what users of small vocabularies see there.
 pub fn run(arguments: &Eval) -> Result<()> {
     let set = AnnotatedSet::load(&arguments.annotations, &arguments.images)?;
+    if let (true, Some(teacher)) = (arguments.small.are_asked_for(), &arguments.teacher) {
+        return arguments.small.run(&arguments.student, &set, teacher, arguments.json.as_deref());
+    }
     let mut teacher = arguments.teacher.as_deref().map(Teacher::open).transpose()?;
     let vocabulary = match (&arguments.vocabulary, &mut teacher) {
         (Some(path), _) => Vocabulary::load(path)?,
-        (None, Some(teacher)) => vocabulary_for(&arguments.student, set.names(), teacher)?,
+        (None, Some(teacher)) => {
+            let mut vocabulary = vocabulary_for(&arguments.student, set.names(), teacher)?;
+            if let Some(competitors) = &arguments.small.competitors {
+                competitors.append_to(&mut vocabulary, teacher)?;
+            }
+            vocabulary
+        }
         (None, None) => anyhow::bail!("either --vocabulary or --teacher"),
     };
     let mut detector = Detector::open(&arguments.student, &vocabulary)?;
@@ -189,7 +200,7 @@ pub fn run(arguments: &Eval) -> Result<()> {
     if arguments.teacher_on_crops < set.len() {
         rows.push(annotated::student_row("student", &mut detector, &vocabulary, &set, arguments.protocol)?);
     }
-    println!("{} words of {}, {}", vocabulary.words.len(), vocabulary.teacher, trained_on(&vocabulary));
+    println!("{} words of {}, {}", vocabulary.shown().len(), vocabulary.teacher, trained_on(&vocabulary));
     print!("{}", annotated::table(&rows));
     if let Some(named) = &named {
         print!("{}", true_boxes::table(named));
@@ -216,7 +227,7 @@ pub fn tracking(arguments: &EvalTracking) -> Result<()> {
         }
         (None, None) => anyhow::bail!("either --vocabulary or --teacher"),
     };
-    let words: Vec<String> = vocabulary.words.iter().map(|word| word.word.clone()).collect();
+    let words: Vec<String> = vocabulary.shown().iter().map(|word| word.word.clone()).collect();
     let props = Props::gather(&collection, &arguments.data.join("backgrounds"), &words)?;
     let settings = eval::tracking::Settings {
         clips: arguments.clips,
@@ -274,7 +285,7 @@ fn photograph_rows(student: &Path, data: &Path, teacher: &mut Teacher) -> Result
     ];
     println!(
         "vocabulary: all {} words, base and novel; teacher: {}",
-        vocabulary.words.len(),
+        vocabulary.shown().len(),
         vocabulary.teacher
     );
     print!("{}", eval::photographs::table(&rows));
@@ -300,7 +311,7 @@ pub fn bars(arguments: &Bars) -> Result<()> {
         collection.training().iter().map(|photograph| photograph.name.clone()).collect();
     let vocabulary = eval::vocabulary_of(set.names(), &trained, &mut teacher)?;
 
-    println!("Validation scenes; {} words, {}", vocabulary.words.len(), trained_on(&vocabulary));
+    println!("Validation scenes; {} words, {}", vocabulary.shown().len(), trained_on(&vocabulary));
     let mut of_heads = Vec::new();
     let mut detector = Detector::open(student, &vocabulary)?;
     for head in Head::ALL {
@@ -477,8 +488,9 @@ pub(super) fn vocabulary_for(
 }
 
 fn trained_on(vocabulary: &Vocabulary) -> String {
-    let count = vocabulary.words.iter().filter(|word| word.trained_on).count();
-    format!("{count} of them trained on (base), {} not (novel)", vocabulary.words.len() - count)
+    let words = vocabulary.shown();
+    let count = words.iter().filter(|word| word.trained_on).count();
+    format!("{count} of them trained on (base), {} not (novel)", words.len() - count)
 }
 
 pub(super) fn write_json(path: Option<&Path>, value: &impl Serialize) -> Result<()> {

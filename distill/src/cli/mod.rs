@@ -4,6 +4,7 @@ mod data;
 mod eval;
 mod export;
 mod quantize;
+mod small_vocabularies;
 mod train;
 
 use std::fs;

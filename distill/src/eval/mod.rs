@@ -3,6 +3,8 @@
 //! - [`photographs`]: does it find and name the main object of photographs that training never saw.
 //! - [`annotated`]: average precision and recall on annotated images, by COCO's or LVIS's rules, with the
 //!   teacher on crops of the same proposals beside it.
+//! - [`small_vocabularies`]: is what a user of a few words sees right, with competitors and without, by the arithmetic of
+//!   [`operating_point`].
 //! - [`tracking`]: do things keep their numbers and words through a clip.
 //! - [`true_boxes`]: does it name objects whose boxes are given, and does its teacher.
 //!
@@ -10,7 +12,9 @@
 //! measured is what a device shows.
 
 pub mod annotated;
+pub mod operating_point;
 pub mod photographs;
+pub mod small_vocabularies;
 pub mod tracking;
 pub mod true_boxes;
 
