@@ -148,24 +148,47 @@ impl Point {
             ece: expected_calibration_error(judged),
         }
     }
+}
+
+impl Point {
+    /// The threshold with the best F1, and what it comes to.
+    pub fn of_best_f1(judged: &[Judged], objects: usize) -> Option<Self> {
+        let f1 = |right: usize, shown: usize| 2.0 * right as f64 / (shown + objects) as f64;
+        let order = by_score(judged);
+        let best = thresholds(&order).max_by(|a, b| f1(a.1, a.0).total_cmp(&f1(b.1, b.0)))?;
+        Some(Self::of_first(&order, best.0, objects))
+    }
 
     /// The lowest threshold from which on at least this share of the detections is right, and what it comes to.
     pub fn of_precision(least: f64, judged: &[Judged], objects: usize) -> Option<Self> {
-        let mut order = judged.to_vec();
-        order.sort_by(|a, b| b.score.total_cmp(&a.score));
-        let mut right = 0;
-        let mut count = None;
-        for (place, judged) in order.iter().enumerate() {
-            right += usize::from(judged.is_right);
-            // A threshold lets all of one score through, or none.
-            let is_last = order.get(place + 1).is_none_or(|next| next.score < judged.score);
-            if is_last && right as f64 >= least * (place + 1) as f64 {
-                count = Some(place + 1);
-            }
-        }
-        let kept = &order[..count?];
-        Some(Self::of(kept.last()?.score, kept, objects))
+        let order = by_score(judged);
+        let lowest =
+            thresholds(&order).filter(|&(shown, right)| right as f64 >= least * shown as f64).last()?;
+        Some(Self::of_first(&order, lowest.0, objects))
     }
+
+    fn of_first(order: &[Judged], shown: usize, objects: usize) -> Self {
+        let kept = &order[..shown];
+        Self::of(kept.last().map_or(0.0, |judged| judged.score), kept, objects)
+    }
+}
+
+/// The surest first.
+fn by_score(judged: &[Judged]) -> Vec<Judged> {
+    let mut order = judged.to_vec();
+    order.sort_by(|a, b| b.score.total_cmp(&a.score));
+    order
+}
+
+/// How many detections a threshold lets through, and how many right ones: from the highest threshold to the lowest. One
+/// lets all of one score through, or none.
+fn thresholds(order: &[Judged]) -> impl Iterator<Item = (usize, usize)> {
+    let mut right = 0;
+    order.iter().enumerate().filter_map(move |(place, judged)| {
+        right += usize::from(judged.is_right);
+        let is_last = order.get(place + 1).is_none_or(|next| next.score < judged.score);
+        is_last.then_some((place + 1, right))
+    })
 }
 
 /// The mean over ten bins of scores of |mean score - share of right ones|, weighted by their detections (Guo et al.,
@@ -282,5 +305,13 @@ mod tests {
         let alike = [right(0.5), wrong(0.5), wrong(0.5)];
         assert_eq!(Point::of_precision(0.5, &alike, 4), None, "no threshold is between equal scores");
         assert_eq!(Point::of_precision(0.5, &[], 4), None);
+    }
+
+    #[test]
+    fn the_threshold_of_the_best_f1_leaves_out_what_is_mostly_wrong() {
+        let judged = [right(0.9), wrong(0.8), right(0.7), wrong(0.4), wrong(0.3), wrong(0.2)];
+        let point = Point::of_best_f1(&judged, 2).unwrap();
+        assert_eq!((point.threshold, point.detections, point.right), (0.7, 3, 2));
+        assert_eq!(Point::of_best_f1(&[], 2), None);
     }
 }

@@ -57,6 +57,8 @@ pub struct Row {
     pub thresholds: Vec<Point>,
     /// The lowest threshold at which half of what is shown is right; none where that is never so.
     pub half_right: Option<Point>,
+    /// At the threshold with the best F1; none where nothing is shown.
+    pub best_f1: Option<Point>,
 }
 
 /// One vocabulary on its way through the images.
@@ -165,6 +167,7 @@ impl Run {
 
     fn row(self, contender: &Contender, images: usize) -> Row {
         let Self { objects, .. } = self;
+        let lowest = self.judged.get(1).map_or(&[][..], Vec::as_slice);
         let mut points = Self::thresholds()
             .zip(&self.judged)
             .map(|(threshold, judged)| Point::of(threshold, judged, objects));
@@ -178,10 +181,8 @@ impl Run {
             default: points.next().unwrap_or_default(),
             not_judged: self.not_judged,
             thresholds: points.skip(1).collect(),
-            half_right: self
-                .judged
-                .get(1)
-                .and_then(|judged| Point::of_precision(WANTED_PRECISION, judged, objects)),
+            half_right: Point::of_precision(WANTED_PRECISION, lowest, objects),
+            best_f1: Point::of_best_f1(lowest, objects),
         }
     }
 }
@@ -194,7 +195,7 @@ pub fn table(rows: &[Row]) -> String {
             .map(str::to_owned)
             .to_vec(),
     ];
-    lines[0].extend(["half right from", "recall there"].map(str::to_owned));
+    lines[0].extend(["half right from", "recall there", "best F1", "from"].map(str::to_owned));
     for row in rows {
         let Point { detections, right, precision, recall, f1, ece, .. } = row.default;
         let mut line = vec![row.name.clone()];
@@ -202,9 +203,12 @@ pub fn table(rows: &[Row]) -> String {
             [row.words, row.competitors, row.objects, detections, right].map(|count| count.to_string()),
         );
         line.extend([precision, recall, f1, ece].map(share));
-        let half_right = row.half_right.as_ref();
-        line.push(half_right.map_or_else(|| "-".to_owned(), |point| format!("{:.2}", point.threshold)));
-        line.push(share(half_right.and_then(|point| point.recall)));
+        let threshold = |point: Option<&Point>| {
+            point.map_or_else(|| "-".to_owned(), |point| format!("{:.2}", point.threshold))
+        };
+        let (half_right, best) = (row.half_right.as_ref(), row.best_f1.as_ref());
+        line.extend([threshold(half_right), share(half_right.and_then(|point| point.recall))]);
+        line.extend([share(best.and_then(|point| point.f1)), threshold(best)]);
         lines.push(line);
     }
     let mut by_threshold = vec![vec!["precision / recall at a threshold of".to_owned()]];
