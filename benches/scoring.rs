@@ -62,10 +62,8 @@ fn unit(mut row: Vec<f32>) -> Vec<f32> {
 
 fn vocabulary(embeddings: Vec<f32>, teacher: &str) -> Vocabulary {
     let words = (0..embeddings.len() / SIZE).map(|index| Word {
-        word: format!("word {index}"),
-        synonyms: vec![],
-        threshold: None,
         trained_on: index % 3 == 0,
+        ..Word::new(format!("word {index}"))
     });
     Vocabulary {
         teacher: teacher.into(),

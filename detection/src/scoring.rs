@@ -10,12 +10,16 @@
 //! student was trained on trusts the text head more and any other word the image head
 //! ([`TextWeights`]). The proposal's objectness joins the same way: score = p^(1-g) · objectness^g.
 //!
+//! A vocabulary's hidden words take part in both softmaxes and are never told. With one word a region they also compete
+//! for it: a region whose best word is hidden shows nothing, and has no part in suppression. With more words a region
+//! they take none of its places.
+//!
 //! All regions meet all words, and most of what they say is never told: [`screening`] finds with bytes which regions can
 //! reach a threshold and which words are nothing to them, [`exact`] finds these regions' best words with floats. Neither
 //! stores a logit: the memory is the vocabulary's, some hundred bytes a region, and five for each region and sixteen words.
 //!
 //! The one surprising thing: the probabilities are relative to *this* vocabulary. One word alone
-//! gets p_image = 1 everywhere, and only the background and the objectness speak against it.
+//! gets p_image = 1 everywhere, and only the background, the objectness and hidden words speak against it.
 
 mod exact;
 // Bytes are for x86 alone: `screening` says why.
@@ -55,16 +59,26 @@ pub struct DetectionSettings {
 }
 
 impl DetectionSettings {
-    /// The score from which on a word of this threshold is told, weakly or not.
-    fn told_from(&self, threshold: Option<f32>) -> f32 {
-        self.weak_fraction * threshold.unwrap_or(self.score_threshold)
+    /// The score from which on a word is told, weakly or not.
+    fn told_from(&self, word: &ScoredWord) -> f32 {
+        if word.is_hidden { f32::INFINITY } else { self.weak_fraction * self.threshold_of(word) }
+    }
+
+    /// The score from which on a shown word is no weak one.
+    fn threshold_of(&self, word: &ScoredWord) -> f32 {
+        word.threshold.unwrap_or(self.score_threshold)
+    }
+
+    /// Whether hidden words compete with the others for a region.
+    fn hidden_compete(&self) -> bool {
+        self.words_per_region <= 1
     }
 }
 
 /// One thing found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Detection {
-    /// The word's place in the vocabulary.
+    /// The word's place in the vocabulary; never a hidden one's.
     pub word: usize,
     /// How sure, 0 to 1: see the module.
     pub score: f32,
@@ -125,15 +139,16 @@ pub struct WordTable {
     pub background_and_words: Vec<f32>,
     /// D.
     pub embedding_size: usize,
-    /// `[W]`: the text head's weight against the image head's.
+    /// `[W]`: the text head's weight against the image head's. NaN for a word that is not to be ranked, only to take
+    /// its share of the softmaxes: a hidden one, where a region may carry several words.
     pub text_weights: Vec<f32>,
-    /// `[W]`: the least score that is told of a word, weakly or not.
+    /// `[W]`: the least score that is told of a word, weakly or not; infinite for hidden words.
     pub thresholds: Vec<f32>,
     /// Cosines are multiplied by it before a softmax.
     pub inverse_temperature: f32,
     /// Weight of the objectness in the score.
     pub objectness_weight: f32,
-    /// How many words a region may carry, 1 to W.
+    /// How many words a region may carry, from 1 to the number of shown words.
     pub words_per_region: usize,
 }
 
@@ -141,6 +156,7 @@ pub struct WordTable {
 /// with as many regions and the same settings.
 pub struct Scorer {
     words: Vec<ScoredWord>,
+    shown_count: usize,
     embedding_size: usize,
     background: Vec<f32>,
     panels: Panels,
@@ -164,6 +180,7 @@ const MOST_WORDS_WITH_ROOM: usize = 64;
 struct ScoredWord {
     threshold: Option<f32>,
     text_weight: f32,
+    is_hidden: bool,
 }
 
 impl Scorer {
@@ -186,16 +203,19 @@ impl Scorer {
             .map(|word| ScoredWord {
                 threshold: word.threshold,
                 text_weight: if word.trained_on { text_weights.trained } else { text_weights.others },
+                is_hidden: word.hidden,
             })
             .collect();
         let panels = Panels::new(
             &vocabulary.embeddings,
             vocabulary.embedding_size,
             |word| vocabulary.words[word].trained_on,
+            |word| vocabulary.words[word].hidden,
             [text_weights.trained, text_weights.others],
         );
         Ok(Self {
             words,
+            shown_count: vocabulary.shown().len(),
             embedding_size: vocabulary.embedding_size,
             background: background.to_vec(),
             screen: Screen::new(&panels),
@@ -249,7 +269,7 @@ impl Scorer {
         self.check(&regions);
         self.follow(settings);
         self.choose_regions(&regions);
-        let words_per_region = settings.words_per_region.clamp(1, self.words.len().max(1));
+        let words_per_region = self.words_per_region(settings);
         self.candidates.clear();
         self.make_room(objectness.len(), words_per_region);
         // Where everything is told, or the objectness alone is the score, there is nothing to drop.
@@ -260,6 +280,7 @@ impl Scorer {
             background: &self.background,
             regions,
             words_per_region,
+            ranks_hidden: settings.hidden_compete(),
             skips: &[],
         };
         if let Some(screen) = self.screen.as_mut().filter(|_| may_screen) {
@@ -273,9 +294,9 @@ impl Scorer {
             let objectness_factor = objectness.powf(self.objectness_weight);
             for &(log_p, word) in self.exact.best_of(at, &question) {
                 let (word, score) = (word as usize, (p_weight * log_p).exp() * objectness_factor);
-                let threshold = self.words[word].threshold;
-                if score >= settings.told_from(threshold) {
-                    let is_weak = score < threshold.unwrap_or(settings.score_threshold);
+                let scored = &self.words[word];
+                if score >= settings.told_from(scored) {
+                    let is_weak = score < settings.threshold_of(scored);
                     let found = Detection { word, score, objectness, box_in_input, region, is_weak };
                     self.candidates.push(found);
                 }
@@ -296,18 +317,18 @@ impl Scorer {
         settings: &DetectionSettings,
     ) {
         self.candidates.clear();
-        self.make_room(objectness.len(), settings.words_per_region.clamp(1, self.words.len().max(1)));
-        let threshold_of = |word: usize| self.words[word].threshold.unwrap_or(settings.score_threshold);
+        self.make_room(objectness.len(), self.words_per_region(settings));
         self.candidates.extend(
             ranked
                 .iter()
+                .filter(|ranked| !self.words[ranked.word].is_hidden)
                 .map(|&Ranked { region, word, score }| Detection {
                     word,
                     score,
                     objectness: objectness[region],
                     box_in_input: boxes_in_input[region],
                     region,
-                    is_weak: score < threshold_of(word),
+                    is_weak: score < settings.threshold_of(&self.words[word]),
                 })
                 .filter(|detection| is_a_box(detection.box_in_input)),
         );
@@ -315,18 +336,21 @@ impl Scorer {
 
     /// What ranking words takes, for whoever does it elsewhere.
     pub fn table(&self, settings: &DetectionSettings) -> WordTable {
-        let thresholds = self.words.iter().map(|word| settings.told_from(word.threshold));
+        let thresholds = self.words.iter().map(|word| settings.told_from(word));
+        let weight_of = |word: &ScoredWord| {
+            if word.is_hidden && !settings.hidden_compete() { f32::NAN } else { word.text_weight }
+        };
         let mut background_and_words = Vec::with_capacity((1 + self.words.len()) * self.embedding_size);
         background_and_words.extend_from_slice(&self.background);
         self.panels.append_embeddings(&mut background_and_words);
         WordTable {
             background_and_words,
             embedding_size: self.embedding_size,
-            text_weights: self.words.iter().map(|word| word.text_weight).collect(),
+            text_weights: self.words.iter().map(weight_of).collect(),
             thresholds: thresholds.collect(),
             inverse_temperature: self.inverse_temperature,
             objectness_weight: self.objectness_weight,
-            words_per_region: settings.words_per_region.clamp(1, self.words.len()),
+            words_per_region: self.words_per_region(settings),
         }
     }
 
@@ -354,6 +378,11 @@ impl Scorer {
         out.truncate(settings.max_detections);
     }
 
+    /// How many words a region may carry, of those that there are.
+    fn words_per_region(&self, settings: &DetectionSettings) -> usize {
+        settings.words_per_region.clamp(1, self.shown_count.max(1))
+    }
+
     fn check(&self, regions: &Regions<'_>) {
         let count = regions.boxes_in_input.len();
         assert_eq!(regions.objectness.len(), count, "one objectness for each of {count} boxes");
@@ -369,10 +398,10 @@ impl Scorer {
             return;
         }
         self.followed = followed;
-        let told_from = self.words.iter().map(|word| settings.told_from(word.threshold));
+        let told_from = self.words.iter().map(|word| settings.told_from(word));
         self.lowest_threshold = told_from.fold(f32::INFINITY, f32::min);
         if let Some(screen) = &mut self.screen {
-            let told_from = |word: usize| settings.told_from(self.words[word].threshold);
+            let told_from = |word: usize| settings.told_from(&self.words[word]);
             screen.follow(&self.panels, told_from, self.objectness_weight);
         }
     }

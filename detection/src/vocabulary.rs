@@ -5,6 +5,11 @@
 //! `[words, D]` in 32-bit float with rows of length 1, and in its metadata `format`, `teacher`,
 //! `words` (a JSON array, one object a row) and `prompts` (a JSON array of templates).
 //!
+//! A vocabulary may have *hidden* words: competitors that take part in every softmax and are never told, so that a
+//! window need not be a cup for want of a better word. They stand behind the words that are shown, so that a shown
+//! word's place in [`Vocabulary::words`] is its place among [`Vocabulary::shown`] too. Programs that know no hidden
+//! words refuse a file that has some.
+//!
 //! The one surprising thing: the same words always make the same bytes. The header is written here
 //! and not by the safetensors crate, whose metadata come out in the random order of a hash map.
 
@@ -25,8 +30,8 @@ const LONGEST_HEADER: u64 = 100 << 20;
 /// How far a row's length may be from 1: what a conversion through 16-bit float does, and more.
 const LENGTH_TOLERANCE: f32 = 1e-2;
 
-/// One thing to look for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One thing to look for, or a competitor of such things.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Word {
     /// What the user calls it, and what a detection is called.
@@ -40,6 +45,27 @@ pub struct Word {
     /// Whether the student saw it by name in training; its two heads are weighed accordingly.
     #[serde(default)]
     pub trained_on: bool,
+    /// Whether it only competes with the others for a region, and is never told.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub hidden: bool,
+}
+
+impl Word {
+    /// A word with nothing more said about it.
+    pub fn new(word: impl Into<String>) -> Self {
+        Self { word: word.into(), ..Self::default() }
+    }
+
+    /// A word that only competes.
+    pub fn competitor(word: impl Into<String>) -> Self {
+        Self { hidden: true, ..Self::new(word) }
+    }
+}
+
+// serde hands a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// Words and their embeddings in one teacher's space.
@@ -47,7 +73,7 @@ pub struct Word {
 pub struct Vocabulary {
     /// The teacher whose text tower embedded the words.
     pub teacher: String,
-    /// The words, in the order of the rows.
+    /// The words, in the order of the rows: those that are shown, then the hidden ones.
     pub words: Vec<Word>,
     /// The prompt templates that were averaged into each embedding, `{}` standing for the word.
     pub prompts: Vec<String>,
@@ -68,11 +94,19 @@ struct Header {
 #[derive(Deserialize)]
 struct HeaderMetadata {
     format: String,
+    words: String,
 }
 
 #[derive(Deserialize)]
 struct HeaderTensor {
     shape: [usize; 2],
+}
+
+/// As much of a word as tells whether it counts.
+#[derive(Deserialize)]
+struct HeaderWord {
+    #[serde(default)]
+    hidden: bool,
 }
 
 /// Why a vocabulary cannot be used.
@@ -151,7 +185,21 @@ impl Vocabulary {
         Ok(vocabulary)
     }
 
-    /// How many words a file has, by its header alone: a look at a folder of them doesn't read all.
+    /// The words that are looked for. Their places are those in [`Self::words`].
+    pub fn shown(&self) -> &[Word] {
+        &self.words[..self.shown_count()]
+    }
+
+    /// The words that only compete.
+    pub fn hidden(&self) -> &[Word] {
+        &self.words[self.shown_count()..]
+    }
+
+    fn shown_count(&self) -> usize {
+        self.words.partition_point(|word| !word.hidden)
+    }
+
+    /// How many words a file shows, by its header alone: a look at a folder of them doesn't read all.
     ///
     /// # Errors
     /// When it cannot be read, or its header is not a vocabulary's.
@@ -179,7 +227,12 @@ impl Vocabulary {
         if header.metadata.format != FORMAT {
             return Err(unusable("its format is another than this version reads"));
         }
-        Ok(header.embeddings.shape[0])
+        let words: Vec<HeaderWord> = serde_json::from_str(&header.metadata.words)
+            .map_err(|_| unusable("its words are not as this version reads them"))?;
+        if words.len() != header.embeddings.shape[0] {
+            return Err(unusable("it has another number of embeddings than of words"));
+        }
+        Ok(words.iter().filter(|word| !word.hidden).count())
     }
 
     /// Checks the vocabulary and writes it, whole or not at all.
@@ -287,20 +340,9 @@ impl Vocabulary {
                 self.embedding_size
             ));
         }
-        let mut seen = HashSet::new();
+        self.validate_words()?;
         for (word, embedding) in self.words.iter().zip(self.embeddings.chunks_exact(self.embedding_size)) {
             let name = &word.word;
-            if name.trim().is_empty() {
-                return problem("one of its words is empty".into());
-            }
-            if !seen.insert(name) {
-                return problem(format!("the word `{name}` stands in it twice"));
-            }
-            if let Some(threshold) = word.threshold.filter(|threshold| !(0.0..=1.0).contains(threshold)) {
-                return problem(format!(
-                    "the threshold of `{name}` is {threshold}, and must be between 0 and 1"
-                ));
-            }
             let length = embedding.iter().map(|value| value * value).sum::<f32>().sqrt();
             if !length.is_finite() {
                 return problem(format!("the embedding of `{name}` is not finite"));
@@ -310,6 +352,44 @@ impl Vocabulary {
                     "the embedding of `{name}` has the length {length}, and must have 1"
                 ));
             }
+        }
+        Ok(())
+    }
+
+    fn validate_words(&self) -> Result<(), VocabularyProblem> {
+        let problem = |text: String| Err(VocabularyProblem(text));
+        if self.words.iter().all(|word| word.hidden) {
+            return problem("all of its words are hidden, so it could show nothing".into());
+        }
+        let mut seen = HashSet::new();
+        let mut last_hidden = None;
+        for word in &self.words {
+            let name = &word.word;
+            if name.trim().is_empty() {
+                return problem("one of its words is empty".into());
+            }
+            if !seen.insert(name) {
+                return problem(format!("the word `{name}` stands in it twice"));
+            }
+            match (word.threshold, last_hidden) {
+                (Some(_), _) if word.hidden => {
+                    return problem(format!(
+                        "the hidden word `{name}` has a threshold, and hidden words are never told"
+                    ));
+                }
+                (Some(threshold), _) if !(0.0..=1.0).contains(&threshold) => {
+                    return problem(format!(
+                        "the threshold of `{name}` is {threshold}, and must be between 0 and 1"
+                    ));
+                }
+                (_, Some(hidden)) if !word.hidden => {
+                    return problem(format!(
+                        "`{name}` stands behind the hidden word `{hidden}`, and hidden words come last"
+                    ));
+                }
+                _ => {}
+            }
+            last_hidden = word.hidden.then_some(name);
         }
         Ok(())
     }
@@ -330,6 +410,7 @@ mod tests {
             synonyms: vec![format!("{word}s")],
             threshold,
             trained_on,
+            hidden: false,
         };
         Vocabulary {
             teacher: "test".into(),
@@ -338,6 +419,14 @@ mod tests {
             embeddings: vec![1.0, 0.0, 0.0, 0.0, 0.6, 0.8],
             embedding_size: 3,
         }
+    }
+
+    /// [`two_words`] and two competitors.
+    fn with_competitors() -> Vocabulary {
+        let mut vocabulary = two_words();
+        vocabulary.words.extend([Word::competitor("wall"), Word::competitor("sky")]);
+        vocabulary.embeddings.extend([0.0, 1.0, 0.0, 0.0, 0.0, 1.0]);
+        vocabulary
     }
 
     fn load_bytes(bytes: &[u8]) -> Result<Vocabulary, VocabularyError> {
@@ -368,6 +457,44 @@ mod tests {
         assert_eq!(Vocabulary::load(&path).unwrap(), two_words());
         let files = std::fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(files, 1, "no half-written file is left behind");
+    }
+
+    #[test]
+    fn hidden_words_survive_a_file_and_are_not_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("words.safetensors");
+        with_competitors().save(&path).unwrap();
+        let loaded = Vocabulary::load(&path).unwrap();
+        assert_eq!(loaded, with_competitors());
+        assert_eq!((loaded.shown(), loaded.hidden()), (&two_words().words[..], &loaded.words[2..]));
+        assert_eq!(Vocabulary::count(&path).unwrap(), 2);
+    }
+
+    #[test]
+    fn a_file_without_hidden_words_has_the_bytes_that_it_always_had() {
+        let text = String::from_utf8_lossy(&two_words().to_bytes().unwrap()).into_owned();
+        assert!(!text.contains("hidden"), "{text}");
+        let text = serde_json::to_string(&Word::new("cat")).unwrap();
+        assert_eq!(text, r#"{"word":"cat","synonyms":[],"threshold":null,"trained_on":false}"#);
+        let text = serde_json::to_string(&Word::competitor("wall")).unwrap();
+        assert!(text.contains(r#""hidden":true"#), "what a program that knows no hidden words refuses");
+    }
+
+    #[test]
+    fn hidden_words_that_make_no_sense_are_refused_by_name() {
+        let mut vocabulary = with_competitors();
+        vocabulary.words[2].word = "cat".into();
+        assert!(problem_of(&vocabulary).contains("`cat` stands in it twice"));
+        let mut vocabulary = with_competitors();
+        vocabulary.words[3].threshold = Some(0.3);
+        assert!(problem_of(&vocabulary).contains("the hidden word `sky` has a threshold"));
+        let mut vocabulary = with_competitors();
+        vocabulary.words.swap(1, 2);
+        let problem = problem_of(&vocabulary);
+        assert!(problem.contains("stands behind the hidden word `wall`"), "{problem}");
+        let mut vocabulary = two_words();
+        vocabulary.words.iter_mut().for_each(|word| word.hidden = true);
+        assert!(problem_of(&vocabulary).contains("all of its words are hidden"));
     }
 
     #[test]

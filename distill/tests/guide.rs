@@ -112,8 +112,10 @@ fn the_first_vocabulary_of_the_guide_is_made() {
     let output = made.args(words).current_dir(folder.path()).output().unwrap();
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     let vocabulary = Vocabulary::load(&folder.path().join("my-words.safetensors")).unwrap();
-    let words: Vec<&str> = vocabulary.words.iter().map(|word| word.word.as_str()).collect();
+    let words: Vec<&str> = vocabulary.shown().iter().map(|word| word.word.as_str()).collect();
     assert_eq!(words, ["forklift", "hard hat", "fire extinguisher"]);
+    let competes = |name: &str| vocabulary.hidden().iter().any(|word| word.word == name);
+    assert!(competes("wall") && !competes("helmet"), "{:?}", vocabulary.hidden());
 }
 
 #[test]

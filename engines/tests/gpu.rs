@@ -97,10 +97,9 @@ fn random_regions(seed: u64) -> Regions {
 fn vocabulary(words: usize, seed: u64) -> Vocabulary {
     let mut random = StdRng::seed_from_u64(seed);
     let named = |word: usize| Word {
-        word: format!("w{word}"),
-        synonyms: Vec::new(),
         threshold: (word % 5 == 3).then_some(0.05),
         trained_on: word.is_multiple_of(2),
+        ..Word::new(format!("w{word}"))
     };
     Vocabulary {
         teacher: "t".to_owned(),
@@ -299,6 +298,30 @@ fn ranked_words_are_those_of_the_scorer() {
                 assert!(!wanted.is_empty() && wanted.len() < REGIONS);
                 assert_same(&settle(&mut scorer, &regions, &settings), &wanted);
             }
+        }
+    });
+}
+
+#[test]
+fn hidden_words_compete_on_the_gpu_as_they_do_in_the_scorer() {
+    on_a_gpu("hidden_words_compete_on_the_gpu_as_they_do_in_the_scorer", || {
+        let found = random_regions(2);
+        let mut engine = engine(&found, false, Manner::Good);
+        let bytes = frame_bytes(PixelFormat::Rgb, 32, 24, 1);
+        let mut regions = Regions::default();
+        for (words, shown, words_per_region) in [(65, 40, 1), (65, 40, 3), (300, 100, 1), (300, 2, 5)] {
+            let mut vocabulary = vocabulary(words, words as u64);
+            for word in &mut vocabulary.words[shown..] {
+                (word.hidden, word.threshold) = (true, None);
+            }
+            let settings = DetectionSettings { words_per_region, score_threshold: 0.01, ..SETTINGS };
+            let mut scorer = scorer(&vocabulary);
+            engine.set_words(&scorer.table(&settings)).unwrap();
+            WholeFrames::start(&mut engine, &FrameView::rgb(&bytes, 32, 24)).unwrap();
+            engine.finish(&mut regions).unwrap();
+            let wanted = detect(&mut scorer, &found, &settings);
+            assert!(!wanted.is_empty() && wanted.iter().all(|found| found.word < shown));
+            assert_same(&settle(&mut scorer, &regions, &settings), &wanted);
         }
     });
 }

@@ -123,7 +123,7 @@ fn words_of(wanted: &Wanted, student: Option<&StudentFacts>) -> anyhow::Result<u
     if let Some(student) = student {
         vocabulary.check_against(&student.teacher, student.embedding_size)?;
     }
-    Ok(vocabulary.words.len())
+    Ok(vocabulary.shown().len())
 }
 
 fn source_of(wanted: &Wanted) -> anyhow::Result<String> {

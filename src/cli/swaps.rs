@@ -166,12 +166,7 @@ fn scoring_of(
         let length = embeddings[first..].iter().map(|x| x * x).sum::<f32>().sqrt();
         embeddings[first..].iter_mut().for_each(|x| *x /= length);
     }
-    let word = |number: usize| Word {
-        word: format!("word {number}"),
-        synonyms: Vec::new(),
-        threshold: None,
-        trained_on: false,
-    };
+    let word = |number: usize| Word::new(format!("word {number}"));
     let vocabulary = Vocabulary {
         teacher: student.teacher.clone(),
         words: (0..words).map(word).collect(),

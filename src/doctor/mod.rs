@@ -167,7 +167,7 @@ fn words_alone(words: &WordsWanted) -> Finding {
             format!(
                 "{}: {} words; no student to hold them against",
                 words.vocabulary.display(),
-                vocabulary.words.len()
+                vocabulary.shown().len()
             ),
         ),
         Err(error) => Finding::failed("vocabulary", error),

@@ -150,7 +150,7 @@ impl WholeFrames for Made {
 fn scoring(engine: &Made, word: &str) -> Scoring {
     let vocabulary = Vocabulary {
         teacher: "t".to_owned(),
-        words: vec![Word { word: word.to_owned(), synonyms: vec![], threshold: None, trained_on: false }],
+        words: vec![Word::new(word)],
         prompts: vec!["{}".to_owned()],
         embeddings: vec![1.0, 0.0],
         embedding_size: 2,

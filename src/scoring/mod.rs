@@ -48,7 +48,7 @@ impl Found {
     }
 }
 
-/// The words of a vocabulary, by their place in it.
+/// The words that a vocabulary shows, by their place in it. Its hidden words stay in the scorer.
 #[derive(Debug, Clone, Default)]
 pub struct Words(Arc<[String]>);
 
@@ -106,7 +106,7 @@ impl Scoring {
             TextWeights { trained: student.trained_text_weight, others: student.ensemble_lambda },
             student.objectness_weight,
         )?;
-        let words = vocabulary.words.iter().map(|word| word.word.clone()).collect();
+        let words = vocabulary.shown().iter().map(|word| word.word.clone()).collect();
         let mut scoring = Self { scorer, settings, words, detections: Vec::new() };
         scoring.warm_up(vocabulary, student);
         Ok(scoring)

@@ -156,7 +156,7 @@ impl WordsWanted {
         let vocabulary = Vocabulary::load(&self.vocabulary)?;
         let scoring = Scoring::new(&vocabulary, student, self.detection)
             .with_context(|| format!("{path} does not fit the student"))?;
-        tracing::info!(vocabulary = %path, words = vocabulary.words.len(), "opened the vocabulary");
+        tracing::info!(vocabulary = %path, words = vocabulary.shown().len(), "opened the vocabulary");
         Ok(scoring)
     }
 }

@@ -8,6 +8,7 @@
 //! The surprising thing: a teacher is named by its content. [`Teacher::id`] ends in a hash, students and vocabularies
 //! carry it, and two files that were made by different teachers refuse each other, however alike their names are.
 
+pub mod competitors;
 pub mod efficientnet;
 mod error;
 mod minilm;

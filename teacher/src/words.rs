@@ -2,9 +2,11 @@
 //!
 //! ```toml
 //! prompts = ["{}", "a photo of a {}."]   # optional
+//! competitors = "default"                # or "none", or a list of words: see [`crate::competitors`]
 //! words = [
 //!     "cat",
 //!     { word = "cup", synonyms = ["mug"], threshold = 0.4, trained_on = true },
+//!     { word = "poster", hidden = true },  # competes beside the competitors
 //! ]
 //! ```
 //!
@@ -19,11 +21,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use toml::Spanned;
 use wordsight_detection::{Vocabulary, Word};
 
 use crate::Teacher;
+use crate::competitors::Competitors;
 use crate::error::TeacherError;
 use crate::prompts::{DEFAULT_PROMPTS, caption, clean};
 
@@ -57,8 +60,10 @@ pub enum WordsError {
 pub struct WordList {
     /// Templates, `{}` standing for the word.
     pub prompts: Vec<String>,
-    /// What to look for.
+    /// What to look for; hidden words last.
     pub words: Vec<Word>,
+    /// What competes with it.
+    pub competitors: Competitors,
 }
 
 /// The file's form.
@@ -67,11 +72,16 @@ pub struct WordList {
 struct WordsFile {
     #[serde(default)]
     prompts: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    competitors: Option<Spanned<CompetitorsEntry>>,
     words: Vec<Spanned<Entry>>,
 }
 
 /// A word alone, or a table with more about it.
 struct Entry(Word);
+
+/// `"default"`, `"none"` or a list.
+struct CompetitorsEntry(Competitors);
 
 /// The templates for words that come without their own.
 pub fn default_prompts() -> Vec<String> {
@@ -88,16 +98,18 @@ pub fn read(path: &Path) -> Result<WordList, WordsError> {
     parse(&text, path)
 }
 
-/// Embeds the words of a file.
+/// Embeds the words of a file and their competitors.
 ///
 /// # Errors
 /// As [`read`], and when the teacher fails.
 pub fn make_vocabulary(path: &Path, teacher: &mut Teacher) -> Result<Vocabulary, TeacherError> {
-    let WordList { prompts, words } = read(path)?;
-    embed(words, prompts, teacher)
+    let WordList { prompts, words, competitors } = read(path)?;
+    let mut vocabulary = embed(words, prompts, teacher)?;
+    competitors.append_to(&mut vocabulary, teacher)?;
+    Ok(vocabulary)
 }
 
-/// Embeds words that come from elsewhere, a dataset's categories for example.
+/// Embeds words that come from elsewhere, a dataset's categories for example, and nothing beside them.
 ///
 /// # Errors
 /// When a prompt has no place for the word or the teacher fails.
@@ -145,10 +157,14 @@ fn parse(text: &str, path: &Path) -> Result<WordList, WordsError> {
         }
         words.push(word);
     }
-    if words.is_empty() {
-        return Err(wrong(0, "there are no words: write words = [\"cat\", \"cup\"]".to_owned()));
+    if words.iter().all(|word| word.hidden) {
+        return Err(wrong(0, "there are no words to show: write words = [\"cat\", \"cup\"]".to_owned()));
     }
-    Ok(WordList { prompts, words })
+    // A stable sort: otherwise the order is the file's.
+    words.sort_by_key(|word| word.hidden);
+    let competitors =
+        file.competitors.unwrap_or_else(|| Spanned::new(0..0, CompetitorsEntry(Competitors::Default)));
+    Ok(WordList { prompts, words, competitors: competitors.into_inner().0 })
 }
 
 fn check(word: &Word) -> Result<(), String> {
@@ -156,6 +172,9 @@ fn check(word: &Word) -> Result<(), String> {
         return Err("a word or a synonym is empty".to_owned());
     }
     match word.threshold {
+        Some(_) if word.hidden => {
+            Err(format!("\"{}\" is hidden, so it is never told and has no threshold", word.word))
+        }
         Some(threshold) if !(0.0..=1.0).contains(&threshold) => {
             Err(format!("the threshold of \"{}\" is {threshold}, and must be between 0 and 1", word.word))
         }
@@ -184,8 +203,7 @@ impl<'de> Deserialize<'de> for Entry {
             }
 
             fn visit_str<E>(self, word: &str) -> Result<Entry, E> {
-                let word = word.to_owned();
-                Ok(Entry(Word { word, synonyms: Vec::new(), threshold: None, trained_on: false }))
+                Ok(Entry(Word::new(word)))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Entry, A::Error> {
@@ -194,6 +212,42 @@ impl<'de> Deserialize<'de> for Entry {
         }
 
         deserializer.deserialize_any(EntryVisitor)
+    }
+}
+
+// By hand for the same reason.
+impl<'de> Deserialize<'de> for CompetitorsEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CompetitorsVisitor;
+
+        impl<'de> Visitor<'de> for CompetitorsVisitor {
+            type Value = CompetitorsEntry;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("\"default\", \"none\" or a list of words ([\"wall\", \"sky\"])")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<CompetitorsEntry, E> {
+                match text {
+                    "default" => Ok(CompetitorsEntry(Competitors::Default)),
+                    "none" => Ok(CompetitorsEntry(Competitors::None)),
+                    _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut words: A) -> Result<CompetitorsEntry, A::Error> {
+                let mut names: Vec<String> = Vec::new();
+                while let Some(name) = words.next_element::<String>()? {
+                    if clean(&name).is_empty() {
+                        return Err(A::Error::custom("one of the competitors is empty"));
+                    }
+                    names.push(name);
+                }
+                Ok(CompetitorsEntry(Competitors::These(names)))
+            }
+        }
+
+        deserializer.deserialize_any(CompetitorsVisitor)
     }
 }
 
@@ -241,6 +295,33 @@ mod tests {
     }
 
     #[test]
+    fn competitors_are_the_default_ones_none_or_a_list() {
+        let competitors = |text: &str| {
+            let text = format!("{text}\nwords = [\"cat\"]");
+            parse(&text, Path::new("words.toml")).unwrap().competitors
+        };
+        assert_eq!(competitors(""), Competitors::Default);
+        assert_eq!(competitors("competitors = \"default\""), Competitors::Default);
+        assert_eq!(competitors("competitors = \"none\""), Competitors::None);
+        let wall = Competitors::These(vec!["wall".to_owned()]);
+        assert_eq!(competitors("competitors = [\"wall\"]"), wall);
+        let text = problem("words = [\"cat\"]\ncompetitors = \"coco\"");
+        assert!(text.starts_with("words.toml:2:15:") && text.contains("\"none\""), "{text}");
+        assert!(problem("competitors = [\" \"]\nwords = [\"cat\"]").contains("empty"));
+    }
+
+    #[test]
+    fn hidden_words_of_the_file_come_last_and_have_no_threshold() {
+        let text = "words = [{ word = \"wall\", hidden = true }, \"cat\", \"cup\"]";
+        let words = parse(text, Path::new("words.toml")).unwrap().words;
+        let names: Vec<&str> = words.iter().map(|word| word.word.as_str()).collect();
+        assert_eq!(names, ["cat", "cup", "wall"]);
+        assert!(words[2].hidden);
+        let text = problem("words = [\"cat\", { word = \"wall\", hidden = true, threshold = 0.3 }]");
+        assert!(text.contains("\"wall\" is hidden"), "{text}");
+    }
+
+    #[test]
     fn a_word_that_stands_twice_is_refused_however_it_is_spelt() {
         let text = problem("words = [\n  \"traffic light\",\n  \"Traffic_Light\",\n]");
         assert_eq!(text, "words.toml:3:3: the word \"Traffic_Light\" stands on line 2 already");
@@ -251,5 +332,6 @@ mod tests {
         let text = problem("prompts = [\"a photo\"]\nwords = [\"cat\"]");
         assert!(text.starts_with("words.toml:1:12:"), "{text}");
         assert!(problem("words = []").contains("no words"));
+        assert!(problem("words = [{ word = \"wall\", hidden = true }]").contains("no words to show"));
     }
 }

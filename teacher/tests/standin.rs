@@ -161,6 +161,28 @@ fn a_words_file_becomes_a_vocabulary_that_survives_its_file() {
 }
 
 #[test]
+fn competitors_are_hidden_behind_the_words_and_none_means_the_same() {
+    let Some(directory) = standin_directory("competitors") else { return };
+    let mut teacher = Teacher::open(directory).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut made = |text: &str| {
+        let file = folder.path().join("words.toml");
+        fs::write(&file, text).unwrap();
+        let vocabulary = words::make_vocabulary(&file, &mut teacher).unwrap();
+        vocabulary.save(&folder.path().join("words.safetensors")).unwrap();
+        let hidden = vocabulary.hidden().iter().map(|word| word.word.clone()).collect::<Vec<_>>();
+        (vocabulary.shown().len(), hidden)
+    };
+    let (shown, hidden) = made("words = [\"spaniel\", \"cup\", \"sedan\"]");
+    assert_eq!(shown, 3);
+    for (name, competes) in [("dog", false), ("car", false), ("cat", true), ("wall", true), ("horse", true)] {
+        assert_eq!(hidden.iter().any(|hidden| hidden == name), competes, "{name}");
+    }
+    assert_eq!(made("competitors = \"none\"\nwords = [\"cup\"]"), (1, vec![]));
+    assert_eq!(made("competitors = [\"mug\"]\nwords = [\"cup\"]"), (1, vec!["mug".to_owned()]));
+}
+
+#[test]
 fn assembling_again_replaces_the_stand_in_and_keeps_its_identity() {
     let Some(packages) = packages("assembling again") else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -184,10 +184,9 @@ pub fn vocabulary(words: &[(&str, Colour)]) -> Vocabulary {
         let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
         [row[0] / length, row[1] / length, row[2] / length, 0.0]
     };
-    let word = |name: &str| Word { word: name.into(), synonyms: vec![], threshold: None, trained_on: false };
     Vocabulary {
         teacher: TEACHER.into(),
-        words: words.iter().map(|(name, _)| word(name)).collect(),
+        words: words.iter().map(|(name, _)| Word::new(*name)).collect(),
         prompts: vec!["{}".into()],
         embeddings: words.iter().flat_map(|(_, colour)| embedding(colour)).collect(),
         embedding_size: 4,

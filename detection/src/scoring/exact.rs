@@ -1,7 +1,7 @@
 //! Each region's best words, exactly, in one pass over the vocabulary.
 //!
 //! In flow regions and panels of words, out flow for each region the sums that its softmaxes divide by and its best words
-//! of either group. A tile of logits, a few regions by sixteen words, is folded into these as soon as it is made: no
+//! of each group. A tile of logits, a few regions by sixteen words, is folded into these as soon as it is made: no
 //! logit is ever stored, and memory doesn't grow with the vocabulary.
 //!
 //! The one surprising thing: the best words are known before any probability. log p is
@@ -16,7 +16,7 @@
 use std::ops::Range;
 
 use super::Regions;
-use super::panels::{LANES, Lanes, Line, Panels};
+use super::panels::{GROUPS, LANES, Lanes, Line, Panels};
 use super::softmax::{Sum, multiply_add, weighted};
 
 /// Panels that all regions meet before the next ones come: 800 KB of 384 numbers a word, inside a cache of 2 MB.
@@ -38,8 +38,10 @@ pub struct Question<'a> {
     pub background: &'a [f32],
     /// The frame's regions.
     pub regions: Regions<'a>,
-    /// 1 to W.
+    /// From 1 to the number of shown words.
     pub words_per_region: usize,
+    /// Whether hidden words are ranked with the others; if not, they are only in the sums.
+    pub ranks_hidden: bool,
     /// `[chosen regions, panels]`: whether a region comes to the same without a panel. Empty: none does.
     pub skips: &'a [bool],
 }
@@ -62,7 +64,7 @@ pub struct Exact {
     /// (value, word) of the best words: region after region, group after group.
     best: Vec<(f32, u32)>,
     /// How many of them each group has.
-    room: [usize; 2],
+    room: [usize; GROUPS],
     /// (log p, word) of one region.
     told: Vec<(f32, u32)>,
 }
@@ -72,7 +74,7 @@ pub struct Exact {
 struct Progress {
     text: Sum,
     image: Sum,
-    best: [Best; 2],
+    best: [Best; GROUPS],
 }
 
 /// One group's best words of one region.
@@ -86,6 +88,8 @@ struct Best {
 impl Best {
     /// Below all words, above lanes without one.
     const NONE: Self = Self { len: 0, least: -1e29 };
+    /// Of a group that isn't ranked: no word is above it.
+    const UNRANKED: Self = Self { len: 0, least: f32::INFINITY };
 }
 
 impl Exact {
@@ -126,7 +130,7 @@ impl Exact {
     pub fn best_of(&mut self, at: usize, question: &Question<'_>) -> &[(f32, u32)] {
         let Some(progress) = self.progress.get(at) else { return &[] };
         let (text_shift, image_shift) = (progress.text.ln(), progress.image.ln());
-        let mut start = at * (self.room[0] + self.room[1]);
+        let mut start = at * self.room.iter().sum::<usize>();
         self.told.clear();
         for (group, (best, room)) in question.panels.groups().iter().zip(progress.best.iter().zip(self.room))
         {
@@ -141,11 +145,17 @@ impl Exact {
     }
 
     fn start(&mut self, question: &Question<'_>, chosen: &[u32]) {
-        let Question { panels, inverse_temperature, background, regions, words_per_region, .. } = question;
+        let Question {
+            panels, inverse_temperature, background, regions, words_per_region, ranks_hidden, ..
+        } = question;
         let size = panels.embedding_size();
         // Twice as many as asked for, so that they are seldom sorted out; all of them where that is less.
-        self.room = panels.groups().each_ref().map(|group| group.word_count.min(2 * words_per_region));
-        let room = self.room[0] + self.room[1];
+        let is_ranked = panels.groups().each_ref().map(|group| *ranks_hidden || !group.is_hidden);
+        self.room = std::array::from_fn(|group| {
+            if is_ranked[group] { panels.groups()[group].word_count.min(2 * words_per_region) } else { 0 }
+        });
+        let best = is_ranked.map(|is_ranked| if is_ranked { Best::NONE } else { Best::UNRANKED });
+        let room = self.room.iter().sum::<usize>();
         // For all regions of the frame, so that a later one with more to rank finds the room.
         let count = regions.objectness.len();
         self.best.resize(self.best.len().max(count * room), (0.0, 0));
@@ -156,13 +166,13 @@ impl Exact {
         self.progress.extend(chosen.iter().map(|&region| Progress {
             text: Sum::of(inverse_temperature * dot(regions.text_of(region, size), background)),
             image: Sum::EMPTY,
-            best: [Best::NONE; 2],
+            best,
         }));
     }
 
     #[inline(always)]
     fn pass<const ROWS: usize, const FUSED: bool>(&mut self, question: &Question<'_>, chosen: &[u32]) {
-        let room = self.room[0] + self.room[1];
+        let room = self.room.iter().sum::<usize>();
         let size = question.panels.embedding_size();
         let tiles = || Tiles { first: 0, count: chosen.len(), rows: ROWS };
         for (regions, rows) in tiles() {
@@ -234,7 +244,7 @@ fn tile<const ROWS: usize, const FUSED: bool>(
     rows: &[f32],
     progress: &mut [Progress],
     best: &mut [(f32, u32)],
-    room: [usize; 2],
+    room: [usize; GROUPS],
 ) {
     let Question { panels: words, inverse_temperature, words_per_region, .. } = *question;
     let rows = rows.as_chunks::<ROWS>().0;
@@ -243,6 +253,7 @@ fn tile<const ROWS: usize, const FUSED: bool>(
         let bias = words.bias(panel);
         let group = words.group_of(panel);
         let weight = words.groups()[group].text_weight;
+        let (region_room, before) = (room.iter().sum::<usize>(), room[..group].iter().sum::<usize>());
         for (at, progress) in progress.iter_mut().enumerate() {
             let text = logits::<FUSED>(&sums[at], inverse_temperature, bias);
             let image = logits::<FUSED>(&sums[ROWS / 2 + at], inverse_temperature, bias);
@@ -251,7 +262,7 @@ fn tile<const ROWS: usize, const FUSED: bool>(
             let values = weighted::<FUSED>(weight, &text, &image);
             let state = &mut progress.best[group];
             if values.iter().fold(false, |above, &value| above | (value > state.least)) {
-                let start = at * (room[0] + room[1]) + group * room[0];
+                let start = at * region_room + before;
                 insert(state, &mut best[start..start + room[group]], words_per_region, &values, |lane| {
                     words.word(panel, lane)
                 });

@@ -3,8 +3,9 @@
 //! In flow the embeddings of a vocabulary, once; out flow panels of [`LANES`] words, number by number, so that one
 //! load fetches the same number of sixteen words and a product needs no packing while frames come.
 //!
-//! The one surprising thing: the words stand in another order. Those whose heads are weighed alike stand together, each
-//! such group filled up to whole panels, so that a weight is a panel's and never a lane's.
+//! The one surprising thing: the words stand in another order. Those whose heads are weighed alike stand together, the
+//! hidden ones among them apart, each such group filled up to whole panels: so a weight is a panel's and never a
+//! lane's, and so is whether its words may be told.
 
 use std::ops::Range;
 
@@ -20,6 +21,8 @@ pub struct Line<T>(pub T);
 pub const NO_WORD: f32 = -1e30;
 /// Bytes of one embedding that are multiplied together: what VNNI adds up at once.
 pub const QUAD: usize = 4;
+/// Shown words of either weight, then hidden ones.
+pub const GROUPS: usize = 4;
 
 /// Words and what their panels start from.
 pub struct Panels {
@@ -31,14 +34,16 @@ pub struct Panels {
     /// `[panels · LANES]`: places in the vocabulary; any place where there is no word.
     words: Vec<u32>,
     word_count: usize,
-    groups: [Group; 2],
+    groups: [Group; GROUPS],
 }
 
-/// Words whose heads are weighed alike.
+/// Words whose heads are weighed alike, all shown or all hidden.
 #[derive(Debug, Clone)]
 pub struct Group {
     /// The text head's weight against the image head's.
     pub text_weight: f32,
+    /// Whether its words are hidden.
+    pub is_hidden: bool,
     /// Where its panels stand.
     pub panels: Range<usize>,
     /// How many words it has.
@@ -46,30 +51,38 @@ pub struct Group {
 }
 
 impl Panels {
-    /// Of `embeddings` (`[W, D]`), `in_first` telling the words of the first group, and each group's text weight.
+    /// Of `embeddings` (`[W, D]`), `in_first` telling the words of the first weight, `is_hidden` the hidden ones.
     pub fn new(
         embeddings: &[f32],
         embedding_size: usize,
         in_first: impl Fn(usize) -> bool,
+        is_hidden: impl Fn(usize) -> bool,
         text_weights: [f32; 2],
     ) -> Self {
         let word_count = embeddings.len() / embedding_size;
         // Within a group the words keep their order: equal scores are told in it.
-        let members = [true, false]
-            .map(|first| (0..word_count).filter(|&word| in_first(word) == first).collect::<Vec<usize>>());
-        let panel_counts = members.each_ref().map(|members| members.len().div_ceil(LANES));
-        let panel_count = panel_counts[0] + panel_counts[1];
+        let kinds: [(bool, bool); GROUPS] = [(true, false), (false, false), (true, true), (false, true)];
+        let members = kinds.map(|kind| {
+            (0..word_count).filter(|&word| (in_first(word), is_hidden(word)) == kind).collect::<Vec<usize>>()
+        });
+        let mut panel_count = 0;
+        let groups = std::array::from_fn(|group| {
+            let first_panel = panel_count;
+            panel_count += members[group].len().div_ceil(LANES);
+            Group {
+                text_weight: text_weights[usize::from(!kinds[group].0)],
+                is_hidden: kinds[group].1,
+                panels: first_panel..panel_count,
+                word_count: members[group].len(),
+            }
+        });
         let mut panels = Self {
             embedding_size,
             values: vec![Line([0.0; LANES]); panel_count * embedding_size],
             biases: vec![[NO_WORD; LANES]; panel_count],
             words: vec![0; panel_count * LANES],
             word_count,
-            groups: [0, 1].map(|group| Group {
-                text_weight: text_weights[group],
-                panels: if group == 0 { 0..panel_counts[0] } else { panel_counts[0]..panel_count },
-                word_count: members[group].len(),
-            }),
+            groups,
         };
         for (members, group) in members.iter().zip(&panels.groups) {
             for (at, &word) in members.iter().enumerate() {
@@ -94,15 +107,15 @@ impl Panels {
         self.embedding_size
     }
 
-    /// The two groups, the second's panels behind the first's.
-    pub fn groups(&self) -> &[Group; 2] {
+    /// The groups, the panels of each behind those of the one before.
+    pub fn groups(&self) -> &[Group; GROUPS] {
         &self.groups
     }
 
     /// Which group a panel is of.
     #[inline(always)]
     pub fn group_of(&self, panel: usize) -> usize {
-        usize::from(panel >= self.groups[0].panels.end)
+        self.groups.iter().take(GROUPS - 1).map(|group| usize::from(panel >= group.panels.end)).sum()
     }
 
     /// A panel's numbers, `[D]`.

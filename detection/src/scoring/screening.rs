@@ -34,7 +34,7 @@ mod vnni {
     use std::ops::Range;
 
     use super::super::exact::{Question, dot};
-    use super::super::panels::{BytePanels, LANES, Lanes, Line, NO_WORD, QUAD};
+    use super::super::panels::{BytePanels, GROUPS, LANES, Lanes, Line, NO_WORD, QUAD};
     use super::super::softmax::{ROUGHLY, ROUNDER, Sum};
     use super::Panels;
 
@@ -77,7 +77,7 @@ mod vnni {
     #[derive(Clone, Copy)]
     struct Progress {
         heads: [Head; 2],
-        best: [Line<Lanes>; 2],
+        best: [Line<Lanes>; GROUPS],
     }
 
     /// One head's way.
@@ -115,7 +115,7 @@ mod vnni {
             })
         }
 
-        /// Takes other thresholds from now on: a word's least score, above 0.
+        /// Takes other thresholds from now on: a word's least score, above 0; infinite where it is never told.
         pub fn follow(
             &mut self,
             panels: &Panels,
@@ -124,7 +124,8 @@ mod vnni {
         ) {
             // score = p^(1-g) · objectness^g, of which p is what is bounded.
             let power = (1.0 - objectness_weight).recip();
-            panels.by_lane(|word| -power * threshold_of(word).ln(), NO_WORD, &mut self.handicaps);
+            let handicap = |word| (-power * threshold_of(word).ln()).max(NO_WORD);
+            panels.by_lane(handicap, NO_WORD, &mut self.handicaps);
             self.largest_handicap = self.handicaps.as_flattened().iter().copied().fold(NO_WORD, f32::max);
             self.objectness_power = objectness_weight * power;
         }
@@ -211,7 +212,7 @@ mod vnni {
             // The background is known in float: what is said of the other terms' errors mustn't be said of it.
             let background = question.inverse_temperature * dot(embeddings[0], question.background);
             heads[0].sum = Sum::of(background);
-            self.progress.push(Progress { heads, best: [Line([NO_WORD; LANES]); 2] });
+            self.progress.push(Progress { heads, best: [Line([NO_WORD; LANES]); GROUPS] });
         }
     }
 

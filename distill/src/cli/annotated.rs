@@ -51,6 +51,8 @@ pub struct Eval {
     /// EfficientNet-Lite0's weights, for --true-boxes.
     #[arg(long, default_value = super::BACKBONE)]
     backbone: PathBuf,
+    #[command(flatten)]
+    small: super::small_vocabularies::Arguments,
     /// Also write the figures as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -85,6 +87,11 @@ pub fn run(arguments: &Eval) -> Result<()> {
     for word in &arguments.word_rows {
         let is_known = sets.iter().any(|set| set.categories().any(|(_, name)| name == word));
         ensure!(is_known, "--word-rows: no annotations have the category {word:?}");
+    }
+    if let (true, Some(teacher)) = (arguments.small.are_asked_for(), &arguments.teacher) {
+        ensure!(alone, "--words and --small-vocabularies take one set: leave the other --annotations out");
+        let json = arguments.json.as_deref();
+        return arguments.small.run(&arguments.student, &sets[0], teacher, json);
     }
     let mut teacher = arguments.teacher.as_deref().map(Teacher::open).transpose()?;
     let (mut rows, mut true_boxes, mut ov_coco) = (Vec::new(), None, None);
@@ -124,11 +131,17 @@ fn set_name(annotations: &Path) -> String {
 fn figures_of(arguments: &Eval, set: &AnnotatedSet, mut teacher: Option<&mut Teacher>) -> Result<Figures> {
     let vocabulary = match (&arguments.vocabulary, teacher.as_deref_mut()) {
         (Some(path), _) => Vocabulary::load(path)?,
-        (None, Some(teacher)) => vocabulary_for(&arguments.student, set.names(), teacher)?,
+        (None, Some(teacher)) => {
+            let mut vocabulary = vocabulary_for(&arguments.student, set.names(), teacher)?;
+            if let Some(competitors) = &arguments.small.competitors {
+                competitors.append_to(&mut vocabulary, teacher)?;
+            }
+            vocabulary
+        }
         (None, None) => anyhow::bail!("either --vocabulary or --teacher"),
     };
     let mut detector = Detector::open(&arguments.student, &vocabulary)?;
-    println!("{} words of {}, {}", vocabulary.words.len(), vocabulary.teacher, trained_on(&vocabulary));
+    println!("{} words of {}, {}", vocabulary.shown().len(), vocabulary.teacher, trained_on(&vocabulary));
     let mut figures = Figures { rows: Vec::new(), true_boxes: None, ov_coco: None };
     if let Some(teacher) = teacher {
         figures.add_with_teacher(arguments, set, &vocabulary, &mut detector, teacher)?;

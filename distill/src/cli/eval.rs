@@ -130,7 +130,7 @@ pub fn tracking(arguments: &EvalTracking) -> Result<()> {
         }
         (None, None) => anyhow::bail!("either --vocabulary or --teacher"),
     };
-    let words: Vec<String> = vocabulary.words.iter().map(|word| word.word.clone()).collect();
+    let words: Vec<String> = vocabulary.shown().iter().map(|word| word.word.clone()).collect();
     let props = Props::gather(&collection, &arguments.data.join("backgrounds"), &words)?;
     let settings = eval::tracking::Settings {
         clips: arguments.clips,
@@ -188,7 +188,7 @@ fn photograph_rows(student: &Path, data: &Path, teacher: &mut Teacher) -> Result
     ];
     println!(
         "vocabulary: all {} words, base and novel; teacher: {}",
-        vocabulary.words.len(),
+        vocabulary.shown().len(),
         vocabulary.teacher
     );
     print!("{}", eval::photographs::table(&rows));
@@ -214,7 +214,7 @@ pub fn bars(arguments: &Bars) -> Result<()> {
         collection.training().iter().map(|photograph| photograph.name.clone()).collect();
     let vocabulary = eval::vocabulary_of(set.names(), &trained, &mut teacher)?;
 
-    println!("Validation scenes; {} words, {}", vocabulary.words.len(), trained_on(&vocabulary));
+    println!("Validation scenes; {} words, {}", vocabulary.shown().len(), trained_on(&vocabulary));
     let mut of_heads = Vec::new();
     let mut detector = Detector::open(student, &vocabulary)?;
     for head in Head::ALL {
@@ -386,8 +386,9 @@ pub(super) fn vocabulary_for(
 }
 
 pub(super) fn trained_on(vocabulary: &Vocabulary) -> String {
-    let count = vocabulary.words.iter().filter(|word| word.trained_on).count();
-    format!("{count} of them trained on (base), {} not (novel)", vocabulary.words.len() - count)
+    let words = vocabulary.shown();
+    let count = words.iter().filter(|word| word.trained_on).count();
+    format!("{count} of them trained on (base), {} not (novel)", words.len() - count)
 }
 
 pub(super) fn write_json(path: Option<&Path>, value: &impl Serialize) -> Result<()> {

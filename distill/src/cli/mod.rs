@@ -7,6 +7,7 @@ mod export;
 mod label;
 mod quantize;
 mod sets;
+mod small_vocabularies;
 mod train;
 
 use std::fs;
@@ -225,7 +226,13 @@ fn assemble_standin(packages: &Path, class_names: Option<&Path>, output: &Path) 
 fn make_vocabulary(words: &Path, teacher: &Path, output: &Path) -> Result<()> {
     let vocabulary = words::make_vocabulary(words, &mut Teacher::open(teacher)?)?;
     vocabulary.save(output)?;
-    println!("{} words of {} in {}", vocabulary.words.len(), vocabulary.teacher, output.display());
+    println!(
+        "{} words of {} in {}, beside {} hidden competitors",
+        vocabulary.shown().len(),
+        vocabulary.teacher,
+        output.display(),
+        vocabulary.hidden().len()
+    );
     Ok(())
 }
 

@@ -62,11 +62,14 @@ const COCO_DETECTIONS: usize = 100;
 const PROPOSALS: usize = 100;
 
 /// Annotated images.
+#[derive(Clone)]
 pub struct AnnotatedSet {
     /// What is in them.
     pub truth: Dataset,
-    /// The categories' names by their numbers.
+    /// The categories' names by their numbers, and back: to the letter, and as captions spell them.
     names: HashMap<u64, String>,
+    by_name: HashMap<String, u64>,
+    by_caption: HashMap<String, u64>,
     files: Vec<(u64, PathBuf)>,
 }
 
@@ -105,8 +108,12 @@ impl AnnotatedSet {
                 name.with_context(|| format!("{}: image {} names no file", annotations.display(), image.id))?;
             Ok((image.id, images.join(name)))
         });
-        let names = names.categories.into_iter().map(|category| (category.id, category.name)).collect();
-        Ok(Self { truth, names, files: files.collect::<Result<_>>()? })
+        let files = files.collect::<Result<_>>()?;
+        let names: HashMap<u64, String> =
+            names.categories.into_iter().map(|category| (category.id, category.name)).collect();
+        let by_name = names.iter().map(|(&id, name)| (name.clone(), id)).collect();
+        let by_caption = names.iter().map(|(&id, name)| (prompts::clean(name), id)).collect();
+        Ok(Self { truth, names, by_name, by_caption, files })
     }
 
     /// The categories' names, in the file's order.
@@ -122,10 +129,10 @@ impl AnnotatedSet {
     /// The first `count` images alone.
     #[must_use]
     pub fn first(&self, count: usize) -> Self {
-        let files: Vec<(u64, PathBuf)> = self.files.iter().take(count).cloned().collect();
-        let mut truth = self.truth.clone();
-        truth.images.retain(|image| files.iter().any(|(id, _)| *id == image.id));
-        Self { truth, names: self.names.clone(), files }
+        let mut part = self.clone();
+        part.files.truncate(count);
+        part.truth.images.retain(|image| part.files.iter().any(|(id, _)| *id == image.id));
+        part
     }
 
     /// Some of the categories alone, and the images that have an annotation of one of them.
@@ -167,17 +174,20 @@ impl AnnotatedSet {
         &self.files
     }
 
-    /// For each word of a vocabulary the category of this name, if there is one: the same to the letter, or
-    /// else as captions spell it.
+    /// The category of this name, if there is one: the same to the letter, or else as captions spell it.
+    pub fn category_of(&self, word: &str) -> Option<u64> {
+        let caption = prompts::clean(word);
+        let by_caption = || self.by_caption.get(&caption);
+        self.by_name.get(word).or_else(by_caption).copied()
+    }
+
+    /// For each shown word of a vocabulary the category of this name, if there is one.
     ///
     /// # Errors
     /// When a category has no word.
     pub fn category_of_words(&self, vocabulary: &Vocabulary) -> Result<Vec<Option<u64>>> {
-        let by_name: HashMap<&str, u64> = self.names.iter().map(|(&id, name)| (name.as_str(), id)).collect();
-        let by_caption: HashMap<String, u64> =
-            self.names.iter().map(|(&id, name)| (prompts::clean(name), id)).collect();
-        let find = |word: &str| by_name.get(word).or_else(|| by_caption.get(&prompts::clean(word))).copied();
-        let found: Vec<Option<u64>> = vocabulary.words.iter().map(|word| find(&word.word)).collect();
+        let found: Vec<Option<u64>> =
+            vocabulary.shown().iter().map(|word| self.category_of(&word.word)).collect();
         let missing: Vec<&str> = self
             .names
             .iter()
@@ -366,7 +376,7 @@ impl Found {
         rules: Rules,
     ) -> Row {
         let trained: HashSet<u64> = vocabulary
-            .words
+            .shown()
             .iter()
             .zip(categories)
             .filter_map(|(word, category)| category.filter(|_| word.trained_on))

@@ -4,6 +4,8 @@
 //! - [`annotated`]: average precision and recall on annotated images, by COCO's or LVIS's rules, with the
 //!   teacher on crops of the same proposals beside it.
 //! - [`ov_coco`]: the same for the novel and the base words of COCO that open-vocabulary detectors are compared on.
+//! - [`small_vocabularies`]: is what a user of a few words sees right, with competitors and without, by the arithmetic of
+//!   [`operating_point`].
 //! - [`tracking`]: do things keep their numbers and words through a clip.
 //! - [`true_boxes`]: does it name objects whose boxes are given, and does its teacher.
 //!
@@ -11,8 +13,10 @@
 //! measured is what a device shows.
 
 pub mod annotated;
+pub mod operating_point;
 pub mod ov_coco;
 pub mod photographs;
+pub mod small_vocabularies;
 pub mod tables;
 pub mod tracking;
 pub mod true_boxes;
@@ -123,7 +127,7 @@ pub fn vocabulary_of(
 ) -> Result<Vocabulary> {
     let words: Vec<Word> = names
         .into_iter()
-        .map(|word| Word { trained_on: trained.contains(&word), word, synonyms: Vec::new(), threshold: None })
+        .map(|word| Word { trained_on: trained.contains(&word), ..Word::new(word) })
         .collect();
     Ok(words::embed(words, words::default_prompts(), teacher)?)
 }

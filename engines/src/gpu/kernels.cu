@@ -128,7 +128,7 @@ extern "C" __global__ void similarities(Similarities p)
 struct Ranking {
     float const* logits;        // [2, regions, columns]
     float const* objectness;    // [regions]
-    float const* text_weights;  // [columns - 1]
+    float const* text_weights;  // [columns - 1]; NaN for a word that is in the sums and not ranked: no comparison holds
     float const* thresholds;    // [columns - 1]
     int* words;                 // [regions, words_per_region]; -1 where no word reaches its threshold
     float* scores;              // [regions, words_per_region]
