@@ -111,9 +111,13 @@ impl AnnotatedSet {
         let files = files.collect::<Result<_>>()?;
         let names: HashMap<u64, String> =
             names.categories.into_iter().map(|category| (category.id, category.name)).collect();
+        Ok(Self::new(truth, names, files))
+    }
+
+    fn new(truth: Dataset, names: HashMap<u64, String>, files: Vec<(u64, PathBuf)>) -> Self {
         let by_name = names.iter().map(|(&id, name)| (name.clone(), id)).collect();
         let by_caption = names.iter().map(|(&id, name)| (prompts::clean(name), id)).collect();
-        Ok(Self { truth, names, by_name, by_caption, files })
+        Self { truth, names, by_name, by_caption, files }
     }
 
     /// The categories' names, in the file's order.
@@ -156,7 +160,7 @@ impl AnnotatedSet {
         let shown: HashSet<u64> = truth.ground_truths.iter().map(|object| object.image).collect();
         truth.images.retain(|image| shown.contains(&image.id));
         let files = self.files.iter().filter(|(id, _)| shown.contains(id)).cloned().collect();
-        Ok(Self { truth, names, files })
+        Ok(Self::new(truth, names, files))
     }
 
     /// How many images.

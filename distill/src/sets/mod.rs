@@ -326,8 +326,10 @@ fn complete_for(own: &[Option<usize>], entry: &SetEntry, words: &WordTable) -> R
     let mut places: Vec<usize> = match (&entry.complete_for, entry.complete) {
         (Some(listed), _) => {
             let listed = listed.iter().map(|word| {
-                let place = words.find(word).filter(|place| own.contains(&Some(*place)));
-                place.with_context(|| format!("it is `complete_for` {word:?}, which is none of its words"))
+                // A detector may have looked for words of other sets, and found none of one.
+                words.find(word).with_context(|| {
+                    format!("it is `complete_for` {word:?}, which is no word of it or of the sets before it")
+                })
             });
             listed.collect::<Result<_>>()?
         }

@@ -63,11 +63,6 @@ impl Words {
         self.alike.len()
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.alike.is_empty()
-    }
-
     /// The words annotated completely in a set.
     pub fn complete_for(&self, set: usize) -> &[bool] {
         &self.complete[set]
