@@ -13,7 +13,7 @@ use wordsight_distill::sets::{Augmentation, Loader, LoaderSettings, Phase, Sets,
 /// Which sets to train on.
 #[derive(Args)]
 pub struct SetsFile {
-    /// The list of annotated sets, a sets.toml: see docs/student.md.
+    /// The list of annotated sets, a sets.toml: see docs/sets.md.
     #[arg(long)]
     sets: PathBuf,
     /// A folder for `{name}` in the list's paths, as NAME=FOLDER; may be given more than once.
@@ -91,13 +91,6 @@ pub fn show_batch(arguments: &ShowBatch) -> Result<()> {
     }
     bar.finish();
     let pictures = arguments.steps * arguments.batch;
-    println!(
-        "{} photographs of {} words in {} sets, {} pictures an epoch",
-        sets.photographs.len(),
-        sets.words.len(),
-        sets.sets.len(),
-        loader.epoch_length()
-    );
     match &arguments.output {
         Some(output) => println!("{pictures} pictures in {}", output.display()),
         None => println!(

@@ -20,6 +20,8 @@ use crate::scenes::compose;
 const CUTOUTS: std::ops::RangeInclusive<usize> = 1..=3;
 /// Longest side of a cutout as a share of the input's.
 const CUTOUT_SCALE: std::ops::Range<f32> = 0.08..0.45;
+/// A tile shows at least this share of one object's width and height.
+const LEAST_SHOWN: f64 = 0.7;
 /// Where the four tiles of a mosaic meet, as a share of the input's side.
 const MOSAIC_CENTRE: std::ops::Range<f32> = 0.3..0.7;
 /// Sizes of a file and of its annotations may differ by so much in shape before they are of two pictures.
@@ -173,8 +175,9 @@ impl<'a> Augmenter<'a> {
         let mut view = if augmentation.keeps_size() && whole_input {
             View::letterboxed(size, canvas.side)
         } else {
-            let scale = random_scale(size, canvas.side, augmentation, scales, rng);
             let focus = found.objects.choose(rng).map(|object| scaled(object.box_in_photograph, units));
+            let scale = random_scale(size, canvas.side, augmentation, scales, rng);
+            let scale = focus.map_or(scale, |focus| keeping(focus, tile, scale));
             View::random(size, tile, scale, focus, rng)
         };
         view.is_flipped = rng.random_bool(augmentation.flip);
@@ -204,6 +207,15 @@ fn units(photograph: &Photograph, [width, height]: [usize; 2]) -> Result<[f32; 2
         annotated[1]
     );
     Ok(units)
+}
+
+/// A scale at which a tile has room for most of an object: this one, or as much smaller as that takes.
+fn keeping(object: [f32; 4], tile: [usize; 4], scale: [f64; 2]) -> [f64; 2] {
+    let shrinking = [0, 1].map(|axis| {
+        let length = f64::from(object[axis + 2] - object[axis]) * scale[axis];
+        (tile[axis + 2] - tile[axis]) as f64 / (LEAST_SHOWN * length)
+    });
+    scale.map(|scale| scale * shrinking[0].min(shrinking[1]).min(1.0))
 }
 
 /// Pixels of the input for one of the photograph's, along x and y.

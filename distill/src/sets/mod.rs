@@ -148,6 +148,14 @@ impl Sets {
         }
         ensure!(!sets.photographs.is_empty(), "{}: its sets have no photographs", path.display());
         sets.words = words.into_words();
+        let objects: usize = sets.photographs.iter().map(|photograph| photograph.objects.len()).sum();
+        tracing::info!(
+            "{} photographs with {objects} objects of {} words in {} sets, and {} cutouts",
+            sets.photographs.len(),
+            sets.words.len(),
+            sets.sets.len(),
+            sets.cutouts.len()
+        );
         Ok(sets)
     }
 

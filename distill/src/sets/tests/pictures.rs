@@ -160,6 +160,20 @@ fn what_a_window_cuts_to_a_sliver_or_shows_too_small_is_ignored_and_the_rest_is_
 }
 
 #[test]
+fn a_photograph_of_one_object_never_loses_it_whatever_the_scale() {
+    let made = Made::new();
+    made.write_coco(|_| ());
+    let sets = Arc::new(made.sets(COCO).unwrap());
+    for augmentation in
+        [only(|a| a.scale = [3.0, 6.0]), only(|a| (a.mosaic, a.mosaic_scale) = (1.0, [2.0, 4.0]))]
+    {
+        for picture in pictures(&sets, settings(augmentation), 0, 10) {
+            assert!(picture.ignored.is_empty() && picture.objects.len() == picture.tiles.len());
+        }
+    }
+}
+
+#[test]
 fn a_copy_in_another_size_keeps_its_annotations_and_another_picture_is_refused() {
     let made = Made::new();
     made.write_coco(|file| {
