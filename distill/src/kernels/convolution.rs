@@ -234,7 +234,7 @@ mod tests {
                 if kind == Kind::Pointwise && stride == 2 {
                     continue;
                 }
-                for (height, width) in [(8, 12), (7, 9), (3, 2)] {
+                for (height, width) in [(8, 12), (5, 21), (7, 9), (3, 2)] {
                     let size = Size { images: 3, height, width, channels };
                     for activation in [Activation::None, Activation::Relu, Activation::Relu6] {
                         cases.push((Convolution { kind, kernel, stride, activation }, size, outputs));

@@ -1,8 +1,10 @@
 //! Depthwise convolutions: channels side by side in vectors.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
 use std::ops::Range;
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::convolution::{Activation, Convolution, Gradients, Operands, Size};
@@ -41,6 +43,14 @@ impl Axis {
             ..(self.inputs + self.padding).saturating_sub(start).min(self.kernel)
     }
 
+    /// Outputs all of whose taps lie inside.
+    #[inline(always)]
+    fn whole(&self) -> Range<usize> {
+        let start = self.padding.div_ceil(self.stride).min(self.outputs);
+        let end = (self.inputs + self.padding + self.stride).saturating_sub(self.kernel) / self.stride;
+        start..end.clamp(start, self.outputs)
+    }
+
     /// The input that a tap of an output meets; the tap must be one of [`Self::taps`].
     #[inline(always)]
     fn input(&self, output: usize, tap: usize) -> usize {
@@ -53,65 +63,94 @@ pub(super) fn forward(convolution: &Convolution, operands: Operands<'_>, bias: &
     let out_size = convolution.output_size(size, size.channels);
     let row = out_size.width * size.channels;
     let mut out = unwritten(out_size.len());
-    let arch = Arch::new();
     out.par_chunks_mut(row).enumerate().for_each(|(place, out)| {
         let (image, y) = (place / out_size.height, place % out_size.height);
-        arch.dispatch(
-            #[inline(always)]
-            || match (convolution.kernel, convolution.activation) {
-                (3, Activation::Relu6) => {
-                    forward_row(convolution, operands, bias, image, y, out, 3, Activation::Relu6);
-                }
-                (5, Activation::Relu6) => {
-                    forward_row(convolution, operands, bias, image, y, out, 5, Activation::Relu6);
-                }
-                (5, Activation::Relu) => {
-                    forward_row(convolution, operands, bias, image, y, out, 5, Activation::Relu);
-                }
-                (kernel, activation) => {
-                    forward_row(convolution, operands, bias, image, y, out, kernel, activation);
-                }
-            },
-        );
+        forward_row(convolution, operands, bias, [image, y], out);
     });
     out
 }
 
-#[allow(clippy::too_many_arguments)]
-#[inline(always)]
+/// Writes one row of an image's output.
 fn forward_row(
     convolution: &Convolution,
     operands: Operands<'_>,
     bias: &[f32],
-    image: usize,
-    y: usize,
+    place: [usize; 2],
     out: &mut [f32],
-    kernel: usize,
-    activation: Activation,
 ) {
-    let Operands { input, size, weight } = operands;
-    let channels = size.channels;
-    let (down, across) = (Axis::new(convolution, size.height), Axis::new(convolution, size.width));
-    let row_taps = down.taps(y);
-    for first in (0..channels).step_by(LANES) {
-        let lanes = LANES.min(channels - first);
-        for x in 0..across.outputs {
-            let column_taps = across.taps(x);
-            let mut sums = [0.0_f32; LANES];
-            sums[..lanes].copy_from_slice(&bias[first..first + lanes]);
-            for i in row_taps.clone() {
-                let row = (image * size.height + down.input(y, i)) * size.width;
-                for j in column_taps.clone() {
-                    let from = (row + across.input(x, j)) * channels + first;
-                    let with = (i * kernel + j) * channels + first;
-                    multiply_add(&mut sums, &input[from..], &weight[with..], lanes);
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the processor has what it was compiled for.
+        return unsafe { avx512::forward_row(convolution, operands, bias, place, out) };
+    }
+    let channels = operands.size.channels;
+    let across = Axis::new(convolution, operands.size.width);
+    forward_cells(convolution, operands, bias, place, [0, channels], 0..across.outputs, out);
+}
+
+vectorised! {
+    /// Writes some cells of a row, in the channels from the first to before the second, one after another.
+    fn forward_cells(
+        convolution: &Convolution,
+        operands: Operands<'_>,
+        bias: &[f32],
+        place: [usize; 2],
+        range: [usize; 2],
+        cells: Range<usize>,
+        out: &mut [f32],
+    ) {
+        let ([image, y], [from, to], size) = (place, range, operands.size);
+        let axes = [&Axis::new(convolution, size.height), &Axis::new(convolution, size.width)];
+        for first in (from..to).step_by(LANES) {
+            let lanes = LANES.min(to - first);
+            let mut start = [0.0_f32; LANES];
+            start[..lanes].copy_from_slice(&bias[first..first + lanes]);
+            for x in cells.clone() {
+                let cell = Cell { image, y, x, first, lanes };
+                let sums = sums_of_one(operands, convolution.kernel, axes, cell, start);
+                for (out, sum) in out[x * size.channels + first..][..lanes].iter_mut().zip(sums) {
+                    *out = convolution.activation.apply(sum);
                 }
-            }
-            for (out, sum) in out[x * channels + first..][..lanes].iter_mut().zip(sums) {
-                *out = activation.apply(sum);
             }
         }
     }
+}
+
+/// Some channels of one output cell.
+#[derive(Clone, Copy)]
+struct Cell {
+    image: usize,
+    y: usize,
+    x: usize,
+    first: usize,
+    lanes: usize,
+}
+
+#[inline(always)]
+fn sums_of_one(
+    operands: Operands<'_>,
+    kernel: usize,
+    [down, across]: [&Axis; 2],
+    cell: Cell,
+    mut sums: [f32; LANES],
+) -> [f32; LANES] {
+    let Operands { input, size, weight } = operands;
+    for i in down.taps(cell.y) {
+        let row = (cell.image * size.height + down.input(cell.y, i)) * size.width;
+        for j in across.taps(cell.x) {
+            let from = (row + across.input(cell.x, j)) * size.channels + cell.first;
+            let with = (i * kernel + j) * size.channels + cell.first;
+            multiply_add(&mut sums, &input[from..], &weight[with..], cell.lanes);
+        }
+    }
+    sums
+}
+
+#[inline(always)]
+fn lanes_at(values: &[f32], start: usize) -> &[f32; LANES] {
+    debug_assert!(start + LANES <= values.len());
+    // SAFETY: the callers' cells and channels lie inside, as the assertion has it in tests.
+    unsafe { &*values.as_ptr().add(start).cast() }
 }
 
 /// `sums += a * b`, lane by lane.
@@ -120,11 +159,11 @@ fn multiply_add(sums: &mut [f32; LANES], a: &[f32], b: &[f32], lanes: usize) {
     if lanes == LANES {
         let (a, b) = (&a[..LANES], &b[..LANES]);
         for lane in 0..LANES {
-            sums[lane] = a[lane].mul_add(b[lane], sums[lane]);
+            sums[lane] += a[lane] * b[lane];
         }
     } else {
         for lane in 0..lanes {
-            sums[lane] = a[lane].mul_add(b[lane], sums[lane]);
+            sums[lane] += a[lane] * b[lane];
         }
     }
 }
@@ -141,7 +180,6 @@ pub(super) fn backward(
     let (of_image, into_image) = (out_size.len() / size.images, size.len() / size.images);
     let mut into = of_input.then(|| unwritten(size.len()));
     let shared = into.as_mut().map(|values| Shared(values.as_mut_ptr()));
-    let arch = Arch::new();
     let sums: Vec<[Vec<f32>; 2]> = (0..size.images)
         .into_par_iter()
         .map(|image| {
@@ -157,21 +195,11 @@ pub(super) fn backward(
                 &mut of_bias,
             );
             let input = &operands.input[image * into_image..(image + 1) * into_image];
-            arch.dispatch(
-                #[inline(always)]
-                || match convolution.kernel {
-                    3 => weight_gradient::<3>(convolution, size, input, &before, &mut of_weight),
-                    5 => weight_gradient::<5>(convolution, size, input, &before, &mut of_weight),
-                    _ => weight_gradient_of_any(convolution, size, input, &before, &mut of_weight),
-                },
-            );
+            weight_gradient(convolution, size, input, &before, &mut of_weight);
             if let Some(shared) = shared {
                 // SAFETY: an image's gradient is this thread's.
                 let out = unsafe { shared.slice(image * into_image, into_image) };
-                arch.dispatch(
-                    #[inline(always)]
-                    || input_gradient(convolution, size, operands.weight, &before, out),
-                );
+                input_gradient(convolution, size, operands.weight, &before, out);
             }
             [of_weight, of_bias]
         })
@@ -180,9 +208,27 @@ pub(super) fn backward(
     Gradients { input: into, weight, bias }
 }
 
-/// Adds one image's share to the weights' gradient.
+vectorised! {
+    /// Adds one image's share to the weights' gradient.
+    fn weight_gradient(
+        convolution: &Convolution,
+        size: Size,
+        input: &[f32],
+        gradient: &[f32],
+        out: &mut [f32],
+    ) {
+        match convolution.kernel {
+            _ if size.channels % LANES != 0 => weight_gradient_of_any(convolution, size, input, gradient, out),
+            3 => weight_gradient_of::<3>(convolution, size, input, gradient, out),
+            5 => weight_gradient_of::<5>(convolution, size, input, gradient, out),
+            _ => weight_gradient_of_any(convolution, size, input, gradient, out),
+        }
+    }
+}
+
+/// The same for windows of `K` cells a side and whole groups of channels.
 #[inline(always)]
-fn weight_gradient<const K: usize>(
+fn weight_gradient_of<const K: usize>(
     convolution: &Convolution,
     size: Size,
     input: &[f32],
@@ -191,28 +237,29 @@ fn weight_gradient<const K: usize>(
 ) {
     let channels = size.channels;
     let (down, across) = (Axis::new(convolution, size.height), Axis::new(convolution, size.width));
-    if channels % LANES != 0 {
-        return weight_gradient_of_any(convolution, size, input, gradient, out);
-    }
-    // Columns whose taps all lie inside.
-    let inside: Vec<bool> = (0..across.outputs).map(|x| across.taps(x) == (0..K)).collect();
+    let (rows, columns) = (down.whole(), across.whole());
     for first in (0..channels).step_by(LANES) {
         let mut sums = [[[0.0_f32; LANES]; K]; K];
         for y in 0..down.outputs {
-            for i in down.taps(y) {
-                let row = down.input(y, i) * size.width;
-                let sums = &mut sums[i];
-                for x in 0..across.outputs {
-                    let g = &gradient[(y * across.outputs + x) * channels + first..][..LANES];
-                    if inside[x] {
-                        let from = (row + x * across.stride - across.padding) * channels + first;
-                        for (j, sums) in sums.iter_mut().enumerate() {
-                            multiply_add(sums, &input[from + j * channels..], g, LANES);
-                        }
-                    } else {
-                        for j in across.taps(x) {
-                            let from = (row + across.input(x, j)) * channels + first;
-                            multiply_add(&mut sums[j], &input[from..], g, LANES);
+            let cell = |x: usize| (y * across.outputs + x) * channels + first;
+            let near = if rows.contains(&y) { columns.clone() } else { 0..0 };
+            for x in (0..near.start).chain(near.end..across.outputs) {
+                let g = lanes_at(gradient, cell(x));
+                for i in down.taps(y) {
+                    for j in across.taps(x) {
+                        let from = (down.input(y, i) * size.width + across.input(x, j)) * channels + first;
+                        multiply_add(&mut sums[i][j], &input[from..], g, LANES);
+                    }
+                }
+            }
+            for x in near {
+                let g = lanes_at(gradient, cell(x));
+                let corner = (down.input(y, 0) * size.width + across.input(x, 0)) * channels + first;
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    for (j, sums) in sums.iter_mut().enumerate() {
+                        let input = lanes_at(input, corner + (i * size.width + j) * channels);
+                        for lane in 0..LANES {
+                            sums[lane] += input[lane] * g[lane];
                         }
                     }
                 }
@@ -250,44 +297,43 @@ fn weight_gradient_of_any(
 }
 
 /// Writes one image's input gradient.
-#[inline(always)]
-fn input_gradient(
-    convolution: &Convolution,
-    size: Size,
-    weight: &[f32],
-    gradient: &[f32],
-    out: &mut [f32],
-) {
-    let (channels, kernel) = (size.channels, convolution.kernel);
-    let (down, across) = (Axis::new(convolution, size.height), Axis::new(convolution, size.width));
-    for y in 0..size.height {
-        let rows = meeting(&down, y);
-        for first in (0..channels).step_by(LANES) {
-            let lanes = LANES.min(channels - first);
-            for x in 0..size.width {
-                let mut sums = [0.0_f32; LANES];
-                for (i, output_row) in rows.clone() {
-                    for (j, output) in meeting(&across, x) {
-                        let from = (output_row * across.outputs + output) * channels + first;
-                        let with = (i * kernel + j) * channels + first;
-                        multiply_add(&mut sums, &gradient[from..], &weight[with..], lanes);
-                    }
-                }
-                let out = &mut out[(y * size.width + x) * channels + first..][..lanes];
-                out.copy_from_slice(&sums[..lanes]);
-            }
-        }
+fn input_gradient(convolution: &Convolution, size: Size, weight: &[f32], gradient: &[f32], out: &mut [f32]) {
+    if convolution.stride > 1 {
+        return spread_gradient(convolution, size, weight, gradient, out);
+    }
+    // With stride 1 and an odd window it is the convolution of the gradient with the window turned around.
+    let flipped: Vec<f32> = weight.chunks_exact(size.channels).rev().flatten().copied().collect();
+    let turned = Convolution { activation: Activation::None, ..*convolution };
+    let operands = Operands { input: gradient, size: Size { images: 1, ..size }, weight: &flipped };
+    let bias = vec![0.0; size.channels];
+    for (y, out) in out.chunks_exact_mut(size.width * size.channels).enumerate() {
+        forward_row(&turned, operands, &bias, [0, y], out);
     }
 }
 
-/// Taps through which an input reaches an output, each with that output.
-#[inline(always)]
-fn meeting(axis: &Axis, input: usize) -> impl Iterator<Item = (usize, usize)> + Clone + use<> {
-    let axis = *axis;
-    let reach = input + axis.padding;
-    let first = reach % axis.stride;
-    (first..axis.kernel.min(reach + 1)).step_by(axis.stride).filter_map(move |tap| {
-        let output = (reach - tap) / axis.stride;
-        (output < axis.outputs).then_some((tap, output))
-    })
+vectorised! {
+    /// The same for any stride: every output's gradient goes to the inputs that it was made of.
+    fn spread_gradient(
+        convolution: &Convolution,
+        size: Size,
+        weight: &[f32],
+        gradient: &[f32],
+        out: &mut [f32],
+    ) {
+        let channels = size.channels;
+        let (down, across) = (Axis::new(convolution, size.height), Axis::new(convolution, size.width));
+        out.fill(0.0);
+        for (cell, g) in gradient.chunks_exact(channels).enumerate() {
+            let (y, x) = (cell / across.outputs, cell % across.outputs);
+            for i in down.taps(y) {
+                for j in across.taps(x) {
+                    let to = (down.input(y, i) * size.width + across.input(x, j)) * channels;
+                    let weight = &weight[(i * convolution.kernel + j) * channels..][..channels];
+                    for ((out, g), weight) in out[to..to + channels].iter_mut().zip(g).zip(weight) {
+                        *out += g * weight;
+                    }
+                }
+            }
+        }
+    }
 }

@@ -9,6 +9,42 @@
 //! The functions of the submodules take slices; [`ops`] makes them operations of Burn with gradients. On a GPU
 //! [`ops`] composes Burn's own operations instead.
 
+/// Defines a function that runs compiled for the widest vectors that this processor has. What it calls must be
+/// `#[inline(always)]`, or it is compiled for the narrowest.
+macro_rules! vectorised {
+    ($(#[$attribute:meta])* $visibility:vis fn $name:ident($($argument:ident: $kind:ty),* $(,)?) $body:block) => {
+        $(#[$attribute])*
+        $visibility fn $name($($argument: $kind),*) {
+            #[inline(always)]
+            fn body($($argument: $kind),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                fn with_avx512($($argument: $kind),*) {
+                    body($($argument),*);
+                }
+                #[target_feature(enable = "avx2,fma")]
+                fn with_avx2($($argument: $kind),*) {
+                    body($($argument),*);
+                }
+                let has_avx512 = is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl");
+                if has_avx512 {
+                    // SAFETY: the processor has what it was compiled for.
+                    return unsafe { with_avx512($($argument),*) };
+                }
+                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                    // SAFETY: as above.
+                    return unsafe { with_avx2($($argument),*) };
+                }
+            }
+            body($($argument),*);
+        }
+    };
+}
+
 pub mod convolution;
 mod dense;
 mod depthwise;

@@ -1,6 +1,5 @@
 //! 1x1 convolutions: products of matrices, a block of cells at a time.
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::convolution::{Activation, Convolution, Gradients, Operands};
@@ -13,61 +12,59 @@ fn rows_of_block(channels: usize, outputs: usize) -> usize {
     (BLOCK_NUMBERS / (channels + outputs)).clamp(64, 1024)
 }
 
-/// Adds the bias to rows and applies the activation.
-pub(super) fn finish(rows: &mut [f32], bias: &[f32], activation: Activation) {
-    let arch = Arch::new();
-    macro_rules! with {
-        ($activation:expr) => {
-            arch.dispatch(
-                #[inline(always)]
-                || {
-                    for row in rows.chunks_exact_mut(bias.len()) {
-                        for (x, bias) in row.iter_mut().zip(bias) {
-                            *x = $activation.apply(*x + bias);
-                        }
-                    }
-                },
-            )
-        };
-    }
-    match activation {
-        Activation::None => with!(Activation::None),
-        Activation::Relu => with!(Activation::Relu),
-        Activation::Relu6 => with!(Activation::Relu6),
+vectorised! {
+    /// Adds the bias to rows and applies the activation.
+    pub(super) fn finish(rows: &mut [f32], bias: &[f32], activation: Activation) {
+        match activation {
+            Activation::None => finish_with(rows, bias, Activation::None),
+            Activation::Relu => finish_with(rows, bias, Activation::Relu),
+            Activation::Relu6 => finish_with(rows, bias, Activation::Relu6),
+        }
     }
 }
 
-/// Writes the gradient before the activation to `out` and adds its sums over rows to `bias`.
-pub(super) fn masked(
+#[inline(always)]
+fn finish_with(rows: &mut [f32], bias: &[f32], activation: Activation) {
+    for row in rows.chunks_exact_mut(bias.len()) {
+        for (x, bias) in row.iter_mut().zip(bias) {
+            *x = activation.apply(*x + bias);
+        }
+    }
+}
+
+vectorised! {
+    /// Writes the gradient before the activation to `out` and adds its sums over rows to `bias`.
+    pub(super) fn masked(
+        gradient: &[f32],
+        output: &[f32],
+        activation: Activation,
+        out: &mut [f32],
+        bias: &mut [f32],
+    ) {
+        match activation {
+            Activation::None => masked_with(gradient, output, Activation::None, out, bias),
+            Activation::Relu => masked_with(gradient, output, Activation::Relu, out, bias),
+            Activation::Relu6 => masked_with(gradient, output, Activation::Relu6, out, bias),
+        }
+    }
+}
+
+#[inline(always)]
+fn masked_with(
     gradient: &[f32],
     output: &[f32],
     activation: Activation,
     out: &mut [f32],
     bias: &mut [f32],
 ) {
-    let arch = Arch::new();
     let columns = bias.len();
-    macro_rules! with {
-        ($activation:expr) => {
-            arch.dispatch(
-                #[inline(always)]
-                || {
-                    let rows = gradient.chunks_exact(columns).zip(output.chunks_exact(columns));
-                    for ((gradient, output), out) in rows.zip(out.chunks_exact_mut(columns)) {
-                        for place in 0..columns {
-                            let masked = $activation.backward(gradient[place], output[place]);
-                            out[place] = masked;
-                            bias[place] += masked;
-                        }
-                    }
-                },
-            )
-        };
-    }
-    match activation {
-        Activation::None => with!(Activation::None),
-        Activation::Relu => with!(Activation::Relu),
-        Activation::Relu6 => with!(Activation::Relu6),
+    let rows = gradient.chunks_exact(columns).zip(output.chunks_exact(columns));
+    for ((gradient, output), out) in rows.zip(out.chunks_exact_mut(columns)) {
+        for (((gradient, output), out), bias) in gradient.iter().zip(output).zip(out).zip(bias.iter_mut()) {
+            let masked = activation.backward(*gradient, *output);
+            *out = masked;
+            *bias += masked;
+        }
     }
 }
 

@@ -54,6 +54,35 @@ fn taps(from: f32, to: f32, stride: usize, cells: usize) -> [Taps; BINS] {
     })
 }
 
+#[inline(always)]
+fn add_weighted(to: &mut [f32], from: &[f32], weight: f32) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to += weight * from;
+    }
+}
+
+vectorised! {
+    /// Adds an image's cells to a region's bins.
+    fn pool(region: &Region, size: Size, map: &[f32], out: &mut [f32]) {
+        let channels = size.channels;
+        region.for_each(size.width, |bin, cell, weight| {
+            let from = &map[cell * channels..(cell + 1) * channels];
+            add_weighted(&mut out[bin * channels..(bin + 1) * channels], from, weight);
+        });
+    }
+}
+
+vectorised! {
+    /// Adds the gradients of a region's bins to an image's cells.
+    fn spread(region: &Region, size: Size, gradient: &[f32], out: &mut [f32]) {
+        let channels = size.channels;
+        region.for_each(size.width, |bin, cell, weight| {
+            let from = &gradient[bin * channels..(bin + 1) * channels];
+            add_weighted(&mut out[cell * channels..(cell + 1) * channels], from, weight);
+        });
+    }
+}
+
 /// Pools regions, `[images * regions, BINS, BINS, channels]`; `boxes_in_input`: as many for every image, one after
 /// another.
 pub fn forward(map: &[f32], size: Size, boxes_in_input: &[[f32; 4]], stride: usize) -> Vec<f32> {
@@ -65,12 +94,8 @@ pub fn forward(map: &[f32], size: Size, boxes_in_input: &[[f32; 4]], stride: usi
         |(place, (out, &box_in_input))| {
             let map = &map[place / regions * of_image..][..of_image];
             out.fill(0.0);
-            Region::new(box_in_input, size, stride).for_each(size.width, |bin, cell, weight| {
-                let out = &mut out[bin * channels..(bin + 1) * channels];
-                for (out, x) in out.iter_mut().zip(&map[cell * channels..(cell + 1) * channels]) {
-                    *out += weight * x;
-                }
-            });
+            let region = Region::new(box_in_input, size, stride);
+            pool(&region, size, map, out);
         },
     );
     out
@@ -85,12 +110,8 @@ pub fn backward(gradient: &[f32], size: Size, boxes_in_input: &[[f32; 4]], strid
     out.par_chunks_mut(of_image).enumerate().for_each(|(image, out)| {
         for region in image * regions..(image + 1) * regions {
             let gradient = &gradient[region * pooled..(region + 1) * pooled];
-            Region::new(boxes_in_input[region], size, stride).for_each(size.width, |bin, cell, weight| {
-                let out = &mut out[cell * channels..(cell + 1) * channels];
-                for (out, g) in out.iter_mut().zip(&gradient[bin * channels..(bin + 1) * channels]) {
-                    *out += weight * g;
-                }
-            });
+            let region = Region::new(boxes_in_input[region], size, stride);
+            spread(&region, size, gradient, out);
         }
     });
     out
