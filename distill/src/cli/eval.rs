@@ -488,9 +488,8 @@ pub(super) fn vocabulary_for(
 }
 
 fn trained_on(vocabulary: &Vocabulary) -> String {
-    let words = vocabulary.shown();
-    let count = words.iter().filter(|word| word.trained_on).count();
-    format!("{count} of them trained on (base), {} not (novel)", words.len() - count)
+    let count = vocabulary.shown().iter().filter(|word| word.trained_on).count();
+    format!("{count} of them trained on (base), {} not (novel)", vocabulary.shown().len() - count)
 }
 
 pub(super) fn write_json(path: Option<&Path>, value: &impl Serialize) -> Result<()> {
