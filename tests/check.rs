@@ -26,6 +26,16 @@ fn a_configuration_that_works_is_fine_part_by_part() {
 }
 
 #[test]
+fn hidden_words_are_not_counted() {
+    let bench = Bench::new();
+    let hidden = [("green", GREEN), ("blue", BLUE)];
+    write_vocabulary_hiding(&bench.path("words.safetensors"), &[("red", RED)], &hidden);
+    let config = bench.write_config("[source]\nuri = \"test://bars\"\n");
+    let outcome = ask(&["check", config.to_str().unwrap()]);
+    assert!(outcome.stdout.contains(".safetensors: 1 words"), "{outcome:?}");
+}
+
+#[test]
 fn everything_that_is_wrong_is_told_at_once_with_the_exit_code_of_the_worst() {
     let bench = Bench::new();
     let mut other = vocabulary(&[("red", RED)]);

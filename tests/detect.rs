@@ -53,6 +53,23 @@ fn other_words_find_other_things_with_the_same_student() {
 }
 
 #[test]
+fn what_a_hidden_word_names_better_is_not_told_at_all() {
+    let bench = Bench::new();
+    let photograph = bench.write("photo.jpg", jpeg(64, 64, [RED, YELLOW, BLUE, YELLOW], None));
+    let arguments = ["detect", photograph.to_str().unwrap(), "--json", "-"];
+    let words = [("tomato", RED), ("plum", BLUE)];
+    let count = |lines: &[serde_json::Value]| words_of(&lines[0]).len();
+    write_vocabulary(&bench.path("words.safetensors"), &words);
+    assert!(count(&bench.run(&arguments).lines()) > 2, "yellow is a tomato for want of a better word");
+    write_vocabulary_hiding(&bench.path("words.safetensors"), &words, &[("lemon", YELLOW)]);
+    let lines = bench.run(&arguments).lines();
+    let mut told = words_of(&lines[0]);
+    told.sort_unstable();
+    assert_eq!(told, ["plum", "tomato"]);
+    assert_near(box_of(&lines[0], "tomato"), [0.0, 0.0, 32.0, 32.0]);
+}
+
+#[test]
 fn a_photograph_taken_with_the_camera_on_its_side_is_seen_upright() {
     let bench = Bench::new();
     // Orientation 6: turn clockwise to see it upright, so the stored top left comes to the top right.

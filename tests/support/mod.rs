@@ -197,6 +197,13 @@ pub fn write_vocabulary(path: &Path, words: &[(&str, Colour)]) {
     vocabulary(words).save(path).unwrap();
 }
 
+/// The same with competitors, which are never told.
+pub fn write_vocabulary_hiding(path: &Path, words: &[(&str, Colour)], hidden: &[(&str, Colour)]) {
+    let mut vocabulary = vocabulary(&[words, hidden].concat());
+    vocabulary.words[words.len()..].iter_mut().for_each(|word| word.hidden = true);
+    vocabulary.save(path).unwrap();
+}
+
 /// Rows of pixels of a picture that is grey but for its quarters' inner parts: top left, top right,
 /// bottom left, bottom right.
 pub fn quarters(width: usize, height: usize, colours: [Colour; 4]) -> Vec<u8> {

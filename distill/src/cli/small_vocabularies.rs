@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
 use wordsight_detection::{Vocabulary, Word};
@@ -125,7 +125,6 @@ fn names_of(text: &str) -> Result<Vec<String>> {
     let count = names.len();
     let names = without_repeats(names);
     ensure!(names.len() == count, "--words {text:?} names a word twice: name each once");
-    names.first().context("--words names no word")?;
     Ok(names)
 }
 
@@ -133,4 +132,18 @@ fn names_of(text: &str) -> Result<Vec<String>> {
 fn without_repeats(names: Vec<String>) -> Vec<String> {
     let mut seen = std::collections::HashSet::new();
     names.into_iter().filter(|name| seen.insert(prompts::clean(name))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn words_stand_between_commas_and_each_once() {
+        assert_eq!(names_of("cat, traffic light").unwrap(), ["cat", "traffic light"]);
+        assert!(names_of("cat,,cup").unwrap_err().to_string().contains("empty word"));
+        assert!(names_of("").unwrap_err().to_string().contains("empty word"));
+        assert!(names_of("cup,Cup").unwrap_err().to_string().contains("twice"));
+    }
 }
