@@ -43,24 +43,30 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
-fn a_cache_that_is_none_or_unfinished_says_how_to_make_one() {
+fn sets_that_cannot_be_trained_on_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().to_str().unwrap();
-    let train = ["train", "--cache", path, "--teacher", path, "-o", path];
-    assert_told(&distill(&train), 1, &["not a feature cache", "wordsight-distill precompute"]);
+    let sets = folder.path().join("sets.toml");
+    let teacher = support::checkout("teacher/tests/fixtures/clip");
+    let [sets, teacher, output] =
+        [sets, teacher, folder.path().join("out")].map(|path| path.to_str().unwrap().to_owned());
+    let train = ["train", "--sets", &sets, "--teacher", &teacher, "-o", &output];
+    let refused = |parts: &[&str]| assert_told(&distill(&train), 1, parts);
+    refused(&[&sets]);
 
-    let manifest = r#"{"input_size":320,"images":1,"content":"c"}"#;
-    fs::write(folder.path().join("manifest.json"), manifest).unwrap();
-    fs::write(folder.path().join("annotations.json"), r#"{"images":[],"annotations":[],"categories":[]}"#)
-        .unwrap();
-    fs::write(folder.path().join("features.f16"), [0; 10]).unwrap();
-    assert_told(&distill(&train), 1, &["features.f16", "10 bytes", "goes on where it stopped"]);
+    fs::write(&sets, "[[set]]\nname = \"mine\"\nformat = \"coco\"\nannotation = \"x.json\"\n").unwrap();
+    refused(&[&sets, "annotation"]);
+    fs::write(&sets, "[[set]]\nname = \"mine\"\nformat = \"coco\"\nannotations = \"{data}/x.json\"\n").unwrap();
+    refused(&["mine", "data", "--root"]);
+
+    // Embeddings of another teacher.
+    support::made_up::write_sets(folder.path(), true);
+    refused(&["made up", "wordsight-distill embed"]);
 }
 
 #[test]
 fn a_device_that_is_not_there_is_refused_before_any_work() {
     let train =
-        |device| distill(&["train", "--cache", "/x", "--teacher", "/x", "-o", "/x", "--device", device]);
+        |device| distill(&["train", "--sets", "/x", "--teacher", "/x", "-o", "/x", "--device", device]);
     assert_told(&train("gpu"), 2, &["cpu, cuda or cuda:N"]);
     // Whether it was built without CUDA, or finds no driver, or no thousandth GPU.
     assert_told(&train("cuda:999"), 1, &["--device"]);

@@ -1,262 +1,210 @@
-//! Training on a small made-up cache: it learns, and it can be stopped.
+//! Training on small made-up pictures: it learns, it can be stopped, and it changes what it is told to.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Tensor};
-use half::f16;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use wordsight_distill::coco::{Annotation, Category, Dataset, Image};
+use burn::tensor::Device;
+use support::made_up::{self, SIDE, sizes, student, weights_of};
 use wordsight_distill::device::TrainDevice;
-use wordsight_distill::embed::Embedded;
-use wordsight_distill::features::{Cache, Manifest};
-use wordsight_distill::student::{BACKBONE_CHANNELS, Head, STRIDES, Student, StudentConfig};
-use wordsight_distill::train::{self, Checkpoint, Learn, Material, Optimizer, TrainConfig};
-use wordsight_teacher::efficientnet::{Classifier, FoldedConvolution};
+use wordsight_distill::sets::Sets;
+use wordsight_distill::student::{Backbone, Head, Student, TrainFrom};
+use wordsight_distill::train::{self, Checkpoint, Learn, Material, Metrics, Optimizer, TrainConfig};
+use wordsight_teacher::pth;
 
-const SIDE: usize = 64;
-const EMBEDDING: usize = 8;
-const SCENES: usize = 440;
-/// The teacher looked at the first of the scenes only.
-const EMBEDDED: u64 = 100;
-const WORDS: usize = 4;
-
-fn unit(rng: &mut ChaCha8Rng) -> Vec<f32> {
-    let row: Vec<f32> = (0..EMBEDDING).map(|_| rng.random_range(-1.0..1.0)).collect();
-    let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
-    row.iter().map(|x| x / length).collect()
+/// A folder of made-up sets.
+struct Lessons {
+    folder: tempfile::TempDir,
+    material: Material,
 }
 
-/// Scenes with one object each, whose features are bright where the object is, and the teacher's
-/// embedding of the objects in some of them.
-fn write_cache(folder: &Path) -> (Cache, Embedded) {
-    let mut rng = ChaCha8Rng::seed_from_u64(5);
-    let words: Vec<Vec<f32>> = (0..WORDS).map(|_| unit(&mut rng)).collect();
-    let mut dataset = Dataset {
-        categories: (1..=WORDS as u64).map(|id| Category { id, name: format!("word {id}") }).collect(),
-        ..Dataset::default()
-    };
-    let bytes =
-        |rows: &[f32]| -> Vec<u8> { rows.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect() };
-    let (mut features, mut teacher) = (Vec::new(), Vec::new());
-    for id in 1..=SCENES as u64 {
-        let (x, y) = (rng.random_range(0.0..24.0_f32), rng.random_range(0.0..24.0_f32));
-        let category_id = rng.random_range(1..=WORDS as u64);
-        dataset.images.push(Image {
-            id,
-            file_name: format!("{id}.jpg"),
-            width: SIDE as u32,
-            height: SIDE as u32,
-            exhaustive: true,
-        });
-        let bbox = [x, y, 32.0, 32.0];
-        dataset.annotations.push(Annotation {
-            id,
-            image_id: id,
-            category_id,
-            bbox,
-            area: 1024.0,
-            iscrowd: 0,
-        });
-        for (stride, channels) in STRIDES.into_iter().zip(BACKBONE_CHANNELS) {
-            let grid = SIDE / stride;
-            for at in 0..channels * grid * grid {
-                let (cx, cy) = ((at % grid * stride) as f32, (at / grid % grid * stride) as f32);
-                let inside = cx + 4.0 > x && cx < x + 32.0 && cy + 4.0 > y && cy < y + 32.0;
-                features.push(if inside { 1.0 } else { -0.2 } + rng.random_range(-0.1..0.1));
-            }
-        }
-        if id > EMBEDDED {
-            continue;
-        }
-        let [x1, y1, x2, y2] = [x, y, x + 32.0, y + 32.0];
-        let boxes = [[x1, y1, x2, y2], [0.0; 4]];
-        teacher.extend(boxes.iter().flatten().flat_map(|side: &f32| side.to_le_bytes()));
-        teacher.extend(bytes(&words[category_id as usize - 1]));
-        teacher.extend(bytes(&[0.0; EMBEDDING]));
+impl Lessons {
+    fn new() -> Self {
+        Self::made(true)
     }
-    let manifest = Manifest { input_size: SIDE, images: SCENES, content: "made up".to_owned() };
-    fs::write(folder.join("features.f16"), bytes(&features)).unwrap();
-    fs::write(folder.join("manifest.json"), serde_json::to_string(&manifest).unwrap()).unwrap();
-    dataset.save(&folder.join("annotations.json")).unwrap();
 
-    let embeddings = folder.join("embeddings");
-    fs::create_dir(&embeddings).unwrap();
-    let manifest = serde_json::json!({
-        "per_image": 2, "images": EMBEDDED, "proposals": "made up", "teacher": "made up", "embedding_size": EMBEDDING,
-    });
-    fs::write(embeddings.join("manifest.json"), manifest.to_string()).unwrap();
-    fs::write(embeddings.join("embeddings.bin"), teacher).unwrap();
-    dataset.images.truncate(EMBEDDED as usize);
-    Dataset { images: dataset.images, ..Dataset::default() }.save(&embeddings.join("images.json")).unwrap();
-    (Cache::open(folder).unwrap(), Embedded::open(&embeddings).unwrap())
-}
+    fn made(with_teacher: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let [sets, validation] =
+            made_up::write_sets(folder.path(), with_teacher).map(|path| Arc::new(Sets::load(&path).unwrap()));
+        let material = Material {
+            sets,
+            validation: Some(validation),
+            words: made_up::words(),
+            validation_words: made_up::words(),
+            threads: 1,
+            cache_bytes: 1 << 20,
+        };
+        Self { folder, material }
+    }
 
-fn student_config() -> StudentConfig {
-    StudentConfig {
-        input_size: SIDE,
-        pyramid_channels: 8,
-        region_width: 16,
-        embedding_size: EMBEDDING,
-        proposals: 40,
+    fn path(&self, run: &str) -> PathBuf {
+        self.folder.path().join(run)
+    }
+
+    /// Trains in a folder of this name, until the end or for one step.
+    fn train(&self, student: Student, config: &TrainConfig, run: &str, stop: bool) -> Checkpoint {
+        let stop = AtomicBool::new(stop);
+        train::train(student, &sizes(), config, &self.material, &self.path(run), &stop).unwrap()
+    }
+
+    /// The weights as a run left them, and their moving average.
+    fn weights(&self, run: &str, head: Option<Head>) -> [Student; 2] {
+        let folder = self.path(run);
+        let last = student(head).load(&folder.join("checkpoint/student.bpk")).unwrap();
+        let averaged = Checkpoint::open(&folder).unwrap().student(&folder, student(head)).unwrap();
+        [last, averaged]
     }
 }
 
-fn student() -> Student {
-    student_with(None)
-}
-
-/// A student, or one with a fresh region head.
-fn student_with(head: Option<Head>) -> Student {
-    student_on(&Device::flex().autodiff(), head)
-}
-
-fn student_on(device: &Device, head: Option<Head>) -> Student {
-    let mut rng = ChaCha8Rng::seed_from_u64(6);
-    let mut numbers =
-        |count: usize| -> Vec<f32> { (0..count).map(|_| rng.random_range(-0.1..0.1)).collect() };
-    let convolution =
-        FoldedConvolution { shape: [12, 320, 1, 1], weight: numbers(12 * 320), bias: numbers(12) };
-    let classifier = Classifier { classes: 5, features: 12, weight: numbers(60), bias: numbers(5) };
-    let names: Vec<Vec<f32>> = (0..5).map(|_| unit(&mut rng)).collect();
-    device.seed(1);
-    let student = Student::new(&student_config(), &convolution, &classifier, &names, device).unwrap();
-    match head {
-        Some(head) => student.with_fresh_head(&student_config(), &convolution, head, WORDS, device),
-        None => student,
+fn config(steps: usize) -> TrainConfig {
+    TrainConfig {
+        steps,
+        batch: 8,
+        warm_up: 2,
+        sides: vec![SIDE],
+        train_from: TrainFrom::Stem,
+        ..TrainConfig::default()
     }
-}
-
-fn train(student: Student, config: &TrainConfig, lessons: &(Cache, Embedded), folder: &Path, stop: bool) {
-    let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let words: Vec<Vec<f32>> = (0..WORDS).map(|_| unit(&mut rng)).collect();
-    let material = Material { cache: &lessons.0, embedded: Some(&lessons.1), words: &words };
-    train::train(student, &student_config(), config, material, folder, &AtomicBool::new(stop)).unwrap();
 }
 
 #[test]
 fn a_training_killed_and_resumed_learns_what_an_uninterrupted_one_does() {
-    let folder = tempfile::tempdir().unwrap();
-    let cache = write_cache(folder.path());
-    let config =
-        TrainConfig { steps: 12, batch: 4, warm_up: 2, checkpoint_every: 5, ..TrainConfig::default() };
-
-    let start = student();
-    let whole = folder.path().join("whole");
-    train(start.clone(), &config, &cache, &whole, false);
+    let lessons = Lessons::new();
+    let config = TrainConfig { checkpoint_every: 5, sides: vec![64, 96], ..config(12) };
+    let whole = lessons.train(student(None), &config, "whole", false);
 
     // The flag stops after one step, with a checkpoint; then the run goes on from it.
-    let parts = folder.path().join("parts");
-    train(start, &config, &cache, &parts, true);
-    assert_eq!(Checkpoint::resume(&parts, &config).unwrap().step, 1);
-    train(student(), &config, &cache, &parts, false);
+    assert_eq!(lessons.train(student(None), &config, "parts", true).step, 1);
+    let parts = lessons.train(student(None), &config, "parts", false);
+    assert_eq!((whole.step, parts.step), (12, 12));
+    let [whole_line, parts_line] = [&whole, &parts].map(|run| run.metrics.last().unwrap());
+    let measured = |line: &Metrics| (line.recall_of_ten, line.average_recall, line.named);
+    assert_eq!(measured(whole_line), measured(parts_line));
 
-    let [whole_state, parts_state] = [&whole, &parts].map(|run| Checkpoint::resume(run, &config).unwrap());
-    assert_eq!((whole_state.step, parts_state.step), (12, 12));
-    let last = |state: &Checkpoint| state.metrics.last().unwrap().clone();
-    assert!((last(&whole_state).objectness - last(&parts_state).objectness).abs() < 1e-4);
-    let [whole, parts] =
-        [&whole, &parts].map(|run| weights(&Checkpoint::open(run).unwrap().student(run, student()).unwrap()));
-    assert_eq!(whole.len(), parts.len());
-    let apart = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(apart < 1e-6, "the weights are apart by {apart}");
-}
-
-/// All numbers that a student learns.
-fn weights(student: &Student) -> Vec<f32> {
-    struct Numbers(Vec<f32>);
-    impl ModuleVisitor for Numbers {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.extend(param.val().into_data().iter::<f32>());
-        }
-    }
-    let mut numbers = Numbers(Vec::new());
-    student.visit(&mut numbers);
-    numbers.0
+    let [whole, parts] = ["whole", "parts"].map(|run| lessons.weights(run, None).map(|s| weights_of(&s)));
+    assert!(whole[0] != weights_of(&student(None)), "it learnt nothing");
+    assert!(whole == parts, "the weights differ");
 }
 
 #[test]
-fn training_finds_the_bright_objects() {
-    let folder = tempfile::tempdir().unwrap();
-    let cache = write_cache(folder.path());
-    let config = TrainConfig { steps: 150, batch: 8, warm_up: 10, ..TrainConfig::default() };
-    let run = folder.path().join("run");
-    train(student(), &config, &cache, &run, false);
-    assert!(run.join("training.svg").is_file());
-    let metrics = Checkpoint::resume(&run, &config).unwrap().metrics;
+fn training_finds_the_rectangles_and_names_them() {
+    let lessons = Lessons::new();
+    let config = TrainConfig { plain_share: 1.0, learning_rate: 4e-3, average_decay: 0.98, ..config(150) };
+    let metrics = lessons.train(student(None), &config, "run", false).metrics;
+    assert!(lessons.path("run/training.svg").is_file());
     let (first, last) = (metrics.first().unwrap(), metrics.last().unwrap());
-    assert!(last.boxes < 0.75 * first.boxes, "box loss from {} to {}", first.boxes, last.boxes);
-    let recall = last.recall_of_ten.unwrap();
+    for (what, first, last) in [
+        ("box", first.boxes, last.boxes),
+        ("objectness", first.objectness, last.objectness),
+        ("text", first.text, last.text),
+        ("image", first.image, last.image),
+    ] {
+        assert!(last < 0.75 * first, "{what} loss from {first} to {last}");
+    }
+    let (recall, named) = (last.recall_of_ten.unwrap(), last.named.unwrap());
     assert!(recall > 0.8, "ten proposals cover {recall} of the objects");
+    assert!(named > 0.6, "{named} of the objects get their word");
 }
 
 #[test]
 fn a_run_with_other_settings_is_not_resumed_by_mistake() {
-    let folder = tempfile::tempdir().unwrap();
-    let cache = write_cache(folder.path());
-    let config = TrainConfig { steps: 1, batch: 4, ..TrainConfig::default() };
-    let run = folder.path().join("run");
-    train(student(), &config, &cache, &run, false);
+    let lessons = Lessons::new();
+    let config = config(1);
+    lessons.train(student(None), &config, "run", false);
     let other = TrainConfig { learning_rate: 0.5, ..config };
-    let error = Checkpoint::resume(&run, &other).unwrap_err().to_string();
+    let error = Checkpoint::resume(&lessons.path("run"), &other).unwrap_err().to_string();
     assert!(error.contains("other settings"), "{error}");
 }
 
 #[test]
-fn every_head_learns_from_its_own_losses() {
-    let folder = tempfile::tempdir().unwrap();
-    let lessons = write_cache(folder.path());
+fn every_head_learns_from_its_own_losses_and_nothing_else_changes() {
+    let lessons = Lessons::new();
     for head in Head::ALL {
+        let is_sgd = head == Head::Vild;
         let config = TrainConfig {
             learn: Learn::Regions,
             fresh_head: Some(head),
-            optimizer: if head == Head::Vild { Optimizer::Sgd } else { Optimizer::AdamW },
-            learning_rate: if head == Head::Vild { 0.05 } else { 5e-3 },
-            steps: 75,
-            batch: 8,
-            warm_up: 2,
-            ..TrainConfig::default()
+            optimizer: if is_sgd { Optimizer::Sgd } else { Optimizer::AdamW },
+            learning_rate: if is_sgd { 0.05 } else { 5e-3 },
+            plain_share: 1.0,
+            ..config(75)
         };
-        let run = folder.path().join(head.name());
-        let untrained = student_with(Some(head));
-        let before = weights(&untrained);
-        train(untrained, &config, &lessons, &run, false);
-        let metrics = Checkpoint::resume(&run, &config).unwrap().metrics;
+        let metrics = lessons.train(student(Some(head)), &config, head.name(), false).metrics;
         let (first, last) = (metrics.first().unwrap(), metrics.last().unwrap());
         let (words, crops) = (head != Head::VildImage, !matches!(head, Head::Supervised | Head::VildText));
         assert_eq!((last.text > 0.0, last.image > 0.0), (words, crops), "{}", head.name());
         assert_eq!((last.objectness, last.boxes), (0.0, 0.0), "proposals stay as they are");
-        assert!(!words || last.text < first.text, "{}: text {} to {}", head.name(), first.text, last.text);
-        assert!(
-            !crops || last.image < first.image,
-            "{}: image {} to {}",
-            head.name(),
-            first.image,
-            last.image
-        );
-        let trained = Checkpoint::open(&run).unwrap().student(&run, student_with(Some(head))).unwrap();
-        assert_ne!(before, weights(&trained));
+        for (learns, first, last) in [(words, first.text, last.text), (crops, first.image, last.image)] {
+            assert!(!learns || last < first, "{}: from {first} to {last}", head.name());
+        }
+        let (before, [trained, _]) = (student(Some(head)), lessons.weights(head.name(), Some(head)));
+        assert_ne!(weights_of(&before.regions), weights_of(&trained.regions), "{}", head.name());
+        let rest = |student: &Student| {
+            [weights_of(&student.backbone), weights_of(&student.neck), weights_of(&student.proposals)]
+        };
+        assert!(rest(&before) == rest(&trained), "{}", head.name());
+        assert_eq!(weights_of(&before.refiner), weights_of(&trained.refiner), "{}", head.name());
     }
 }
 
 #[test]
-fn a_head_that_learns_crops_is_not_trained_without_them() {
-    let folder = tempfile::tempdir().unwrap();
-    let (cache, _) = write_cache(folder.path());
-    let config = TrainConfig { steps: 1, fresh_head: Some(Head::Vild), ..TrainConfig::default() };
-    let words = vec![vec![1.0; EMBEDDING]; WORDS];
-    let material = Material { cache: &cache, embedded: None, words: &words };
-    let run = folder.path().join("run");
-    let student = student_with(config.fresh_head);
-    let stop = AtomicBool::new(false);
-    let error =
-        train::train(student, &student_config(), &config, material, &run, &stop).unwrap_err().to_string();
-    assert!(error.contains("vild") && error.contains("--embeddings"), "{error}");
+fn a_fresh_head_that_learns_crops_is_not_trained_without_them() {
+    let lessons = Lessons::made(false);
+    let config = TrainConfig { fresh_head: Some(Head::Vild), ..config(1) };
+    let (student, stop) = (student(config.fresh_head), AtomicBool::new(false));
+    let error = train::train(student, &sizes(), &config, &lessons.material, &lessons.path("run"), &stop);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("vild") && error.contains("wordsight-distill embed"), "{error}");
+}
+
+/// The stem's weights, and each block's with its stride.
+fn parts_of(backbone: &Backbone) -> Vec<(usize, Vec<f32>)> {
+    let mut stride = 2;
+    let mut parts = vec![(1, weights_of(&backbone.stem))];
+    for block in &backbone.blocks {
+        stride *= block.depthwise.convolution.stride;
+        parts.push((stride, weights_of(block)));
+    }
+    parts
+}
+
+#[test]
+fn what_lies_before_the_first_layer_that_trains_stays_exactly_as_it_was() {
+    let lessons = Lessons::new();
+    for (from, least_stride) in [(TrainFrom::Stem, 1), (TrainFrom::Stride16, 16), (TrainFrom::Heads, usize::MAX)] {
+        let config = TrainConfig { train_from: from, ..config(4) };
+        let run = format!("{from:?}");
+        // Stopped and resumed, so that a checkpoint's weights are no other layers'.
+        lessons.train(student(None), &config, &run, true);
+        lessons.train(student(None), &config, &run, false);
+        let before = student(None);
+        for trained in lessons.weights(&run, None) {
+            let pairs = parts_of(&before.backbone).into_iter().zip(parts_of(&trained.backbone));
+            for ((stride, before), (_, after)) in pairs {
+                assert_eq!(before == after, stride < least_stride, "{from:?}: a block of stride {stride}");
+            }
+            assert_ne!(weights_of(&before.neck), weights_of(&trained.neck));
+            // The classifier behind the region head never trains.
+            assert_eq!(weights_of(&before.regions.cells), weights_of(&trained.regions.cells));
+            assert_eq!(weights_of(&before.regions.mixture), weights_of(&trained.regions.mixture));
+        }
+    }
+}
+
+#[test]
+fn proposals_are_learnt_without_a_change_to_the_region_head() {
+    let lessons = Lessons::new();
+    lessons.train(student(None), &TrainConfig { learn: Learn::Proposals, ..config(2) }, "run", false);
+    let (before, [trained, _]) = (student(None), lessons.weights("run", None));
+    assert_eq!(weights_of(&before.regions), weights_of(&trained.regions));
+    assert_ne!(weights_of(&before.refiner), weights_of(&trained.refiner));
 }
 
 #[test]
@@ -269,18 +217,113 @@ fn a_gpu_learns_what_the_processor_does() {
             return;
         }
     };
-    let folder = tempfile::tempdir().unwrap();
-    let cache = write_cache(folder.path());
-    let config = TrainConfig { steps: 20, batch: 4, warm_up: 2, ..TrainConfig::default() };
-    let start = folder.path().join("start.bpk");
-    student().save(&start).unwrap();
-    let [on_cpu, on_gpu] = [Device::flex().autodiff(), gpu].map(|device| {
-        let place = tempfile::tempdir().unwrap();
-        train(student_on(&device, None).load(&start).unwrap(), &config, &cache, place.path(), false);
-        let last = Checkpoint::open(place.path()).unwrap().metrics.pop().unwrap();
+    let lessons = Lessons::new();
+    let start = lessons.path("start.bpk");
+    student(None).save(&start).unwrap();
+    let devices = [("cpu", Device::flex().autodiff()), ("gpu", gpu)];
+    let [on_cpu, on_gpu] = devices.map(|(run, device)| {
+        let student = made_up::student_on(&device, None).load(&start).unwrap();
+        let last = lessons.train(student, &config(20), run, false).metrics.pop().unwrap();
         [last.objectness, last.boxes, last.refined, last.text, last.image]
     });
     for (cpu, gpu) in on_cpu.into_iter().zip(on_gpu) {
         assert!((cpu - gpu).abs() <= 0.02 * cpu.abs(), "{on_cpu:?} {on_gpu:?}");
     }
+}
+
+/// `train` and `export` as a program, on made-up sets, with the tiny CLIP of the teacher's tests and the real backbone.
+struct Program {
+    folder: tempfile::TempDir,
+    backbone: PathBuf,
+}
+
+impl Program {
+    fn new() -> Option<Self> {
+        support::needed(".deps/onnxruntime/libonnxruntime.so.1", "run `make deps` first")?;
+        let backbone = support::needed(".deps/efficientnet-lite0.pth", "run `make host-deps` first")?;
+        let folder = tempfile::tempdir().unwrap();
+        made_up::write_sets(folder.path(), false);
+        Some(Self { folder, backbone })
+    }
+
+    fn run(&self, command: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_wordsight-distill"))
+            .args(command.split(' '))
+            .arg("--teacher")
+            .arg(support::checkout("teacher/tests/fixtures/clip"))
+            .arg("--backbone")
+            .arg(&self.backbone)
+            .env("ORT_DYLIB_PATH", support::checkout(".deps/onnxruntime/libonnxruntime.so.1"))
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap()
+    }
+
+    fn succeed(&self, command: &str) {
+        let output = self.run(command);
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Trains so that nothing changes: what is left is what it started from.
+    fn train_nothing(&self, more: &str) {
+        let settings = "--steps 1 --batch 4 --sides 64 --learning-rate 0 --warm-up 0";
+        self.succeed(&format!("train --sets sets.toml {settings} {more}"));
+    }
+
+    fn averaged(&self, run: &str) -> Student {
+        let folder = self.folder.path().join(run);
+        let checkpoint = Checkpoint::open(&folder).unwrap();
+        let sizes = checkpoint.sizes(&folder).unwrap();
+        let weights = pth::read_pth(&self.backbone).unwrap();
+        let device = Device::flex();
+        let names = vec![vec![0.0; sizes.embedding_size]; 1000];
+        let student = Student::new(&sizes, &weights, &names, &device).unwrap();
+        let student = match checkpoint.config.fresh_head {
+            Some(head) => {
+                let words = checkpoint.words.len();
+                wordsight_distill::start::with_fresh_head(student, &sizes, &weights, head, words).unwrap()
+            }
+            None => student,
+        };
+        checkpoint.student(&folder, student).unwrap()
+    }
+}
+
+fn farthest(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs() / (1.0 + a.abs())).fold(0.0, f32::max)
+}
+
+#[test]
+fn a_training_starts_from_an_exported_student_and_from_another_training() {
+    let Some(program) = Program::new() else { return };
+    let sizes = "--neck-channels 8 --tower-depth 1 --region-width 16";
+    let settings = "--steps 3 --batch 4 --sides 64 --warm-up 1 --validation validation.toml";
+    program.succeed(&format!("train --sets sets.toml {settings} {sizes} -o first"));
+    program.succeed("export --training first --input-size 64 -o student.onnx");
+    let first = program.averaged("first");
+    assert!(weights_of(&first.refiner.shifts).iter().any(|x| *x != 0.0), "it learnt nothing");
+
+    program.train_nothing("--start-from first -o from-training");
+    let same = program.averaged("from-training");
+    assert!(farthest(&weights_of(&first), &weights_of(&same)) < 1e-6);
+
+    program.train_nothing("--start-from student.onnx -o from-file");
+    let rounded = program.averaged("from-file");
+    assert!(farthest(&weights_of(&first), &weights_of(&rounded)) < 1e-3, "apart by more than FP16 rounds");
+
+    // A fresh head on the boxes of the first; and a training of its own goes on only as what it is.
+    program.train_nothing("--start-from student.onnx --learn regions --fresh-head supervised -o fresh");
+    let fresh = program.averaged("fresh");
+    assert!(fresh.regions.mixture.is_none() && fresh.regions.words().is_some());
+    assert!(farthest(&weights_of(&first.proposals), &weights_of(&fresh.proposals)) < 1e-3);
+    let wrong = program.run("train --sets sets.toml --start-from fresh -o wrong");
+    let told = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(!wrong.status.success() && told.contains("has a fresh head"), "{told}");
+    assert!(!program.folder.path().join("wrong").exists());
+
+    fs::write(program.folder.path().join("no-student.onnx"), b"no model").unwrap();
+    let wrong = program.run("train --sets sets.toml --start-from no-student.onnx -o wrong");
+    let told = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(!wrong.status.success() && told.contains("no-student.onnx"), "{told}");
 }

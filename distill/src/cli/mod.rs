@@ -5,6 +5,7 @@ mod data;
 mod eval;
 mod export;
 mod label;
+mod memory;
 mod quantize;
 mod sets;
 mod small_vocabularies;

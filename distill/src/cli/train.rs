@@ -14,7 +14,7 @@ use wordsight_distill::train::{self, Checkpoint, Learn, Material, Optimizer, Tra
 use wordsight_distill::{export, start};
 use wordsight_teacher::Teacher;
 
-use super::{Origin, root, share, side};
+use super::{Origin, memory, root, share, side};
 
 /// What `train` is told.
 #[derive(Args)]
@@ -206,8 +206,8 @@ fn first_student(
     }
 }
 
-fn load_sets(path: &Path, arguments: &Arguments, teacher: &mut Teacher) -> Result<(Arc<Sets>, Vec<Vec<f32>>)> {
-    let sets = Sets::load_with_roots(path, &arguments.root)?;
+/// The words of some sets as the teacher embeds them, which must be the one that looked at the sets' proposals.
+fn embed_words(sets: &Sets, path: &Path, teacher: &mut Teacher) -> Result<Vec<Vec<f32>>> {
     if let Some(other) = sets.teacher() {
         ensure!(
             other == teacher.id(),
@@ -216,8 +216,7 @@ fn load_sets(path: &Path, arguments: &Arguments, teacher: &mut Teacher) -> Resul
             teacher.id()
         );
     }
-    let words = start::embed_names(&sets.words, teacher)?;
-    Ok((Arc::new(sets), words))
+    start::embed_names(&sets.words, teacher)
 }
 
 /// Trains, and says how far it came.
@@ -225,12 +224,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     arguments.check()?;
     let config = arguments.config();
     let device = arguments.device.open()?;
+    let load = |path: &Path| Sets::load_with_roots(path, &arguments.root).map(Arc::new);
+    let sets = load(&arguments.sets)?;
+    let validation = arguments.validation.as_deref().map(load).transpose()?;
     let mut teacher = Teacher::open(&arguments.origin.teacher)?;
-    let (sets, words) = load_sets(&arguments.sets, arguments, &mut teacher)?;
-    let validation =
-        arguments.validation.as_ref().map(|path| load_sets(path, arguments, &mut teacher)).transpose()?;
-    let (validation, validation_words) =
-        validation.map_or((None, Vec::new()), |(sets, words)| (Some(sets), words));
+    let words = embed_words(&sets, &arguments.sets, &mut teacher)?;
+    let validation_words = match (&validation, &arguments.validation) {
+        (Some(sets), Some(path)) => embed_words(sets, path, &mut teacher)?,
+        _ => Vec::new(),
+    };
+    device.seed(arguments.seed);
     let (student, sizes) = first_student(arguments, &config, &mut teacher, words.len(), &device)?;
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -244,6 +247,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         threads: arguments.loader_threads,
         cache_bytes: arguments.cache_gb << 30,
     };
+    if arguments.device == TrainDevice::Cpu {
+        memory::keep_buffers();
+    }
     let checkpoint = train::train(student, &sizes, &config, &material, &arguments.output, &stop)?;
     println!(
         "{} of {} steps done, {:.1} images/s; checkpoint, metrics.jsonl and training.svg in {}",

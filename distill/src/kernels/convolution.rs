@@ -141,8 +141,14 @@ impl Convolution {
 
     /// Cells of padding before the first row or column of so many.
     pub fn padding(&self, side: usize) -> usize {
+        self.paddings(side).0
+    }
+
+    /// Cells of padding before the first and behind the last row or column of so many.
+    pub fn paddings(&self, side: usize) -> (usize, usize) {
         let outputs = side.div_ceil(self.stride);
-        ((outputs.max(1) - 1) * self.stride + self.kernel).saturating_sub(side) / 2
+        let both = ((outputs.max(1) - 1) * self.stride + self.kernel).saturating_sub(side);
+        (both / 2, both - both / 2)
     }
 
     /// The output map.

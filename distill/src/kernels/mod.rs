@@ -6,8 +6,8 @@
 //! matrices by the crate `gemm`, a depthwise one a loop over channels that vectorises, and bias and activation are
 //! done while a block of cells is in the cache.
 //!
-//! The functions of the submodules take slices; [`ops`] makes them operations of Burn with gradients. On a GPU
-//! [`ops`] composes Burn's own operations instead.
+//! The functions of the submodules take slices; [`ops`] makes them operations of Burn with gradients. On a GPU [`ops`]
+//! composes Burn's own operations instead ([`composed`]).
 
 /// Defines a function that runs compiled for the widest vectors that this processor has. What it calls must be
 /// `#[inline(always)]`, or it is compiled for the narrowest.
@@ -45,6 +45,7 @@ macro_rules! vectorised {
     };
 }
 
+pub mod composed;
 pub mod convolution;
 mod dense;
 mod depthwise;
@@ -52,6 +53,8 @@ pub mod enlarge;
 pub mod ops;
 mod pointwise;
 pub mod pooling;
+#[cfg(test)]
+mod tests;
 
 pub use convolution::{Activation, Convolution, Kind, Size};
 

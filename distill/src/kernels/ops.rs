@@ -1,4 +1,5 @@
-//! The kernels as operations of Burn, with gradients.
+//! The kernels as operations of Burn, with gradients. On a device that they don't run on, a GPU, the same operations
+//! are composed of Burn's own ([`composed`]).
 
 use std::sync::Arc;
 
@@ -8,11 +9,11 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use burn_flex::FlexTensor;
 
 use super::convolution::{Convolution, Operands, Size};
-use super::{Activation, enlarge, pooling};
+use super::{composed, enlarge, pooling};
 
 /// Boxes of all images one after another, as many for each.
 pub type Boxes = Arc<Vec<[f32; 4]>>;
@@ -42,6 +43,9 @@ pub fn convolution(
     bias: Tensor<1>,
     convolution: Convolution,
 ) -> Tensor<4> {
+    if !has_kernels(&input) {
+        return composed::convolution(input, weight, bias, convolution);
+    }
     Tensor::from_dispatch(Dispatch::convolution(
         input.into_dispatch(),
         weight.into_dispatch(),
@@ -52,12 +56,23 @@ pub fn convolution(
 
 /// A map with every cell four times: twice as high and wide.
 pub fn enlarged(map: Tensor<4>) -> Tensor<4> {
+    if !has_kernels(&map) {
+        return composed::enlarged(map);
+    }
     Tensor::from_dispatch(Dispatch::enlarged(map.into_dispatch()))
 }
 
 /// RoIAlign of boxes in input pixels, as many for every image: `[N * regions, bins, bins, channels]`.
 pub fn pooled(map: Tensor<4>, boxes_in_input: Boxes, stride: usize) -> Tensor<4> {
+    if !has_kernels(&map) {
+        return composed::pooled(map, &boxes_in_input, stride);
+    }
     Tensor::from_dispatch(Dispatch::pooled(map.into_dispatch(), boxes_in_input, stride))
+}
+
+/// Whether a tensor lies where the kernels run; with or without gradients.
+fn has_kernels(tensor: &Tensor<4>) -> bool {
+    tensor.device() == Device::flex()
 }
 
 fn numbers(tensor: &FlexTensor) -> std::borrow::Cow<'_, [f32]> {
@@ -206,14 +221,5 @@ impl<C: CheckpointStrategy> ChannelsLast for Autodiff<Flex, C> {
             OpsKind::Tracked(prepared) => prepared.finish((size, boxes_in_input, stride), output),
             OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
-    }
-}
-
-/// A map of activations as it is before one: for layers that add before they activate.
-pub fn activate(map: Tensor<4>, activation: Activation) -> Tensor<4> {
-    match activation {
-        Activation::None => map,
-        Activation::Relu => burn::tensor::activation::relu(map),
-        Activation::Relu6 => map.clamp(0.0, 6.0),
     }
 }

@@ -60,7 +60,7 @@ impl Pooling {
 }
 
 /// Weights of one axis: `[BINS, cells]`, each row summing to 1 for a box inside the map.
-fn bin_weights(from: f32, to: f32, stride: usize, cells: usize) -> Vec<f32> {
+pub(crate) fn bin_weights(from: f32, to: f32, stride: usize, cells: usize) -> Vec<f32> {
     let points = sampling_points(from, to, stride, cells);
     points
         .chunks_exact(SAMPLES)

@@ -258,4 +258,29 @@ mod tests {
         }
         assert!(regions.iter().any(|region| region.label == Label::Background));
     }
+
+    #[test]
+    fn of_the_boxes_that_the_teacher_saw_some_are_learnt_from_each_with_what_it_said() {
+        let objects = [[20.0, 20.0, 120.0, 120.0]];
+        let seen = [
+            ([20.0, 20.0, 120.0, 120.0], 7),
+            ([200.0, 200.0, 260.0, 260.0], 8),
+            ([20.0, 20.0, 120.0, 60.0], 9),
+        ];
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let mut all = seen_by_teacher(8, &seen, &objects, &mut rng);
+        all.sort_by_key(|region| region.teacher_row);
+        let expected = [Label::Object(0), Label::Background, Label::Unclear];
+        assert_eq!(all.len(), seen.len(), "no box is learnt from twice");
+        for ((region, (box_in_input, row)), label) in all.iter().zip(seen).zip(expected) {
+            assert_eq!(*region, Region { box_in_input, label, teacher_row: Some(row) });
+        }
+
+        let chosen: std::collections::BTreeSet<Option<usize>> = (0..40)
+            .flat_map(|_| seen_by_teacher(1, &seen, &objects, &mut rng))
+            .map(|region| region.teacher_row)
+            .collect();
+        assert_eq!(chosen.len(), 3, "each is chosen at times");
+        assert!(seen_by_teacher(4, &[], &objects, &mut rng).is_empty());
+    }
 }

@@ -323,3 +323,74 @@ impl Tally {
         line.named = share(self.named, self.words);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::sets::{Tile, TrainingObject};
+
+    const OBJECT: Box4 = [8.0, 8.0, 30.0, 30.0];
+
+    /// One picture of 64 pixels: the left half shows a photograph of an exhaustive set, the right half one of another.
+    fn image(ignored: Vec<Box4>) -> TrainingImage {
+        let tile = |box_in_input, set| Tile { box_in_input, set };
+        TrainingImage {
+            pixels: vec![0; 64 * 64 * 3],
+            side: 64,
+            objects: vec![TrainingObject { box_in_input: OBJECT, word: Some(0), weight: 1.0 }],
+            ignored,
+            tiles: vec![tile([0.0, 0.0, 32.0, 64.0], 0), tile([32.0, 0.0, 64.0, 48.0], 1)],
+            teacher_regions: Vec::new(),
+        }
+    }
+
+    fn with_lessons<T>(ask: impl FnOnce(&Lessons<'_>) -> T) -> T {
+        let sets = Sets::without_photographs(&["cup"], &[(&[0], true), (&[0], false)]);
+        let device = Device::flex();
+        let config = TrainConfig::default();
+        let words = Words::new(&sets, &[vec![1.0, 0.0]], &device);
+        ask(&Lessons { sets: &sets, words, config: &config, device })
+    }
+
+    /// The labels of the regions that an image's words are learnt from.
+    fn labels(image: TrainingImage) -> Vec<Label> {
+        let sizes = StudentConfig { input_size: 64, proposals: 40, ..StudentConfig::new(2) };
+        let centres = sizes.centres_in_input();
+        let boxes: Vec<f32> =
+            centres.iter().flat_map(|&[x, y]| [x - 6.0, y - 6.0, x + 6.0, y + 6.0]).collect();
+        let logits: Vec<f32> = (0..centres.len()).map(|cell| (cell as f32).sin()).collect();
+        let device = Device::flex();
+        let dense = DenseProposals {
+            logits: Tensor::from_data(TensorData::new(logits, [1, centres.len()]), &device),
+            boxes_in_input: Tensor::from_data(TensorData::new(boxes, [1, centres.len(), 4]), &device),
+        };
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let images = [image];
+        let batch = Batch { images: &images, sizes };
+        let regions = with_lessons(|lessons| lessons.regions(&dense, &batch, &mut rng));
+        regions.concat().iter().map(|region| region.label).collect()
+    }
+
+    #[test]
+    fn what_is_ignored_is_no_background() {
+        let count = |labels: &[Label], label| labels.iter().filter(|&&other| other == label).count();
+        let without = labels(image(Vec::new()));
+        assert!(count(&without, Label::Background) > 4 && count(&without, Label::Object(0)) > 0, "{without:?}");
+        let covered = labels(image(vec![[0.0, 0.0, 64.0, 64.0]]));
+        assert_eq!(count(&covered, Label::Background), 0, "{covered:?}");
+        assert_eq!(count(&covered, Label::Object(0)), count(&without, Label::Object(0)), "objects stay");
+    }
+
+    #[test]
+    fn an_empty_cell_counts_as_far_as_its_photograph_is_known() {
+        let image = image(vec![[0.0, 40.0, 16.0, 64.0]]);
+        let centres = [[20.0, 20.0], [8.0, 50.0], [40.0, 20.0], [40.0, 60.0]];
+        let trust = with_lessons(|lessons| lessons.trust(&image, &centres));
+        let doubtful = TrainConfig::default().doubtful_weight;
+        assert_eq!(trust, [1.0, 0.0, doubtful, 1.0], "exhaustive, ignored, not exhaustive, padding");
+    }
+}

@@ -61,14 +61,29 @@ pub struct Material {
 }
 
 impl Material {
+    /// Whether it is all that a training learns from.
+    fn check(&self, config: &TrainConfig) -> Result<()> {
+        ensure!(self.words.len() == self.sets.words.len(), "every word needs an embedding");
+        let has_crops = self.sets.embedding_size() > 0;
+        if config.learn == Learn::Proposals || !config.head().learns_crops() || has_crops {
+            return Ok(());
+        }
+        let told = "no set has the teacher's `embeddings`: make them with `wordsight-distill embed` and name their \
+                    folder in the sets' file";
+        // One that starts from the classifier has an image embedding without any training.
+        ensure!(config.fresh_head.is_none(), "a {} head learns from crops, and {told}", config.head().name());
+        tracing::warn!("the image embedding stays the classifier's: {told}");
+        Ok(())
+    }
+
     fn loader(&self, config: &TrainConfig, first_step: usize) -> Result<Loader> {
         let strong = Augmentation::strong();
+        let plain = Augmentation { mosaic: 0.0, scale: [0.7, 1.2], ..strong.clone() };
         let plain_from = (config.steps as f32 * (1.0 - config.plain_share)) as usize;
-        let sides = config.sides.clone();
-        let mut phases = vec![Phase { from_step: 0, sides: sides.clone(), augmentation: strong.clone() }];
-        if plain_from > 0 && plain_from < config.steps {
-            let augmentation = Augmentation { mosaic: 0.0, scale: [0.7, 1.2], ..strong };
-            phases.push(Phase { from_step: plain_from, sides, augmentation });
+        let phase = |from_step, augmentation| Phase { from_step, sides: config.sides.clone(), augmentation };
+        let mut phases = vec![phase(plain_from, plain)];
+        if plain_from > 0 {
+            phases.insert(0, phase(0, strong));
         }
         let Self { threads, cache_bytes, .. } = *self;
         let settings = LoaderSettings { seed: config.seed, batch: config.batch, phases, threads, cache_bytes };
@@ -114,7 +129,7 @@ pub fn train(
     folder: &Path,
     stop: &AtomicBool,
 ) -> Result<Checkpoint> {
-    ensure!(material.words.len() == material.sets.words.len(), "every word needs an embedding");
+    material.check(config)?;
     fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let mut student = student.trained_from(config.train_from);
     let device = student.device();

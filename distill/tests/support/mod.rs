@@ -2,6 +2,8 @@
 //! repository carries.
 #![allow(dead_code, reason = "each test file uses its own part of the support")]
 
+pub mod made_up;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};

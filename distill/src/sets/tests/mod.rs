@@ -11,7 +11,7 @@ use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::Sets;
+use super::{Set, Sets};
 
 /// Colours that are told apart after any resize: each channel is dark or light.
 const COLOURS: [Rgb<u8>; 4] = [Rgb([255, 0, 0]), Rgb([0, 255, 0]), Rgb([0, 0, 255]), Rgb([255, 255, 0])];
@@ -19,6 +19,26 @@ const COLOURS: [Rgb<u8>; 4] = [Rgb([255, 0, 0]), Rgb([0, 255, 0]), Rgb([0, 0, 25
 const SIZES: [(u32, u32); 4] = [(200, 150), (120, 180), (160, 160), (300, 100)];
 /// The object `[x1, y1, x2, y2]` in the n-th photograph.
 const OBJECTS: [[u32; 4]; 4] = [[60, 50, 140, 110], [10, 100, 90, 170], [0, 0, 60, 160], [120, 20, 250, 90]];
+
+impl Sets {
+    /// Sets without photographs, each of the words that it is complete for and whether it is exhaustive.
+    pub(crate) fn without_photographs(words: &[&str], sets: &[(&[usize], bool)]) -> Self {
+        let set = |(place, &(complete_for, exhaustive)): (usize, &(&[usize], bool))| Set {
+            name: format!("set {place}"),
+            complete_for: complete_for.to_vec(),
+            exhaustive,
+            weight: 1.0,
+            photographs: 0..0,
+            embeddings: None,
+        };
+        Self {
+            words: words.iter().map(|&word| word.to_owned()).collect(),
+            sets: sets.iter().enumerate().map(set).collect(),
+            photographs: Vec::new(),
+            cutouts: Vec::new(),
+        }
+    }
+}
 
 /// A folder of sets in the making.
 struct Made {
