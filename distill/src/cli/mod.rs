@@ -80,6 +80,8 @@ enum Command {
     },
     /// Writes augmented training pictures with their boxes, to be looked at: objects green, ignored red, tiles blue.
     ShowBatch(sets::ShowBatch),
+    /// Writes what training takes of one set as annotations in COCO's format.
+    SetAnnotations(sets::SetAnnotations),
     /// Completes annotations with a detector's answers, or says how good the detector is.
     Label(label::Arguments),
     /// Trains a student on annotated photographs. Goes on from its checkpoint; Ctrl-C saves one and stops.
@@ -198,6 +200,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Embed(arguments) => data::embed(&arguments),
         Command::Merge { folder } => data::merge(&folder),
         Command::ShowBatch(arguments) => sets::show_batch(&arguments),
+        Command::SetAnnotations(arguments) => sets::set_annotations(&arguments),
         Command::Label(arguments) => label::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
