@@ -1,6 +1,7 @@
 //! The command line: parses, calls the library, prints.
 
 mod annotated;
+mod check_student;
 mod data;
 mod eval;
 mod export;
@@ -98,7 +99,7 @@ enum Command {
     /// Whether things keep their numbers and words through made-up clips, with and without the tracker.
     EvalTracking(eval::EvalTracking),
     /// Holds a student, and trainings of every kind of head, against what is asked of them.
-    Bars(eval::Bars),
+    CheckStudent(check_student::Arguments),
 }
 
 #[derive(Subcommand)]
@@ -208,7 +209,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Eval(arguments) => annotated::run(&arguments),
         Command::EvalPhotographs(arguments) => eval::photographs(&arguments),
         Command::EvalTracking(arguments) => eval::tracking(&arguments),
-        Command::Bars(arguments) => eval::bars(&arguments),
+        Command::CheckStudent(arguments) => check_student::run(&arguments),
     }
 }
 
