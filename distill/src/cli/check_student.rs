@@ -166,7 +166,7 @@ fn judge(
     };
     at_least("AP50, 80 words", percent(whole.all.ap50), 25.0);
     at_least("AR@100 of proposals, whatever they show", percent(whole.proposal_recall), 33.0);
-    at_least("AP50 of person", percent(whole.words.get("person").and_then(|person| person.ap50)), 45.0);
+    at_least("AP50 of person", percent(whole.words.get("person").map(|person| person.ap50)), 45.0);
     at_least("AP of large objects", percent(whole.all.ap_large), 25.0);
     at_least("AP50, against the teacher's on crops", percent(student.all.ap50), percent(teacher.all.ap50));
     if let Some(ten) = small.iter().find(|row| row.words == 10 && row.competitors > 0) {
