@@ -1,6 +1,6 @@
-//! `wordsight-distill eval-photographs`, `eval-tracking` and `bars`: how good a student is.
+//! `wordsight-distill eval-photographs` and `eval-tracking`: how good a student is.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,22 +8,16 @@ use anyhow::{Context, Result};
 use burn::tensor::Device;
 use clap::Args;
 use serde::Serialize;
-use serde_json::json;
 use wordsight_detection::{DetectionSettings, Vocabulary};
-use wordsight_distill::eval::annotated::{self, AnnotatedSet, Row, Rules};
+use wordsight_distill::eval::annotated::AnnotatedSet;
 use wordsight_distill::eval::photographs::Evaluation;
 use wordsight_distill::eval::true_boxes::{self, TrueBoxes};
 use wordsight_distill::eval::{self, Detector};
 use wordsight_distill::export;
 use wordsight_distill::photographs::Collection;
 use wordsight_distill::scenes::clips::Props;
-use wordsight_distill::student::Head;
-use wordsight_distill::train::Checkpoint;
 use wordsight_teacher::Teacher;
 use wordsight_tracking::TrackingSettings;
-
-use super::Origin;
-use super::export::{Scoring, export_student};
 
 /// What `eval-photographs` is told.
 #[derive(Args)]
@@ -81,31 +75,6 @@ pub struct EvalTracking {
     /// Weak detections have at least this share of the threshold.
     #[arg(long, default_value_t = 0.5, value_parser = super::share)]
     weak_fraction: f32,
-    /// Also write the figures as JSON.
-    #[arg(long)]
-    json: Option<PathBuf>,
-}
-
-/// What `bars` is told.
-#[derive(Args)]
-pub struct Bars {
-    /// The student.
-    #[arg(long)]
-    student: PathBuf,
-    /// Folder of trainings with a fresh head, each in a folder of the head's name; left out where missing.
-    #[arg(long)]
-    heads: Option<PathBuf>,
-    /// Scenes that `scenes --part validation` made.
-    #[arg(long)]
-    scenes: PathBuf,
-    /// Folder with imagenet.json, photographs and coco_tiny/.
-    #[arg(long)]
-    data: PathBuf,
-    #[command(flatten)]
-    origin: Origin,
-    /// Scenes on which the teacher judges crops: two crops a proposal take seconds an image.
-    #[arg(long, default_value_t = 50)]
-    teacher_on_crops: usize,
     /// Also write the figures as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -175,10 +144,10 @@ fn spread(words: &[String], count: usize) -> Vec<String> {
     (0..count.min(words.len())).map(|place| words[place * words.len() / count].clone()).collect()
 }
 
-type PhotographRows = [(&'static str, eval::photographs::Row); 2];
+pub(super) type PhotographRows = [(&'static str, eval::photographs::Row); 2];
 
 /// Prints the table, and returns its rows: base and novel.
-fn photograph_rows(student: &Path, data: &Path, teacher: &mut Teacher) -> Result<PhotographRows> {
+pub(super) fn photograph_rows(student: &Path, data: &Path, teacher: &mut Teacher) -> Result<PhotographRows> {
     let collection = Collection::load(data)?;
     let vocabulary = eval::photographs::vocabulary_of(&collection, teacher)?;
     let mut evaluation = Evaluation::new(student, &vocabulary, teacher)?;
@@ -193,168 +162,6 @@ fn photograph_rows(student: &Path, data: &Path, teacher: &mut Teacher) -> Result
     );
     print!("{}", eval::photographs::table(&rows));
     Ok(rows)
-}
-
-/// One thing asked of a student, and what it does.
-#[derive(Serialize)]
-struct Bar {
-    what: String,
-    asked: String,
-    got: String,
-    met: bool,
-}
-
-/// Everything that is asked of a student.
-pub fn bars(arguments: &Bars) -> Result<()> {
-    let Bars { student, heads, scenes, data, origin, .. } = arguments;
-    let mut teacher = Teacher::open(&origin.teacher)?;
-    let set = AnnotatedSet::load(&scenes.join("annotations.json"), &scenes.join("images"))?;
-    let collection = Collection::load(data)?;
-    let trained: HashSet<String> =
-        collection.training().iter().map(|photograph| photograph.name.clone()).collect();
-    let vocabulary = eval::vocabulary_of(set.names(), &trained, &mut teacher)?;
-
-    println!("Validation scenes; {} words, {}", vocabulary.shown().len(), trained_on(&vocabulary));
-    let mut of_heads = Vec::new();
-    let mut detector = Detector::open(student, &vocabulary)?;
-    for head in Head::ALL {
-        let Some(folder) =
-            heads.as_ref().map(|heads| heads.join(head.name())).filter(|folder| folder.is_dir())
-        else {
-            continue;
-        };
-        let input_size = detector.facts().input_width;
-        of_heads.push(head_row(head, &folder, input_size, origin, &mut teacher, &vocabulary, &set)?);
-    }
-    let shipped = annotated::student_row("the student", &mut detector, &vocabulary, &set, Rules::Coco)?;
-    let mut rows = of_heads.clone();
-    rows.push(shipped.clone());
-    print!("{}", annotated::table(&rows));
-
-    let part = set.first(arguments.teacher_on_crops);
-    println!("\nOver the same proposals, {} scenes", part.len());
-    let pair =
-        annotated::student_and_teacher_rows(&mut detector, &mut teacher, &vocabulary, &part, Rules::Coco)?;
-    print!("{}", annotated::table(&pair));
-
-    let coco = data.join("coco_tiny");
-    let coco = AnnotatedSet::load(&coco.join("instances.json"), &coco.join("images"))?;
-    println!("\nTransfer: COCO photographs, {} words, no box of them in training", coco.names().len());
-    let coco_words = vocabulary_for(student, coco.names(), &mut teacher)?;
-    let mut coco_detector = Detector::open(student, &coco_words)?;
-    let transfer =
-        annotated::student_row("the student", &mut coco_detector, &coco_words, &coco, Rules::Coco)?;
-    print!("{}", annotated::table(std::slice::from_ref(&transfer)));
-    let named = true_boxes_of(student, &origin.backbone, &coco_detector, &mut teacher, &coco_words, &coco)?;
-    print!("{}", true_boxes::table(&named));
-
-    println!("\nPhotographs that training never saw");
-    let of_photographs = photograph_rows(student, data, &mut teacher)?;
-
-    let bars = judge(&of_heads, &shipped, &pair, &transfer, &named, &of_photographs);
-    println!();
-    for bar in &bars {
-        println!(
-            "{:<5} {}: asked {}, got {}",
-            if bar.met { "ok" } else { "BELOW" },
-            bar.what,
-            bar.asked,
-            bar.got
-        );
-    }
-    let photographs: BTreeMap<_, _> = of_photographs.iter().map(|(name, row)| (*name, row)).collect();
-    write_json(
-        arguments.json.as_deref(),
-        &json!({
-            "scenes": rows, "teacher_on_crops": pair, "transfer": transfer, "true_boxes": named,
-            "photographs": photographs, "bars": bars,
-        }),
-    )
-}
-
-/// A training's row: exported beside its checkpoint for the shipped student's input, with the usual scoring.
-fn head_row(
-    head: Head,
-    training: &Path,
-    input_size: usize,
-    origin: &Origin,
-    teacher: &mut Teacher,
-    vocabulary: &Vocabulary,
-    set: &AnnotatedSet,
-) -> Result<Row> {
-    let exported = training.join("student.onnx");
-    let scoring = Scoring { temperature: 0.02, ensemble_lambda: 0.33, objectness_weight: 0.5 };
-    export_student(training, origin, None, Some(input_size), &scoring, &exported)?;
-    let mut vocabulary = vocabulary.clone();
-    if head == Head::Supervised {
-        // Its own vectors for the words that it learned; the others' text embeddings mean nothing to it.
-        let checkpoint = Checkpoint::open(training)?;
-        let (sizes, words) = (checkpoint.sizes(training)?, checkpoint.words.len());
-        let device = Device::flex().autodiff();
-        let student = origin.student(teacher, &sizes, checkpoint.config.fresh_head, words, &device)?;
-        let student = checkpoint.student(training, student)?;
-        let vectors = student.regions.words().context("a supervised head has vectors of its words")?;
-        let vectors: Vec<f32> = vectors.into_data().iter().collect();
-        let size = vocabulary.embedding_size;
-        for (name, vector) in checkpoint.words.iter().zip(vectors.chunks_exact(size)) {
-            let place = vocabulary.words.iter().position(|word| &word.word == name);
-            let place = place.with_context(|| format!("the scenes have no category {name}"))?;
-            vocabulary.embeddings[place * size..(place + 1) * size].copy_from_slice(vector);
-        }
-    }
-    let mut detector = Detector::open(&exported, &vocabulary)?;
-    annotated::student_row(head.name(), &mut detector, &vocabulary, set, Rules::Coco)
-}
-
-fn judge(
-    heads: &[Row],
-    shipped: &Row,
-    [student, teacher]: &[Row; 2],
-    transfer: &Row,
-    named: &TrueBoxes,
-    [(_, base), (_, novel)]: &PhotographRows,
-) -> Vec<Bar> {
-    let ap50 = |part: &Option<wordsight_evaluation::Summary>| {
-        100.0 * part.as_ref().and_then(|part| part.ap50).unwrap_or_default()
-    };
-    let mut bars = Vec::new();
-    let mut at_least = |what: &str, got: f64, asked: f64, unit: &str| {
-        bars.push(Bar {
-            what: what.to_owned(),
-            asked: format!(">= {asked:.1}{unit}"),
-            got: format!("{got:.1}{unit}"),
-            met: got >= asked,
-        });
-    };
-    let percent = |share: Option<f64>| 100.0 * share.unwrap_or_default();
-    let (student_ap50, teacher_ap50) = (percent(student.all.ap50), percent(teacher.all.ap50));
-    at_least("AP50 of student against teacher on crops", student_ap50, teacher_ap50, "");
-    at_least("time of teacher on crops in student's", teacher.milliseconds / student.milliseconds, 50.0, "x");
-    at_least("novel in base AP50 on scenes", 100.0 * ap50(&shipped.novel) / ap50(&shipped.base), 60.0, "%");
-    at_least("AR@100 of proposals on scenes", percent(shipped.proposal_recall), 60.0, "");
-    at_least("AR@100 of proposals on COCO photographs", percent(transfer.proposal_recall), 40.0, "");
-    at_least("AP50 on COCO photographs", percent(transfer.all.ap50), 15.0, "");
-    let first = |named: &true_boxes::Named| 100.0 * named.first as f64 / named.objects.max(1) as f64;
-    at_least(
-        "COCO objects in true boxes, first word, against the teacher",
-        first(&named.student),
-        first(&named.teacher),
-        "%",
-    );
-    at_least("photographs, right word in top 5, base", 100.0 * f64::from(base.top5), 80.0, "%");
-    at_least("photographs, right word in top 5, novel", 100.0 * f64::from(novel.top5), 75.0, "%");
-
-    let of = |head: Head| heads.iter().find(|row| row.who == head.name()).map(|row| ap50(&row.novel));
-    let order = [Head::Supervised, Head::VildText, Head::Vild, Head::VildEnsemble];
-    if let [Some(supervised), Some(text), Some(vild), Some(ensemble)] = order.map(of) {
-        bars.push(Bar {
-            what: "novel AP50 of fresh heads".to_owned(),
-            asked: "supervised < vild-text < vild <= vild-ensemble".to_owned(),
-            got: format!("{supervised:.1}, {text:.1}, {vild:.1}, {ensemble:.1}"),
-            met: supervised < text && text < vild && vild <= ensemble,
-        });
-    }
-    bars
 }
 
 /// Reads an exported student back as a model and names objects in their true boxes.

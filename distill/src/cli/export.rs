@@ -59,14 +59,20 @@ pub struct Arguments {
 pub(super) struct Scoring {
     /// Softmax temperature of the scores. Twice training's 0.01: scores of overlapping regions
     /// would all be 1 otherwise, and their order left to the objectness.
-    #[arg(long, default_value_t = 0.02)]
+    #[arg(long, default_value_t = Scoring::default().temperature)]
     pub(super) temperature: f32,
     /// Weight of the text head for words not trained on; the others get one minus it.
-    #[arg(long, default_value_t = 0.33, value_parser = share)]
+    #[arg(long, default_value_t = Scoring::default().ensemble_lambda, value_parser = share)]
     pub(super) ensemble_lambda: f32,
     /// Weight of the objectness in a detection's score.
-    #[arg(long, default_value_t = 0.5, value_parser = share)]
+    #[arg(long, default_value_t = Scoring::default().objectness_weight, value_parser = share)]
     pub(super) objectness_weight: f32,
+}
+
+impl Default for Scoring {
+    fn default() -> Self {
+        Self { temperature: 0.02, ensemble_lambda: 0.33, objectness_weight: 0.5 }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,6 +1,7 @@
 //! The command line: parses, calls the library, prints.
 
 mod annotated;
+mod check_student;
 mod data;
 mod eval;
 mod export;
@@ -81,6 +82,8 @@ enum Command {
     },
     /// Writes augmented training pictures with their boxes, to be looked at: objects green, ignored red, tiles blue.
     ShowBatch(sets::ShowBatch),
+    /// Writes what training takes of one set as annotations in COCO's format.
+    SetAnnotations(sets::SetAnnotations),
     /// Completes annotations with a detector's answers, or says how good the detector is.
     Label(label::Arguments),
     /// Trains a student on annotated photographs. Goes on from its checkpoint; Ctrl-C saves one and stops.
@@ -97,7 +100,7 @@ enum Command {
     /// Whether things keep their numbers and words through made-up clips, with and without the tracker.
     EvalTracking(eval::EvalTracking),
     /// Holds a student, and trainings of every kind of head, against what is asked of them.
-    Bars(eval::Bars),
+    CheckStudent(check_student::Arguments),
 }
 
 #[derive(Subcommand)]
@@ -199,6 +202,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Embed(arguments) => data::embed(&arguments),
         Command::Merge { folder } => data::merge(&folder),
         Command::ShowBatch(arguments) => sets::show_batch(&arguments),
+        Command::SetAnnotations(arguments) => sets::set_annotations(&arguments),
         Command::Label(arguments) => label::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
@@ -206,7 +210,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Eval(arguments) => annotated::run(&arguments),
         Command::EvalPhotographs(arguments) => eval::photographs(&arguments),
         Command::EvalTracking(arguments) => eval::tracking(&arguments),
-        Command::Bars(arguments) => eval::bars(&arguments),
+        Command::CheckStudent(arguments) => check_student::run(&arguments),
     }
 }
 

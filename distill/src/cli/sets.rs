@@ -1,4 +1,4 @@
-//! `wordsight-distill show-batch`: what training will see.
+//! `wordsight-distill show-batch` and `set-annotations`: what training will see.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,6 +10,35 @@ use clap::Args;
 use wordsight_distill::progress;
 use wordsight_distill::sets::{Augmentation, Loader, LoaderSettings, Phase, Sets, show};
 
+/// What `set-annotations` is told.
+#[derive(Args)]
+pub struct SetAnnotations {
+    #[command(flatten)]
+    sets: SetsFile,
+    /// The set's name in the list.
+    #[arg(long)]
+    set: String,
+    /// The folder that the photographs' names are to be relative to.
+    #[arg(long)]
+    images: PathBuf,
+    /// The annotation file to write.
+    #[arg(long, short)]
+    output: PathBuf,
+}
+
+/// Writes what training takes of one set as annotations in COCO's format, for commands that read those.
+pub fn set_annotations(arguments: &SetAnnotations) -> Result<()> {
+    let dataset = arguments.sets.load()?.dataset(&arguments.set, &arguments.images)?;
+    dataset.save(&arguments.output)?;
+    println!(
+        "{} photographs with {} objects in {}",
+        dataset.images.len(),
+        dataset.annotations.len(),
+        arguments.output.display()
+    );
+    Ok(())
+}
+
 /// Which sets to train on.
 #[derive(Args)]
 pub struct SetsFile {
@@ -17,13 +46,8 @@ pub struct SetsFile {
     #[arg(long)]
     sets: PathBuf,
     /// A folder for `{name}` in the list's paths, as NAME=FOLDER; may be given more than once.
-    #[arg(long, value_parser = root)]
+    #[arg(long, value_parser = super::root)]
     root: Vec<(String, PathBuf)>,
-}
-
-fn root(text: &str) -> Result<(String, PathBuf), String> {
-    let (name, folder) = text.split_once('=').ok_or("it is NAME=FOLDER")?;
-    Ok((name.to_owned(), PathBuf::from(folder)))
 }
 
 impl SetsFile {

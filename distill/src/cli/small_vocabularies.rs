@@ -8,7 +8,7 @@ use serde_json::json;
 use wordsight_detection::{Vocabulary, Word};
 use wordsight_distill::eval;
 use wordsight_distill::eval::annotated::AnnotatedSet;
-use wordsight_distill::eval::small_vocabularies::{self, Contender};
+use wordsight_distill::eval::small_vocabularies::{self, Contender, Row};
 use wordsight_engines::{CpuEngine, Engine};
 use wordsight_teacher::competitors::Competitors;
 use wordsight_teacher::words::WordList;
@@ -51,14 +51,17 @@ impl Arguments {
             engine.facts().teacher,
             teacher.id()
         );
-        let mut contenders = Vec::new();
-        for (name, list) in self.lists(set, &engine)? {
-            contenders.extend(self.with_competitors(&name, list, &mut teacher)?);
-        }
-        drop(teacher);
-        let rows = small_vocabularies::rows(engine, &contenders, set)?;
+        let rows = self.rows(engine, set, &mut teacher)?;
         print!("{}", small_vocabularies::table(&rows));
         super::eval::write_json(json, &json!({ "small_vocabularies": rows }))
+    }
+
+    fn rows(&self, engine: CpuEngine, set: &AnnotatedSet, teacher: &mut Teacher) -> Result<Vec<Row>> {
+        let mut contenders = Vec::new();
+        for (name, list) in self.lists(set, &engine)? {
+            contenders.extend(self.with_competitors(&name, list, teacher)?);
+        }
+        small_vocabularies::rows(engine, &contenders, set)
     }
 
     /// Word lists under their names.
@@ -115,6 +118,12 @@ impl Arguments {
         }
         Ok(contenders)
     }
+}
+
+/// The rows of `--small-vocabularies`, as they come without further flags.
+pub(super) fn all_rows(student: &Path, set: &AnnotatedSet, teacher: &mut Teacher) -> Result<Vec<Row>> {
+    let asked = Arguments { words: None, small_vocabularies: true, competitors: None };
+    asked.rows(CpuEngine::open(student, 0)?, set, teacher)
 }
 
 /// The words between commas.

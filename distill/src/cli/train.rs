@@ -25,7 +25,7 @@ pub struct Arguments {
     /// Sets to measure recall and naming on at each checkpoint, whole; never learnt from.
     #[arg(long)]
     validation: Option<PathBuf>,
-    /// A folder for a {name} that paths in the sets may begin with, as NAME=FOLDER; may be given more than once.
+    /// A folder for a `{name}` that the sets' paths may begin with, as NAME=FOLDER; may be given more than once.
     #[arg(long, value_parser = root)]
     root: Vec<(String, PathBuf)>,
     #[command(flatten)]

@@ -44,6 +44,8 @@ pub(super) struct SetEntry {
     pub complete: Complete,
     /// The words that are complete, where they are not all of the set's.
     pub complete_for: Option<Vec<String>>,
+    /// Words of which a detector has completed the annotations, beside those: a text with one a line.
+    pub completed_for: Option<String>,
     /// How often each photograph is seen an epoch.
     #[serde(default = "one")]
     pub weight: f32,
@@ -210,6 +212,14 @@ impl SetEntry {
         match words {
             Words::Listed(words) | Words::Split { base: words } => Ok(Some(words)),
         }
+    }
+
+    /// The words that a detector has completed, none if the file says nothing.
+    pub fn completed_words(&self, file: &SetsFile) -> Result<Vec<String>> {
+        let Some(path) = &self.completed_for else { return Ok(Vec::new()) };
+        let path = file.resolve(path)?;
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
     }
 }
 

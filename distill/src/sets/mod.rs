@@ -33,6 +33,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::coco::{Annotation, Category, Dataset, Image};
 use crate::embed::Embedded;
 use cutouts::Cutout;
 use file::{Complete, Format, SetEntry, SetsFile};
@@ -179,7 +180,8 @@ impl Sets {
             .zip(&annotations.words)
             .map(|(taken, word)| taken.then(|| words.place(entry.renamed(word))))
             .collect();
-        let complete_for = complete_for(&places, entry, words)?;
+        let completed = entry.completed_words(file)?;
+        let complete_for = complete_for(&places, &completed, entry, words)?;
         let set = self.sets.len();
         let embeddings = match &entry.embeddings {
             Some(folder) => {
@@ -222,6 +224,43 @@ impl Sets {
             table.teacher()
         );
         Ok(())
+    }
+
+    /// One of the sets as annotations, with file names relative to the folder `images`.
+    pub fn dataset(&self, name: &str, images: &Path) -> Result<Dataset> {
+        let set = self.sets.iter().find(|set| set.name == name).with_context(|| {
+            let names: Vec<&str> = self.sets.iter().map(|set| set.name.as_str()).collect();
+            format!("there is no set {name:?}; there are {names:?}")
+        })?;
+        let mut dataset = Dataset::default();
+        let words = self.words.iter().zip(1..);
+        dataset.categories = words.map(|(name, id)| Category { id, name: name.clone() }).collect();
+        for (photograph, id) in self.photographs[set.photographs.clone()].iter().zip(1..) {
+            let file_name = photograph.path.strip_prefix(images).with_context(|| {
+                format!("{} does not lie in {}", photograph.path.display(), images.display())
+            })?;
+            let [width, height] = match photograph.size {
+                Some(size) => size,
+                None => {
+                    let size = image::image_dimensions(&photograph.path);
+                    size.with_context(|| format!("cannot read the picture {}", photograph.path.display()))?.into()
+                }
+            };
+            let file_name = file_name.to_string_lossy().into_owned();
+            dataset.images.push(Image { id, file_name, width, height, exhaustive: set.exhaustive });
+            for object in &photograph.objects {
+                let ([x1, y1, x2, y2], Some(word)) = (object.box_in_photograph, object.word) else { continue };
+                dataset.annotations.push(Annotation {
+                    id: dataset.annotations.len() as u64 + 1,
+                    image_id: id,
+                    category_id: word as u64 + 1,
+                    bbox: [x1, y1, x2 - x1, y2 - y1],
+                    area: (x2 - x1) * (y2 - y1),
+                    iscrowd: 0,
+                });
+            }
+        }
+        Ok(dataset)
     }
 
     /// Whose embeddings the sets have, if any has.
@@ -329,21 +368,30 @@ fn select(
     Ok(taken)
 }
 
-/// The places of the words that a set is complete for.
-fn complete_for(own: &[Option<usize>], entry: &SetEntry, words: &WordTable) -> Result<Vec<usize>> {
+/// The places of the words that a set is complete for; `completed`: those that a detector has completed.
+fn complete_for(
+    own: &[Option<usize>],
+    completed: &[String],
+    entry: &SetEntry,
+    words: &WordTable,
+) -> Result<Vec<usize>> {
     let mut places: Vec<usize> = match (&entry.complete_for, entry.complete) {
         (Some(listed), _) => {
             let listed = listed.iter().map(|word| {
-                // A detector may have looked for words of other sets, and found none of one.
-                words.find(word).with_context(|| {
-                    format!("it is `complete_for` {word:?}, which is no word of it or of the sets before it")
-                })
+                let place = words.find(word).filter(|place| own.contains(&Some(*place)));
+                place.with_context(|| format!("it is `complete_for` {word:?}, which is none of its words"))
             });
             listed.collect::<Result<_>>()?
         }
         (None, Complete::Exhaustive | Complete::ItsWords) => own.iter().copied().flatten().collect(),
         (None, Complete::PositivesOnly) => Vec::new(),
     };
+    // The detector's words are those of other sets; of one it may have found nothing here.
+    for word in completed {
+        places.push(words.find(word).with_context(|| {
+            format!("it is `completed_for` {word:?}, which is no word of it or of the sets before it")
+        })?);
+    }
     places.sort_unstable();
     places.dedup();
     Ok(places)

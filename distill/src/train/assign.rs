@@ -11,6 +11,8 @@ use wordsight_detection::iou;
 const CELLS_AN_OBJECT: usize = 10;
 /// Exponent of the IoU in the alignment of a cell with an object (TOOD, Feng et al., 2021, beta).
 const IOU_EXPONENT: i32 = 6;
+/// The objectness of an object's best cell, however badly it boxes the object: what is not proposed is not learnt.
+const LEAST_TARGET: f32 = 0.3;
 /// A region this close to an object is it; one farther than the second from all is background.
 const OBJECT_IOU: f32 = 0.5;
 const BACKGROUND_IOU: f32 = 0.3;
@@ -26,11 +28,17 @@ pub struct Positive {
     pub object: usize,
     /// The objectness that the cell should have, 0 to 1.
     pub target: f32,
+    /// How much it counts in the box loss, 0 to 1; 1 for each object's best cell.
+    pub share: f32,
 }
 
 /// Assigns cells to objects by task alignment (TOOD, section 3.2): inside every object the ten cells of
 /// highest `objectness x IoU^6`; a cell that two objects want goes to the one it overlaps more. A cell's
-/// target is its alignment, scaled so that the object's best cell has the object's best IoU.
+/// target is its alignment, scaled so that the object's best cell has the object's best IoU, or [`LEAST_TARGET`].
+///
+/// The paper weighs the box loss by that target too. Small objects' boxes overlap little at first, so they would hardly
+/// be learnt (measured: after 1,200 steps 2 % of them were found among a hundred proposals): here every object counts
+/// as much.
 pub fn assign(
     centres: &[[f32; 2]],
     objectness: &[f32],
@@ -64,8 +72,8 @@ pub fn assign(
         .into_iter()
         .map(|(cell, (object, _, alignment))| {
             let (best_overlap, best_alignment) = best[object];
-            let target = if best_alignment > 0.0 { alignment / best_alignment * best_overlap } else { 0.0 };
-            Positive { cell, object, target }
+            let share = if best_alignment > 0.0 { alignment / best_alignment } else { 1.0 };
+            Positive { cell, object, target: share * best_overlap.max(LEAST_TARGET), share }
         })
         .collect()
 }

@@ -125,13 +125,13 @@ impl Lessons<'_> {
             let own = place * cells..(place + 1) * cells;
             let truth = boxes_of(image);
             trust.extend(self.trust(image, &centres));
-            for Positive { cell, object, target } in
+            for Positive { cell, object, target, share } in
                 assign::assign(&centres, &objectness[own.clone()], &boxes[own], &truth)
             {
                 targets[place * cells + cell] = target;
                 places.push((place * cells + cell) as i64);
                 objects.extend(truth[object]);
-                weights.push(target * image.objects[object].weight);
+                weights.push(share * image.objects[object].weight);
             }
         }
         let targets = Tensor::<1>::from_data(targets.as_slice(), &self.device);
