@@ -84,7 +84,11 @@ fn the_exported_file_answers_like_the_model_and_carries_its_facts() {
 /// The layers that are zero before training, as training may leave them: or two of them would read back as one.
 fn as_if_trained(mut student: Student) -> Student {
     let random = |weight: &Param<Tensor<2>>| {
-        Param::from_tensor(Tensor::random(weight.val().dims(), Distribution::Normal(0.0, 0.02), &Device::flex()))
+        Param::from_tensor(Tensor::random(
+            weight.val().dims(),
+            Distribution::Normal(0.0, 0.02),
+            &Device::flex(),
+        ))
     };
     Device::flex().seed(4);
     student.refiner.shifts.weight = random(&student.refiner.shifts.weight);
@@ -104,7 +108,8 @@ fn an_exported_student_is_read_back_as_the_model_that_it_was() {
     assert_eq!(export::read_sizes(&path).unwrap(), untrained.sizes);
     // Into a student of other random numbers.
     Device::flex().seed(5);
-    let other = Student::new(&untrained.sizes, &untrained.backbone, &untrained.names, &Device::flex()).unwrap();
+    let other =
+        Student::new(&untrained.sizes, &untrained.backbone, &untrained.names, &Device::flex()).unwrap();
     let other = export::read_student(&path, other).unwrap();
     let parity = export::compare(&other, &untrained.sizes, &path, &support::clip_frames(20)).unwrap();
     println!("{}", serde_json::to_string(&parity).unwrap());

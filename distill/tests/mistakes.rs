@@ -55,7 +55,8 @@ fn sets_that_cannot_be_trained_on_are_refused_by_name() {
 
     fs::write(&sets, "[[set]]\nname = \"mine\"\nformat = \"coco\"\nannotation = \"x.json\"\n").unwrap();
     refused(&[&sets, "annotation"]);
-    fs::write(&sets, "[[set]]\nname = \"mine\"\nformat = \"coco\"\nannotations = \"{data}/x.json\"\n").unwrap();
+    fs::write(&sets, "[[set]]\nname = \"mine\"\nformat = \"coco\"\nannotations = \"{data}/x.json\"\n")
+        .unwrap();
     refused(&["mine", "data", "--root"]);
 
     // Embeddings of another teacher.

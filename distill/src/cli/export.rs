@@ -145,6 +145,7 @@ pub(super) fn export_student(
     let (head, words) = (checkpoint.config.fresh_head, checkpoint.words.len());
     let student = origin.student(&mut teacher, &config, head, words, &Device::flex().autodiff())?;
     config.input_size = input_size.unwrap_or(config.input_size);
+    config.check_side(config.input_size)?;
     let student = checkpoint.student(training, student)?;
     let student = student.rounded_to_f16();
     let facts = ScoringFacts {

@@ -199,9 +199,7 @@ fn first_student(
     };
     match config.fresh_head {
         same if same == earlier => Ok((student, sizes)),
-        Some(head) => {
-            Ok((start::with_fresh_head(student, &sizes, &origin.weights()?, head, words)?, sizes))
-        }
+        Some(head) => Ok((start::with_fresh_head(student, &sizes, &origin.weights()?, head, words)?, sizes)),
         None => bail!("{} has a fresh head: give the same --fresh-head", start.display()),
     }
 }

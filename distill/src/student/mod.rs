@@ -91,6 +91,20 @@ impl StudentConfig {
         }
     }
 
+    /// Whether an input of this side has as many cells as there are proposals.
+    ///
+    /// # Errors
+    /// When it is too small.
+    pub fn check_side(&self, side: usize) -> Result<()> {
+        let cells: usize = STRIDES.iter().map(|stride| (side / stride).pow(2)).sum();
+        ensure!(
+            cells >= self.proposals,
+            "an input of {side} pixels has {cells} cells, fewer than the student's {} proposals: give a larger one",
+            self.proposals
+        );
+        Ok(())
+    }
+
     /// Cells a side, level by level.
     pub fn grids(&self) -> [usize; 3] {
         STRIDES.map(|stride| self.input_size / stride)

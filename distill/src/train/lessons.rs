@@ -306,9 +306,8 @@ pub(super) struct Tally {
 
 impl Tally {
     fn add_box(&mut self, object: Box4, proposals: &[Box4]) {
-        let closest = |proposals: &[Box4]| {
-            proposals.iter().map(|&proposal| iou(proposal, object)).fold(0.0, f32::max)
-        };
+        let closest =
+            |proposals: &[Box4]| proposals.iter().map(|&proposal| iou(proposal, object)).fold(0.0, f32::max);
         self.boxes += 1;
         self.of_ten += f32::from(u8::from(closest(&proposals[..10.min(proposals.len())]) >= 0.5));
         let overlap = closest(proposals);
@@ -379,7 +378,10 @@ mod tests {
     fn what_is_ignored_is_no_background() {
         let count = |labels: &[Label], label| labels.iter().filter(|&&other| other == label).count();
         let without = labels(image(Vec::new()));
-        assert!(count(&without, Label::Background) > 4 && count(&without, Label::Object(0)) > 0, "{without:?}");
+        assert!(
+            count(&without, Label::Background) > 4 && count(&without, Label::Object(0)) > 0,
+            "{without:?}"
+        );
         let covered = labels(image(vec![[0.0, 0.0, 64.0, 64.0]]));
         assert_eq!(count(&covered, Label::Background), 0, "{covered:?}");
         assert_eq!(count(&covered, Label::Object(0)), count(&without, Label::Object(0)), "objects stay");

@@ -86,7 +86,8 @@ impl Material {
             phases.insert(0, phase(0, strong));
         }
         let Self { threads, cache_bytes, .. } = *self;
-        let settings = LoaderSettings { seed: config.seed, batch: config.batch, phases, threads, cache_bytes };
+        let settings =
+            LoaderSettings { seed: config.seed, batch: config.batch, phases, threads, cache_bytes };
         Loader::new(Arc::clone(&self.sets), settings, first_step, config.steps.saturating_sub(first_step))
     }
 }
@@ -108,8 +109,7 @@ impl Optimizers {
         let mut gradients = loss.backward();
         let of_backbone = GradientsParams::from_module(&mut gradients, &student.backbone);
         if !of_backbone.is_empty() {
-            student.backbone =
-                self.backbone.step(rate * config.backbone_rate, student.backbone, of_backbone);
+            student.backbone = self.backbone.step(rate * config.backbone_rate, student.backbone, of_backbone);
         }
         let of_rest = GradientsParams::from_module(&mut gradients, &student);
         self.rest.step(rate, student, of_rest)
@@ -130,6 +130,7 @@ pub fn train(
     stop: &AtomicBool,
 ) -> Result<Checkpoint> {
     material.check(config)?;
+    config.sides.iter().try_for_each(|&side| sizes.check_side(side))?;
     fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let mut student = student.trained_from(config.train_from);
     let device = student.device();
@@ -215,13 +216,8 @@ fn validate(
     let words = Words::new(sets, &material.validation_words, &device);
     let lessons = Lessons { sets, words, config, device };
     let phases = Phase::always(sizes.input_size, Augmentation::plain());
-    let settings = LoaderSettings {
-        seed: 0,
-        batch: config.batch,
-        phases,
-        threads: material.threads,
-        cache_bytes: 0,
-    };
+    let settings =
+        LoaderSettings { seed: 0, batch: config.batch, phases, threads: material.threads, cache_bytes: 0 };
     let steps = sets.photographs.len() / config.batch;
     ensure!(steps > 0, "{} photographs are too few to validate on", sets.photographs.len());
     let mut loader = Loader::new(Arc::clone(sets), settings, 0, steps)?;

@@ -114,7 +114,11 @@ impl Words {
             labels.push(label);
             weights.push(if is_alone { 0.0 } else { weight });
         }
-        TextTargets { labels, weights, mask: Tensor::from_data(TensorData::new(mask, [count, classes]), device) }
+        TextTargets {
+            labels,
+            weights,
+            mask: Tensor::from_data(TensorData::new(mask, [count, classes]), device),
+        }
     }
 }
 
@@ -144,13 +148,17 @@ mod tests {
     }
 
     fn words(sets: &Sets) -> Words {
-        let embeddings = [[1.0, 0.0, 0.0, 0.0], [0.8, 0.6, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]];
+        let embeddings =
+            [[1.0, 0.0, 0.0, 0.0], [0.8, 0.6, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]];
         Words::new(sets, &embeddings.map(Vec::from), &Device::flex())
     }
 
     fn image() -> TrainingImage {
-        let object =
-            |box_in_input, word| TrainingObject { box_in_input, word, weight: if word.is_some() { 0.7 } else { 1.0 } };
+        let object = |box_in_input, word| TrainingObject {
+            box_in_input,
+            word,
+            weight: if word.is_some() { 0.7 } else { 1.0 },
+        };
         TrainingImage {
             pixels: Vec::new(),
             side: 200,
@@ -192,7 +200,8 @@ mod tests {
         assert_eq!(against, [[0, 1, 2, 3]]);
         assert_eq!((targets.labels, targets.weights), (vec![2], vec![0.7]));
 
-        let sets = Sets::without_photographs(&["dog", "beagle", "cup", "fork"], &[(&[], false), (&[], false)]);
+        let sets =
+            Sets::without_photographs(&["dog", "beagle", "cup", "fork"], &[(&[], false), (&[], false)]);
         let region = Region { box_in_input: DOG, label: Label::Object(0), teacher_row: None };
         let federated = words(&sets).targets(&[image()], &[vec![region]], &sets, 0.4, &Device::flex());
         let mask: Vec<f32> = federated.mask.into_data().iter().collect();
@@ -207,8 +216,10 @@ mod tests {
 
     #[test]
     fn background_that_is_held_against_no_word_teaches_nothing() {
-        let sets = Sets::without_photographs(&["dog", "beagle", "cup", "fork"], &[(&[], false), (&[], false)]);
-        let region = Region { box_in_input: [70.0, 70.0, 90.0, 90.0], label: Label::Background, teacher_row: None };
+        let sets =
+            Sets::without_photographs(&["dog", "beagle", "cup", "fork"], &[(&[], false), (&[], false)]);
+        let region =
+            Region { box_in_input: [70.0, 70.0, 90.0, 90.0], label: Label::Background, teacher_row: None };
         let targets = words(&sets).targets(&[image()], &[vec![region]], &sets, 0.4, &Device::flex());
         assert_eq!(targets.weights, [0.0]);
     }

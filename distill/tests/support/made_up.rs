@@ -36,52 +36,67 @@ fn unit(rng: &mut ChaCha8Rng) -> Vec<f32> {
     row.iter().map(|x| x / length).collect()
 }
 
-/// Embeddings of the words.
+/// Embeddings of the words: rows of a Hadamard matrix, none like another.
 pub fn words() -> Vec<Vec<f32>> {
-    let mut rng = ChaCha8Rng::seed_from_u64(7);
-    WORDS.map(|_| unit(&mut rng)).to_vec()
+    let sign = |word: usize, at: usize| if ((word + 1) & at).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+    let row = |word| (0..EMBEDDING).map(|at| sign(word, at) / (EMBEDDING as f32).sqrt()).collect();
+    (0..WORDS.len()).map(row).collect()
 }
+
+/// What a layer with ReLU6 answers where it sees nothing: the middle, or dozens of random layers would lose what is seen.
+const MIDDLE: f32 = 3.0;
 
 /// Random weights with the names and the maps of EfficientNet-Lite0, but narrow.
 pub fn backbone_weights() -> Weights {
-    let mut rng = ChaCha8Rng::seed_from_u64(6);
-    let mut weights = Weights::new();
+    let mut made = MadeWeights { weights: Weights::new(), rng: ChaCha8Rng::seed_from_u64(6) };
     let [fine, middle, coarse] = BACKBONE_CHANNELS;
     let channels = [8, 8, fine, 16, middle, 16, coarse];
     let kernels = [3, 3, 5, 3, 5, 5, 3];
-    add_convolution(&mut weights, "_conv_stem", "_bn0", [8, 3, 3, 3], &mut rng);
+    made.add("_conv_stem", "_bn0", [8, 3, 3, 3], 0.0, MIDDLE);
     let (mut block, mut inputs) = (0, 8);
     for ((outputs, kernel), depth) in channels.into_iter().zip(kernels).zip(EfficientNetLite::LITE0.depths) {
         for _ in 0..depth {
             let hidden = if block == 0 { inputs } else { 16 };
-            let mut add = |part: &str, norm: &str, shape| {
+            let mut add = |part: &str, norm: &str, shape, before, behind| {
                 let [part, norm] = [part, norm].map(|name| format!("_blocks.{block}.{name}"));
-                add_convolution(&mut weights, &part, &norm, shape, &mut rng);
+                made.add(&part, &norm, shape, before, behind);
             };
             if block > 0 {
-                add("_expand_conv", "_bn0", [hidden, inputs, 1, 1]);
+                add("_expand_conv", "_bn0", [hidden, inputs, 1, 1], 0.0, MIDDLE);
             }
-            add("_depthwise_conv", "_bn1", [hidden, 1, kernel, kernel]);
-            add("_project_conv", "_bn2", [outputs, hidden, 1, 1]);
+            add("_depthwise_conv", "_bn1", [hidden, 1, kernel, kernel], MIDDLE, MIDDLE);
+            add("_project_conv", "_bn2", [outputs, hidden, 1, 1], MIDDLE, 0.0);
             (block, inputs) = (block + 1, outputs);
         }
     }
-    add_convolution(&mut weights, "_conv_head", "_bn1", [12, coarse, 1, 1], &mut rng);
-    let classifier: Vec<f32> = (0..60).map(|_| rng.random_range(-0.5..0.5)).collect();
-    weights.insert("_fc.weight".to_owned(), NamedTensor { shape: vec![5, 12], data: classifier });
-    weights.insert("_fc.bias".to_owned(), NamedTensor { shape: vec![5], data: vec![0.0; 5] });
-    weights
+    made.add("_conv_head", "_bn1", [12, coarse, 1, 1], 0.0, MIDDLE);
+    let classifier: Vec<f32> = (0..60).map(|_| made.rng.random_range(-0.5..0.5)).collect();
+    made.weights.insert("_fc.weight".to_owned(), NamedTensor { shape: vec![5, 12], data: classifier });
+    made.weights.insert("_fc.bias".to_owned(), NamedTensor { shape: vec![5], data: vec![0.0; 5] });
+    made.weights
 }
 
-fn add_convolution(weights: &mut Weights, name: &str, norm: &str, shape: [usize; 4], rng: &mut ChaCha8Rng) {
-    let summed: usize = shape[1..].iter().product();
-    // Uniform numbers of the variance that keeps a map's.
-    let most = (6.0 / summed as f32).sqrt();
-    let data = (0..shape[0] * summed).map(|_| rng.random_range(-most..most)).collect();
-    weights.insert(format!("{name}.weight"), NamedTensor { shape: shape.to_vec(), data });
-    for (field, value) in [("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)] {
-        let tensor = NamedTensor { shape: vec![shape[0]], data: vec![value; shape[0]] };
-        weights.insert(format!("{norm}.{field}"), tensor);
+struct MadeWeights {
+    weights: Weights,
+    rng: ChaCha8Rng,
+}
+
+impl MadeWeights {
+    /// A convolution and its batch normalisation, which turns a mean of `before` into one of `behind`.
+    fn add(&mut self, name: &str, norm: &str, shape: [usize; 4], before: f32, behind: f32) {
+        let summed: usize = shape[1..].iter().product();
+        // Uniform numbers of the variance that keeps a map's.
+        let most = (3.0 / summed as f32).sqrt();
+        let data: Vec<f32> = (0..shape[0] * summed).map(|_| self.rng.random_range(-most..most)).collect();
+        let mean = data.chunks_exact(summed).map(|weights| before * weights.iter().sum::<f32>()).collect();
+        let all = |value: f32| vec![value; shape[0]];
+        for (field, data) in
+            [("weight", all(1.0)), ("bias", all(behind)), ("running_mean", mean), ("running_var", all(1.0))]
+        {
+            let tensor = NamedTensor { shape: vec![shape[0]], data };
+            self.weights.insert(format!("{norm}.{field}"), tensor);
+        }
+        self.weights.insert(format!("{name}.weight"), NamedTensor { shape: shape.to_vec(), data });
     }
 }
 
@@ -93,7 +108,7 @@ pub fn sizes() -> StudentConfig {
         neck_depth: 1,
         tower_depth: 1,
         region_channels: 8,
-        region_width: 16,
+        region_width: 32,
         embedding_size: EMBEDDING,
         proposals: 40,
     }
