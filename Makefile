@@ -140,7 +140,7 @@ clip: deps ## Make demo/clip.mjpeg again from its photographs
 	scripts/fetch-demo-photos
 	cargo run --release --locked -p wordsight-demo -- clip --recipe demo/clip.toml --photos $(DEPS)/demo-photos -o demo/clip.mjpeg
 
-heads: teacher tensorrt camera-deps ## Train ViLD's five heads on ../shared/data and hold everything against the bars: about an hour
+heads: teacher tensorrt camera-deps ## Train ViLD's five heads on ../shared/data and hold them against what is asked of a student: about an hour
 	cargo build $(WORKSPACE) --bins
 	scripts/heads $(TARGET)/release/wordsight-distill ../shared/data $(TARGET)/heads
 

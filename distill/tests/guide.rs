@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use wordsight_detection::Vocabulary;
@@ -15,22 +16,40 @@ const GUIDE: &str = include_str!("../../docs/student.md");
 const WORDS: &str = include_str!("../../docs/words.md");
 
 /// The guide's numbers, and those of the test.
-const SMALLER: [(&str, &str); 6] = [
-    ("--count 16000", "--count 410"),
+const SMALLER: [(&str, &str); 4] = [
     ("--count 400", "--count 6"),
     ("--per-image 12", "--per-image 2"),
-    ("--steps 3600", "--steps 2"),
-    ("--steps 1000", "--steps 2"),
+    ("--steps 4800", "--steps 6 --batch 4 --warm-up 2"),
     (
         "--target cpu",
         "--target cpu --count 12 --few-images --least-cosine 0 --least-lowest-tenth 0 --least-kept 0",
     ),
 ];
 
-/// The first code block of a language in the guide.
-fn block(language: &str) -> &'static str {
+/// A code block of a language on a page, by its place among those.
+fn block(page: &'static str, language: &str, place: usize) -> &'static str {
     let fence = format!("```{language}\n");
-    GUIDE.split(&fence).nth(1).unwrap().split("```").next().unwrap()
+    page.split(&fence).nth(1 + place).unwrap().split("```").next().unwrap()
+}
+
+/// A checkout beside shared data of a few made-up photographs.
+fn write_checkout(folder: &Path, packages: &Path) -> PathBuf {
+    let (data, checkout) = (folder.join("shared/data"), folder.join("checkout"));
+    fs::create_dir_all(&data).unwrap();
+    fs::create_dir_all(checkout.join("work")).unwrap();
+    fs::create_dir(data.join("photos")).unwrap();
+    support::write_collection(&data);
+    support::clip_frames(30)[0].save(data.join("photos/one.png")).unwrap();
+    for (set, name, count) in
+        [("coco", "coco_train", 12), ("coco", "coco_val", 8), ("voc2012", "instances", 12)]
+    {
+        support::made_up::write_pictures(&data.join("annotated").join(set), name, count);
+    }
+    symlink(packages.canonicalize().unwrap(), checkout.join(".deps")).unwrap();
+    symlink(support::checkout("demo").canonicalize().unwrap(), checkout.join("demo")).unwrap();
+    fs::write(checkout.join("work/sets.toml"), block(GUIDE, "toml", 0)).unwrap();
+    fs::write(checkout.join("work/validation.toml"), block(GUIDE, "toml", 1)).unwrap();
+    checkout
 }
 
 #[test]
@@ -39,18 +58,10 @@ fn every_command_of_the_guide_runs_from_photographs_to_a_student() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("shared/data");
-    let checkout = folder.path().join("checkout");
-    fs::create_dir_all(&data).unwrap();
-    fs::create_dir_all(checkout.join("work")).unwrap();
-    fs::create_dir(data.join("photos")).unwrap();
-    support::write_collection(&data);
-    support::clip_frames(30)[0].save(data.join("photos/one.png")).unwrap();
-    symlink(packages.parent().unwrap().canonicalize().unwrap(), checkout.join(".deps")).unwrap();
-    symlink(support::checkout("demo").canonicalize().unwrap(), checkout.join("demo")).unwrap();
+    let checkout = write_checkout(folder.path(), packages.parent().unwrap());
 
-    let commands: Vec<&str> = block("sh").lines().collect();
-    assert_eq!(commands.len(), 14);
+    let commands: Vec<&str> = block(GUIDE, "sh", 0).lines().collect();
+    assert_eq!(commands.len(), 12);
     for command in commands {
         let mut command = command.to_owned();
         for (real, small) in SMALLER {
@@ -71,7 +82,9 @@ fn every_command_of_the_guide_runs_from_photographs_to_a_student() {
     let facts = engine.facts().clone();
     let vocabulary = Vocabulary::load(&checkout.join("work/words.safetensors")).unwrap();
     vocabulary.check_against(&facts.teacher, facts.embedding_size).unwrap();
-    assert_eq!(facts.training["steps"], 2);
+    assert_eq!(facts.training["steps"], 6);
+    let words = facts.training["words"].as_array().unwrap();
+    assert!(words.iter().any(|word| word == "red") && words.iter().any(|word| word == "word 1"), "{words:?}");
     let mut regions = Regions::default();
     engine.infer(&vec![127; 3 * facts.input_width * facts.input_height], &mut regions).unwrap();
     assert_eq!(regions.boxes_in_input.len(), facts.proposals);
@@ -85,11 +98,12 @@ fn every_command_of_the_guide_runs_from_photographs_to_a_student() {
     assert!(figures.contains("novel") && figures.contains("teacher_top5"), "{figures}");
     let figures: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(checkout.join("work/figures.json")).unwrap()).unwrap();
-    let row = &figures["rows"][0];
+    let [coco, scenes] = [0, 1].map(|row| &figures["rows"][row]);
     for figure in ["AP", "AP50", "AP75", "APs", "AR100", "AR300"] {
-        assert!(row["all"].get(figure).is_some(), "{figure}: {row}");
+        assert!(coco["all"].get(figure).is_some(), "{figure}: {coco}");
     }
-    assert!(row["novel"]["AP50"].is_number() && row["base"]["AP50"].is_number(), "{row}");
+    assert!(scenes["novel"]["AP50"].is_number() && scenes["base"]["AP50"].is_number(), "{scenes}");
+    assert!(checkout.join("work/pictures/000000-000.png").exists());
 }
 
 #[test]
@@ -100,12 +114,8 @@ fn the_first_vocabulary_of_the_guide_is_made() {
     let folder = tempfile::tempdir().unwrap();
     symlink(teacher.ancestors().nth(2).unwrap().canonicalize().unwrap(), folder.path().join(".deps"))
         .unwrap();
-    let block = |language: &str| {
-        let fence = format!("```{language}\n");
-        WORDS.split(&fence).nth(1).unwrap().split("```").next().unwrap()
-    };
-    fs::write(folder.path().join("my-words.toml"), block("toml")).unwrap();
-    let command = block("sh").trim();
+    fs::write(folder.path().join("my-words.toml"), block(WORDS, "toml", 0)).unwrap();
+    let command = block(WORDS, "sh", 0).trim();
     let mut words = command.split(' ');
     assert_eq!(words.next(), Some("wordsight-distill"));
     let mut made = Command::new(env!("CARGO_BIN_EXE_wordsight-distill"));
@@ -122,7 +132,7 @@ fn the_first_vocabulary_of_the_guide_is_made() {
 fn the_words_of_the_guide_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("words.toml");
-    fs::write(&path, block("toml")).unwrap();
+    fs::write(&path, block(GUIDE, "toml", 2)).unwrap();
     let list = wordsight_teacher::words::read(&path).unwrap();
     let words: Vec<&str> = list.words.iter().map(|word| word.word.as_str()).collect();
     assert_eq!(words, ["bicycle", "cup"]);

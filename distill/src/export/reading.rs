@@ -20,7 +20,7 @@ use wordsight_teacher::efficientnet::FoldedConvolution;
 
 use super::pooled_order;
 use crate::student::layer::Layer as Convolution;
-use crate::student::{Neck, ProposalHead, Student, StudentConfig};
+use crate::student::{Neck, ProposalHead, RegionHead, Student, StudentConfig};
 
 /// The sizes of an exported student.
 ///
@@ -93,31 +93,31 @@ impl<'a> Weights<'a> {
         set_linear(&mut student.refiner.hidden, &hidden.in_training_order(channels)?)?;
         set_linear(&mut student.refiner.shifts, &shifts)?;
 
-        let regions = &mut student.regions;
-        let products = self.products("regions")?;
-        let of_shape = |layer: &Linear, place: usize| {
-            let shape = layer.weight.val().dims();
-            products.iter().filter(|product| product.shape == shape).nth(place)
-        };
-        if let Some(mixture) = &regions.mixture {
-            of_shape(&mixture.classifier, 0).context("its region head starts from no classifier")?;
-        }
-        let own = [(&mut regions.hidden2, 0), (&mut regions.text, 0)];
-        for (layer, place) in own.into_iter().chain(regions.image.as_mut().map(|image| (image, 1))) {
-            let read = of_shape(layer, place).context("its region head has other layers")?;
-            set_linear(layer, read)?;
-        }
-        let hidden = of_shape(&regions.hidden, 0).context("its region head has other layers")?;
-        set_linear(&mut regions.hidden, &hidden.in_training_order(channels)?)?;
-        let from_cells = of_shape(&regions.from_cells, 0).context("its region head has other layers")?;
-        set_linear(&mut regions.from_cells, from_cells)?;
+        self.put_regions(&mut student.regions, channels)?;
         ensure!(
-            background.len() == regions.background.val().dims()[0],
+            background.len() == student.regions.background.val().dims()[0],
             "its embeddings have {} numbers",
             background.len()
         );
-        regions.background = Param::from_tensor(Tensor::from_data(background, &device));
+        student.regions.background = Param::from_tensor(Tensor::from_data(background, &device));
         Ok(student)
+    }
+
+    /// A region head's layers by their order, for several have one shape. The classifier and what it is applied to never
+    /// train: they stay the student's own.
+    fn put_regions(&self, regions: &mut RegionHead, channels: usize) -> Result<()> {
+        let products = self.products("regions")?;
+        let frozen = if regions.mixture.is_some() { 3 } else { 1 };
+        let expected = frozen + 4 + usize::from(regions.image.is_some());
+        ensure!(
+            products.len() == expected,
+            "its region head has {} matrix products, not {expected}: it is of another kind",
+            products.len()
+        );
+        set_linear(&mut regions.hidden, &products[frozen].in_training_order(channels)?)?;
+        let others = [&mut regions.from_cells, &mut regions.hidden2, &mut regions.text];
+        let others = others.into_iter().chain(&mut regions.image);
+        others.zip(&products[frozen + 1..]).try_for_each(|(layer, read)| set_linear(layer, read))
     }
 
     fn put_convolutions<'l>(

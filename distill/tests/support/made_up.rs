@@ -156,11 +156,9 @@ pub fn weights_of<M: Module>(module: &M) -> Vec<f32> {
 /// Writes two sets and one for validation: `sets.toml` and `validation.toml`; returns both paths. `with_teacher`: the
 /// first set has embeddings of its objects.
 pub fn write_sets(folder: &Path, with_teacher: bool) -> [PathBuf; 2] {
-    fs::create_dir_all(folder.join("images")).unwrap();
-    let mut rng = ChaCha8Rng::seed_from_u64(5);
-    let seen = write_pictures(folder, "seen", SEEN, &mut rng);
-    write_pictures(folder, "unseen", UNSEEN, &mut rng);
-    write_pictures(folder, "validation", VALIDATION, &mut rng);
+    let seen = write_pictures(folder, "seen", SEEN);
+    write_pictures(folder, "unseen", UNSEEN);
+    write_pictures(folder, "validation", VALIDATION);
     if with_teacher {
         write_embeddings(&folder.join("embeddings"), &seen);
     }
@@ -178,10 +176,12 @@ pub fn write_sets(folder: &Path, with_teacher: bool) -> [PathBuf; 2] {
 }
 
 /// A picture's box and word.
-type Rectangle = ([f32; 4], usize);
+pub type Rectangle = ([f32; 4], usize);
 
-/// Pictures of one rectangle each and their annotations.
-fn write_pictures(folder: &Path, set: &str, count: usize, rng: &mut ChaCha8Rng) -> Vec<Rectangle> {
+/// Writes pictures of one rectangle each into the folder `images` of another, and their annotations beside it.
+pub fn write_pictures(folder: &Path, set: &str, count: usize) -> Vec<Rectangle> {
+    fs::create_dir_all(folder.join("images")).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(set.bytes().map(u64::from).sum());
     let (mut rectangles, mut images, mut annotations) = (Vec::new(), Vec::new(), Vec::new());
     for id in 1..=count {
         let [width, height] = [(); 2].map(|()| rng.random_range(22..34_u32));
