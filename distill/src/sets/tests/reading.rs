@@ -73,6 +73,38 @@ fn each_set_is_complete_for_its_own_words_and_synonyms_are_one_word() {
 }
 
 #[test]
+fn a_set_is_also_complete_for_the_words_that_a_detector_completed() {
+    let made = Made::new();
+    made.write_coco(|_| ());
+    made.write("own.json", "{\"images\": [], \"categories\": [{\"id\": 1, \"name\": \"cup\"}]}");
+    let more = COCO.replace("colours", "more").replace("instances", "own");
+    made.write("names.txt", "red\nblue\n\n");
+    for (complete, expected) in [("its-words", vec![0, 2, 4]), ("positives-only", vec![0, 2])] {
+        let completed = format!("complete = \"{complete}\"\ncompleted_for = \"names.txt\"\n");
+        let sets = made.sets(&format!("{COCO}{more}{completed}")).unwrap();
+        assert_eq!(sets.sets[1].complete_for, expected, "{complete}");
+    }
+    made.write("names.txt", "zebra\n");
+    let told = made.refusal(&format!("{COCO}{more}completed_for = \"names.txt\"\n"));
+    assert!(told.contains("zebra") && told.contains("completed_for"), "{told}");
+}
+
+#[test]
+fn a_set_is_written_as_annotations_that_read_back_as_the_same() {
+    let made = Made::new();
+    made.write_coco(|_| ());
+    let sets = made.sets(COCO).unwrap();
+    let dataset = sets.dataset("colours", &made.path().join("images")).unwrap();
+    dataset.save(&made.path().join("instances.json")).unwrap();
+    let again = made.sets(COCO).unwrap();
+    assert_eq!((&sets.words, &sets.photographs), (&again.words, &again.photographs));
+    let told = format!("{:#}", again.dataset("shapes", made.path()).unwrap_err());
+    assert!(told.contains("shapes") && told.contains("colours"), "{told}");
+    let told = format!("{:#}", again.dataset("colours", &made.path().join("pictures")).unwrap_err());
+    assert!(told.contains("does not lie in"), "{told}");
+}
+
+#[test]
 fn boxes_of_other_words_than_those_asked_for_are_dropped_and_not_ignored() {
     let made = Made::new();
     made.write_coco(|_| ());
