@@ -202,7 +202,8 @@ mod tests {
                         continue;
                     }
                     let cell = ((n * size.height + row) * size.width + column) * size.channels;
-                    let channels = if convolution.kind == Kind::Depthwise { o..o + 1 } else { 0..size.channels };
+                    let channels =
+                        if convolution.kind == Kind::Depthwise { o..o + 1 } else { 0..size.channels };
                     for c in channels {
                         let weight = match convolution.kind {
                             Kind::Depthwise => operands.weight[tap * size.channels + o],

@@ -127,8 +127,7 @@ pub fn sample_regions(
     let mut objects = objects_in_input.to_vec();
     objects.shuffle(rng);
     objects.truncate(count / 2);
-    let mut boxes: Vec<[f32; 4]> =
-        objects.into_iter().map(|object| moved(object, input_size, rng)).collect();
+    let mut boxes: Vec<[f32; 4]> = objects.into_iter().map(|object| moved(object, input_size, rng)).collect();
     let liked = count.saturating_sub(boxes.len()) * 3 / 4;
     if !proposals_in_input.is_empty() {
         boxes.extend((0..liked).map(|_| proposals_in_input[rng.random_range(0..proposals_in_input.len())]));
@@ -162,7 +161,12 @@ pub fn seen_by_teacher(
     rng: &mut ChaCha8Rng,
 ) -> Vec<Region> {
     let chosen = seen.choose_multiple(rng, count);
-    chosen.map(|&(box_in_input, row)| Region { teacher_row: Some(row), ..label(box_in_input, objects_in_input) }).collect()
+    chosen
+        .map(|&(box_in_input, row)| Region {
+            teacher_row: Some(row),
+            ..label(box_in_input, objects_in_input)
+        })
+        .collect()
 }
 
 /// `count` lessons for the refiner: boxes near objects, each with its object; half the objects' own boxes

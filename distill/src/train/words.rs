@@ -114,7 +114,11 @@ impl Words {
             labels.push(label);
             weights.push(if is_alone { 0.0 } else { weight });
         }
-        TextTargets { labels, weights, mask: Tensor::from_data(TensorData::new(mask, [count, classes]), device) }
+        TextTargets {
+            labels,
+            weights,
+            mask: Tensor::from_data(TensorData::new(mask, [count, classes]), device),
+        }
     }
 }
 
