@@ -12,16 +12,17 @@ WORKSPACE := --workspace --features wordsight/tensorrt,wordsight/v4l2,wordsight/
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars api fuzz setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std docs unit end-to-end reference shim deb check-deb device device-test device-deps arm64 cameras camera-deps clip heads vocabularies
+.PHONY: help demo test bars api fuzz setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std docs unit end-to-end reference shim deb check-deb device device-test device-deps arm64 cameras camera-deps clip photographs heads vocabularies
 
 help: ## What there is to make
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-demo: setup deps ## Stream the bundled clip through the shipped student; pictures in demo/out/
+demo: setup deps ## Stream the bundled clip through the shipped student, then look at photographs; pictures in demo/out/
 	cargo build --release --locked
 	rm -rf demo/out
 	$(TARGET)/release/wordsight run --save demo/out --save-every 6 --compare-engine
-	@echo "Annotated pictures: demo/out/"
+	$(TARGET)/release/wordsight detect demo/photographs/*.jpg --vocabulary demo/photographs.safetensors --save demo/out/photographs --json -
+	@echo "Annotated pictures: demo/out/ of the clip, demo/out/photographs/ of the photographs"
 
 test: setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc camera-deps fmt clippy no-std docs teacher unit end-to-end api bars reference shim check-deb device arm64 ## Everything that CI runs
 	@echo "make test: all passed"
@@ -90,11 +91,13 @@ end-to-end: teacher evaluation-deps outputs-deps tensorrt nvrtc camera-deps
 	cargo build $(WORKSPACE) --bins
 	WORDSIGHT_REQUIRE_REFERENCE=1 cargo test $(WORKSPACE) --test '*'
 
-bars: end-to-end ## What the shipped student finds in the demo's clip, against boxes marked by hand
+bars: end-to-end ## What the shipped student finds in the demo's clip and photographs, against boxes marked by hand
 	$(TARGET)/release/wordsight run --json $(TARGET)/main.jsonl
 	$(TARGET)/release/wordsight-demo check --truth demo/clip.truth.json --detections $(TARGET)/main.jsonl --vocabulary main
 	$(TARGET)/release/wordsight run --json $(TARGET)/other.jsonl --vocabulary demo/other-words.safetensors
 	$(TARGET)/release/wordsight-demo check --truth demo/clip.truth.json --detections $(TARGET)/other.jsonl --vocabulary other
+	$(TARGET)/release/wordsight detect demo/photographs/*.jpg --vocabulary demo/photographs.safetensors --json $(TARGET)/photographs.jsonl > /dev/null
+	$(TARGET)/release/wordsight-demo check-photographs --truth demo/photographs.truth.json --detections $(TARGET)/photographs.jsonl
 
 api: end-to-end ## The interface over HTTP against its own OpenAPI document (schemathesis), and its metrics (promtool)
 	@EXAMPLES=20 scripts/check-api $(TARGET)/release/wordsight
@@ -140,12 +143,16 @@ clip: deps ## Make demo/clip.mjpeg again from its photographs
 	scripts/fetch-demo-photos
 	cargo run --release --locked -p wordsight-demo -- clip --recipe demo/clip.toml --photos $(DEPS)/demo-photos -o demo/clip.mjpeg
 
+photographs: setup ## Make demo/photographs/ again from their packages
+	scripts/fetch-demo-photographs
+	cargo run --release --locked -p wordsight-demo -- shrink --photos $(DEPS)/demo-photographs -o demo/photographs
+
 heads: teacher tensorrt camera-deps ## Train ViLD's five heads on ../shared/data and hold them against what is asked of a student: about an hour
 	cargo build $(WORKSPACE) --bins
 	scripts/heads $(TARGET)/release/wordsight-distill ../shared/data $(TARGET)/heads
 
 vocabularies: teacher tensorrt camera-deps ## Make the demo's vocabularies again from their words
 	cargo build $(WORKSPACE) --bins
-	for words in words other-words; do \
+	for words in words other-words photographs; do \
 	  $(TARGET)/release/wordsight-distill vocabulary demo/$$words.toml --teacher $(TEACHER) -o demo/$$words.safetensors || exit 1; \
 	done

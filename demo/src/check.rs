@@ -15,7 +15,7 @@ use crate::boxes::Vocabulary;
 use crate::truth::{FrameTruth, Truth};
 
 /// The least IoU at which a detection is the object.
-const LEAST_IOU: f64 = 0.5;
+pub const LEAST_IOU: f64 = 0.5;
 /// The least share of frames that must be right.
 const LEAST_SHARE: f64 = 0.5;
 
@@ -200,7 +200,7 @@ fn boxes_of(frame: &FrameTruth, vocabulary: Vocabulary, word: &str) -> Vec<[f64;
 }
 
 /// Intersection over union of two boxes x1, y1, x2, y2 in the same space.
-fn iou(a: [f64; 4], b: [f64; 4]) -> f64 {
+pub fn iou(a: [f64; 4], b: [f64; 4]) -> f64 {
     let width = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
     let height = (a[3].min(b[3]) - a[1].max(b[1])).max(0.0);
     let area = |c: [f64; 4]| (c[2] - c[0]) * (c[3] - c[1]);

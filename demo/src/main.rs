@@ -3,7 +3,9 @@
 //! `clip`: a recipe (`clip.toml`: camera paths), boxes marked by hand (`boxes.json`) and a folder of
 //! photographs flow in; a Motion-JPEG file and its truth (where every marked object stands in every
 //! frame) flow out. `check`: the truth and the device program's JSON lines flow in; a table flows
-//! out, and exit code 1 where less than half of a shot's frames were right.
+//! out, and exit code 1 where less than half of a shot's frames were right. `shrink` and
+//! `check-photographs` are the same two steps for the demo's ordinary photographs: nothing is cut out
+//! of them, and what was found in them is measured and held against no bar.
 //!
 //! The one surprising thing: the boxes are marked once, in the photographs, and never in the frames.
 //! The camera path that cuts a frame out of a photograph also carries its boxes into the frame, so a
@@ -13,12 +15,14 @@ mod boxes;
 mod camera;
 mod check;
 mod clip;
+mod photographs;
 mod recipe;
+mod shrink;
 mod truth;
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -78,6 +82,32 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Shrink whole photographs to JPEGs of at most 640 pixels a side
+    ///
+    /// The same photographs give the same bytes.
+    Shrink {
+        /// Folder with the photographs (scripts/fetch-demo-photographs makes it)
+        #[arg(long, value_name = "DIR", default_value = ".deps/demo-photographs")]
+        photos: PathBuf,
+        /// Where the JPEGs go, under the photographs' names
+        #[arg(short, long, value_name = "DIR", default_value = "demo/photographs")]
+        output: PathBuf,
+    },
+    /// Measure what the device program found in the photographs: precision and recall, overall and a word
+    ///
+    /// A detection is right when it overlaps an object of its word, which no surer one has, with an IoU of
+    /// 0.5 or more. All that is shown and every object count, small ones too; crowds count neither way.
+    CheckPhotographs {
+        /// What is in the photographs, in COCO's format
+        #[arg(long, value_name = "FILE", default_value = "demo/photographs.truth.json")]
+        truth: PathBuf,
+        /// What `wordsight detect --json` wrote of all photographs: one JSON object a line
+        #[arg(long, value_name = "FILE")]
+        detections: PathBuf,
+        /// Also write the table as JSON
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -118,9 +148,36 @@ fn run(command: Command) -> Result<ExitCode> {
             }
             Ok(if report.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        Command::Shrink { photos, output } => {
+            shrink_all(&photos, &output)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::CheckPhotographs { truth, detections, json } => {
+            let truth = photographs::Truth::load(&truth)?;
+            let report = photographs::Report::of(&truth, &photographs::load_found(&detections)?)?;
+            io::stdout().write_all(report.to_table().as_bytes())?;
+            if let Some(json) = json {
+                write(&json, serde_json::to_string_pretty(&report)?.as_bytes())?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
-fn write(path: &std::path::Path, content: &[u8]) -> Result<()> {
+fn shrink_all(photos: &Path, output: &Path) -> Result<()> {
+    let photos = shrink::photographs_in(photos)?;
+    fs::create_dir_all(output).with_context(|| format!("cannot make the folder {}", output.display()))?;
+    let mut bytes = 0;
+    for photo in &photos {
+        let jpeg = shrink::shrink(photo)?;
+        let name = Path::new(photo.file_name().unwrap_or_default()).with_extension("jpg");
+        write(&output.join(name), &jpeg)?;
+        bytes += jpeg.len();
+    }
+    println!("{}: {} photographs, {:.0} KB", output.display(), photos.len(), bytes as f64 / 1e3);
+    Ok(())
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<()> {
     fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -32,8 +32,7 @@ impl InputMaker {
     pub fn tensor(&mut self, picture: &RgbImage, device: &Device) -> Tensor<4> {
         let cells = self.side * self.side;
         let planes = self.planes(picture);
-        let pixels: Vec<u8> =
-            (0..3 * cells).map(|place| planes[place % 3 * cells + place / 3]).collect();
+        let pixels: Vec<u8> = (0..3 * cells).map(|place| planes[place % 3 * cells + place / 3]).collect();
         Student::normalised(&pixels, self.side, device)
     }
 }

@@ -38,6 +38,8 @@ impl Lessons {
             validation: Some(validation),
             words: made_up::words(),
             validation_words: made_up::words(),
+            box_teacher: None,
+            pretrained: None,
             threads: 1,
             cache_bytes: 1 << 20,
         };

@@ -59,7 +59,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let vocabulary = vocabulary_for(student, set.names(), &mut teacher)?;
     let mut detector = Detector::open(student, &vocabulary)?;
 
-    println!("COCO photographs that training never saw; {} words, {}", set.names().len(), trained_on(&vocabulary));
+    println!(
+        "COCO photographs that training never saw; {} words, {}",
+        set.names().len(),
+        trained_on(&vocabulary)
+    );
     let of_heads = head_rows(arguments, detector.facts().input_width, &mut teacher, &vocabulary, &set)?;
     let whole = annotated::student_row("the student", &mut detector, &vocabulary, &set, Rules::Coco)?;
     let mut rows = of_heads.clone();
@@ -110,7 +114,9 @@ fn head_rows(
     let there = Head::ALL.into_iter().map(|head| (head, heads.join(head.name())));
     there
         .filter(|(_, folder)| folder.is_dir())
-        .map(|(head, folder)| head_row(head, &folder, input_size, &arguments.origin, teacher, vocabulary, set))
+        .map(|(head, folder)| {
+            head_row(head, &folder, input_size, &arguments.origin, teacher, vocabulary, set)
+        })
         .collect()
 }
 

@@ -9,8 +9,8 @@ use burn::tensor::Device;
 use clap::Args;
 use wordsight_distill::device::TrainDevice;
 use wordsight_distill::sets::Sets;
-use wordsight_distill::student::{Head, Student, StudentConfig, TrainFrom};
-use wordsight_distill::train::{self, Checkpoint, Learn, Material, Optimizer, TrainConfig};
+use wordsight_distill::student::{Backbone, Head, Student, StudentConfig, TrainFrom};
+use wordsight_distill::train::{self, BoxTeacher, Checkpoint, Learn, Material, Optimizer, TrainConfig};
 use wordsight_distill::{export, start};
 use wordsight_teacher::Teacher;
 
@@ -72,12 +72,21 @@ pub struct Arguments {
     /// Weight decay.
     #[arg(long, default_value_t = TrainConfig::default().weight_decay)]
     weight_decay: f32,
+    /// A YOLOX of COCO's words that teaches boxes and objectness, in inputs of its own size.
+    #[arg(long)]
+    box_teacher: Option<PathBuf>,
+    /// Weight of what it teaches, against the annotations' 1.
+    #[arg(long, default_value_t = TrainConfig::default().box_teacher_weight)]
+    box_teacher_weight: f32,
     /// Weight of the ViLD-text loss.
     #[arg(long, default_value_t = TrainConfig::default().text_weight)]
     text_weight: f32,
     /// Weight of the ViLD-image loss (the paper's w).
     #[arg(long, default_value_t = TrainConfig::default().image_weight)]
     image_weight: f32,
+    /// Weight of what holds the backbone's classifier to its opinions before training; 0: it may forget.
+    #[arg(long, default_value_t = TrainConfig::default().retain_weight)]
+    retain_weight: f32,
     /// Temperature of the text loss.
     #[arg(long, default_value_t = TrainConfig::default().temperature)]
     temperature: f32,
@@ -149,8 +158,10 @@ impl Arguments {
             backbone_rate: self.backbone_rate,
             warm_up: self.warm_up,
             weight_decay: self.weight_decay,
+            box_teacher_weight: if self.box_teacher.is_some() { self.box_teacher_weight } else { 0.0 },
             text_weight: self.text_weight,
             image_weight: self.image_weight,
+            retain_weight: self.retain_weight,
             temperature: self.temperature,
             average_decay: self.average_decay,
             checkpoint_every: self.checkpoint_every,
@@ -162,6 +173,11 @@ impl Arguments {
     fn check(&self) -> Result<()> {
         ensure!(self.batch > 0, "--batch must be at least 1");
         ensure!(self.checkpoint_every > 0, "--checkpoint-every must be at least 1");
+        ensure!(
+            self.box_teacher_weight >= 0.0,
+            "--box-teacher-weight must be at least 0, not {}",
+            self.box_teacher_weight
+        );
         ensure!(self.temperature > 0.0, "--temperature must be above 0, not {}", self.temperature);
         ensure!(
             (0.0..1.0).contains(&self.average_decay),
@@ -204,6 +220,15 @@ fn first_student(
     }
 }
 
+/// The backbone that the classifier is held to; none where it can't or needn't be.
+fn pretrained(arguments: &Arguments, config: &TrainConfig, device: &Device) -> Result<Option<Backbone>> {
+    let is_held = config.retain_weight > 0.0 && config.fresh_head.is_none() && config.learn == Learn::All;
+    if !is_held {
+        return Ok(None);
+    }
+    Ok(Some(Backbone::pretrained(&arguments.origin.weights()?, &device.clone().inner())?))
+}
+
 /// The words of some sets as the teacher embeds them, which must be the one that looked at the sets' proposals.
 fn embed_words(sets: &Sets, path: &Path, teacher: &mut Teacher) -> Result<Vec<Vec<f32>>> {
     if let Some(other) = sets.teacher() {
@@ -242,6 +267,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         validation,
         words,
         validation_words,
+        box_teacher: arguments.box_teacher.as_deref().map(BoxTeacher::open).transpose()?,
+        pretrained: pretrained(arguments, &config, &device)?,
         threads: arguments.loader_threads,
         cache_bytes: arguments.cache_gb << 30,
     };

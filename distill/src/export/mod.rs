@@ -58,11 +58,7 @@ pub fn text_weights(head: Head, lambda: f32) -> TextWeights {
 
 /// The student as an ONNX model, weights stored in FP16; round them first ([`Student::rounded_to_f16`])
 /// for a file that equals the model.
-pub fn student_model(
-    student: &Student,
-    config: &StudentConfig,
-    facts: &ScoringFacts,
-) -> Result<ModelProto> {
+pub fn student_model(student: &Student, config: &StudentConfig, facts: &ScoringFacts) -> Result<ModelProto> {
     let mut graph = Graph::new("wordsight_student", Storage::F16);
     let (side, count, size) =
         (config.input_size as i64, config.proposals as i64, config.embedding_size as i64);
@@ -138,7 +134,10 @@ fn add_neck(graph: &mut Graph, student: &Student, features: &[Stage; 3]) -> ([St
     let neck = &student.neck;
     let [fine, middle, coarse]: [Stage; 3] =
         std::array::from_fn(|level| add_layer(graph, &neck.lateral[level], &features[level]));
-    let add = |graph: &mut Graph, to: &Stage, value: &Value| Stage { value: graph.add(&to.value, value), ..to.clone() };
+    let add = |graph: &mut Graph, to: &Stage, value: &Value| Stage {
+        value: graph.add(&to.value, value),
+        ..to.clone()
+    };
     let enlarged = enlarge(graph, &coarse.value);
     let middle = add(graph, &middle, &enlarged);
     let middle = add_in_turn(graph, &neck.top_down[1], &middle);

@@ -29,7 +29,10 @@ use crate::student::{Neck, ProposalHead, RegionHead, Student, StudentConfig};
 pub fn read_sizes(path: &Path) -> Result<StudentConfig> {
     let model = wordsight_onnx::read(path)?;
     let sizes = wordsight_onnx::metadata(&model, "wordsight.sizes").with_context(|| {
-        format!("{} says no sizes in its metadata: it is no student, or an older one; train without it", path.display())
+        format!(
+            "{} says no sizes in its metadata: it is no student, or an older one; train without it",
+            path.display()
+        )
     })?;
     serde_json::from_str(sizes).with_context(|| format!("the sizes in {} can't be read", path.display()))
 }
@@ -80,9 +83,10 @@ impl<'a> Weights<'a> {
     fn put_into(&self, mut student: Student, background: &[f32]) -> Result<Student> {
         let device = student.device();
         let backbone = &mut student.backbone;
-        let blocks = backbone.blocks.iter_mut().flat_map(|block| {
-            block.expand.iter_mut().chain([&mut block.depthwise, &mut block.project])
-        });
+        let blocks = backbone
+            .blocks
+            .iter_mut()
+            .flat_map(|block| block.expand.iter_mut().chain([&mut block.depthwise, &mut block.project]));
         self.put_convolutions("backbone", [&mut backbone.stem].into_iter().chain(blocks))?;
         self.put_convolutions("neck", in_graph_order(&mut student.neck))?;
         self.put_proposals(&mut student.proposals)?;
@@ -144,7 +148,8 @@ impl<'a> Weights<'a> {
             for layer in layers {
                 set_convolution(layer, &read.next().context("its proposal head is incomplete")?)?;
             }
-            let (objectness, distances) = read.next().zip(read.next()).context("its proposal head is incomplete")?;
+            let (objectness, distances) =
+                read.next().zip(read.next()).context("its proposal head is incomplete")?;
             let shape = vec![objectness.shape[0] + distances.shape[0], objectness.shape[1], 1, 1];
             let joined = |a: Vec<f32>, b: Vec<f32>| [a, b].concat();
             let layer = Layer {

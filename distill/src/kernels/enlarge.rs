@@ -26,8 +26,7 @@ pub fn backward(gradient: &[f32], size: Size) -> Vec<f32> {
     let mut out = unwritten(size.len());
     out.par_chunks_mut(row).zip(gradient.par_chunks(4 * row)).for_each(|(out, gradient)| {
         let (first, second) = gradient.split_at(2 * row);
-        let pairs =
-            first.chunks_exact(2 * size.channels).zip(second.chunks_exact(2 * size.channels));
+        let pairs = first.chunks_exact(2 * size.channels).zip(second.chunks_exact(2 * size.channels));
         for (out, (a, b)) in out.chunks_exact_mut(size.channels).zip(pairs) {
             for place in 0..size.channels {
                 let next = place + size.channels;

@@ -50,13 +50,7 @@ vectorised! {
 }
 
 #[inline(always)]
-fn masked_with(
-    gradient: &[f32],
-    output: &[f32],
-    activation: Activation,
-    out: &mut [f32],
-    bias: &mut [f32],
-) {
+fn masked_with(gradient: &[f32], output: &[f32], activation: Activation, out: &mut [f32], bias: &mut [f32]) {
     let columns = bias.len();
     let rows = gradient.chunks_exact(columns).zip(output.chunks_exact(columns));
     for ((gradient, output), out) in rows.zip(out.chunks_exact_mut(columns)) {

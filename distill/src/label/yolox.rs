@@ -37,6 +37,15 @@ pub struct Answer {
     pub corners_in_frame: [f32; 4],
 }
 
+/// What a detector says of every cell, whatever its words: strides 8, 16 and 32, row by row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Dense {
+    /// Objectness times the best word's score, 0 to 1.
+    pub scores: Vec<f32>,
+    /// `[x1, y1, x2, y2]` in pixels of the input.
+    pub boxes_in_input: Vec<[f32; 4]>,
+}
+
 /// How many boxes of one photograph are left.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Suppression {
@@ -98,17 +107,8 @@ impl Yolox {
     pub fn detect(&mut self, picture: &RgbImage, suppression: &Suppression) -> Result<Vec<Answer>> {
         ensure!(picture.width() > 0 && picture.height() > 0, "the picture has no pixels");
         let letterbox = self.fill_input(picture);
-        let port = self.session.inputs().first().context("the detector has no input")?.name.clone();
-        let shape = [1, 3, self.side, self.side];
-        let input = Input { name: &port, shape: &shape, data: TensorView::F32(&self.input) };
         let (side, words) = (self.side, self.names.len());
-        let mut found = None;
-        self.session.run_each(&[input], |place, _, rows| {
-            if place == 0 && rows.len() == cells(side) * (BEFORE_WORDS + words) {
-                found = Some(decode(rows, side, words, suppression.score_threshold));
-            }
-        })?;
-        let mut found = found.context("the detector's output has another shape than its file says")?;
+        let mut found = self.run(|rows| decode(rows, side, words, suppression.score_threshold))?;
         for answer in &mut found {
             answer.corners_in_frame = letterbox.box_in_frame_from_input(answer.corners_in_frame);
         }
@@ -117,6 +117,48 @@ impl Yolox {
             x2 - x1 >= 1.0 && y2 - y1 >= 1.0
         });
         Ok(suppress(found, suppression))
+    }
+
+    /// Side of its input in pixels.
+    pub fn side(&self) -> usize {
+        self.side
+    }
+
+    /// What it says of every cell of an input, RGB bytes `[side, side, 3]`.
+    ///
+    /// # Errors
+    /// When the input has another size, ONNX Runtime fails or the output has another shape than the file said.
+    pub fn dense(&mut self, pixels: &[u8]) -> Result<Dense> {
+        let (side, words) = (self.side, self.names.len());
+        ensure!(pixels.len() == 3 * side * side, "the detector takes inputs of {side}x{side} pixels");
+        for (channel, plane) in self.input.chunks_exact_mut(side * side).rev().enumerate() {
+            for (into, pixel) in plane.iter_mut().zip(pixels.chunks_exact(3)) {
+                *into = f32::from(pixel[channel]);
+            }
+        }
+        self.run(|rows| {
+            let answers = rows.chunks_exact(BEFORE_WORDS + words).zip(places(side)).map(|(row, place)| {
+                answer_of(row, place)
+                    .map_or((0.0, [0.0; 4]), |answer| (answer.score, answer.corners_in_frame))
+            });
+            let (scores, boxes_in_input) = answers.unzip();
+            Dense { scores, boxes_in_input }
+        })
+    }
+
+    /// Runs it on its input and reads the output's rows.
+    fn run<T>(&mut self, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
+        let port = self.session.inputs().first().context("the detector has no input")?.name.clone();
+        let shape = [1, 3, self.side, self.side];
+        let input = Input { name: &port, shape: &shape, data: TensorView::F32(&self.input) };
+        let expected = cells(self.side) * (BEFORE_WORDS + self.names.len());
+        let (mut read, mut answer) = (Some(read), None);
+        self.session.run_each(&[input], |place, _, rows| {
+            if place == 0 && rows.len() == expected {
+                answer = read.take().map(|read| read(rows));
+            }
+        })?;
+        answer.context("the detector's output has another shape than its file says")
     }
 
     /// Writes the photograph into the upper left corner of the input.
@@ -144,33 +186,37 @@ fn cells(side: usize) -> usize {
     STRIDES.iter().map(|stride| (side / stride).pow(2)).sum()
 }
 
-/// The boxes of an output, in the input's pixels, each with its best word.
-fn decode(rows: &[f32], side: usize, words: usize, score_threshold: f32) -> Vec<Answer> {
-    let places = STRIDES.into_iter().flat_map(|stride| {
+/// A cell's stride, column and row.
+type Place = (f32, f32, f32);
+
+/// The places of all cells of an input of this side.
+fn places(side: usize) -> impl Iterator<Item = Place> {
+    STRIDES.into_iter().flat_map(move |stride| {
         let grid = side / stride;
         (0..grid * grid).map(move |cell| (stride as f32, (cell % grid) as f32, (cell / grid) as f32))
-    });
-    let found =
-        rows.chunks_exact(BEFORE_WORDS + words).zip(places).filter_map(|(row, (stride, column, line))| {
-            let (&[x, y, width, height, objectness], scores) = row.split_first_chunk()?;
-            if objectness.is_nan() || objectness < score_threshold {
-                return None;
-            }
-            let (word, best) = scores.iter().copied().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
-            let (centre_x, centre_y) = ((x + column) * stride, (y + line) * stride);
-            let (half_width, half_height) = (width.exp() * stride / 2.0, height.exp() * stride / 2.0);
-            let corners_in_frame = [
-                centre_x - half_width,
-                centre_y - half_height,
-                centre_x + half_width,
-                centre_y + half_height,
-            ];
-            let answer = Answer { word, score: objectness * best, corners_in_frame };
-            let is_sound =
-                answer.score >= score_threshold && corners_in_frame.iter().all(|side| side.is_finite());
-            is_sound.then_some(answer)
-        });
-    found.collect()
+    })
+}
+
+/// The boxes of an output, in the input's pixels, each with its best word.
+fn decode(rows: &[f32], side: usize, words: usize, score_threshold: f32) -> Vec<Answer> {
+    rows.chunks_exact(BEFORE_WORDS + words)
+        .zip(places(side))
+        .filter(|(row, _)| row[BEFORE_WORDS - 1] >= score_threshold)
+        .filter_map(|(row, place)| answer_of(row, place))
+        .filter(|answer| answer.score >= score_threshold)
+        .collect()
+}
+
+/// What a row says of its cell; none where its numbers are none.
+fn answer_of(row: &[f32], (stride, column, line): Place) -> Option<Answer> {
+    let (&[x, y, width, height, objectness], scores) = row.split_first_chunk()?;
+    let (word, best) = scores.iter().copied().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    let (centre_x, centre_y) = ((x + column) * stride, (y + line) * stride);
+    let (half_width, half_height) = (width.exp() * stride / 2.0, height.exp() * stride / 2.0);
+    let corners_in_frame =
+        [centre_x - half_width, centre_y - half_height, centre_x + half_width, centre_y + half_height];
+    let answer = Answer { word, score: objectness * best, corners_in_frame };
+    (answer.score.is_finite() && corners_in_frame.iter().all(|side| side.is_finite())).then_some(answer)
 }
 
 /// Non-maximum suppression; what is left, best first.

@@ -243,13 +243,16 @@ impl Sets {
                 Some(size) => size,
                 None => {
                     let size = image::image_dimensions(&photograph.path);
-                    size.with_context(|| format!("cannot read the picture {}", photograph.path.display()))?.into()
+                    size.with_context(|| format!("cannot read the picture {}", photograph.path.display()))?
+                        .into()
                 }
             };
             let file_name = file_name.to_string_lossy().into_owned();
             dataset.images.push(Image { id, file_name, width, height, exhaustive: set.exhaustive });
             for object in &photograph.objects {
-                let ([x1, y1, x2, y2], Some(word)) = (object.box_in_photograph, object.word) else { continue };
+                let ([x1, y1, x2, y2], Some(word)) = (object.box_in_photograph, object.word) else {
+                    continue;
+                };
                 dataset.annotations.push(Annotation {
                     id: dataset.annotations.len() as u64 + 1,
                     image_id: id,

@@ -74,8 +74,7 @@ impl Layer {
         let numbers: Vec<f32> = self.weight.val().into_data().iter().collect();
         let weight = (0..numbers.len())
             .map(|place| {
-                let (tap, input, output) =
-                    (place % taps, place / taps % inputs, place / taps / inputs);
+                let (tap, input, output) = (place % taps, place / taps % inputs, place / taps / inputs);
                 numbers[(tap * inputs + input) * outputs + output]
             })
             .collect();

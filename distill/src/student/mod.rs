@@ -252,13 +252,15 @@ impl Sight {
     }
 }
 
-/// L2-normalised embeddings of regions, each `[N, regions, D]`.
+/// What the region head says of regions: L2-normalised embeddings, each `[N, regions, D]`.
 #[derive(Clone, Debug)]
 pub struct Embeddings {
     /// Of the text head.
     pub text: Tensor<3>,
     /// Of the image head.
     pub image: Tensor<3>,
+    /// What the backbone's classifier says, `[N, regions, classes]`; none in a fresh head.
+    pub class_logits: Option<Tensor<3>>,
 }
 
 impl Student {
@@ -480,11 +482,10 @@ impl RegionHead {
     ///
     /// `pooling`: which cells each region covers.
     pub fn forward(&self, sight: &Sight, pooling: &roi::Pooling) -> Embeddings {
-        let cells = self.cells.forward(sight.coarse.clone());
-        let [images, rows, columns, channels] = cells.dims();
-        let cells = cells.reshape([images, rows * columns, channels]);
-        let features = pooling.shares_of_coarse(&sight.coarse).matmul(cells);
-        let known = self.mixture.as_ref().map(|mixture| mixture.forward(features.clone()));
+        let features = self.features(&sight.coarse, pooling);
+        let class_logits = self.mixture.as_ref().map(|mixture| mixture.classifier.forward(features.clone()));
+        let known =
+            self.mixture.as_ref().zip(class_logits.clone()).map(|(mixture, logits)| mixture.mix(logits));
 
         let hidden = self.hidden.forward(pooling.pool(&sight.regions)) + self.from_cells.forward(features);
         let hidden = relu(self.hidden2.forward(relu(hidden)));
@@ -497,7 +498,21 @@ impl RegionHead {
         };
         let text = embed(&self.text);
         let image = self.image.as_ref().map_or_else(|| text.clone(), embed);
-        Embeddings { text, image }
+        Embeddings { text, image, class_logits }
+    }
+
+    /// What the backbone's classifier says of regions in a coarsest map `[N, h, w, 320]`: logits `[N, regions, classes]`,
+    /// none where the head starts from none.
+    pub fn class_logits(&self, coarse: &Tensor<4>, pooling: &roi::Pooling) -> Option<Tensor<3>> {
+        Some(self.mixture.as_ref()?.classifier.forward(self.features(coarse, pooling)))
+    }
+
+    /// The head convolution's cells, averaged under each region: `[N, regions, 1280]`.
+    fn features(&self, coarse: &Tensor<4>, pooling: &roi::Pooling) -> Tensor<3> {
+        let cells = self.cells.forward(coarse.clone());
+        let [images, rows, columns, channels] = cells.dims();
+        let cells = cells.reshape([images, rows * columns, channels]);
+        pooling.shares_of_coarse(coarse).matmul(cells)
     }
 
     /// The background's embedding, L2-normalised, `[D]`.
@@ -515,8 +530,8 @@ impl RegionHead {
 
 impl ClassMixture {
     /// The classifier's opinion of every region, as a mixture of class embeddings.
-    fn forward(&self, features: Tensor<3>) -> Tensor<3> {
-        let classes = softmax(self.classifier.forward(features), 2);
+    fn mix(&self, logits: Tensor<3>) -> Tensor<3> {
+        let classes = softmax(logits, 2);
         classes.matmul(self.embeddings.val().unsqueeze())
     }
 }

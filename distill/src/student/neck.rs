@@ -116,9 +116,8 @@ impl ProposalHead {
         let answers = Tensor::cat(answers, 1);
         let [images, cells, _] = answers.dims();
         let logits = answers.clone().slice([0..images, 0..cells, 0..1]).flatten::<2>(1, 2);
-        let logarithms = answers
-            .slice([0..images, 0..cells, 1..5])
-            .clamp(LOG_DISTANCE_BOUNDS.0, LOG_DISTANCE_BOUNDS.1);
+        let logarithms =
+            answers.slice([0..images, 0..cells, 1..5]).clamp(LOG_DISTANCE_BOUNDS.0, LOG_DISTANCE_BOUNDS.1);
         let device = logarithms.device();
         let strides = config.strides_of_cells();
         let strides = Tensor::<1>::from_data(strides.as_slice(), &device).reshape([1, -1, 1]);

@@ -123,9 +123,7 @@ impl Checkpoint {
         fs::create_dir_all(&partial).with_context(context)?;
         student.save(&partial.join(STUDENT))?;
         averaged.save(&partial.join(AVERAGED))?;
-        for (optimizer, name) in
-            [(&optimizers.backbone, BACKBONE_OPTIMIZER), (&optimizers.rest, OPTIMIZER)]
-        {
+        for (optimizer, name) in [(&optimizers.backbone, BACKBONE_OPTIMIZER), (&optimizers.rest, OPTIMIZER)] {
             optimizer.save(partial.join(name)).map_err(|error| anyhow!("{error}")).with_context(context)?;
         }
         fs::write(partial.join("state.json"), serde_json::to_string_pretty(self)?).with_context(context)?;

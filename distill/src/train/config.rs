@@ -79,10 +79,16 @@ pub struct TrainConfig {
     pub weight_decay: f32,
     /// Weight of the box loss; objectness weighs 1.
     pub box_weight: f32,
+    /// Weight of what a detector teaches of boxes and objectness, where there is one, against the annotations' 1.
+    #[serde(default)]
+    pub box_teacher_weight: f32,
     /// Weight of the text loss.
     pub text_weight: f32,
     /// ViLD's w: weight of the image loss.
     pub image_weight: f32,
+    /// Weight of what holds the backbone's classifier to its opinions before training.
+    #[serde(default)]
+    pub retain_weight: f32,
     /// Temperature of the text loss.
     pub temperature: f32,
     /// Weight of empty cells and background in photographs that are not exhaustively annotated, 0 to 1.
@@ -111,8 +117,10 @@ impl Default for TrainConfig {
             warm_up: 200,
             weight_decay: 0.05,
             box_weight: 2.0,
+            box_teacher_weight: 0.5,
             text_weight: 0.5,
             image_weight: 0.5,
+            retain_weight: 1.0,
             temperature: 0.01,
             doubtful_weight: 0.4,
             average_decay: 0.999,

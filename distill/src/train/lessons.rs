@@ -1,16 +1,18 @@
 //! The losses of one batch.
 
+use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 use wordsight_detection::iou;
 
 use super::assign::{self, Label, Positive, Region};
+use super::box_teacher::BoxTeacher;
 use super::words::{Words, set_at};
 use super::{Learn, Metrics, TrainConfig, losses};
 use crate::sets::{Sets, TrainingImage};
 use crate::student::roi::Pooling;
-use crate::student::{Box4, DenseProposals, Sight, Student, StudentConfig, corner_boxes};
+use crate::student::{Backbone, Box4, DenseProposals, Sight, Student, StudentConfig, corner_boxes};
 
 /// Regions an image that the embeddings learn from, beside those that the teacher has looked at.
 const REGIONS: usize = 16;
@@ -20,6 +22,8 @@ const TEACHER_REGIONS: usize = 6;
 const LIKED_PROPOSALS: usize = 48;
 /// Boxes an image that the refiner learns from.
 const REFINED_BOXES: usize = 16;
+/// A detector's score from which on its box teaches.
+const TAUGHT_SCORE: f32 = 0.1;
 /// A region of which this share lies in what is to be ignored is not background.
 const IGNORED_SHARE: f32 = 0.5;
 /// A region that stands for none, so that every image has as many.
@@ -31,6 +35,9 @@ pub(super) struct Lessons<'a> {
     pub words: Words,
     pub config: &'a TrainConfig,
     pub device: Device,
+    pub box_teacher: Option<&'a BoxTeacher>,
+    /// The backbone as it was before any training, without gradients.
+    pub pretrained: Option<&'a Backbone>,
 }
 
 /// One batch.
@@ -54,14 +61,19 @@ fn boxes_of(image: &TrainingImage) -> Vec<Box4> {
 
 impl Lessons<'_> {
     /// The weighted sum of what is to be learnt on a batch, and its parts.
-    pub fn loss(&self, student: &Student, batch: &Batch<'_>, rng: &mut ChaCha8Rng) -> (Tensor<1>, Metrics) {
+    pub fn loss(
+        &self,
+        student: &Student,
+        batch: &Batch<'_>,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<(Tensor<1>, Metrics)> {
         if self.config.learn == Learn::Regions {
             // What stays needs no gradient, which is two thirds of its cost.
             let (sight, dense) =
                 student.valid().propose(&batch.sizes, batch.pixels(&self.device.clone().inner()));
             let regions = self.regions(&dense, batch, rng);
             let sight = Sight { regions: sight.regions.autodiff(), coarse: sight.coarse.autodiff() };
-            return self.region_losses(student, batch, &sight, &regions);
+            return Ok(self.region_losses(student, batch, &sight, &regions));
         }
         let (sight, dense) = student.propose(&batch.sizes, batch.pixels(&self.device));
         let (objectness, boxes) = self.proposal_losses(&dense, batch);
@@ -74,13 +86,46 @@ impl Lessons<'_> {
             ..Metrics::default()
         };
         let mut loss = objectness + (boxes + refined).mul_scalar(self.config.box_weight);
+        if let Some(taught) = self.taught_loss(&dense, batch)? {
+            parts.taught = taught.clone().into_scalar();
+            loss = loss + taught.mul_scalar(self.config.box_teacher_weight);
+        }
         if self.config.learn == Learn::All {
             let regions = self.regions(&plain, batch, rng);
-            let (of_regions, region_parts) = self.region_losses(student, batch, &sight, &regions);
-            (parts.text, parts.image) = (region_parts.text, region_parts.image);
+            let (of_regions, of_kind) = self.region_losses(student, batch, &sight, &regions);
+            (parts.text, parts.image, parts.forgotten) = (of_kind.text, of_kind.image, of_kind.forgotten);
             loss = loss + of_regions;
         }
-        (loss, parts)
+        Ok((loss, parts))
+    }
+
+    /// What the detector teaches of every cell, where there is one and the input has its size.
+    fn taught_loss(&self, dense: &DenseProposals, batch: &Batch<'_>) -> Result<Option<Tensor<1>>> {
+        let Some(teacher) = self.box_teacher.filter(|teacher| teacher.side() == batch.sizes.input_size)
+        else {
+            return Ok(None);
+        };
+        let answers = teacher.answers(batch.images)?;
+        let scores: Vec<f32> = answers.iter().flat_map(|answer| answer.scores.iter().copied()).collect();
+        let all_boxes = answers.iter().flat_map(|answer| answer.boxes_in_input.iter().copied());
+        let sure = scores.iter().zip(all_boxes).enumerate().filter(|(_, (score, _))| **score >= TAUGHT_SCORE);
+        let (mut places, mut boxes, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, (score, taught)) in sure {
+            places.push(place as i64);
+            boxes.extend(taught);
+            weights.push(*score);
+        }
+        let targets = Tensor::<1>::from_data(scores.as_slice(), &self.device);
+        let loss = losses::taught_objectness(dense.logits.clone().flatten(0, 1), targets);
+        if places.is_empty() {
+            return Ok(Some(loss));
+        }
+        let count = places.len();
+        let places = Tensor::<1, Int>::from_data(TensorData::new(places, [count]), &self.device);
+        let learning = dense.boxes_in_input.clone().flatten::<2>(0, 1).select(0, places);
+        let taught = Tensor::<2>::from_data(TensorData::new(boxes, [count, 4]), &self.device);
+        let weights = Tensor::from_data(weights.as_slice(), &self.device);
+        Ok(Some(loss + losses::boxes(learning, taught, weights).mul_scalar(self.config.box_weight)))
     }
 
     /// The text and the image loss of regions, weighted.
@@ -95,7 +140,8 @@ impl Lessons<'_> {
             .iter()
             .map(|regions| regions.iter().map(|region| region.box_in_input).collect())
             .collect();
-        let embeddings = student.regions.forward(sight, &Pooling::new(&batch.sizes, &boxes_in_input));
+        let pooling = Pooling::new(&batch.sizes, &boxes_in_input);
+        let embeddings = student.regions.forward(sight, &pooling);
         let flat = |embeddings: Tensor<3>| embeddings.flatten::<2>(0, 1);
         let (mut loss, mut parts) = (Tensor::<1>::zeros([1], &self.device), Metrics::default());
         let head = self.config.head();
@@ -109,7 +155,25 @@ impl Lessons<'_> {
             parts.image = image.clone().into_scalar();
             loss = loss + image.mul_scalar(self.config.image_weight);
         }
+        if let Some((logits, earlier)) =
+            embeddings.class_logits.zip(self.earlier_logits(student, batch, &pooling))
+        {
+            let weights: Vec<f32> =
+                boxes_in_input.iter().flatten().map(|of| f32::from(u8::from(*of != NOWHERE))).collect();
+            let weights = Tensor::from_data(weights.as_slice(), &self.device);
+            let forgotten = losses::forgotten(flat(logits), flat(earlier), weights);
+            parts.forgotten = forgotten.clone().into_scalar();
+            loss = loss + forgotten.mul_scalar(self.config.retain_weight);
+        }
         (loss, parts)
+    }
+
+    /// What the classifier said of regions before training; none where it is not to be held to that.
+    fn earlier_logits(&self, student: &Student, batch: &Batch<'_>, pooling: &Pooling) -> Option<Tensor<3>> {
+        let backbone = self.pretrained.filter(|_| self.config.retain_weight > 0.0)?;
+        let [.., coarse] = backbone.forward(batch.pixels(&self.device.clone().inner()));
+        let logits = student.valid().regions.class_logits(&coarse, pooling)?;
+        Some(logits.autodiff())
     }
 
     fn proposal_losses(&self, dense: &DenseProposals, batch: &Batch<'_>) -> (Tensor<1>, Tensor<1>) {
@@ -352,7 +416,7 @@ mod tests {
         let device = Device::flex();
         let config = TrainConfig::default();
         let words = Words::new(&sets, &[vec![1.0, 0.0]], &device);
-        ask(&Lessons { sets: &sets, words, config: &config, device })
+        ask(&Lessons { sets: &sets, words, config: &config, device, box_teacher: None, pretrained: None })
     }
 
     /// The labels of the regions that an image's words are learnt from.

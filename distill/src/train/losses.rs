@@ -16,10 +16,21 @@ pub fn objectness(logits: Tensor<1>, targets: Tensor<1>, trust: Tensor<1>) -> Te
     let empty: Tensor<1, Bool> = targets.clone().lower_equal_scalar(0.0);
     let wrong = claimed.powi_scalar(2).mul_scalar(EMPTY_CELL_WEIGHT) * trust;
     let weights = targets.clone().mask_where(empty, wrong);
-    // max(x, 0) - x t + ln(1 + e^-|x|): cross entropy that does not overflow.
+    (cross_entropy(logits, targets.clone()) * weights).sum() / targets.sum().clamp_min(1.0)
+}
+
+/// Quality focal loss (Li et al., 2020) of objectness logits `[cells]` against a teacher's, 0 to 1: cross entropy, weighed
+/// by the square of what they differ by. Summed, then divided by the teacher's sum.
+pub fn taught_objectness(logits: Tensor<1>, teacher: Tensor<1>) -> Tensor<1> {
+    let apart = (sigmoid(logits.clone()).detach() - teacher.clone()).powi_scalar(2);
+    (cross_entropy(logits, teacher.clone()) * apart).sum() / teacher.sum().clamp_min(1.0)
+}
+
+/// Cross entropy of logits against targets of 0 to 1.
+fn cross_entropy(logits: Tensor<1>, targets: Tensor<1>) -> Tensor<1> {
+    // max(x, 0) - x t + ln(1 + e^-|x|) does not overflow.
     let softplus = logits.clone().abs().neg().exp().add_scalar(1.0).log();
-    let entropy = logits.clone().clamp_min(0.0) - logits * targets.clone() + softplus;
-    (entropy * weights).sum() / targets.sum().clamp_min(1.0)
+    logits.clone().clamp_min(0.0) - logits * targets + softplus
 }
 
 /// Generalised IoU loss (Rezatofighi et al., 2019) of boxes `[n,4]` against objects `[n,4]`, weighted.
@@ -52,6 +63,14 @@ pub fn text(embeddings: Tensor<2>, words: Tensor<2>, targets: TextTargets, tempe
     let logits = embeddings.matmul(words.transpose()).div_scalar(temperature) + mask;
     let likelihood = log_softmax(logits, 1).gather(1, labels).flatten::<1>(0, 1);
     (likelihood.neg() * weights.clone()).sum() / weights.sum().clamp_min(1.0)
+}
+
+/// Learning without forgetting (Li and Hoiem, 2016): what a classifier's opinions differ by from those before training,
+/// as Kullback and Leibler measure it. Logits `[n, classes]`, the earlier ones without gradients.
+pub fn forgotten(logits: Tensor<2>, earlier: Tensor<2>, weights: Tensor<1>) -> Tensor<1> {
+    let earlier = log_softmax(earlier, 1);
+    let apart = (earlier.clone() - log_softmax(logits, 1)) * earlier.exp();
+    (apart.sum_dim(1).flatten::<1>(0, 1) * weights.clone()).sum() / weights.sum().clamp_min(1.0)
 }
 
 /// ViLD-image (equation 4): mean L1 distance of embeddings `[n,D]` to the teacher's, times D.
@@ -101,6 +120,26 @@ mod tests {
         let one = |x: f32| Tensor::<1>::from_data([x], &device);
         let doubted = value(objectness(one(3.0), one(0.0), one(0.25)));
         assert!((doubted - 0.25 * loss(3.0, 0.0)).abs() < 1e-6, "{doubted}");
+    }
+
+    #[test]
+    fn nothing_is_forgotten_while_the_classifier_says_the_same() {
+        let device = Device::flex();
+        let row = |row: [f32; 3]| Tensor::<2>::from_data([row], &device);
+        let loss =
+            |logits| value(forgotten(row(logits), row([1.0, 2.0, 3.0]), Tensor::from_data([1.0], &device)));
+        assert!(loss([1.0, 2.0, 3.0]).abs() < 1e-6 && loss([5.0, 6.0, 7.0]).abs() < 1e-5);
+        assert!(loss([3.0, 2.0, 1.0]) > 0.5);
+    }
+
+    #[test]
+    fn a_teachers_objectness_is_least_missed_where_it_is_said() {
+        let device = Device::flex();
+        let one = |x: f32| Tensor::<1>::from_data([x], &device);
+        let loss = |logit: f32| value(taught_objectness(one(logit), one(0.7)));
+        let logit = (0.7_f32 / 0.3).ln();
+        assert!(loss(logit) < 1e-6);
+        assert!(loss(logit + 1.0) > 0.0 && loss(logit - 1.0) > 0.0);
     }
 
     #[test]

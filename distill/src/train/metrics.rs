@@ -19,10 +19,16 @@ pub struct Metrics {
     /// Loss of refined boxes.
     #[serde(default)]
     pub refined: f32,
+    /// What a detector taught of boxes and objectness.
+    #[serde(default)]
+    pub taught: f32,
     /// ViLD-text loss.
     pub text: f32,
     /// ViLD-image loss.
     pub image: f32,
+    /// How far the backbone's classifier is from its opinions before training.
+    #[serde(default)]
+    pub forgotten: f32,
     /// Images learnt from a second.
     #[serde(default)]
     pub images_per_second: f32,
@@ -42,8 +48,10 @@ impl Metrics {
         self.objectness += step.objectness;
         self.boxes += step.boxes;
         self.refined += step.refined;
+        self.taught += step.taught;
         self.text += step.text;
         self.image += step.image;
+        self.forgotten += step.forgotten;
     }
 
     /// The means of a sum over several steps, of which the last is `step`.
@@ -54,8 +62,10 @@ impl Metrics {
             objectness: self.objectness / count,
             boxes: self.boxes / count,
             refined: self.refined / count,
+            taught: self.taught / count,
             text: self.text / count,
             image: self.image / count,
+            forgotten: self.forgotten / count,
             ..Self::default()
         }
     }

@@ -8,6 +8,7 @@
 
 mod assign;
 mod average;
+mod box_teacher;
 mod checkpoint;
 mod config;
 mod lessons;
@@ -30,8 +31,9 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::progress;
 use crate::sets::{Augmentation, Loader, LoaderSettings, Phase, Sets};
-use crate::student::{Student, StudentConfig};
+use crate::student::{Backbone, Student, StudentConfig};
 use average::Average;
+pub use box_teacher::BoxTeacher;
 pub use checkpoint::Checkpoint;
 pub use config::{Learn, Optimizer, TrainConfig};
 use lessons::{Batch, Lessons, Tally};
@@ -54,6 +56,10 @@ pub struct Material {
     pub words: Vec<Vec<f32>>,
     /// The same of the validation's.
     pub validation_words: Vec<Vec<f32>>,
+    /// A detector that teaches boxes.
+    pub box_teacher: Option<BoxTeacher>,
+    /// The backbone as it was before any training, on the device without gradients: what its classifier is held to.
+    pub pretrained: Option<Backbone>,
     /// Threads that decode and augment.
     pub threads: usize,
     /// Bytes of decoded photographs to keep in memory.
@@ -139,6 +145,8 @@ pub fn train(
         words: Words::new(&material.sets, &material.words, &device),
         config,
         device: device.clone(),
+        box_teacher: material.box_teacher.as_ref(),
+        pretrained: material.pretrained.as_ref(),
     };
     let mut optimizers = Optimizers::new(config);
     let mut checkpoint = Checkpoint::resume(folder, config)?;
@@ -166,7 +174,7 @@ pub fn train(
         let batch = Batch { images: &images, sizes: StudentConfig { input_size: side, ..sizes.clone() } };
         let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
         rng.set_stream(step as u64 + 1);
-        let (loss, parts) = lessons.loss(&student, &batch, &mut rng);
+        let (loss, parts) = lessons.loss(&student, &batch, &mut rng)?;
         student = optimizers.step(config, step, student, &loss);
         if step % AVERAGE_EVERY == 0 {
             average.add(&student, step / AVERAGE_EVERY);
@@ -214,7 +222,7 @@ fn validate(
     let Some(sets) = &material.validation else { return Ok(()) };
     let device = student.device();
     let words = Words::new(sets, &material.validation_words, &device);
-    let lessons = Lessons { sets, words, config, device };
+    let lessons = Lessons { sets, words, config, device, box_teacher: None, pretrained: None };
     let phases = Phase::always(sizes.input_size, Augmentation::plain());
     let settings =
         LoaderSettings { seed: 0, batch: config.batch, phases, threads: material.threads, cache_bytes: 0 };

@@ -1,0 +1,55 @@
+//! A detector of fixed words as a teacher for boxes.
+//!
+//! Its cells lie where the student's do, so what it says of each is a target as it is: how likely a thing lies there,
+//! and its box (Hinton et al., 2015, for detectors: Chen et al., 2017). Annotations say of ten cells an object what they
+//! should answer; the detector says it of all, with its doubts.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Result, ensure};
+use rayon::prelude::*;
+
+use crate::label::yolox::{COCO_NAMES, Dense, Yolox};
+use crate::sets::TrainingImage;
+use crate::table;
+
+/// The detector, once a core.
+pub struct BoxTeacher {
+    detectors: Vec<Mutex<Yolox>>,
+    side: usize,
+}
+
+impl BoxTeacher {
+    /// Opens a YOLOX of COCO's words.
+    ///
+    /// # Errors
+    /// When the file is none.
+    pub fn open(path: &Path) -> Result<Self> {
+        let names: Arc<[String]> = COCO_NAMES.lines().map(str::to_owned).collect();
+        let detectors: Vec<Yolox> =
+            (0..table::workers()).map(|_| Yolox::open(path, Arc::clone(&names))).collect::<Result<_>>()?;
+        let side = detectors.first().map_or(0, Yolox::side);
+        ensure!(side > 0, "{}: no detector", path.display());
+        Ok(Self { detectors: detectors.into_iter().map(Mutex::new).collect(), side })
+    }
+
+    /// Side in pixels of the inputs that it can judge.
+    pub fn side(&self) -> usize {
+        self.side
+    }
+
+    /// What it says of each picture.
+    pub(super) fn answers(&self, images: &[TrainingImage]) -> Result<Vec<Dense>> {
+        let of_detector = images.len().div_ceil(self.detectors.len()).max(1);
+        let answers: Vec<Vec<Dense>> = images
+            .par_chunks(of_detector)
+            .zip(&self.detectors)
+            .map(|(images, detector)| {
+                let mut detector = detector.lock().unwrap_or_else(PoisonError::into_inner);
+                images.iter().map(|image| detector.dense(&image.pixels)).collect()
+            })
+            .collect::<Result<_>>()?;
+        Ok(answers.concat())
+    }
+}
