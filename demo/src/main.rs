@@ -78,6 +78,9 @@ enum Command {
         /// Which words the detections were made with
         #[arg(long, value_enum, default_value = "main")]
         vocabulary: Vocabulary,
+        /// Shots that the student is known to miss: they are shown, and don't fail the check
+        #[arg(long, value_name = "SHOT", value_delimiter = ',')]
+        known_misses: Vec<String>,
         /// Also write the table as JSON
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -138,10 +141,10 @@ fn run(command: Command) -> Result<ExitCode> {
             );
             Ok(ExitCode::SUCCESS)
         }
-        Command::Check { truth, detections, vocabulary, json } => {
+        Command::Check { truth, detections, vocabulary, known_misses, json } => {
             let truth = Truth::load(&truth)?;
             let seen = check::load_detections(&detections, truth.frames.len())?;
-            let report = Report::of(&truth, &seen, vocabulary)?;
+            let report = Report::of(&truth, &seen, vocabulary)?.with_known_misses(&known_misses)?;
             io::stdout().write_all(report.to_table().as_bytes())?;
             if let Some(json) = json {
                 write(&json, serde_json::to_string_pretty(&report)?.as_bytes())?;

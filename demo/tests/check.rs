@@ -33,6 +33,10 @@ fn lines(keep: impl Fn(u64, &Value) -> bool) -> String {
 }
 
 fn check(lines: &str, vocabulary: &str) -> (Output, Value) {
+    check_but(lines, vocabulary, &[])
+}
+
+fn check_but(lines: &str, vocabulary: &str, known_misses: &[&str]) -> (Output, Value) {
     let folder = tempfile::tempdir().unwrap();
     let (detections, report) = (folder.path().join("out.jsonl"), folder.path().join("report.json"));
     std::fs::write(&detections, lines).unwrap();
@@ -43,6 +47,7 @@ fn check(lines: &str, vocabulary: &str) -> (Output, Value) {
         .arg(&detections)
         .arg("--json")
         .arg(&report)
+        .args(known_misses.iter().flat_map(|shot| ["--known-misses", shot]))
         .output()
         .unwrap();
     let report =
@@ -61,15 +66,27 @@ fn finding_everything_passes_for_both_vocabularies() {
 
 #[test]
 fn one_object_found_in_less_than_half_of_its_frames_fails_with_exit_code_1_and_its_line_says_so() {
-    let (output, report) = check(
-        &lines(|frame, object| object["vocabulary"] == "main" && (object["word"] != "dog" || frame % 3 == 0)),
-        "main",
-    );
+    let seen =
+        lines(|frame, object| object["vocabulary"] == "main" && (object["word"] != "dog" || frame % 3 == 0));
+    let (output, report) = check(&seen, "main");
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(report["passed"], false);
     let table = String::from_utf8(output.stdout).unwrap();
     let failing: Vec<_> = table.lines().filter(|line| line.contains("UNDER ONE HALF")).collect();
     assert!(failing.len() == 1 && failing[0].starts_with("dog"), "{table}");
+}
+
+#[test]
+fn a_shot_that_is_known_to_be_missed_fails_nothing_and_one_that_isnt_there_is_named() {
+    let seen = lines(|_, object| object["vocabulary"] == "main" && object["word"] != "dog");
+    let (output, report) = check_but(&seen, "main", &["dog"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(report["passed"], true);
+    assert!(String::from_utf8(output.stdout).unwrap().contains("under one half, as known"));
+
+    let (output, _) = check_but(&seen, "main", &["cat", "dragon"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("no shot \"dragon\""));
 }
 
 #[test]
