@@ -109,7 +109,10 @@ impl Report {
     pub fn with_known_misses(mut self, shots: &[String]) -> Result<Self> {
         for shot in shots {
             let mut of_shot = self.words.iter_mut().filter(|word| &word.shot == shot).peekable();
-            ensure!(of_shot.peek().is_some(), "--known-misses: the clip has no shot {shot:?} of this vocabulary");
+            ensure!(
+                of_shot.peek().is_some(),
+                "--known-misses: the clip has no shot {shot:?} of this vocabulary"
+            );
             of_shot.for_each(|word| word.known_miss = true);
         }
         self.passed = self.words.iter().all(|word| word.passed || word.known_miss);

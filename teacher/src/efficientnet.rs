@@ -344,7 +344,12 @@ fn same_padding(size: usize, kernel: usize, stride: usize) -> (usize, usize, usi
 }
 
 /// Adds a convolution as [`convolve`] does, and ReLU6 behind it.
-pub fn convolve_relu6(graph: &mut Graph, input: &Stage, convolution: &FoldedConvolution, stride: usize) -> Stage {
+pub fn convolve_relu6(
+    graph: &mut Graph,
+    input: &Stage,
+    convolution: &FoldedConvolution,
+    stride: usize,
+) -> Stage {
     let mut output = convolve(graph, input, convolution, stride);
     output.value = graph.clip(&output.value, 0.0, 6.0);
     output
