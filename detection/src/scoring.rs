@@ -34,7 +34,7 @@ use panels::Panels;
 use screening::Screen;
 
 use crate::suppression::suppress_and_vote;
-use crate::{Vocabulary, VocabularyError};
+use crate::{Vocabulary, VocabularyError, Word};
 
 /// What decides which detections are told.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -196,20 +196,38 @@ impl Scorer {
         text_weights: TextWeights,
         objectness_weight: f32,
     ) -> Result<Self, VocabularyError> {
+        let trained = |word: &Word| word.trained_on;
+        Self::with_trained(vocabulary, temperature, background, text_weights, objectness_weight, trained)
+    }
+
+    /// The same, where `trained` says which words training saw: a student's file knows it better than a vocabulary.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_trained(
+        vocabulary: &Vocabulary,
+        temperature: f32,
+        background: &[f32],
+        text_weights: TextWeights,
+        objectness_weight: f32,
+        trained: impl Fn(&Word) -> bool,
+    ) -> Result<Self, VocabularyError> {
         vocabulary.check_against(&vocabulary.teacher, background.len())?;
+        let trained: Vec<bool> = vocabulary.words.iter().map(trained).collect();
         let words: Vec<ScoredWord> = vocabulary
             .words
             .iter()
-            .map(|word| ScoredWord {
+            .zip(&trained)
+            .map(|(word, &trained)| ScoredWord {
                 threshold: word.threshold,
-                text_weight: if word.trained_on { text_weights.trained } else { text_weights.others },
+                text_weight: if trained { text_weights.trained } else { text_weights.others },
                 is_hidden: word.hidden,
             })
             .collect();
         let panels = Panels::new(
             &vocabulary.embeddings,
             vocabulary.embedding_size,
-            |word| vocabulary.words[word].trained_on,
+            |word| trained[word],
             |word| vocabulary.words[word].hidden,
             [text_weights.trained, text_weights.others],
         );

@@ -51,6 +51,13 @@ pub struct Word {
 }
 
 impl Word {
+    /// Whether it says that training saw it, or it or one of its synonyms is among these words.
+    pub fn is_trained(&self, trained: &HashSet<String>) -> bool {
+        self.trained_on
+            || trained.contains(&self.word)
+            || self.synonyms.iter().any(|word| trained.contains(word))
+    }
+
     /// A word with nothing more said about it.
     pub fn new(word: impl Into<String>) -> Self {
         Self { word: word.into(), ..Self::default() }

@@ -7,6 +7,8 @@
 //! The one surprising thing: outputs are taken by their place, not by their name, at run time;
 //! [`StudentFacts::read`] refuses a file whose outputs stand in another order.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 use wordsight_detection::Ranked;
 
@@ -49,6 +51,12 @@ impl StudentFacts {
     pub const OUTPUTS: [&str; 4] = ["boxes", "objectness", "text_embeddings", "image_embeddings"];
     /// The version of the file's layout that this code reads.
     pub const FORMAT: &str = "1";
+
+    /// The words whose boxes it was trained on, as its file lists them.
+    pub fn trained_words(&self) -> HashSet<String> {
+        let words = self.training.get("words").and_then(Value::as_array);
+        words.into_iter().flatten().filter_map(|word| Some(word.as_str()?.to_owned())).collect()
+    }
 
     /// Reads and checks the facts of an opened model.
     ///

@@ -99,12 +99,14 @@ impl Scoring {
         settings: DetectionSettings,
     ) -> Result<Self, VocabularyError> {
         vocabulary.check_against(&student.teacher, student.embedding_size)?;
-        let scorer = Scorer::new(
+        let trained_words = student.trained_words();
+        let scorer = Scorer::with_trained(
             vocabulary,
             student.temperature,
             &student.background,
             TextWeights { trained: student.trained_text_weight, others: student.ensemble_lambda },
             student.objectness_weight,
+            |word| word.is_trained(&trained_words),
         )?;
         let words = vocabulary.shown().iter().map(|word| word.word.clone()).collect();
         let mut scoring = Self { scorer, settings, words, detections: Vec::new() };

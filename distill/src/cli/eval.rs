@@ -188,7 +188,7 @@ pub(super) fn vocabulary_for(
     teacher: &mut Teacher,
 ) -> Result<Vocabulary> {
     let engine = wordsight_engines::CpuEngine::open(student, 1)?;
-    let trained = eval::trained_words(wordsight_engines::Engine::facts(&engine));
+    let trained = wordsight_engines::Engine::facts(&engine).trained_words();
     eval::vocabulary_of(names, &trained, teacher)
 }
 

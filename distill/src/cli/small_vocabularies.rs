@@ -6,7 +6,6 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
 use wordsight_detection::{Vocabulary, Word};
-use wordsight_distill::eval;
 use wordsight_distill::eval::annotated::AnnotatedSet;
 use wordsight_distill::eval::small_vocabularies::{self, Contender, Row};
 use wordsight_engines::{CpuEngine, Engine};
@@ -66,7 +65,7 @@ impl Arguments {
 
     /// Word lists under their names.
     fn lists(&self, set: &AnnotatedSet, engine: &CpuEngine) -> Result<Vec<(String, WordList)>> {
-        let trained = eval::trained_words(engine.facts());
+        let trained = engine.facts().trained_words();
         let list = |names: Vec<String>| WordList {
             prompts: words::default_prompts(),
             words: names

@@ -109,7 +109,9 @@ impl Detector {
 fn scorer(vocabulary: &Vocabulary, facts: &StudentFacts) -> Result<Scorer> {
     let weights = TextWeights { trained: facts.trained_text_weight, others: facts.ensemble_lambda };
     let (temperature, objectness) = (facts.temperature, facts.objectness_weight);
-    Ok(Scorer::new(vocabulary, temperature, &facts.background, weights, objectness)?)
+    let (background, trained) = (&facts.background, facts.trained_words());
+    let is_trained = |word: &Word| word.is_trained(&trained);
+    Ok(Scorer::with_trained(vocabulary, temperature, background, weights, objectness, is_trained)?)
 }
 
 /// A way to score embeddings of the teacher, which knows no background.
@@ -130,10 +132,4 @@ pub fn vocabulary_of(
         .map(|word| Word { trained_on: trained.contains(&word), ..Word::new(word) })
         .collect();
     Ok(words::embed(words, words::default_prompts(), teacher)?)
-}
-
-/// The words that a student's training had boxes of, as its file says; none where it doesn't.
-pub fn trained_words(facts: &StudentFacts) -> HashSet<String> {
-    let words = facts.training.get("words").and_then(|words| words.as_array());
-    words.into_iter().flatten().filter_map(|word| Some(word.as_str()?.to_owned())).collect()
 }

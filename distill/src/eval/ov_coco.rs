@@ -100,7 +100,7 @@ pub fn evaluate(
     let set = set.of_words(&split.words()).context("OV-COCO needs annotations of all its words")?;
     let row = annotated::student_row("student", detector, vocabulary, &set, Rules::Coco)?;
     let with_objects = |words: &[String]| words.iter().filter(|word| row.words.contains_key(*word)).count();
-    let trained = super::trained_words(detector.facts());
+    let trained = detector.facts().trained_words();
     Ok(OvCoco {
         images: set.len(),
         words: [with_objects(&split.novel), with_objects(&split.base)],
