@@ -198,8 +198,8 @@ mod tests {
         for cell in 0..out.cells() {
             let (n, y, x) =
                 (cell / (out.width * out.height), cell / out.width % out.height, cell % out.width);
-            for o in 0..out.channels {
-                let mut sum = f64::from(bias[o]);
+            for (o, &bias) in bias.iter().enumerate() {
+                let mut sum = f64::from(bias);
                 for tap in 0..convolution.kernel * convolution.kernel {
                     let row = (y * convolution.stride + tap / convolution.kernel).checked_sub(top);
                     let column = (x * convolution.stride + tap % convolution.kernel).checked_sub(left);

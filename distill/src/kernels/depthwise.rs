@@ -218,7 +218,7 @@ vectorised! {
         out: &mut [f32],
     ) {
         match convolution.kernel {
-            _ if size.channels % LANES != 0 => weight_gradient_of_any(convolution, size, input, gradient, out),
+            _ if !size.channels.is_multiple_of(LANES) => weight_gradient_of_any(convolution, size, input, gradient, out),
             3 => weight_gradient_of::<3>(convolution, size, input, gradient, out),
             5 => weight_gradient_of::<5>(convolution, size, input, gradient, out),
             _ => weight_gradient_of_any(convolution, size, input, gradient, out),

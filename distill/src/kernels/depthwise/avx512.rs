@@ -109,9 +109,9 @@ impl Taps {
                 for j in 0..self.columns {
                     let with = _mm512_loadu_ps(weight.add((i * self.columns + j) * self.channels));
                     let from = input.add(i * self.row_step + j * self.channels);
-                    for place in 0..TOGETHER {
+                    for (place, sum) in sums.iter_mut().enumerate() {
                         let cell = _mm512_loadu_ps(from.add(place * self.cell_step));
-                        sums[place] = _mm512_fmadd_ps(cell, with, sums[place]);
+                        *sum = _mm512_fmadd_ps(cell, with, *sum);
                     }
                 }
             }
