@@ -117,6 +117,18 @@ fn an_exported_student_is_read_back_as_the_model_that_it_was() {
 }
 
 #[test]
+fn the_shipped_student_is_read_back_as_the_model_that_it_was() {
+    let Some(untrained) = Untrained::new() else { return };
+    let shipped = support::checkout("demo/student.onnx");
+    let sizes = export::read_sizes(&shipped).unwrap();
+    let student = Student::new(&sizes, &untrained.backbone, &untrained.names, &Device::flex()).unwrap();
+    let student = export::read_student(&shipped, student).unwrap();
+    let parity = export::compare(&student, &sizes, &shipped, &support::clip_frames(20)).unwrap();
+    println!("{}", serde_json::to_string(&parity).unwrap());
+    assert!(parity.worst() <= 1e-3 && parity.swapped <= 0.02, "{parity:?}");
+}
+
+#[test]
 fn every_kind_of_head_exports_and_says_how_it_is_scored() {
     let Some(untrained) = Untrained::new() else { return };
     let Untrained { student, sizes, backbone, .. } = &untrained;

@@ -78,7 +78,9 @@ fn config(steps: usize) -> TrainConfig {
 
 #[test]
 fn a_training_killed_and_resumed_learns_what_an_uninterrupted_one_does() {
-    let lessons = Lessons::new();
+    let mut lessons = Lessons::new();
+    let backbone = Backbone::pretrained(&made_up::backbone_weights(), &Device::flex()).unwrap();
+    lessons.material.pretrained = Some(backbone);
     let config = TrainConfig { checkpoint_every: 5, sides: vec![64, 96], ..config(12) };
     let whole = lessons.train(student(None), &config, "whole", false);
 
@@ -89,6 +91,7 @@ fn a_training_killed_and_resumed_learns_what_an_uninterrupted_one_does() {
     let [whole_line, parts_line] = [&whole, &parts].map(|run| run.metrics.last().unwrap());
     let measured = |line: &Metrics| (line.recall_of_ten, line.average_recall, line.named);
     assert_eq!(measured(whole_line), measured(parts_line));
+    assert!(whole_line.forgotten > 0.0, "the classifier is held to what it said before training");
 
     let [whole, parts] = ["whole", "parts"].map(|run| lessons.weights(run, None).map(|s| weights_of(&s)));
     assert!(whole[0] != weights_of(&student(None)), "it learnt nothing");

@@ -38,7 +38,8 @@ fn unit(rng: &mut ChaCha8Rng) -> Vec<f32> {
 
 /// Embeddings of the words: rows of a Hadamard matrix, none like another.
 pub fn words() -> Vec<Vec<f32>> {
-    let sign = |word: usize, at: usize| if ((word + 1) & at).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+    let sign =
+        |word: usize, at: usize| if ((word + 1) & at).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
     let row = |word| (0..EMBEDDING).map(|at| sign(word, at) / (EMBEDDING as f32).sqrt()).collect();
     (0..WORDS.len()).map(row).collect()
 }
@@ -196,7 +197,8 @@ pub fn write_pictures(folder: &Path, set: &str, count: usize) -> Vec<Rectangle> 
         picture.save(folder.join("images").join(&file_name)).unwrap();
         images.push(json!({ "id": id, "file_name": file_name, "width": SIDE, "height": SIDE }));
         annotations.push(json!({
-            "id": id, "image_id": id, "category_id": word + 1, "bbox": [x, y, width, height], "iscrowd": 0,
+            "id": id, "image_id": id, "category_id": word + 1, "bbox": [x, y, width, height],
+            "area": width * height, "iscrowd": 0,
         }));
         rectangles.push(([x, y, x + width, y + height].map(|side| side as f32), word));
     }
