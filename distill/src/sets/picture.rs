@@ -39,7 +39,7 @@ pub struct TrainingImage {
     pub ignored: Vec<[f32; 4]>,
     /// What shows a photograph; all else is padding.
     pub tiles: Vec<Tile>,
-    /// Boxes in the input that the teacher has looked at, and the rows of [`Sets::embedding`].
+    /// Boxes in the input that the teacher has looked at, and the rows of [`super::Sets::embedding`].
     pub teacher_regions: Vec<([f32; 4], usize)>,
 }
 
@@ -48,7 +48,7 @@ pub struct TrainingImage {
 pub struct TrainingObject {
     /// `[x1, y1, x2, y2]` in the input's pixels, clipped to its tile.
     pub box_in_input: [f32; 4],
-    /// The place of its word in [`Sets::words`]; none: a thing that nobody named.
+    /// The place of its word in [`super::Sets::words`]; none: a thing that nobody named.
     pub word: Option<usize>,
     /// How sure the annotation is: 1, or the score of the detector that made it.
     pub weight: f32,
@@ -59,7 +59,7 @@ pub struct TrainingObject {
 pub struct Tile {
     /// `[x1, y1, x2, y2]` in the input's pixels.
     pub box_in_input: [f32; 4],
-    /// The place of the photograph's set in [`Sets::sets`].
+    /// The place of the photograph's set in [`super::Sets::sets`].
     pub set: usize,
 }
 
