@@ -50,7 +50,7 @@ fn the_backbone_that_trains_answers_as_onnx_runtime_does() {
     let device = Device::flex();
     let backbone = Backbone::pretrained(&weights, &device).unwrap();
     let trained = backbone.forward(input.tensor(&picture, &device));
-    for ((map, graph), stride) in trained.into_iter().zip(graph).zip(STRIDES) {
+    for ((map, graph), stride) in trained.maps.into_iter().zip(graph).zip(STRIDES) {
         let map = map.permute([0, 3, 1, 2]);
         assert_eq!(map.dims().to_vec(), graph.shape, "stride {stride}");
         let map: Vec<f32> = map.into_data().iter().collect();

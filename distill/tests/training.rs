@@ -10,11 +10,11 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use support::made_up::{self, SIDE, sizes, student, weights_of};
 use wordsight_distill::device::TrainDevice;
 use wordsight_distill::sets::Sets;
-use wordsight_distill::student::{Backbone, Head, Student, TrainFrom};
+use wordsight_distill::student::{Backbone, Features, Head, Student, TrainFrom};
 use wordsight_distill::train::{self, Checkpoint, Learn, Material, Metrics, Optimizer, TrainConfig};
 use wordsight_teacher::pth;
 
@@ -209,12 +209,47 @@ fn what_lies_before_the_first_layer_that_trains_stays_exactly_as_it_was() {
             for ((stride, before), (_, after)) in pairs {
                 assert_eq!(before == after, stride < least_stride, "{from:?}: a block of stride {stride}");
             }
+            assert_ne!(weights_of(&before.backbone.detail), weights_of(&trained.backbone.detail));
             assert_ne!(weights_of(&before.neck), weights_of(&trained.neck));
             // The classifier behind the region head never trains.
             assert_eq!(weights_of(&before.regions.cells), weights_of(&trained.regions.cells));
             assert_eq!(weights_of(&before.regions.mixture), weights_of(&trained.regions.mixture));
         }
     }
+}
+
+/// The student as it was before detail branches: all of it is one backbone.
+fn without_detail_branch(mut student: Student) -> Student {
+    student.backbone.detail = Vec::new();
+    student.neck.detail = None;
+    student
+}
+
+#[test]
+fn a_student_that_gets_a_detail_branch_keeps_what_it_learnt_of_fine_strides_there() {
+    let pretrained = student(None).backbone;
+    let mut trained = without_detail_branch(student(None));
+    // Of stride 8 on: what a training of --train-from stride8 changes.
+    for block in &mut trained.backbone.blocks[3..] {
+        block.project.bias = block.project.bias.clone().map(|bias| bias.add_scalar(0.1));
+    }
+    let image = Tensor::<4>::ones([1, SIDE, SIDE, 3], &trained.device());
+    let maps = |features: Features| features.maps.map(|map| map.into_data().iter().collect::<Vec<f32>>());
+    let [fine, ..] = maps(trained.backbone.forward(image.clone()));
+    let [_, middle, coarse] = maps(pretrained.forward(image.clone()));
+    let with_branch = trained.with_detail_branch(Backbone { detail: Vec::new(), ..pretrained });
+    let features = with_branch.backbone.forward(image.clone());
+    assert!(features.detail.is_some());
+    let [its_fine, its_middle, its_coarse] = maps(features);
+    assert_eq!(its_fine, fine);
+    assert_eq!((its_middle, its_coarse), (middle, coarse), "the classifier's");
+    let map = |student: &Student| {
+        let features = student.backbone.forward(image.clone());
+        student.neck.forward(&features).1.into_data().iter().collect::<Vec<f32>>()
+    };
+    let mut without = with_branch.clone();
+    without.neck.detail = None;
+    assert_eq!(map(&with_branch), map(&without), "the branch adds nothing to stride 16 before training");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use burn::tensor::Device;
 use clap::Args;
 use wordsight_distill::device::TrainDevice;
 use wordsight_distill::sets::Sets;
+use wordsight_distill::student::imitation::Imitation;
 use wordsight_distill::student::{Backbone, Head, Student, StudentConfig, TrainFrom};
 use wordsight_distill::train::{self, BoxTeacher, Checkpoint, Learn, Material, Optimizer, TrainConfig};
 use wordsight_distill::{export, start};
@@ -78,6 +79,9 @@ pub struct Arguments {
     /// Weight of what it teaches, against the annotations' 1.
     #[arg(long, default_value_t = TrainConfig::default().box_teacher_weight)]
     box_teacher_weight: f32,
+    /// Weight of what the student's features are apart from those that it answers from.
+    #[arg(long, default_value_t = TrainConfig::default().imitation_weight)]
+    imitation_weight: f32,
     /// Weight of the ViLD-text loss.
     #[arg(long, default_value_t = TrainConfig::default().text_weight)]
     text_weight: f32,
@@ -116,6 +120,10 @@ pub struct Arguments {
 /// The sizes of a student that starts from nothing; one that starts from another has the other's.
 #[derive(Args)]
 struct Sizes {
+    /// Whether strides 8 and 16 have a branch of their own to learn where things are, so that the backbone can stay the
+    /// classifier's with --train-from heads; a student without one that training starts from gets one.
+    #[arg(long)]
+    detail_branch: Option<bool>,
     /// Channels of the neck.
     #[arg(long)]
     neck_channels: Option<usize>,
@@ -134,6 +142,7 @@ impl Sizes {
     fn config(&self, embedding_size: usize) -> StudentConfig {
         let shipped = StudentConfig::new(embedding_size);
         StudentConfig {
+            detail_branch: self.detail_branch.unwrap_or(shipped.detail_branch),
             neck_channels: self.neck_channels.unwrap_or(shipped.neck_channels),
             neck_depth: self.neck_depth.unwrap_or(shipped.neck_depth),
             tower_depth: self.tower_depth.unwrap_or(shipped.tower_depth),
@@ -159,6 +168,7 @@ impl Arguments {
             warm_up: self.warm_up,
             weight_decay: self.weight_decay,
             box_teacher_weight: if self.box_teacher.is_some() { self.box_teacher_weight } else { 0.0 },
+            imitation_weight: if self.box_teacher.is_some() { self.imitation_weight } else { 0.0 },
             text_weight: self.text_weight,
             image_weight: self.image_weight,
             retain_weight: self.retain_weight,
@@ -213,6 +223,12 @@ fn first_student(
         let student = origin.student(teacher, &sizes, earlier, checkpoint.words.len(), device)?;
         (earlier, checkpoint.student(start, student)?, sizes)
     };
+    let (student, sizes) = if arguments.sizes.detail_branch == Some(true) && !sizes.detail_branch {
+        let backbone = Backbone::pretrained(&origin.weights()?, device)?;
+        (student.with_detail_branch(backbone), StudentConfig { detail_branch: true, ..sizes })
+    } else {
+        (student, sizes)
+    };
     match config.fresh_head {
         same if same == earlier => Ok((student, sizes)),
         Some(head) => Ok((start::with_fresh_head(student, &sizes, &origin.weights()?, head, words)?, sizes)),
@@ -222,7 +238,10 @@ fn first_student(
 
 /// The backbone that the classifier is held to; none where it can't or needn't be.
 fn pretrained(arguments: &Arguments, config: &TrainConfig, device: &Device) -> Result<Option<Backbone>> {
-    let is_held = config.retain_weight > 0.0 && config.fresh_head.is_none() && config.learn == Learn::All;
+    // What never trains forgets nothing.
+    let trains = config.train_from != TrainFrom::Heads;
+    let is_held =
+        trains && config.retain_weight > 0.0 && config.fresh_head.is_none() && config.learn == Learn::All;
     if !is_held {
         return Ok(None);
     }
@@ -257,7 +276,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         _ => Vec::new(),
     };
     device.seed(arguments.seed);
-    let (student, sizes) = first_student(arguments, &config, &mut teacher, words.len(), &device)?;
+    let (mut student, sizes) = first_student(arguments, &config, &mut teacher, words.len(), &device)?;
+    let box_teacher = arguments.box_teacher.as_deref().map(BoxTeacher::open).transpose()?;
+    if let Some(detector) = box_teacher.as_ref().filter(|_| config.imitation_weight > 0.0) {
+        student.imitation = Some(Imitation::random(&sizes, detector.features(), &device));
+    }
 
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
@@ -267,7 +290,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         validation,
         words,
         validation_words,
-        box_teacher: arguments.box_teacher.as_deref().map(BoxTeacher::open).transpose()?,
+        box_teacher,
         pretrained: pretrained(arguments, &config, &device)?,
         threads: arguments.loader_threads,
         cache_bytes: arguments.cache_gb << 30,

@@ -5,10 +5,11 @@
 //!
 //! The surprising thing: there is no RoiAlign, no NonMaxSuppression and no plugin in it. Regions are
 //! pooled by matrix products whose weights the graph computes from the boxes (`pooling`), and
-//! neighbours are suppressed by a 3x3 maximum, so TensorRT compiles the file as it is.
+//! so are overlapping boxes suppressed (`suppression`): TensorRT compiles the file as it is.
 
 mod pooling;
 mod reading;
+mod suppression;
 
 use std::path::Path;
 
@@ -25,9 +26,10 @@ use wordsight_teacher::efficientnet::{EfficientNetLite, FoldedConvolution, Stage
 
 use crate::input::InputMaker;
 use crate::kernels::Activation;
+use crate::student::backbone::{Backbone, Block};
 use crate::student::layer::{Layer, Separable};
 use crate::student::roi::{BINS, Pooling};
-use crate::student::{Backbone, Head, LOG_DISTANCE_BOUNDS, NORM_EPSILON, Student, StudentConfig};
+use crate::student::{Head, LOG_DISTANCE_BOUNDS, NORM_EPSILON, Student, StudentConfig};
 pub use reading::{read_sizes, read_student};
 
 /// What scoring must know of a student besides its graph.
@@ -64,9 +66,9 @@ pub fn student_model(student: &Student, config: &StudentConfig, facts: &ScoringF
         (config.input_size as i64, config.proposals as i64, config.embedding_size as i64);
     let image = graph.input("image", ElementType::Uint8, &[1, 3, side, side]);
     graph.scope("backbone");
-    let features = add_backbone(&mut graph, &student.backbone, config, &image)?;
+    let (features, detail) = add_backbone(&mut graph, &student.backbone, config, &image)?;
     graph.scope("neck");
-    let (maps, fine) = add_neck(&mut graph, student, &features);
+    let (maps, fine) = add_neck(&mut graph, student, &features, detail.as_ref());
     graph.scope("proposals");
     let (objectness, boxes) = add_proposals(&mut graph, student, config, &maps);
     graph.scope("pooling");
@@ -95,13 +97,13 @@ pub fn student_model(student: &Student, config: &StudentConfig, facts: &ScoringF
     ]))
 }
 
-/// The image's normalisation and the backbone; the maps of strides 8, 16 and 32. `image`: uint8 `[1,3,S,S]`.
+/// The image's normalisation and the backbone; what the neck sees. `image`: uint8 `[1,3,S,S]`.
 fn add_backbone(
     graph: &mut Graph,
     backbone: &Backbone,
     config: &StudentConfig,
     image: &Value,
-) -> Result<[Stage; 3]> {
+) -> Result<([Stage; 3], Option<Stage>)> {
     let floats = graph.cast(image, ElementType::Float);
     let value = EfficientNetLite::add_normalisation(graph, &floats);
     let side = config.input_size;
@@ -112,28 +114,51 @@ fn add_backbone(
         if block.depthwise.convolution.stride == 2 {
             last_of_stride.push(map.clone());
         }
-        let expanded = match &block.expand {
-            Some(expand) => add_layer(graph, expand, &map),
-            None => map.clone(),
-        };
-        let filtered = add_layer(graph, &block.depthwise, &expanded);
-        let mut output = add_layer(graph, &block.project, &filtered);
-        if (output.channels, output.stride) == (map.channels, map.stride) {
-            output.value = graph.add(&output.value, &map.value);
+        map = add_block(graph, block, &map);
+    }
+    let [.., quarter, fine, middle] = last_of_stride.as_slice() else {
+        anyhow::bail!("the backbone has too few strides")
+    };
+    if backbone.detail.is_empty() {
+        return Ok(([fine.clone(), middle.clone(), map], None));
+    }
+    let (mut detail_fine, mut detail) = (quarter.clone(), quarter.clone());
+    for (place, block) in backbone.detail.iter().enumerate() {
+        if place > 0 && block.depthwise.convolution.stride == 2 {
+            detail_fine = detail.clone();
         }
-        map = output;
+        detail = add_block(graph, block, &detail);
     }
-    match last_of_stride.as_slice() {
-        [.., fine, middle] => Ok([fine.clone(), middle.clone(), map]),
-        _ => anyhow::bail!("the backbone has too few strides"),
+    Ok(([detail_fine, middle.clone(), map], Some(detail)))
+}
+
+fn add_block(graph: &mut Graph, block: &Block, input: &Stage) -> Stage {
+    let expanded = match &block.expand {
+        Some(expand) => add_layer(graph, expand, input),
+        None => input.clone(),
+    };
+    let filtered = add_layer(graph, &block.depthwise, &expanded);
+    let mut output = add_layer(graph, &block.project, &filtered);
+    if (output.channels, output.stride) == (input.channels, input.stride) {
+        output.value = graph.add(&output.value, &input.value);
     }
+    output
 }
 
 /// The neck's maps, and the finest as the region head sees it.
-fn add_neck(graph: &mut Graph, student: &Student, features: &[Stage; 3]) -> ([Stage; 3], Value) {
+fn add_neck(
+    graph: &mut Graph,
+    student: &Student,
+    features: &[Stage; 3],
+    detail: Option<&Stage>,
+) -> ([Stage; 3], Value) {
     let neck = &student.neck;
-    let [fine, middle, coarse]: [Stage; 3] =
+    let [fine, mut middle, coarse]: [Stage; 3] =
         std::array::from_fn(|level| add_layer(graph, &neck.lateral[level], &features[level]));
+    if let Some((layer, map)) = neck.detail.as_ref().zip(detail) {
+        let detail = add_layer(graph, layer, map);
+        middle.value = graph.add(&middle.value, &detail.value);
+    }
     let add = |graph: &mut Graph, to: &Stage, value: &Value| Stage {
         value: graph.add(&to.value, value),
         ..to.clone()
@@ -192,29 +217,21 @@ fn add_proposals(
     maps: &[Stage; 3],
 ) -> (Value, Value) {
     let head = &student.proposals;
-    let (mut peaks, mut logarithms) = (Vec::new(), Vec::new());
+    let (mut objectness, mut logarithms) = (Vec::new(), Vec::new());
     for (level, grid) in config.grids().into_iter().enumerate() {
         let cells = (grid * grid) as i64;
         let hidden = add_in_turn(graph, &head.towers[level], &maps[level]);
         let [to_objectness, to_distances] = split_outputs(&head.answers[level].folded(), 1);
         let logits = convolve(graph, &hidden, &to_objectness, 1).value;
-        let objectness = graph.node("Sigmoid", &[&logits], &[]);
-        let peak = keep_peaks(graph, &objectness);
-        peaks.push(graph.reshape(&peak, &[1, cells]));
+        let level = graph.node("Sigmoid", &[&logits], &[]);
+        objectness.push(graph.reshape(&level, &[1, cells]));
         let raw = convolve(graph, &hidden, &to_distances, 1).value;
         let raw = graph.reshape(&raw, &[4, cells]);
         logarithms.push(graph.transpose(&raw, &[1, 0]));
     }
-    let peaks = graph.concat(&peaks.iter().collect::<Vec<_>>(), 1);
+    let objectness = graph.concat(&objectness.iter().collect::<Vec<_>>(), 1);
     let boxes = add_boxes(graph, config, &logarithms);
-
-    let count = graph.ints(&[config.proposals as i64]);
-    let [objectness, order] =
-        graph.node_with_outputs("TopK", &[&peaks, &count], &[("axis", Attribute::Int(1))]);
-    let order = graph.reshape(&order, &[-1]);
-    let boxes = graph.node("Gather", &[&boxes, &order], &[("axis", Attribute::Int(0))]);
-    let boxes = graph.clip(&boxes, 0.0, config.input_size as f32);
-    (graph.reshape(&objectness, &[-1]), boxes)
+    suppression::add(graph, config, &objectness, &boxes)
 }
 
 /// A convolution as two: its first `count` outputs, and the others.
@@ -241,22 +258,6 @@ fn add_boxes(graph: &mut Graph, config: &StudentConfig, logarithms: &[Value]) ->
     let corners = graph.exact_floats(&[centres.len(), 4], &corners);
     let offsets = graph.mul(&distances, &reach);
     graph.add(&offsets, &corners)
-}
-
-/// Zero wherever a neighbour in the 3x3 cells around is higher.
-fn keep_peaks(graph: &mut Graph, objectness: &Value) -> Value {
-    let highest = graph.node(
-        "MaxPool",
-        &[objectness],
-        &[
-            ("kernel_shape", Attribute::Ints(&[3, 3])),
-            ("pads", Attribute::Ints(&[1, 1, 1, 1])),
-            ("strides", Attribute::Ints(&[1, 1])),
-        ],
-    );
-    let lower = graph.node("Less", &[objectness, &highest], &[]);
-    let zero = graph.scalar(0.0);
-    graph.node("Where", &[&lower, &zero, objectness], &[])
 }
 
 /// The boxes `[K,4]` with their sides moved.
@@ -371,7 +372,7 @@ pub struct Parity {
     /// Pictures compared.
     pub pictures: usize,
     /// Share of exported proposals that the model does not have: where two cells' objectness is the
-    /// same to the last digit, which of them is the peak, or the last of the best K, is a matter of
+    /// same to the last digit, which of them stands, or is the last of the best K, is a matter of
     /// rounding.
     pub swapped: f32,
     /// Of a box's side, in shares of the input's side.
@@ -389,7 +390,7 @@ impl Parity {
     /// the end.
     fn add(&mut self, config: &StudentConfig, exported: &Regions, model: &Regions) {
         let (side, size) = (config.input_size as f32, config.embedding_size);
-        // Where there are fewer than K peaks, cells with an objectness of 0 follow, in no order.
+        // Where fewer than K stand, cells with an objectness of 0 follow, in no order.
         let proposals = exported.boxes_in_input.iter().zip(&exported.objectness).enumerate();
         for (region, (exported_box, objectness)) in
             proposals.filter(|(_, (_, objectness))| **objectness > 0.0)

@@ -86,6 +86,7 @@ impl<'a> Weights<'a> {
         let blocks = backbone
             .blocks
             .iter_mut()
+            .chain(&mut backbone.detail)
             .flat_map(|block| block.expand.iter_mut().chain([&mut block.depthwise, &mut block.project]));
         self.put_convolutions("backbone", [&mut backbone.stem].into_iter().chain(blocks))?;
         self.put_convolutions("neck", in_graph_order(&mut student.neck))?;
@@ -224,7 +225,7 @@ impl Layer {
 
 /// A neck's convolutions as the export adds them.
 fn in_graph_order(neck: &mut Neck) -> impl Iterator<Item = &mut Convolution> {
-    let Neck { lateral, top_down, shrink, bottom_up, regions } = neck;
+    let Neck { lateral, detail, top_down, shrink, bottom_up, regions } = neck;
     let (to_fine, to_middle) = top_down.split_at_mut(1);
     let mut separable = Vec::new();
     for layers in to_middle.iter_mut().chain(to_fine) {
@@ -235,7 +236,7 @@ fn in_graph_order(neck: &mut Neck) -> impl Iterator<Item = &mut Convolution> {
         separable.extend(layers.iter_mut());
     }
     let separable = separable.into_iter().flat_map(|layer| [&mut layer.depthwise, &mut layer.pointwise]);
-    lateral.iter_mut().chain(separable).chain([regions])
+    lateral.iter_mut().chain(detail).chain(separable).chain([regions])
 }
 
 fn set_convolution(layer: &mut Convolution, read: &Layer) -> Result<()> {

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use image::RgbImage;
 use wordsight_detection::{Letterbox, Preprocessor, iou};
 use wordsight_engines::{Input, OnnxSession, TensorView};
+use wordsight_onnx::proto::{ModelProto, ValueInfoProto};
 
 const STRIDES: [usize; 3] = [8, 16, 32];
 const PADDING: f32 = 114.0;
@@ -44,6 +45,8 @@ pub struct Dense {
     pub scores: Vec<f32>,
     /// `[x1, y1, x2, y2]` in pixels of the input.
     pub boxes_in_input: Vec<[f32; 4]>,
+    /// What words and box are told from, `[cells, features]`.
+    pub features: Vec<f32>,
 }
 
 /// How many boxes of one photograph are left.
@@ -62,6 +65,9 @@ pub struct Yolox {
     session: OnnxSession,
     names: Arc<[String]>,
     side: usize,
+    /// Channels of the outputs behind the first: for each stride the map that words are told from, and the map that the
+    /// box is.
+    features: Vec<usize>,
     input: Vec<f32>,
     planes: Vec<u8>,
 }
@@ -72,7 +78,28 @@ impl Yolox {
     /// # Errors
     /// When the file is no ONNX model or not shaped as YOLOX with so many words is.
     pub fn open(path: &Path, names: Arc<[String]>) -> Result<Self> {
-        let session = OnnxSession::open(path, 1)?;
+        Self::of_session(OnnxSession::open(path, 1)?, path, names)
+    }
+
+    /// The same with what words and boxes are told from, for [`Self::dense`].
+    ///
+    /// # Errors
+    /// As [`Self::open`], and when the file's heads are not YOLOX's.
+    pub fn open_with_features(path: &Path, names: Arc<[String]>) -> Result<Self> {
+        let mut model = wordsight_onnx::read(path)?;
+        let features = output_features(&mut model, names.len())
+            .with_context(|| format!("{}: it has not the three heads of YOLOX", path.display()))?;
+        let bytes = wordsight_onnx::encode(&model);
+        let session = OnnxSession::from_bytes(&bytes, &path.display().to_string(), 1)?;
+        Ok(Self { features, ..Self::of_session(session, path, names)? })
+    }
+
+    /// Features of a cell that [`Self::dense`] tells; 0 where it was opened without.
+    pub fn features(&self) -> usize {
+        self.features.iter().take(self.features.len() / STRIDES.len()).sum()
+    }
+
+    fn of_session(session: OnnxSession, path: &Path, names: Arc<[String]>) -> Result<Self> {
         let shape = session.inputs().first().map_or(&[][..], |input| &input.shape);
         let &[1, 3, height, width] = shape else {
             anyhow::bail!("{}: its input is {shape:?}, YOLOX takes [1, 3, S, S]", path.display());
@@ -92,7 +119,8 @@ impl Yolox {
             path.display(),
             names.len()
         );
-        Ok(Self { session, names, side, input: vec![PADDING; 3 * side * side], planes: Vec::new() })
+        let input = vec![PADDING; 3 * side * side];
+        Ok(Self { session, names, side, features: Vec::new(), input, planes: Vec::new() })
     }
 
     /// Its words, in the output's order.
@@ -108,7 +136,7 @@ impl Yolox {
         ensure!(picture.width() > 0 && picture.height() > 0, "the picture has no pixels");
         let letterbox = self.fill_input(picture);
         let (side, words) = (self.side, self.names.len());
-        let mut found = self.run(|rows| decode(rows, side, words, suppression.score_threshold))?;
+        let mut found = self.run(|rows| decode(rows, side, words, suppression.score_threshold), |_| ())?;
         for answer in &mut found {
             answer.corners_in_frame = letterbox.box_in_frame_from_input(answer.corners_in_frame);
         }
@@ -136,25 +164,45 @@ impl Yolox {
                 *into = f32::from(pixel[channel]);
             }
         }
-        self.run(|rows| {
-            let answers = rows.chunks_exact(BEFORE_WORDS + words).zip(places(side)).map(|(row, place)| {
-                answer_of(row, place)
-                    .map_or((0.0, [0.0; 4]), |answer| (answer.score, answer.corners_in_frame))
-            });
-            let (scores, boxes_in_input) = answers.unzip();
-            Dense { scores, boxes_in_input }
-        })
+        let channels = self.features.clone();
+        let mut maps = Vec::new();
+        let mut dense = self.run(
+            |rows| {
+                let answers =
+                    rows.chunks_exact(BEFORE_WORDS + words).zip(places(side)).map(|(row, place)| {
+                        answer_of(row, place)
+                            .map_or((0.0, [0.0; 4]), |answer| (answer.score, answer.corners_in_frame))
+                    });
+                let (scores, boxes_in_input) = answers.unzip();
+                Dense { scores, boxes_in_input, features: Vec::new() }
+            },
+            |map| maps.push(map.to_vec()),
+        )?;
+        ensure!(maps.len() == channels.len(), "the detector has other maps than its file says");
+        let heads = channels.len() / STRIDES.len();
+        for (level, stride) in STRIDES.iter().enumerate().take_while(|_| heads > 0) {
+            let cells = (side / stride).pow(2);
+            let of_level = level * heads..(level + 1) * heads;
+            for cell in 0..cells {
+                for (map, &channels) in maps[of_level.clone()].iter().zip(&channels[of_level.clone()]) {
+                    dense.features.extend((0..channels).map(|channel| map[channel * cells + cell]));
+                }
+            }
+        }
+        Ok(dense)
     }
 
-    /// Runs it on its input and reads the output's rows.
-    fn run<T>(&mut self, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    /// Runs it on its input and reads the output's rows, and each of the maps behind it.
+    fn run<T>(&mut self, read: impl FnOnce(&[f32]) -> T, mut read_map: impl FnMut(&[f32])) -> Result<T> {
         let port = self.session.inputs().first().context("the detector has no input")?.name.clone();
         let shape = [1, 3, self.side, self.side];
         let input = Input { name: &port, shape: &shape, data: TensorView::F32(&self.input) };
         let expected = cells(self.side) * (BEFORE_WORDS + self.names.len());
         let (mut read, mut answer) = (Some(read), None);
         self.session.run_each(&[input], |place, _, rows| {
-            if place == 0 && rows.len() == expected {
+            if place > 0 {
+                read_map(rows);
+            } else if rows.len() == expected {
                 answer = read.take().map(|read| read(rows));
             }
         })?;
@@ -179,6 +227,29 @@ impl Yolox {
         }
         letterbox
     }
+}
+
+/// Makes outputs of the maps that each stride's words and box are told from; their channels, in the outputs' order.
+fn output_features(model: &mut ModelProto, words: usize) -> Result<Vec<usize>> {
+    let graph = model.graph.as_mut().context("the file has no graph")?;
+    let shape = |name: &String| graph.initializer.iter().find(|weight| &weight.name == name).map(|w| &w.dims);
+    let mut maps: Vec<(String, usize)> = Vec::new();
+    for node in graph.node.iter().filter(|node| node.op_type == "Conv") {
+        let (Some(map), Some(Some(&[outputs, inputs, 1, 1]))) =
+            (node.input.first(), node.input.get(1).map(|name| shape(name).map(Vec::as_slice)))
+        else {
+            continue;
+        };
+        // The objectness is told from the box's map.
+        if outputs as usize == words || outputs == 4 {
+            maps.push((map.clone(), inputs as usize));
+        }
+    }
+    ensure!(maps.len() == 2 * STRIDES.len(), "{} of its convolutions tell words or boxes", maps.len());
+    for (map, _) in &maps {
+        graph.output.push(ValueInfoProto { name: map.clone(), r#type: None });
+    }
+    Ok(maps.into_iter().map(|(_, channels)| channels).collect())
 }
 
 /// Rows of the output for an input of this side.
@@ -239,6 +310,11 @@ fn suppress(mut found: Vec<Answer>, suppression: &Suppression) -> Vec<Answer> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use wordsight_onnx::proto::ElementType;
+    use wordsight_onnx::{Graph, Storage};
+
     use super::*;
 
     const SUPPRESSION: Suppression =
@@ -265,6 +341,32 @@ mod tests {
             [answer(1, 0.4, [24.0, 10.0, 32.0, 26.0]), answer(0, 0.9, [8.0, 8.0, 24.0, 24.0]),],
             "the last is below the threshold"
         );
+    }
+
+    /// A model whose heads for three strides tell `words` words from three channels and a box from five.
+    fn model_with_heads(words: usize) -> ModelProto {
+        let mut graph = Graph::new("detector", Storage::F32);
+        for stride in STRIDES {
+            let cells = (64 / stride) as i64;
+            for (outputs, inputs) in [(words, 3), (4, 5), (1, 5)] {
+                let name = format!("{stride}-{outputs}");
+                let map = graph.input(&name, ElementType::Float, &[1, inputs as i64, cells, cells]);
+                let weight = graph.floats(&[outputs, inputs, 1, 1], &vec![0.0; outputs * inputs]);
+                graph.node("Conv", &[&map, &weight], &[]);
+            }
+        }
+        graph.into_model(&[])
+    }
+
+    #[test]
+    fn the_maps_that_words_and_boxes_are_told_from_become_outputs() {
+        let mut model = model_with_heads(7);
+        assert_eq!(output_features(&mut model, 7).unwrap(), [3, 5, 3, 5, 3, 5]);
+        let outputs = model.graph.unwrap().output;
+        let names: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
+        assert_eq!(names, ["8-7", "8-4", "16-7", "16-4", "32-7", "32-4"]);
+        let error = output_features(&mut model_with_heads(7), 80).unwrap_err().to_string();
+        assert!(error.contains("3 of its convolutions tell words or boxes"), "{error}");
     }
 
     #[test]

@@ -50,8 +50,8 @@ impl Augmentation {
     /// What training takes.
     pub fn strong() -> Self {
         Self {
-            scale: [0.4, 1.6],
-            mosaic_scale: [0.35, 1.1],
+            scale: [0.6, 1.5],
+            mosaic_scale: [0.45, 1.1],
             stretch: 1.25,
             flip: 0.5,
             mosaic: 0.5,

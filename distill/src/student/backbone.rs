@@ -41,6 +41,11 @@ impl TrainFrom {
     }
 }
 
+/// The backbone's blocks that a detail branch has again: of stride 8, and the first stage of stride 16.
+const DETAIL_BLOCKS: std::ops::Range<usize> = 3..8;
+/// Channels of the detail branch's map of stride 16.
+pub const DETAIL_CHANNELS: usize = 80;
+
 /// The backbone.
 #[derive(Module, Debug)]
 pub struct Backbone {
@@ -48,6 +53,18 @@ pub struct Backbone {
     pub stem: Layer,
     /// Inverted residuals.
     pub blocks: Vec<Block>,
+    /// A detail branch (BiSeNet, Yu et al., 2018): the blocks of strides 8 and 16 once more, beside the others, to learn
+    /// where things are while the others stay the classifier's; empty in a student without one.
+    pub detail: Vec<Block>,
+}
+
+/// What the neck sees.
+#[derive(Clone, Debug)]
+pub struct Features {
+    /// The maps of strides 8, 16 and 32; with a detail branch the first is the branch's.
+    pub maps: [Tensor<4>; 3],
+    /// The detail branch's map of stride 16.
+    pub detail: Option<Tensor<4>>,
 }
 
 /// An inverted residual (Sandler et al., 2018).
@@ -90,14 +107,25 @@ impl Backbone {
                 });
             }
         }
-        Ok(Self { stem: Layer::pretrained(&stem, 2, Activation::Relu6, device), blocks })
+        let stem = Layer::pretrained(&stem, 2, Activation::Relu6, device);
+        Ok(Self { stem, blocks, detail: Vec::new() })
     }
 
-    /// The maps of strides 8, 16 and 32 of a normalised image `[N, height, width, 3]`.
-    pub fn forward(&self, image: Tensor<4>) -> [Tensor<4>; 3] {
-        let mut map = self.stem.forward(image);
+    /// The same backbone with a detail branch that starts as a copy of its blocks.
+    #[must_use]
+    pub fn with_detail_branch(mut self) -> Self {
+        self.detail = self.blocks[DETAIL_BLOCKS].to_vec();
+        self
+    }
+
+    /// What the neck sees of a normalised image `[N, height, width, 3]`.
+    pub fn forward(&self, image: Tensor<4>) -> Features {
+        let (mut map, mut detail) = (self.stem.forward(image), None);
         let mut last_of_stride: Vec<Tensor<4>> = Vec::new();
-        for block in &self.blocks {
+        for (place, block) in self.blocks.iter().enumerate() {
+            if place == DETAIL_BLOCKS.start && !self.detail.is_empty() {
+                detail = Some(in_turn(&self.detail, map.clone()));
+            }
             if block.depthwise.convolution.stride == 2 {
                 last_of_stride.push(map.clone());
             }
@@ -106,10 +134,16 @@ impl Backbone {
         // Before the strides 4, 8, 16 and 32 stand those of 2, 4, 8 and 16.
         let (middle, fine) = (last_of_stride.pop(), last_of_stride.pop());
         let or_last = |map: Option<Tensor<4>>, last: &Tensor<4>| map.unwrap_or_else(|| last.clone());
-        [or_last(fine, &map), or_last(middle, &map), map]
+        let (fine, middle) = (or_last(fine, &map), or_last(middle, &map));
+        match detail {
+            Some((detail_fine, detail)) => {
+                Features { maps: [detail_fine, middle, map], detail: Some(detail) }
+            }
+            None => Features { maps: [fine, middle, map], detail: None },
+        }
     }
 
-    /// The same backbone, of which only what lies behind `from` trains.
+    /// The same backbone, of which only what lies behind `from` trains, and its detail branch.
     #[must_use]
     pub fn trained_from(mut self, from: TrainFrom) -> Self {
         let mut stride = 2;
@@ -126,6 +160,18 @@ impl Backbone {
             .collect();
         self
     }
+}
+
+/// The map of the first stride behind blocks one after another, and the last.
+fn in_turn(blocks: &[Block], map: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+    let (mut first, mut map) = (None, map);
+    for (place, block) in blocks.iter().enumerate() {
+        if place > 0 && block.depthwise.convolution.stride == 2 {
+            first = Some(map.clone());
+        }
+        map = block.forward(map);
+    }
+    (first.unwrap_or_else(|| map.clone()), map)
 }
 
 impl Block {

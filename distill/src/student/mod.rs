@@ -21,9 +21,11 @@
 //! what compares losses honestly.
 
 pub mod backbone;
+pub mod imitation;
 pub mod layer;
 pub mod neck;
 pub mod roi;
+pub mod suppression;
 
 use std::path::Path;
 
@@ -37,7 +39,7 @@ use serde::{Deserialize, Serialize};
 use wordsight_teacher::efficientnet::{Classifier, EfficientNetLite, FoldedConvolution, Weights};
 
 use crate::kernels::Activation;
-pub use backbone::{Backbone, TrainFrom};
+pub use backbone::{Backbone, Features, TrainFrom};
 use layer::Layer;
 pub use neck::{DenseProposals, Neck, ProposalHead};
 
@@ -60,6 +62,9 @@ pub type Box4 = [f32; 4];
 pub struct StudentConfig {
     /// Side of the square input in pixels; a multiple of 32.
     pub input_size: usize,
+    /// Whether the backbone has a detail branch ([`Backbone::detail`]).
+    #[serde(default)]
+    pub detail_branch: bool,
     /// Channels of the neck's maps.
     pub neck_channels: usize,
     /// Separable convolutions behind each of the neck's sums.
@@ -81,6 +86,7 @@ impl StudentConfig {
     pub fn new(embedding_size: usize) -> Self {
         Self {
             input_size: 416,
+            detail_branch: true,
             neck_channels: 128,
             neck_depth: 1,
             tower_depth: 2,
@@ -145,6 +151,8 @@ pub struct Student {
     pub refiner: Refiner,
     /// Embeddings.
     pub regions: RegionHead,
+    /// Reads a detector's features from the towers, in a training that is taught them.
+    pub imitation: Option<imitation::Imitation>,
 }
 
 /// Moves the sides of boxes by what lies in them.
@@ -283,12 +291,14 @@ impl Student {
             config.embedding_size,
             class_embeddings.len()
         );
+        let backbone = Backbone::pretrained(weights, device)?;
         Ok(Self {
-            backbone: Backbone::pretrained(weights, device)?,
+            backbone: if config.detail_branch { backbone.with_detail_branch() } else { backbone },
             neck: Neck::random(config, device),
             proposals: ProposalHead::random(config, device),
             refiner: Refiner::new(config, device),
             regions: RegionHead::warm(config, &head, &classifier, class_embeddings, device),
+            imitation: None,
         })
     }
 
@@ -329,10 +339,32 @@ impl Student {
 
     /// What it sees in normalised images `[N, side, side, 3]`, and what it proposes there.
     pub fn propose(&self, config: &StudentConfig, images: Tensor<4>) -> (Sight, DenseProposals) {
-        let [fine, middle, coarse] = self.backbone.forward(images);
-        let (maps, regions) = self.neck.forward(&[fine, middle, coarse.clone()]);
-        let proposals = self.proposals.forward(config, &maps);
-        (Sight { regions, coarse }, proposals)
+        let (sight, proposals, _) = self.propose_with_towers(config, images);
+        (sight, proposals)
+    }
+
+    /// The same, with the maps of the proposal head's towers.
+    pub fn propose_with_towers(
+        &self,
+        config: &StudentConfig,
+        images: Tensor<4>,
+    ) -> (Sight, DenseProposals, [Tensor<4>; 3]) {
+        let features = self.backbone.forward(images);
+        let (maps, regions) = self.neck.forward(&features);
+        let [.., coarse] = features.maps;
+        let towers = self.proposals.towers(&maps);
+        let proposals = self.proposals.answers(config, &towers);
+        (Sight { regions, coarse }, proposals, towers)
+    }
+
+    /// The same student with a detail branch: the branch keeps what the backbone learnt of strides 8 and 16, and the
+    /// backbone is `pretrained` again.
+    #[must_use]
+    pub fn with_detail_branch(mut self, pretrained: Backbone) -> Self {
+        let detail = self.backbone.with_detail_branch().detail;
+        self.backbone = Backbone { detail, ..pretrained };
+        self.neck = self.neck.with_detail_branch();
+        self
     }
 
     /// The best proposals of every image, `[N, K, 4]` in input pixels as lists, and the same refined.

@@ -1,12 +1,12 @@
 //! The neck and the proposal head: what is where, at three strides.
 
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::module::max_pool2d;
-use burn::tensor::ops::MaxPoolOptions;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::activation::sigmoid;
+use burn::tensor::{Device, Tensor, TensorData};
 
+use super::backbone::{DETAIL_CHANNELS, Features};
 use super::layer::{Layer, Separable, pointwise};
-use super::{BACKBONE_CHANNELS, LOG_DISTANCE_BOUNDS, STRIDES, StudentConfig};
+use super::{BACKBONE_CHANNELS, LOG_DISTANCE_BOUNDS, STRIDES, StudentConfig, corner_boxes, suppression};
 use crate::kernels::{Activation, ops};
 
 /// An objectness of 1% before training, or the many cells without an object drown the few with one.
@@ -18,6 +18,8 @@ const INITIAL_OBJECTNESS_LOGIT: f32 = -4.6;
 pub struct Neck {
     /// 1x1 convolutions from the backbone's channels to the neck's, level by level.
     pub lateral: Vec<Layer>,
+    /// The same from the detail branch's map of stride 16, where there is one.
+    pub detail: Option<Layer>,
     /// Behind the sums on the way to fine: stride 8, stride 16.
     pub top_down: Vec<Vec<Separable>>,
     /// To the next coarser level: from stride 8, from stride 16.
@@ -52,6 +54,12 @@ pub fn in_turn(layers: &[Separable], map: Tensor<4>) -> Tensor<4> {
     layers.iter().fold(map, |map, layer| layer.forward(map))
 }
 
+/// A map's cells, row by row: `[N, cells, channels]`.
+pub fn cells_of(map: Tensor<4>) -> Tensor<3> {
+    let [images, rows, columns, channels] = map.dims();
+    map.reshape([images, rows * columns, channels])
+}
+
 fn stack(config: &StudentConfig, device: &Device) -> Vec<Separable> {
     (0..config.neck_depth).map(|_| Separable::random(config.neck_channels, 1, device)).collect()
 }
@@ -62,6 +70,7 @@ impl Neck {
         let lateral = |from| Layer::random(pointwise(Activation::None), from, channels, device);
         Self {
             lateral: BACKBONE_CHANNELS.map(lateral).to_vec(),
+            detail: config.detail_branch.then(|| lateral(DETAIL_CHANNELS)),
             top_down: vec![stack(config, device), stack(config, device)],
             shrink: (0..2).map(|_| Separable::random(channels, 2, device)).collect(),
             bottom_up: vec![stack(config, device), stack(config, device)],
@@ -69,11 +78,25 @@ impl Neck {
         }
     }
 
+    /// The same neck with a 1x1 convolution from a detail branch, which adds nothing before training.
+    #[must_use]
+    pub(super) fn with_detail_branch(mut self) -> Self {
+        let [_, channels] = self.lateral[1].weight.val().dims();
+        let device = self.lateral[1].weight.val().device();
+        let mut layer = Layer::random(pointwise(Activation::None), DETAIL_CHANNELS, channels, &device);
+        layer.weight = Initializer::Zeros.init([DETAIL_CHANNELS, channels], &device);
+        self.detail = Some(layer);
+        self
+    }
+
     /// The maps of the three levels, and the finest as the region head sees it.
-    pub fn forward(&self, features: &[Tensor<4>; 3]) -> ([Tensor<4>; 3], Tensor<4>) {
+    pub fn forward(&self, features: &Features) -> ([Tensor<4>; 3], Tensor<4>) {
         let lateral: [Tensor<4>; 3] =
-            std::array::from_fn(|level| self.lateral[level].forward(features[level].clone()));
-        let [fine, middle, coarse] = lateral;
+            std::array::from_fn(|level| self.lateral[level].forward(features.maps[level].clone()));
+        let [fine, mut middle, coarse] = lateral;
+        if let Some((layer, map)) = self.detail.as_ref().zip(features.detail.clone()) {
+            middle = middle + layer.forward(map);
+        }
         let middle = in_turn(&self.top_down[1], middle + ops::enlarged(coarse.clone()));
         let fine = in_turn(&self.top_down[0], fine + ops::enlarged(middle.clone()));
         let middle = in_turn(&self.bottom_up[0], middle + self.shrink[0].forward(fine.clone()));
@@ -102,16 +125,17 @@ impl ProposalHead {
         }
     }
 
-    /// Objectness and box of every cell.
-    pub fn forward(&self, config: &StudentConfig, maps: &[Tensor<4>; 3]) -> DenseProposals {
+    /// What the towers make of the neck's maps.
+    pub fn towers(&self, maps: &[Tensor<4>; 3]) -> [Tensor<4>; 3] {
+        std::array::from_fn(|level| in_turn(&self.towers[level], maps[level].clone()))
+    }
+
+    /// Objectness and box of every cell; `maps`: the towers'.
+    pub fn answers(&self, config: &StudentConfig, maps: &[Tensor<4>; 3]) -> DenseProposals {
         let answers: Vec<Tensor<3>> = maps
             .iter()
-            .zip(self.towers.iter().zip(&self.answers))
-            .map(|(map, (tower, answer))| {
-                let answer = answer.forward(in_turn(tower, map.clone()));
-                let [images, rows, columns, numbers] = answer.dims();
-                answer.reshape([images, rows * columns, numbers])
-            })
+            .zip(&self.answers)
+            .map(|(map, answer)| cells_of(answer.forward(map.clone())))
             .collect();
         let answers = Tensor::cat(answers, 1);
         let [images, cells, _] = answers.dims();
@@ -131,28 +155,25 @@ impl ProposalHead {
 }
 
 impl DenseProposals {
-    /// The best `count` proposals of every image: objectness `[N, count]`, descending, and boxes
-    /// clipped to the input, `[N, count, 4]`.
-    ///
-    /// Only cells that are the best of their 3x3 neighbourhood keep their objectness (CenterNet's
-    /// stand-in for suppression, Zhou et al., 2019): without it the first hundred would all lie on
-    /// one object. The others follow behind with an objectness of 0.
+    /// The best proposals of every image, [`suppression`] says which: objectness `[N, proposals]`, descending, and boxes
+    /// clipped to the input, `[N, proposals, 4]`. Without gradients.
     pub fn best(&self, config: &StudentConfig) -> (Tensor<2>, Tensor<3>) {
-        let objectness = burn::tensor::activation::sigmoid(self.logits.clone());
-        let [images, _] = objectness.dims();
-        let mut start = 0;
-        let peaks = config.grids().map(|grid| {
-            let level = objectness.clone().slice([0..images, start..start + grid * grid]);
-            start += grid * grid;
-            let map = level.clone().reshape([images, 1, grid, grid]);
-            let options = MaxPoolOptions::new([3, 3]).with_stride([1, 1]).with_padding([1, 1]);
-            let highest = max_pool2d(map, options).reshape([images, grid * grid]);
-            level.clone().mask_fill(level.lower(highest), 0.0)
-        });
-        let (objectness, order) = Tensor::cat(peaks.to_vec(), 1).topk_with_indices(config.proposals, 1);
-        let order = order.reshape([images, config.proposals, 1]).repeat_dim(2, 4);
-        let boxes = self.boxes_in_input.clone().gather(1, order).clamp(0.0, config.input_size as f32);
-        (objectness, boxes)
+        let device = self.logits.device().inner();
+        let objectness = sigmoid(self.logits.clone());
+        let [images, cells] = objectness.dims();
+        let objectness: Vec<f32> = objectness.into_data().iter().collect();
+        let boxes = self.boxes_in_input.clone().clamp(0.0, config.input_size as f32);
+        let boxes = corner_boxes(boxes.flatten(0, 1));
+        let (mut best_objectness, mut best_boxes) = (Vec::new(), Vec::new());
+        for (objectness, boxes) in objectness.chunks_exact(cells).zip(boxes.chunks_exact(cells)) {
+            for (cell, objectness) in suppression::best(objectness, boxes, config.proposals) {
+                best_objectness.push(objectness);
+                best_boxes.extend(boxes[cell]);
+            }
+        }
+        let objectness = TensorData::new(best_objectness, [images, config.proposals]);
+        let boxes = TensorData::new(best_boxes, [images, config.proposals, 4]);
+        (Tensor::from_data(objectness, &device), Tensor::from_data(boxes, &device))
     }
 
     /// The same without gradients.

@@ -2,7 +2,7 @@
 //!
 //! Its cells lie where the student's do, so what it says of each is a target as it is: how likely a thing lies there,
 //! and its box (Hinton et al., 2015, for detectors: Chen et al., 2017). Annotations say of ten cells an object what they
-//! should answer; the detector says it of all, with its doubts.
+//! should answer; the detector says it of all, with its doubts, and its features say why.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,8 +27,9 @@ impl BoxTeacher {
     /// When the file is none.
     pub fn open(path: &Path) -> Result<Self> {
         let names: Arc<[String]> = COCO_NAMES.lines().map(str::to_owned).collect();
-        let detectors: Vec<Yolox> =
-            (0..table::workers()).map(|_| Yolox::open(path, Arc::clone(&names))).collect::<Result<_>>()?;
+        let detectors: Vec<Yolox> = (0..table::workers())
+            .map(|_| Yolox::open_with_features(path, Arc::clone(&names)))
+            .collect::<Result<_>>()?;
         let side = detectors.first().map_or(0, Yolox::side);
         ensure!(side > 0, "{}: no detector", path.display());
         Ok(Self { detectors: detectors.into_iter().map(Mutex::new).collect(), side })
@@ -37,6 +38,13 @@ impl BoxTeacher {
     /// Side in pixels of the inputs that it can judge.
     pub fn side(&self) -> usize {
         self.side
+    }
+
+    /// Features of a cell that it answers from.
+    pub fn features(&self) -> usize {
+        self.detectors
+            .first()
+            .map_or(0, |detector| detector.lock().unwrap_or_else(PoisonError::into_inner).features())
     }
 
     /// What it says of each picture.

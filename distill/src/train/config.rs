@@ -82,6 +82,9 @@ pub struct TrainConfig {
     /// Weight of what a detector teaches of boxes and objectness, where there is one, against the annotations' 1.
     #[serde(default)]
     pub box_teacher_weight: f32,
+    /// Weight of what the features are apart that it answers from.
+    #[serde(default)]
+    pub imitation_weight: f32,
     /// Weight of the text loss.
     pub text_weight: f32,
     /// ViLD's w: weight of the image loss.
@@ -118,6 +121,7 @@ impl Default for TrainConfig {
             weight_decay: 0.05,
             box_weight: 2.0,
             box_teacher_weight: 0.5,
+            imitation_weight: 1.0,
             text_weight: 0.5,
             image_weight: 0.5,
             retain_weight: 1.0,

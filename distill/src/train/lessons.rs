@@ -10,18 +10,19 @@ use super::assign::{self, Label, Positive, Region};
 use super::box_teacher::BoxTeacher;
 use super::words::{Words, set_at};
 use super::{Learn, Metrics, TrainConfig, losses};
+use crate::label::yolox::Dense;
 use crate::sets::{Sets, TrainingImage};
 use crate::student::roi::Pooling;
 use crate::student::{Backbone, Box4, DenseProposals, Sight, Student, StudentConfig, corner_boxes};
 
 /// Regions an image that the embeddings learn from, beside those that the teacher has looked at.
-const REGIONS: usize = 16;
+const REGIONS: usize = 32;
 /// Regions an image that the teacher has looked at.
 const TEACHER_REGIONS: usize = 6;
 /// Proposals an image among which regions are chosen.
-const LIKED_PROPOSALS: usize = 48;
+const LIKED_PROPOSALS: usize = 100;
 /// Boxes an image that the refiner learns from.
-const REFINED_BOXES: usize = 16;
+const REFINED_BOXES: usize = 24;
 /// A detector's score from which on its box teaches.
 const TAUGHT_SCORE: f32 = 0.1;
 /// A region of which this share lies in what is to be ignored is not background.
@@ -75,7 +76,7 @@ impl Lessons<'_> {
             let sight = Sight { regions: sight.regions.autodiff(), coarse: sight.coarse.autodiff() };
             return Ok(self.region_losses(student, batch, &sight, &regions));
         }
-        let (sight, dense) = student.propose(&batch.sizes, batch.pixels(&self.device));
+        let (sight, dense, towers) = student.propose_with_towers(&batch.sizes, batch.pixels(&self.device));
         let (objectness, boxes) = self.proposal_losses(&dense, batch);
         let plain = dense.inner();
         let refined = self.refiner_loss(student, &plain, batch, &sight, rng);
@@ -86,9 +87,16 @@ impl Lessons<'_> {
             ..Metrics::default()
         };
         let mut loss = objectness + (boxes + refined).mul_scalar(self.config.box_weight);
-        if let Some(taught) = self.taught_loss(&dense, batch)? {
+        if let Some(answers) = self.answers_of_box_teacher(batch)? {
+            let taught = self.taught_loss(&dense, &answers);
             parts.taught = taught.clone().into_scalar();
             loss = loss + taught.mul_scalar(self.config.box_teacher_weight);
+            if let Some(imitation) = &student.imitation {
+                let features = imitation.forward(towers).flatten(0, 1);
+                let imitated = losses::imitation(features, &answers);
+                parts.imitated = imitated.clone().into_scalar();
+                loss = loss + imitated.mul_scalar(self.config.imitation_weight);
+            }
         }
         if self.config.learn == Learn::All {
             let regions = self.regions(&plain, batch, rng);
@@ -99,13 +107,14 @@ impl Lessons<'_> {
         Ok((loss, parts))
     }
 
-    /// What the detector teaches of every cell, where there is one and the input has its size.
-    fn taught_loss(&self, dense: &DenseProposals, batch: &Batch<'_>) -> Result<Option<Tensor<1>>> {
-        let Some(teacher) = self.box_teacher.filter(|teacher| teacher.side() == batch.sizes.input_size)
-        else {
-            return Ok(None);
-        };
-        let answers = teacher.answers(batch.images)?;
+    /// What the detector says of every cell, where there is one and the input has its size.
+    fn answers_of_box_teacher(&self, batch: &Batch<'_>) -> Result<Option<Vec<Dense>>> {
+        let teacher = self.box_teacher.filter(|teacher| teacher.side() == batch.sizes.input_size);
+        teacher.map(|teacher| teacher.answers(batch.images)).transpose()
+    }
+
+    /// What the detector's answers teach of every cell.
+    fn taught_loss(&self, dense: &DenseProposals, answers: &[Dense]) -> Tensor<1> {
         let scores: Vec<f32> = answers.iter().flat_map(|answer| answer.scores.iter().copied()).collect();
         let all_boxes = answers.iter().flat_map(|answer| answer.boxes_in_input.iter().copied());
         let sure = scores.iter().zip(all_boxes).enumerate().filter(|(_, (score, _))| **score >= TAUGHT_SCORE);
@@ -118,14 +127,14 @@ impl Lessons<'_> {
         let targets = Tensor::<1>::from_data(scores.as_slice(), &self.device);
         let loss = losses::taught_objectness(dense.logits.clone().flatten(0, 1), targets);
         if places.is_empty() {
-            return Ok(Some(loss));
+            return loss;
         }
         let count = places.len();
         let places = Tensor::<1, Int>::from_data(TensorData::new(places, [count]), &self.device);
         let learning = dense.boxes_in_input.clone().flatten::<2>(0, 1).select(0, places);
         let taught = Tensor::<2>::from_data(TensorData::new(boxes, [count, 4]), &self.device);
         let weights = Tensor::from_data(weights.as_slice(), &self.device);
-        Ok(Some(loss + losses::boxes(learning, taught, weights).mul_scalar(self.config.box_weight)))
+        loss + losses::boxes(learning, taught, weights).mul_scalar(self.config.box_weight)
     }
 
     /// The text and the image loss of regions, weighted.
@@ -171,7 +180,7 @@ impl Lessons<'_> {
     /// What the classifier said of regions before training; none where it is not to be held to that.
     fn earlier_logits(&self, student: &Student, batch: &Batch<'_>, pooling: &Pooling) -> Option<Tensor<3>> {
         let backbone = self.pretrained.filter(|_| self.config.retain_weight > 0.0)?;
-        let [.., coarse] = backbone.forward(batch.pixels(&self.device.clone().inner()));
+        let [.., coarse] = backbone.forward(batch.pixels(&self.device.clone().inner())).maps;
         let logits = student.valid().regions.class_logits(&coarse, pooling)?;
         Some(logits.autodiff())
     }

@@ -4,6 +4,7 @@ use burn::tensor::activation::{log_softmax, sigmoid};
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
 use super::words::TextTargets;
+use crate::label::yolox::Dense;
 
 /// Weight of a cell without an object, times its objectness squared (VarifocalNet, section 3.2).
 const EMPTY_CELL_WEIGHT: f32 = 0.75;
@@ -24,6 +25,41 @@ pub fn objectness(logits: Tensor<1>, targets: Tensor<1>, trust: Tensor<1>) -> Te
 pub fn taught_objectness(logits: Tensor<1>, teacher: Tensor<1>) -> Tensor<1> {
     let apart = (sigmoid(logits.clone()).detach() - teacher.clone()).powi_scalar(2);
     (cross_entropy(logits, teacher.clone()) * apart).sum() / teacher.sum().clamp_min(1.0)
+}
+
+/// Weight of a cell where a detector sees nothing, against 1 where it is sure: what it sees there is worth something.
+const EMPTY_FEATURES_WEIGHT: f32 = 0.03;
+
+/// Mean squared error of features `[cells, features]` against a detector's, each of which has mean 0 and variance 1; cells
+/// count as the detector's scores do.
+pub fn imitation(features: Tensor<2>, answers: &[Dense]) -> Tensor<1> {
+    let [cells, count] = features.dims();
+    let weights: Vec<f32> = answers
+        .iter()
+        .flat_map(|answer| answer.scores.iter().map(|score| score.max(EMPTY_FEATURES_WEIGHT)))
+        .collect();
+    let total = weights.iter().sum::<f32>();
+    let rows = || answers.iter().flat_map(|answer| answer.features.chunks_exact(count)).zip(&weights);
+    let weighted_mean = |of: &dyn Fn(usize, f32) -> f32| {
+        let mut sums = vec![0.0_f32; count];
+        for (row, weight) in rows() {
+            for (place, (sum, x)) in sums.iter_mut().zip(row).enumerate() {
+                *sum += weight / total * of(place, *x);
+            }
+        }
+        sums
+    };
+    let mean = weighted_mean(&|_, x| x);
+    let variance = weighted_mean(&|place, x| (x - mean[place]).powi(2));
+    let scale: Vec<f32> = variance.iter().map(|variance| 1.0 / (variance + 1e-6).sqrt()).collect();
+    let targets: Vec<f32> = rows()
+        .flat_map(|(row, _)| row.iter().zip(&mean).zip(&scale).map(|((x, mean), scale)| (x - mean) * scale))
+        .collect();
+    let device = features.device();
+    let targets = Tensor::<2>::from_data(TensorData::new(targets, [cells, count]), &device);
+    let weights = Tensor::<2>::from_data(TensorData::new(weights, [cells, 1]), &device);
+    let apart = features - targets;
+    (apart.clone() * apart * weights).sum() / (total * count as f32)
 }
 
 /// Cross entropy of logits against targets of 0 to 1.
@@ -130,6 +166,25 @@ mod tests {
             |logits| value(forgotten(row(logits), row([1.0, 2.0, 3.0]), Tensor::from_data([1.0], &device)));
         assert!(loss([1.0, 2.0, 3.0]).abs() < 1e-6 && loss([5.0, 6.0, 7.0]).abs() < 1e-5);
         assert!(loss([3.0, 2.0, 1.0]) > 0.5);
+    }
+
+    #[test]
+    fn features_are_held_against_a_detectors_as_far_as_it_is_sure() {
+        let device = Device::flex();
+        let answer = Dense {
+            scores: vec![0.5, 0.5, 0.0],
+            boxes_in_input: vec![[0.0; 4]; 3],
+            features: vec![100.0, 1.0, 102.0, 3.0, 101.0, 2.0],
+        };
+        let loss = |rows: [[f32; 2]; 3]| {
+            value(imitation(Tensor::from_data(rows, &device), std::slice::from_ref(&answer)))
+        };
+        // Mean 101 and 2; the two sure cells lie a standard deviation from it, but for the third's small weight.
+        let deviation = (1.03_f32).sqrt();
+        assert!(loss([[-deviation; 2], [deviation; 2], [0.0; 2]]) < 1e-6);
+        assert!((loss([[0.0; 2]; 3]) - 1.0).abs() < 1e-5, "who knows nothing is a variance away");
+        let apart = loss([[-deviation; 2], [deviation; 2], [1.0; 2]]);
+        assert!((apart - 0.03 / 1.03).abs() < 1e-5, "{apart}");
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub struct Metrics {
     /// What a detector taught of boxes and objectness.
     #[serde(default)]
     pub taught: f32,
+    /// How far the student is from the features that the detector answers from; 1: it tells nothing of them.
+    #[serde(default)]
+    pub imitated: f32,
     /// ViLD-text loss.
     pub text: f32,
     /// ViLD-image loss.
@@ -49,6 +52,7 @@ impl Metrics {
         self.boxes += step.boxes;
         self.refined += step.refined;
         self.taught += step.taught;
+        self.imitated += step.imitated;
         self.text += step.text;
         self.image += step.image;
         self.forgotten += step.forgotten;
@@ -63,6 +67,7 @@ impl Metrics {
             boxes: self.boxes / count,
             refined: self.refined / count,
             taught: self.taught / count,
+            imitated: self.imitated / count,
             text: self.text / count,
             image: self.image / count,
             forgotten: self.forgotten / count,

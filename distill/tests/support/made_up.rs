@@ -13,6 +13,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use wordsight_distill::coco::{Dataset, Image};
+use wordsight_distill::student::backbone::DETAIL_CHANNELS;
 use wordsight_distill::student::{BACKBONE_CHANNELS, Head, Student, StudentConfig};
 use wordsight_teacher::efficientnet::{EfficientNetLite, Weights};
 use wordsight_teacher::pth::NamedTensor;
@@ -51,7 +52,7 @@ const MIDDLE: f32 = 3.0;
 pub fn backbone_weights() -> Weights {
     let mut made = MadeWeights { weights: Weights::new(), rng: ChaCha8Rng::seed_from_u64(6) };
     let [fine, middle, coarse] = BACKBONE_CHANNELS;
-    let channels = [8, 8, fine, 16, middle, 16, coarse];
+    let channels = [8, 8, fine, DETAIL_CHANNELS, middle, 16, coarse];
     let kernels = [3, 3, 5, 3, 5, 5, 3];
     made.add("_conv_stem", "_bn0", [8, 3, 3, 3], 0.0, MIDDLE);
     let (mut block, mut inputs) = (0, 8);
@@ -105,6 +106,7 @@ impl MadeWeights {
 pub fn sizes() -> StudentConfig {
     StudentConfig {
         input_size: SIDE,
+        detail_branch: true,
         neck_channels: 16,
         neck_depth: 1,
         tower_depth: 1,

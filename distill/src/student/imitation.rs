@@ -1,0 +1,33 @@
+//! What a detector that teaches boxes sees, read from the student's own maps: an aid of training that no exported student
+//! has.
+//!
+//! A detector's answers say of a cell one number and four; the features before them say what it answers from (FitNets,
+//! Romero et al., 2015; for detectors Chen et al., 2017).
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+
+use super::StudentConfig;
+use super::neck::cells_of;
+
+/// A linear layer a level, from the proposal head's towers to the detector's features.
+#[derive(Module, Debug)]
+pub struct Imitation {
+    /// Level by level.
+    pub layers: Vec<Linear>,
+}
+
+impl Imitation {
+    /// Untrained layers, for a detector whose cells have so many features.
+    pub fn random(config: &StudentConfig, features: usize, device: &Device) -> Self {
+        let layer = |_| LinearConfig::new(config.neck_channels, features).init(device);
+        Self { layers: super::STRIDES.map(layer).to_vec() }
+    }
+
+    /// The features that the towers' maps tell of, `[N, cells, features]`.
+    pub fn forward(&self, towers: [Tensor<4>; 3]) -> Tensor<3> {
+        let levels = towers.into_iter().zip(&self.layers).map(|(map, layer)| layer.forward(cells_of(map)));
+        Tensor::cat(levels.collect(), 1)
+    }
+}
