@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use burn::module::Param;
 use burn::tensor::{Device, Distribution, Tensor};
+use wordsight_detection::TextWeights;
 use wordsight_distill::export::{self, ScoringFacts, text_weights};
 use wordsight_distill::start;
 use wordsight_distill::student::{Head, Student, StudentConfig};
@@ -14,11 +15,13 @@ use wordsight_engines::{CpuEngine, Engine};
 use wordsight_teacher::efficientnet::Weights;
 use wordsight_teacher::{Teacher, pth, standin};
 
+const ENSEMBLE: TextWeights = TextWeights { trained: 0.75, others: 0.25 };
+
 fn facts() -> ScoringFacts {
     ScoringFacts {
         teacher: "somebody".to_owned(),
         temperature: 0.01,
-        text_weights: text_weights(Head::VildEnsemble, 0.25),
+        text_weights: ENSEMBLE,
         objectness_weight: 0.75,
         training: serde_json::json!({ "steps": 3 }),
     }
@@ -137,7 +140,7 @@ fn every_kind_of_head_exports_and_says_how_it_is_scored() {
     {
         let student = start::with_fresh_head(student.clone(), sizes, backbone, head, 7).unwrap();
         let student = student.rounded_to_f16();
-        let facts = ScoringFacts { text_weights: text_weights(head, 0.25), ..facts() };
+        let facts = ScoringFacts { text_weights: text_weights(head, ENSEMBLE), ..facts() };
         let path = untrained.export(&student, &facts, &format!("{}.onnx", head.name()));
         let parity = export::compare(&student, sizes, &path, &support::clip_frames(60)).unwrap();
         assert!(parity.worst() <= 1e-3 && parity.swapped <= 0.05, "{}: {parity:?}", head.name());

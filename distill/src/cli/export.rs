@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use clap::{Args, ValueEnum};
 use image::RgbImage;
+use wordsight_detection::TextWeights;
 use wordsight_distill::export::{self, ScoringFacts, text_weights};
 use wordsight_distill::train::Checkpoint;
 use wordsight_teacher::Teacher;
@@ -61,7 +62,10 @@ pub(super) struct Scoring {
     /// would all be 1 otherwise, and their order left to the objectness.
     #[arg(long, default_value_t = Scoring::default().temperature)]
     pub(super) temperature: f32,
-    /// Weight of the text head for words not trained on; the others get one minus it.
+    /// Weight of the text head for words trained on: it saw their boxes.
+    #[arg(long, default_value_t = Scoring::default().trained_text_weight, value_parser = share)]
+    pub(super) trained_text_weight: f32,
+    /// Weight of the text head for words not trained on.
     #[arg(long, default_value_t = Scoring::default().ensemble_lambda, value_parser = share)]
     pub(super) ensemble_lambda: f32,
     /// Weight of the objectness in a detection's score.
@@ -71,7 +75,7 @@ pub(super) struct Scoring {
 
 impl Default for Scoring {
     fn default() -> Self {
-        Self { temperature: 0.02, ensemble_lambda: 0.33, objectness_weight: 0.5 }
+        Self { temperature: 0.02, trained_text_weight: 0.9, ensemble_lambda: 0.33, objectness_weight: 0.5 }
     }
 }
 
@@ -148,10 +152,11 @@ pub(super) fn export_student(
     config.check_side(config.input_size)?;
     let student = checkpoint.student(training, student)?;
     let student = student.rounded_to_f16();
+    let ensemble = TextWeights { trained: scoring.trained_text_weight, others: scoring.ensemble_lambda };
     let facts = ScoringFacts {
         teacher: teacher.id().to_owned(),
         temperature: scoring.temperature,
-        text_weights: text_weights(checkpoint.config.head(), scoring.ensemble_lambda),
+        text_weights: text_weights(checkpoint.config.head(), ensemble),
         objectness_weight: scoring.objectness_weight,
         training: checkpoint.summary()?,
     };

@@ -82,6 +82,9 @@ pub struct Arguments {
     /// Weight of what the student's features are apart from those that it answers from.
     #[arg(long, default_value_t = TrainConfig::default().imitation_weight)]
     imitation_weight: f32,
+    /// Weight of what a region head with --region-quality says of how well boxes fit.
+    #[arg(long, default_value_t = TrainConfig::default().quality_weight)]
+    quality_weight: f32,
     /// Weight of the ViLD-text loss.
     #[arg(long, default_value_t = TrainConfig::default().text_weight)]
     text_weight: f32,
@@ -124,6 +127,9 @@ struct Sizes {
     /// classifier's with --train-from heads; a student without one that training starts from gets one.
     #[arg(long)]
     detail_branch: Option<bool>,
+    /// Whether the region head says how well a box fits a thing; a student without that training starts from learns to.
+    #[arg(long)]
+    region_quality: Option<bool>,
     /// Channels of the neck.
     #[arg(long)]
     neck_channels: Option<usize>,
@@ -143,6 +149,7 @@ impl Sizes {
         let shipped = StudentConfig::new(embedding_size);
         StudentConfig {
             detail_branch: self.detail_branch.unwrap_or(shipped.detail_branch),
+            region_quality: self.region_quality.unwrap_or(shipped.region_quality),
             neck_channels: self.neck_channels.unwrap_or(shipped.neck_channels),
             neck_depth: self.neck_depth.unwrap_or(shipped.neck_depth),
             tower_depth: self.tower_depth.unwrap_or(shipped.tower_depth),
@@ -169,6 +176,7 @@ impl Arguments {
             weight_decay: self.weight_decay,
             box_teacher_weight: if self.box_teacher.is_some() { self.box_teacher_weight } else { 0.0 },
             imitation_weight: if self.box_teacher.is_some() { self.imitation_weight } else { 0.0 },
+            quality_weight: self.quality_weight,
             text_weight: self.text_weight,
             image_weight: self.image_weight,
             retain_weight: self.retain_weight,
@@ -223,12 +231,15 @@ fn first_student(
         let student = origin.student(teacher, &sizes, earlier, checkpoint.words.len(), device)?;
         (earlier, checkpoint.student(start, student)?, sizes)
     };
-    let (student, sizes) = if arguments.sizes.detail_branch == Some(true) && !sizes.detail_branch {
-        let backbone = Backbone::pretrained(&origin.weights()?, device)?;
-        (student.with_detail_branch(backbone), StudentConfig { detail_branch: true, ..sizes })
-    } else {
-        (student, sizes)
-    };
+    let (mut student, mut sizes) = (student, sizes);
+    if arguments.sizes.detail_branch == Some(true) && !sizes.detail_branch {
+        student = student.with_detail_branch(Backbone::pretrained(&origin.weights()?, device)?);
+        sizes.detail_branch = true;
+    }
+    if arguments.sizes.region_quality == Some(true) && !sizes.region_quality {
+        student = student.with_region_quality();
+        sizes.region_quality = true;
+    }
     match config.fresh_head {
         same if same == earlier => Ok((student, sizes)),
         Some(head) => Ok((start::with_fresh_head(student, &sizes, &origin.weights()?, head, words)?, sizes)),

@@ -47,12 +47,12 @@ pub struct ScoringFacts {
     pub training: serde_json::Value,
 }
 
-/// How the two embeddings of a kind of head are weighed: ViLD-ensemble's by `lambda` (arXiv 2104.13921,
-/// section 3.4). A head with one embedding has it in both places: with the background's logit where it
+/// How the two embeddings of a kind of head are weighed: ViLD-ensemble's as told (arXiv 2104.13921, section 3.4, has one
+/// lambda for both kinds of words). A head with one embedding has it in both places: with the background's logit where it
 /// learned one, without where it followed the teacher alone.
-pub fn text_weights(head: Head, lambda: f32) -> TextWeights {
+pub fn text_weights(head: Head, ensemble: TextWeights) -> TextWeights {
     match head {
-        Head::VildEnsemble => TextWeights { trained: 1.0 - lambda, others: lambda },
+        Head::VildEnsemble => ensemble,
         Head::VildImage => TextWeights { trained: 0.0, others: 0.0 },
         Head::Supervised | Head::VildText | Head::Vild => TextWeights { trained: 1.0, others: 1.0 },
     }
@@ -66,7 +66,10 @@ pub fn student_model(student: &Student, config: &StudentConfig, facts: &ScoringF
         (config.input_size as i64, config.proposals as i64, config.embedding_size as i64);
     let image = graph.input("image", ElementType::Uint8, &[1, 3, side, side]);
     graph.scope("backbone");
-    let (features, detail) = add_backbone(&mut graph, &student.backbone, config, &image)?;
+    let [quarter, fine, middle, coarse] =
+        add_backbone(&mut graph, &student.backbone, config.input_size, &image)?;
+    let (fine, detail) = add_detail_branch(&mut graph, &student.backbone, &quarter, fine);
+    let features = [fine, middle, coarse];
     graph.scope("neck");
     let (maps, fine) = add_neck(&mut graph, student, &features, detail.as_ref());
     graph.scope("proposals");
@@ -77,7 +80,9 @@ pub fn student_model(student: &Student, config: &StudentConfig, facts: &ScoringF
     graph.scope("refiner");
     let boxes = add_refiner(&mut graph, student, config, &pooled, &boxes);
     graph.scope("regions");
-    let (text, image) = add_regions(&mut graph, student, config, &features[2].value, &pooled, &shares);
+    let regions = add_regions(&mut graph, student, config, &features[2].value, &pooled, &shares);
+    graph.scope("order");
+    let (objectness, [boxes, text, image]) = add_order(&mut graph, config, objectness, boxes, regions);
 
     graph.output(&boxes, "boxes", ElementType::Float, &[count, 4]);
     graph.output(&objectness, "objectness", ElementType::Float, &[count]);
@@ -97,16 +102,26 @@ pub fn student_model(student: &Student, config: &StudentConfig, facts: &ScoringF
     ]))
 }
 
-/// The image's normalisation and the backbone; what the neck sees. `image`: uint8 `[1,3,S,S]`.
-fn add_backbone(
-    graph: &mut Graph,
-    backbone: &Backbone,
-    config: &StudentConfig,
-    image: &Value,
-) -> Result<([Stage; 3], Option<Stage>)> {
+/// The backbone alone, in FP32: uint8 `[1,S,S,3]` to the last maps of strides 4, 8, 16 and 32, channels last.
+///
+/// # Errors
+/// When it has too few strides.
+pub fn backbone_model(backbone: &Backbone, side: usize) -> Result<ModelProto> {
+    let mut graph = Graph::new("backbone", Storage::F32);
+    let image = graph.input("image", ElementType::Uint8, &[1, side as i64, side as i64, 3]);
+    let image = graph.transpose(&image, &[0, 3, 1, 2]);
+    for stage in add_backbone(&mut graph, backbone, side, &image)? {
+        let map = graph.transpose(&stage.value, &[0, 2, 3, 1]);
+        let shape = [1, stage.height as i64, stage.width as i64, stage.channels as i64];
+        graph.output(&map, &format!("stride{}", stage.stride), ElementType::Float, &shape);
+    }
+    Ok(graph.into_model(&[]))
+}
+
+/// The image's normalisation and the backbone; the last maps of strides 4, 8, 16 and 32. `image`: uint8 `[1,3,S,S]`.
+fn add_backbone(graph: &mut Graph, backbone: &Backbone, side: usize, image: &Value) -> Result<[Stage; 4]> {
     let floats = graph.cast(image, ElementType::Float);
     let value = EfficientNetLite::add_normalisation(graph, &floats);
-    let side = config.input_size;
     let image = Stage { value, channels: 3, stride: 1, height: side, width: side };
     let mut map = add_layer(graph, &backbone.stem, &image);
     let mut last_of_stride = Vec::new();
@@ -116,20 +131,30 @@ fn add_backbone(
         }
         map = add_block(graph, block, &map);
     }
-    let [.., quarter, fine, middle] = last_of_stride.as_slice() else {
-        anyhow::bail!("the backbone has too few strides")
-    };
-    if backbone.detail.is_empty() {
-        return Ok(([fine.clone(), middle.clone(), map], None));
+    match last_of_stride.as_slice() {
+        [.., quarter, fine, middle] => Ok([quarter.clone(), fine.clone(), middle.clone(), map]),
+        _ => anyhow::bail!("the backbone has too few strides"),
     }
-    let (mut detail_fine, mut detail) = (quarter.clone(), quarter.clone());
+}
+
+/// The map of stride 8 that the neck sees, and the detail branch's of stride 16.
+fn add_detail_branch(
+    graph: &mut Graph,
+    backbone: &Backbone,
+    quarter: &Stage,
+    fine: Stage,
+) -> (Stage, Option<Stage>) {
+    if backbone.detail.is_empty() {
+        return (fine, None);
+    }
+    let (mut detail_fine, mut detail) = (fine, quarter.clone());
     for (place, block) in backbone.detail.iter().enumerate() {
         if place > 0 && block.depthwise.convolution.stride == 2 {
             detail_fine = detail.clone();
         }
         detail = add_block(graph, block, &detail);
     }
-    Ok(([detail_fine, middle.clone(), map], Some(detail)))
+    (detail_fine, Some(detail))
 }
 
 fn add_block(graph: &mut Graph, block: &Block, input: &Stage) -> Stage {
@@ -288,7 +313,7 @@ fn add_regions(
     coarse: &Value,
     pooled: &Value,
     shares: &pooling::Shares,
-) -> (Value, Value) {
+) -> RegionValues {
     let head = &student.regions;
     let grid = config.grids()[2] as i64;
     let cells = graph.reshape(coarse, &[-1, grid * grid]);
@@ -325,7 +350,41 @@ fn add_regions(
     };
     let text = embed(&head.text);
     let image = head.image.as_ref().map_or_else(|| text.clone(), &mut embed);
-    (text, image)
+    let quality = head.quality.as_ref().map(|layer| linear(graph, layer, &hidden));
+    RegionValues { text, image, quality }
+}
+
+/// What the region head answers, in the proposals' order.
+struct RegionValues {
+    /// `[K,D]`.
+    text: Value,
+    /// `[K,D]`.
+    image: Value,
+    /// Logits, `[K,1]`.
+    quality: Option<Value>,
+}
+
+/// The regions' objectness `[K]`, descending, and their boxes and embeddings in its order.
+fn add_order(
+    graph: &mut Graph,
+    config: &StudentConfig,
+    of_cells: Value,
+    boxes: Value,
+    regions: RegionValues,
+) -> (Value, [Value; 3]) {
+    let values = [boxes, regions.text, regions.image];
+    let Some(quality) = regions.quality else { return (of_cells, values) };
+    let count = config.proposals as i64;
+    let quality = graph.node("Sigmoid", &[&quality], &[]);
+    let quality = graph.reshape(&quality, &[count]);
+    let product = graph.mul(&of_cells, &quality);
+    let objectness = graph.node("Sqrt", &[&product], &[]);
+    let count = graph.ints(&[count]);
+    let [objectness, order] =
+        graph.node_with_outputs("TopK", &[&objectness, &count], &[("axis", Attribute::Int(0))]);
+    let in_order =
+        values.map(|value| graph.node("Gather", &[&value, &order], &[("axis", Attribute::Int(0))]));
+    (objectness, in_order)
 }
 
 /// A layer over pooled regions: in training they lie as bin row, bin column, channel, in the graph as bin row,
@@ -444,7 +503,7 @@ pub fn compare(
         let embeddings = student.regions.forward(&sight, &Pooling::new(config, &proposals));
         let model = Regions {
             boxes_in_input: refined.concat(),
-            objectness: numbers(dense.best(config).0),
+            objectness: numbers(embeddings.objectness(dense.best(config).0)),
             text_embeddings: numbers(embeddings.text),
             image_embeddings: numbers(embeddings.image),
             ranked: None,

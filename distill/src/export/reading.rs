@@ -113,7 +113,8 @@ impl<'a> Weights<'a> {
     fn put_regions(&self, regions: &mut RegionHead, channels: usize) -> Result<()> {
         let products = self.products("regions")?;
         let frozen = if regions.mixture.is_some() { 3 } else { 1 };
-        let expected = frozen + 4 + usize::from(regions.image.is_some());
+        let expected =
+            frozen + 4 + usize::from(regions.image.is_some()) + usize::from(regions.quality.is_some());
         ensure!(
             products.len() == expected,
             "its region head has {} matrix products, not {expected}: it is of another kind",
@@ -121,7 +122,7 @@ impl<'a> Weights<'a> {
         );
         set_linear(&mut regions.hidden, &products[frozen].in_training_order(channels)?)?;
         let others = [&mut regions.from_cells, &mut regions.hidden2, &mut regions.text];
-        let others = others.into_iter().chain(&mut regions.image);
+        let others = others.into_iter().chain(&mut regions.image).chain(&mut regions.quality);
         others.zip(&products[frozen + 1..]).try_for_each(|(layer, read)| set_linear(layer, read))
     }
 

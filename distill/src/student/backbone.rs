@@ -120,27 +120,30 @@ impl Backbone {
 
     /// What the neck sees of a normalised image `[N, height, width, 3]`.
     pub fn forward(&self, image: Tensor<4>) -> Features {
-        let (mut map, mut detail) = (self.stem.forward(image), None);
-        let mut last_of_stride: Vec<Tensor<4>> = Vec::new();
-        for (place, block) in self.blocks.iter().enumerate() {
-            if place == DETAIL_BLOCKS.start && !self.detail.is_empty() {
-                detail = Some(in_turn(&self.detail, map.clone()));
-            }
+        self.features(self.strides(image))
+    }
+
+    /// The last maps of strides 4, 8, 16 and 32 of a normalised image.
+    fn strides(&self, image: Tensor<4>) -> [Tensor<4>; 4] {
+        let mut map = self.stem.forward(image);
+        let mut strides = [map.clone(), map.clone(), map.clone(), map.clone()];
+        for block in &self.blocks {
             if block.depthwise.convolution.stride == 2 {
-                last_of_stride.push(map.clone());
+                strides.rotate_left(1);
             }
             map = block.forward(map);
+            strides[3] = map.clone();
         }
-        // Before the strides 4, 8, 16 and 32 stand those of 2, 4, 8 and 16.
-        let (middle, fine) = (last_of_stride.pop(), last_of_stride.pop());
-        let or_last = |map: Option<Tensor<4>>, last: &Tensor<4>| map.unwrap_or_else(|| last.clone());
-        let (fine, middle) = (or_last(fine, &map), or_last(middle, &map));
-        match detail {
-            Some((detail_fine, detail)) => {
-                Features { maps: [detail_fine, middle, map], detail: Some(detail) }
-            }
-            None => Features { maps: [fine, middle, map], detail: None },
+        strides
+    }
+
+    /// What the neck sees, from the last maps of strides 4, 8, 16 and 32.
+    pub fn features(&self, [quarter, fine, middle, coarse]: [Tensor<4>; 4]) -> Features {
+        if self.detail.is_empty() {
+            return Features { maps: [fine, middle, coarse], detail: None };
         }
+        let (fine, detail) = in_turn(&self.detail, quarter);
+        Features { maps: [fine, middle, coarse], detail: Some(detail) }
     }
 
     /// The same backbone, of which only what lies behind `from` trains, and its detail branch.

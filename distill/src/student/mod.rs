@@ -11,7 +11,8 @@
 //! 4. A refiner that moves the sides of a pooled box (Fast R-CNN's regression, Girshick, 2015; class-agnostic
 //!    as in ViLD).
 //! 5. A region head of one or two embeddings ([`Head`]: ViLD and its variants, arXiv 2104.13921,
-//!    figure 3).
+//!    figure 3), and of how well the box fits a thing (IoU-Net, Jiang et al., 2018): the geometric mean of that and of the
+//!    cell's objectness is the region's.
 //!
 //! The region head knows before it trains. The backbone's own ImageNet head, applied to the cells of the stride-32
 //! map and averaged under the box, classifies a region; the class probabilities mix the text embeddings of the class
@@ -24,24 +25,24 @@ pub mod backbone;
 pub mod imitation;
 pub mod layer;
 pub mod neck;
+mod refiner;
+mod regions;
 pub mod roi;
 pub mod suppression;
 
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use burn::module::{Initializer, Module, Param};
-use burn::nn::{Linear, LinearConfig};
+use burn::module::{Module, Param};
 use burn::store::{BurnpackStore, ModuleSnapshot};
-use burn::tensor::activation::{relu, softmax};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
-use wordsight_teacher::efficientnet::{Classifier, EfficientNetLite, FoldedConvolution, Weights};
+use wordsight_teacher::efficientnet::{EfficientNetLite, FoldedConvolution, Weights};
 
-use crate::kernels::Activation;
 pub use backbone::{Backbone, Features, TrainFrom};
-use layer::Layer;
 pub use neck::{DenseProposals, Neck, ProposalHead};
+pub use refiner::Refiner;
+pub use regions::{ClassMixture, Embeddings, Head, RegionHead, Sight};
 
 /// Input pixels a cell, level by level.
 pub const STRIDES: [usize; 3] = [8, 16, 32];
@@ -51,8 +52,6 @@ pub const BACKBONE_CHANNELS: [usize; 3] = [40, 112, 320];
 pub const LOG_DISTANCE_BOUNDS: (f32, f32) = (-4.0, 4.0);
 /// Guards the division by an embedding's length.
 pub const NORM_EPSILON: f32 = 1e-12;
-/// Width of the refiner's hidden layer.
-const REFINER_WIDTH: usize = 128;
 
 /// A box, `[x1, y1, x2, y2]`.
 pub type Box4 = [f32; 4];
@@ -65,6 +64,9 @@ pub struct StudentConfig {
     /// Whether the backbone has a detail branch ([`Backbone::detail`]).
     #[serde(default)]
     pub detail_branch: bool,
+    /// Whether the region head says how well a box fits a thing ([`RegionHead::quality`]).
+    #[serde(default)]
+    pub region_quality: bool,
     /// Channels of the neck's maps.
     pub neck_channels: usize,
     /// Separable convolutions behind each of the neck's sums.
@@ -87,6 +89,7 @@ impl StudentConfig {
         Self {
             input_size: 416,
             detail_branch: true,
+            region_quality: true,
             neck_channels: 128,
             neck_depth: 1,
             tower_depth: 2,
@@ -155,122 +158,6 @@ pub struct Student {
     pub imitation: Option<imitation::Imitation>,
 }
 
-/// Moves the sides of boxes by what lies in them.
-#[derive(Module, Debug)]
-pub struct Refiner {
-    /// From the pooled map to a hidden layer.
-    pub hidden: Linear,
-    /// To the four sides' shifts in shares of the box's width and height; zero before training.
-    pub shifts: Linear,
-}
-
-/// What a region head answers with and what it learns from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Head {
-    /// One embedding that meets learned vectors of the training's words (figure 3a).
-    Supervised,
-    /// One embedding that meets text embeddings and a learned background (figure 3b, section 3.2).
-    VildText,
-    /// One embedding that follows the teacher's of the same crop (figure 3c, section 3.3).
-    VildImage,
-    /// One embedding, both losses (figure 3d).
-    Vild,
-    /// Two embeddings, one a loss, combined when scored (section 3.4).
-    VildEnsemble,
-}
-
-impl Head {
-    /// All of them, in the order of the paper's figure.
-    pub const ALL: [Self; 5] =
-        [Self::Supervised, Self::VildText, Self::VildImage, Self::Vild, Self::VildEnsemble];
-
-    /// Whether it has an embedding of its own for the image loss.
-    pub fn has_image_branch(self) -> bool {
-        self == Self::VildEnsemble
-    }
-
-    /// Whether it learns from words (the supervised one: from their learned vectors).
-    pub fn learns_words(self) -> bool {
-        self != Self::VildImage
-    }
-
-    /// Whether it learns from the teacher's embeddings of crops.
-    pub fn learns_crops(self) -> bool {
-        matches!(self, Self::VildImage | Self::Vild | Self::VildEnsemble)
-    }
-
-    /// Its name on the command line and in tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Supervised => "supervised",
-            Self::VildText => "vild-text",
-            Self::VildImage => "vild-image",
-            Self::Vild => "vild",
-            Self::VildEnsemble => "vild-ensemble",
-        }
-    }
-}
-
-/// One or two embeddings of every region.
-#[derive(Module, Debug)]
-pub struct RegionHead {
-    /// The backbone's 1x1 head convolution; frozen.
-    pub cells: Layer,
-    /// What the pretrained classifier says; none in a fresh head.
-    pub mixture: Option<ClassMixture>,
-    /// From the pooled map to a hidden layer.
-    pub hidden: Linear,
-    /// From the mean of the cells under the region to the same layer.
-    pub from_cells: Linear,
-    /// A second hidden layer.
-    pub hidden2: Linear,
-    /// To the text embedding, or the only one; on top of a mixture a correction, zero before training.
-    pub text: Linear,
-    /// To the image embedding, where it is another.
-    pub image: Option<Linear>,
-    /// The text head's embedding of the background, `[D]`; not normalised.
-    pub background: Param<Tensor<1>>,
-    /// Learned vectors of the training's words, `[words, D]`, not normalised: a supervised head's alone.
-    pub words: Option<Param<Tensor<2>>>,
-}
-
-/// The backbone's classifier, its classes read as text embeddings of their names; frozen.
-#[derive(Module, Debug)]
-pub struct ClassMixture {
-    /// The classifier.
-    pub classifier: Linear,
-    /// Text embeddings of the class names, `[classes, D]`.
-    pub embeddings: Param<Tensor<2>>,
-}
-
-/// What regions are looked at in.
-#[derive(Clone, Debug)]
-pub struct Sight {
-    /// The neck's finest map, `[N, h, w, region_channels]`.
-    pub regions: Tensor<4>,
-    /// The backbone's coarsest, `[N, h, w, 320]`.
-    pub coarse: Tensor<4>,
-}
-
-impl Sight {
-    /// The same without gradients.
-    pub fn inner(&self) -> Self {
-        Self { regions: self.regions.clone().inner(), coarse: self.coarse.clone().inner() }
-    }
-}
-
-/// What the region head says of regions: L2-normalised embeddings, each `[N, regions, D]`.
-#[derive(Clone, Debug)]
-pub struct Embeddings {
-    /// Of the text head.
-    pub text: Tensor<3>,
-    /// Of the image head.
-    pub image: Tensor<3>,
-    /// What the backbone's classifier says, `[N, regions, classes]`; none in a fresh head.
-    pub class_logits: Option<Tensor<3>>,
-}
-
 impl Student {
     /// A student whose neck and heads are untrained but for the backbone's classifier.
     ///
@@ -317,6 +204,14 @@ impl Student {
         self
     }
 
+    /// The same student with a region head that says how well boxes fit.
+    #[must_use]
+    pub fn with_region_quality(mut self) -> Self {
+        let [width, _] = self.regions.text.weight.val().dims();
+        self.regions.quality = Some(RegionHead::untrained_quality(width, &self.device()));
+        self
+    }
+
     /// Where it computes.
     pub fn device(&self) -> Device {
         self.backbone.stem.weight.val().device()
@@ -339,17 +234,16 @@ impl Student {
 
     /// What it sees in normalised images `[N, side, side, 3]`, and what it proposes there.
     pub fn propose(&self, config: &StudentConfig, images: Tensor<4>) -> (Sight, DenseProposals) {
-        let (sight, proposals, _) = self.propose_with_towers(config, images);
+        let (sight, proposals, _) = self.propose_from(config, self.backbone.forward(images));
         (sight, proposals)
     }
 
-    /// The same, with the maps of the proposal head's towers.
-    pub fn propose_with_towers(
+    /// The same from what the neck sees, with the maps of the proposal head's towers.
+    pub fn propose_from(
         &self,
         config: &StudentConfig,
-        images: Tensor<4>,
+        features: Features,
     ) -> (Sight, DenseProposals, [Tensor<4>; 3]) {
-        let features = self.backbone.forward(images);
         let (maps, regions) = self.neck.forward(&features);
         let [.., coarse] = features.maps;
         let towers = self.proposals.towers(&maps);
@@ -422,170 +316,8 @@ impl Student {
     }
 }
 
-impl Refiner {
-    fn new(config: &StudentConfig, device: &Device) -> Self {
-        let pooled = config.region_channels * roi::BINS * roi::BINS;
-        Self {
-            hidden: LinearConfig::new(pooled, REFINER_WIDTH).init(device),
-            shifts: LinearConfig::new(REFINER_WIDTH, 4).with_initializer(Initializer::Zeros).init(device),
-        }
-    }
-
-    /// `boxes_in_input[n][k]` refined and clipped to the input, `[N, K, 4]`; `pooled`: the map pooled
-    /// under them.
-    pub fn forward(
-        &self,
-        config: &StudentConfig,
-        pooled: &Tensor<3>,
-        boxes_in_input: &[Vec<Box4>],
-    ) -> Tensor<3> {
-        let [images, regions, _] = pooled.dims();
-        let device = pooled.device();
-        let rows = |of: &dyn Fn(&Box4) -> Box4| {
-            let values: Vec<f32> = boxes_in_input.iter().flatten().flat_map(of).collect();
-            Tensor::<3>::from_data(TensorData::new(values, [images, regions, 4]), &device)
-        };
-        let (boxes, sizes) =
-            (rows(&|side| *side), rows(&|[x1, y1, x2, y2]| [x2 - x1, y2 - y1, x2 - x1, y2 - y1]));
-        let shifts = self.shifts.forward(relu(self.hidden.forward(pooled.clone())));
-        (boxes + shifts * sizes).clamp(0.0, config.input_size as f32)
-    }
-}
-
-impl RegionHead {
-    /// A head that starts from the backbone's classifier.
-    fn warm(
-        config: &StudentConfig,
-        head: &FoldedConvolution,
-        classifier: &Classifier,
-        class_embeddings: &[Vec<f32>],
-        device: &Device,
-    ) -> Self {
-        let size = config.embedding_size;
-        let table: Vec<f32> = class_embeddings.iter().flatten().copied().collect();
-        let embeddings = TensorData::new(table, [classifier.classes, size]);
-        let (classes, features) = (classifier.classes, classifier.features);
-        let mixture = ClassMixture {
-            classifier: frozen_linear(&classifier.weight, classes, features, &classifier.bias, device),
-            embeddings: Param::from_tensor(Tensor::from_data(embeddings, device)).set_require_grad(false),
-        };
-        let zero =
-            || LinearConfig::new(config.region_width, size).with_initializer(Initializer::Zeros).init(device);
-        let mean: Vec<f32> = (0..size)
-            .map(|d| class_embeddings.iter().map(|row| row[d]).sum::<f32>() / class_embeddings.len() as f32)
-            .collect();
-        Self {
-            mixture: Some(mixture),
-            text: zero(),
-            image: Some(zero()),
-            // A region of which the classifier is unsure mixes many names: close to their mean.
-            background: Param::from_tensor(Tensor::from_data(mean.as_slice(), device)),
-            ..Self::fresh(config, head, Head::VildEnsemble, 0, device)
-        }
-    }
-
-    /// A head that starts from nothing; `words`: how many a supervised one learns vectors of.
-    fn fresh(
-        config: &StudentConfig,
-        head: &FoldedConvolution,
-        kind: Head,
-        words: usize,
-        device: &Device,
-    ) -> Self {
-        let outputs = head.shape[0];
-        let (width, size) = (config.region_width, config.embedding_size);
-        let pooled = config.region_channels * roi::BINS * roi::BINS;
-        let vectors = Initializer::Normal { mean: 0.0, std: 1.0 / (size as f64).sqrt() };
-        let layer = |from: usize, to: usize| LinearConfig::new(from, to).init(device);
-        Self {
-            cells: Layer::pretrained(head, 1, Activation::Relu6, device).no_grad(),
-            mixture: None,
-            hidden: layer(pooled, width),
-            from_cells: layer(outputs, width),
-            hidden2: layer(width, width),
-            text: layer(width, size),
-            image: kind.has_image_branch().then(|| layer(width, size)),
-            background: vectors.init([size], device),
-            words: (kind == Head::Supervised).then(|| vectors.init([words, size], device)),
-        }
-    }
-
-    /// Embeddings of regions; both the same where the head has one branch.
-    ///
-    /// `pooling`: which cells each region covers.
-    pub fn forward(&self, sight: &Sight, pooling: &roi::Pooling) -> Embeddings {
-        let features = self.features(&sight.coarse, pooling);
-        let class_logits = self.mixture.as_ref().map(|mixture| mixture.classifier.forward(features.clone()));
-        let known =
-            self.mixture.as_ref().zip(class_logits.clone()).map(|(mixture, logits)| mixture.mix(logits));
-
-        let hidden = self.hidden.forward(pooling.pool(&sight.regions)) + self.from_cells.forward(features);
-        let hidden = relu(self.hidden2.forward(relu(hidden)));
-        let embed = |layer: &Linear| {
-            let answer = layer.forward(hidden.clone());
-            normalise(match &known {
-                Some(known) => known.clone() + answer,
-                None => answer,
-            })
-        };
-        let text = embed(&self.text);
-        let image = self.image.as_ref().map_or_else(|| text.clone(), embed);
-        Embeddings { text, image, class_logits }
-    }
-
-    /// What the backbone's classifier says of regions in a coarsest map `[N, h, w, 320]`: logits `[N, regions, classes]`,
-    /// none where the head starts from none.
-    pub fn class_logits(&self, coarse: &Tensor<4>, pooling: &roi::Pooling) -> Option<Tensor<3>> {
-        Some(self.mixture.as_ref()?.classifier.forward(self.features(coarse, pooling)))
-    }
-
-    /// The head convolution's cells, averaged under each region: `[N, regions, 1280]`.
-    fn features(&self, coarse: &Tensor<4>, pooling: &roi::Pooling) -> Tensor<3> {
-        let cells = self.cells.forward(coarse.clone());
-        let [images, rows, columns, channels] = cells.dims();
-        let cells = cells.reshape([images, rows * columns, channels]);
-        pooling.shares_of_coarse(coarse).matmul(cells)
-    }
-
-    /// The background's embedding, L2-normalised, `[D]`.
-    pub fn background(&self) -> Tensor<1> {
-        let row = self.background.val().unsqueeze::<3>();
-        normalise(row).flatten(0, 2)
-    }
-
-    /// The learned vectors of a supervised head's words, L2-normalised, `[words, D]`.
-    pub fn words(&self) -> Option<Tensor<2>> {
-        let rows = self.words.as_ref()?.val().unsqueeze::<3>();
-        Some(normalise(rows).flatten(0, 1))
-    }
-}
-
-impl ClassMixture {
-    /// The classifier's opinion of every region, as a mixture of class embeddings.
-    fn mix(&self, logits: Tensor<3>) -> Tensor<3> {
-        let classes = softmax(logits, 2);
-        classes.matmul(self.embeddings.val().unsqueeze())
-    }
-}
-
 /// Rows `[n,4]` as boxes.
 pub fn corner_boxes(rows: Tensor<2>) -> Vec<Box4> {
     let values: Vec<f32> = rows.into_data().iter().collect();
     values.chunks_exact(4).map(|row| [row[0], row[1], row[2], row[3]]).collect()
-}
-
-/// Rows to unit length.
-fn normalise(rows: Tensor<3>) -> Tensor<3> {
-    let length = rows.clone().powi_scalar(2).sum_dim(2).add_scalar(NORM_EPSILON).sqrt();
-    rows / length
-}
-
-/// A linear layer that never trains, from `weight` `[outputs, inputs]`.
-fn frozen_linear(weight: &[f32], outputs: usize, inputs: usize, bias: &[f32], device: &Device) -> Linear {
-    let weight = Tensor::<2>::from_data(TensorData::new(weight.to_vec(), [outputs, inputs]), device);
-    Linear {
-        weight: Param::from_tensor(weight.transpose()),
-        bias: Some(Param::from_tensor(Tensor::from_data(bias, device))),
-    }
-    .no_grad()
 }

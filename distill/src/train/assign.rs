@@ -100,6 +100,8 @@ pub struct Region {
     pub box_in_input: [f32; 4],
     /// What the text embedding should say.
     pub label: Label,
+    /// Its IoU with the closest object; none where nothing is known.
+    pub overlap: Option<f32>,
     /// The row of the teacher's embedding that the image embedding should match.
     pub teacher_row: Option<usize>,
 }
@@ -150,7 +152,12 @@ pub fn label(box_in_input: [f32; 4], objects_in_input: &[[f32; 4]]) -> Region {
         Some((_, overlap)) if overlap >= BACKGROUND_IOU => Label::Unclear,
         _ => Label::Background,
     };
-    Region { box_in_input, label, teacher_row: None }
+    Region {
+        box_in_input,
+        label,
+        overlap: Some(closest.map_or(0.0, |(_, overlap)| overlap)),
+        teacher_row: None,
+    }
 }
 
 /// Up to `count` of the boxes that the teacher has looked at, each with the row of what it said.
@@ -285,7 +292,8 @@ mod tests {
         let expected = [Label::Object(0), Label::Background, Label::Unclear];
         assert_eq!(all.len(), seen.len(), "no box is learnt from twice");
         for ((region, (box_in_input, row)), label) in all.iter().zip(seen).zip(expected) {
-            assert_eq!(*region, Region { box_in_input, label, teacher_row: Some(row) });
+            assert_eq!((region.box_in_input, region.label), (box_in_input, label));
+            assert_eq!(region.teacher_row, Some(row));
         }
 
         let chosen: std::collections::BTreeSet<Option<usize>> = (0..40)

@@ -85,6 +85,9 @@ pub struct TrainConfig {
     /// Weight of what the features are apart that it answers from.
     #[serde(default)]
     pub imitation_weight: f32,
+    /// Weight of how well regions' boxes fit.
+    #[serde(default)]
+    pub quality_weight: f32,
     /// Weight of the text loss.
     pub text_weight: f32,
     /// ViLD's w: weight of the image loss.
@@ -122,6 +125,7 @@ impl Default for TrainConfig {
             box_weight: 2.0,
             box_teacher_weight: 0.5,
             imitation_weight: 1.0,
+            quality_weight: 0.5,
             text_weight: 0.5,
             image_weight: 0.5,
             retain_weight: 1.0,

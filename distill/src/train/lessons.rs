@@ -8,15 +8,16 @@ use wordsight_detection::iou;
 
 use super::assign::{self, Label, Positive, Region};
 use super::box_teacher::BoxTeacher;
+use super::frozen::FrozenBackbone;
 use super::words::{Words, set_at};
 use super::{Learn, Metrics, TrainConfig, losses};
 use crate::label::yolox::Dense;
 use crate::sets::{Sets, TrainingImage};
 use crate::student::roi::Pooling;
-use crate::student::{Backbone, Box4, DenseProposals, Sight, Student, StudentConfig, corner_boxes};
+use crate::student::{Backbone, Box4, DenseProposals, Features, Sight, Student, StudentConfig, corner_boxes};
 
 /// Regions an image that the embeddings learn from, beside those that the teacher has looked at.
-const REGIONS: usize = 32;
+const REGIONS: usize = 64;
 /// Regions an image that the teacher has looked at.
 const TEACHER_REGIONS: usize = 6;
 /// Proposals an image among which regions are chosen.
@@ -39,6 +40,8 @@ pub(super) struct Lessons<'a> {
     pub box_teacher: Option<&'a BoxTeacher>,
     /// The backbone as it was before any training, without gradients.
     pub pretrained: Option<&'a Backbone>,
+    /// The backbone, where it doesn't train and ONNX Runtime can compute it.
+    pub frozen: Option<&'a FrozenBackbone>,
 }
 
 /// One batch.
@@ -70,13 +73,14 @@ impl Lessons<'_> {
     ) -> Result<(Tensor<1>, Metrics)> {
         if self.config.learn == Learn::Regions {
             // What stays needs no gradient, which is two thirds of its cost.
-            let (sight, dense) =
-                student.valid().propose(&batch.sizes, batch.pixels(&self.device.clone().inner()));
+            let features = self.features(&student.valid(), batch, &self.device.clone().inner())?;
+            let (sight, dense, _) = student.valid().propose_from(&batch.sizes, features);
             let regions = self.regions(&dense, batch, rng);
             let sight = Sight { regions: sight.regions.autodiff(), coarse: sight.coarse.autodiff() };
             return Ok(self.region_losses(student, batch, &sight, &regions));
         }
-        let (sight, dense, towers) = student.propose_with_towers(&batch.sizes, batch.pixels(&self.device));
+        let features = self.features(student, batch, &self.device)?;
+        let (sight, dense, towers) = student.propose_from(&batch.sizes, features);
         let (objectness, boxes) = self.proposal_losses(&dense, batch);
         let plain = dense.inner();
         let refined = self.refiner_loss(student, &plain, batch, &sight, rng);
@@ -102,9 +106,18 @@ impl Lessons<'_> {
             let regions = self.regions(&plain, batch, rng);
             let (of_regions, of_kind) = self.region_losses(student, batch, &sight, &regions);
             (parts.text, parts.image, parts.forgotten) = (of_kind.text, of_kind.image, of_kind.forgotten);
+            parts.quality = of_kind.quality;
             loss = loss + of_regions;
         }
         Ok((loss, parts))
+    }
+
+    /// What the neck sees of a batch.
+    fn features(&self, student: &Student, batch: &Batch<'_>, device: &Device) -> Result<Features> {
+        match self.frozen {
+            Some(frozen) => Ok(student.backbone.features(frozen.forward(batch.images, device)?)),
+            None => Ok(student.backbone.forward(batch.pixels(device))),
+        }
     }
 
     /// What the detector says of every cell, where there is one and the input has its size.
@@ -125,7 +138,8 @@ impl Lessons<'_> {
             weights.push(*score);
         }
         let targets = Tensor::<1>::from_data(scores.as_slice(), &self.device);
-        let loss = losses::taught_objectness(dense.logits.clone().flatten(0, 1), targets);
+        let loss =
+            losses::quality_focal(dense.logits.clone().flatten(0, 1), targets.clone(), targets.ones_like());
         if places.is_empty() {
             return loss;
         }
@@ -153,6 +167,11 @@ impl Lessons<'_> {
         let embeddings = student.regions.forward(sight, &pooling);
         let flat = |embeddings: Tensor<3>| embeddings.flatten::<2>(0, 1);
         let (mut loss, mut parts) = (Tensor::<1>::zeros([1], &self.device), Metrics::default());
+        if let Some(logits) = embeddings.quality.clone() {
+            let quality = self.quality_loss(batch, regions, logits.flatten(0, 2));
+            parts.quality = quality.clone().into_scalar();
+            loss = loss + quality.mul_scalar(self.config.quality_weight);
+        }
         let head = self.config.head();
         if head.learns_words() {
             let text = self.text_loss(student, batch, regions, flat(embeddings.text));
@@ -175,6 +194,25 @@ impl Lessons<'_> {
             loss = loss + forgotten.mul_scalar(self.config.retain_weight);
         }
         (loss, parts)
+    }
+
+    /// How well boxes fit, against what the annotations say.
+    fn quality_loss(&self, batch: &Batch<'_>, regions: &[Vec<Region>], logits: Tensor<1>) -> Tensor<1> {
+        let (mut targets, mut weights) = (Vec::new(), Vec::new());
+        for (image, region) in
+            batch.images.iter().zip(regions).flat_map(|(image, of)| of.iter().map(move |r| (image, r)))
+        {
+            let is_exhaustive =
+                set_at(image, region.box_in_input).is_some_and(|set| self.sets.sets[set].exhaustive);
+            targets.push(region.overlap.unwrap_or(0.0));
+            weights.push(match (region.overlap, region.label) {
+                (None, _) => 0.0,
+                (_, Label::Background) if !is_exhaustive => self.config.doubtful_weight,
+                _ => 1.0,
+            });
+        }
+        let [targets, weights] = [targets, weights].map(|of| Tensor::from_data(of.as_slice(), &self.device));
+        losses::quality_focal(logits, targets, weights)
     }
 
     /// What the classifier said of regions before training; none where it is not to be held to that.
@@ -274,14 +312,15 @@ impl Lessons<'_> {
             let mut regions = Vec::new();
             if with_teacher {
                 regions = assign::seen_by_teacher(TEACHER_REGIONS, &image.teacher_regions, &truth, rng);
-                let nowhere = Region { box_in_input: NOWHERE, label: Label::Unclear, teacher_row: None };
+                let nowhere =
+                    Region { box_in_input: NOWHERE, label: Label::Unclear, overlap: None, teacher_row: None };
                 regions.resize(TEACHER_REGIONS, nowhere);
             }
             let liked = &proposals[..LIKED_PROPOSALS.min(proposals.len())];
             regions.extend(assign::sample_regions(REGIONS, side, liked, &truth, rng));
             for region in &mut regions {
                 if region.label == Label::Background && is_ignored(region.box_in_input, &image.ignored) {
-                    region.label = Label::Unclear;
+                    (region.label, region.overlap) = (Label::Unclear, None);
                 }
             }
             regions
@@ -321,7 +360,9 @@ impl Lessons<'_> {
         let student = student.valid();
         let device = self.device.clone().inner();
         let (sight, dense) = student.propose(&batch.sizes, batch.pixels(&device));
-        let [_, refined] = student.refined(&batch.sizes, &sight, &dense);
+        let [proposals, refined] = student.refined(&batch.sizes, &sight, &dense);
+        let embeddings = student.regions.forward(&sight, &Pooling::new(&batch.sizes, &proposals));
+        let refined = in_order(&embeddings.objectness(dense.best(&batch.sizes).0), refined);
         for (image, proposals) in batch.images.iter().zip(&refined) {
             for object in &image.objects {
                 tally.add_box(object.box_in_input, proposals);
@@ -357,6 +398,18 @@ impl Lessons<'_> {
             tally.words += 1;
         }
     }
+}
+
+/// The boxes of every image by their objectness `[N, boxes]`, descending.
+fn in_order(objectness: &Tensor<2>, boxes: Vec<Vec<Box4>>) -> Vec<Vec<Box4>> {
+    let objectness: Vec<f32> = objectness.to_data().iter().collect();
+    let of_image = |(objectness, boxes): (&[f32], Vec<Box4>)| {
+        let mut order: Vec<usize> = (0..boxes.len()).collect();
+        order.sort_by(|&a, &b| objectness[b].total_cmp(&objectness[a]));
+        order.into_iter().map(|place| boxes[place]).collect()
+    };
+    let count = boxes.first().map_or(1, Vec::len).max(1);
+    objectness.chunks_exact(count).zip(boxes).map(of_image).collect()
 }
 
 fn is_ignored([x1, y1, x2, y2]: Box4, ignored: &[Box4]) -> bool {
@@ -425,7 +478,15 @@ mod tests {
         let device = Device::flex();
         let config = TrainConfig::default();
         let words = Words::new(&sets, &[vec![1.0, 0.0]], &device);
-        ask(&Lessons { sets: &sets, words, config: &config, device, box_teacher: None, pretrained: None })
+        ask(&Lessons {
+            sets: &sets,
+            words,
+            config: &config,
+            device,
+            box_teacher: None,
+            pretrained: None,
+            frozen: None,
+        })
     }
 
     /// The labels of the regions that an image's words are learnt from.

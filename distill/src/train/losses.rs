@@ -20,11 +20,11 @@ pub fn objectness(logits: Tensor<1>, targets: Tensor<1>, trust: Tensor<1>) -> Te
     (cross_entropy(logits, targets.clone()) * weights).sum() / targets.sum().clamp_min(1.0)
 }
 
-/// Quality focal loss (Li et al., 2020) of objectness logits `[cells]` against a teacher's, 0 to 1: cross entropy, weighed
-/// by the square of what they differ by. Summed, then divided by the teacher's sum.
-pub fn taught_objectness(logits: Tensor<1>, teacher: Tensor<1>) -> Tensor<1> {
-    let apart = (sigmoid(logits.clone()).detach() - teacher.clone()).powi_scalar(2);
-    (cross_entropy(logits, teacher.clone()) * apart).sum() / teacher.sum().clamp_min(1.0)
+/// Quality focal loss (Li et al., 2020) of logits `[n]` against targets of 0 to 1: cross entropy, weighed by the square of
+/// what they differ by, and by `weights`. Summed, then divided by the targets' sum.
+pub fn quality_focal(logits: Tensor<1>, targets: Tensor<1>, weights: Tensor<1>) -> Tensor<1> {
+    let apart = (sigmoid(logits.clone()).detach() - targets.clone()).powi_scalar(2);
+    (cross_entropy(logits, targets.clone()) * apart * weights).sum() / targets.sum().clamp_min(1.0)
 }
 
 /// Weight of a cell where a detector sees nothing, against 1 where it is sure: what it sees there is worth something.
@@ -188,10 +188,10 @@ mod tests {
     }
 
     #[test]
-    fn a_teachers_objectness_is_least_missed_where_it_is_said() {
+    fn a_quality_is_least_missed_where_it_is_said() {
         let device = Device::flex();
         let one = |x: f32| Tensor::<1>::from_data([x], &device);
-        let loss = |logit: f32| value(taught_objectness(one(logit), one(0.7)));
+        let loss = |logit: f32| value(quality_focal(one(logit), one(0.7), one(1.0)));
         let logit = (0.7_f32 / 0.3).ln();
         assert!(loss(logit) < 1e-6);
         assert!(loss(logit + 1.0) > 0.0 && loss(logit - 1.0) > 0.0);

@@ -25,6 +25,9 @@ pub struct Metrics {
     /// How far the student is from the features that the detector answers from; 1: it tells nothing of them.
     #[serde(default)]
     pub imitated: f32,
+    /// Loss of how well regions' boxes fit.
+    #[serde(default)]
+    pub quality: f32,
     /// ViLD-text loss.
     pub text: f32,
     /// ViLD-image loss.
@@ -53,6 +56,7 @@ impl Metrics {
         self.refined += step.refined;
         self.taught += step.taught;
         self.imitated += step.imitated;
+        self.quality += step.quality;
         self.text += step.text;
         self.image += step.image;
         self.forgotten += step.forgotten;
@@ -68,6 +72,7 @@ impl Metrics {
             refined: self.refined / count,
             taught: self.taught / count,
             imitated: self.imitated / count,
+            quality: self.quality / count,
             text: self.text / count,
             image: self.image / count,
             forgotten: self.forgotten / count,

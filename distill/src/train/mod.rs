@@ -11,6 +11,7 @@ mod average;
 mod box_teacher;
 mod checkpoint;
 mod config;
+mod frozen;
 mod lessons;
 pub mod losses;
 mod metrics;
@@ -25,17 +26,18 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::progress;
 use crate::sets::{Augmentation, Loader, LoaderSettings, Phase, Sets};
-use crate::student::{Backbone, Student, StudentConfig};
+use crate::student::{Backbone, Student, StudentConfig, TrainFrom};
 use average::Average;
 pub use box_teacher::BoxTeacher;
 pub use checkpoint::Checkpoint;
 pub use config::{Learn, Optimizer, TrainConfig};
+use frozen::FrozenBackbone;
 use lessons::{Batch, Lessons, Tally};
 pub use metrics::Metrics;
 use metrics::Pace;
@@ -140,14 +142,6 @@ pub fn train(
     fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let mut student = student.trained_from(config.train_from);
     let device = student.device();
-    let lessons = Lessons {
-        sets: &material.sets,
-        words: Words::new(&material.sets, &material.words, &device),
-        config,
-        device: device.clone(),
-        box_teacher: material.box_teacher.as_ref(),
-        pretrained: material.pretrained.as_ref(),
-    };
     let mut optimizers = Optimizers::new(config);
     let mut checkpoint = Checkpoint::resume(folder, config)?;
     let mut average = Average::new(&student, config.average_decay.powi(AVERAGE_EVERY as i32));
@@ -158,6 +152,21 @@ pub fn train(
         average = Average::new(&averaged, config.average_decay.powi(AVERAGE_EVERY as i32));
         tracing::info!(step = checkpoint.step, "resumed");
     }
+    let is_frozen = config.train_from == TrainFrom::Heads && device == Device::flex().autodiff();
+    let frozen = is_frozen.then(|| FrozenBackbone::new(&student.backbone, &config.sides)).transpose();
+    let frozen = frozen.unwrap_or_else(|error| {
+        tracing::warn!("the backbone is computed by slower kernels: {error:#}");
+        None
+    });
+    let lessons = Lessons {
+        sets: &material.sets,
+        words: Words::new(&material.sets, &material.words, &device),
+        config,
+        device: device.clone(),
+        box_teacher: material.box_teacher.as_ref(),
+        pretrained: material.pretrained.as_ref(),
+        frozen: frozen.as_ref(),
+    };
     checkpoint.words.clone_from(&material.sets.words);
     checkpoint.sizes = Some(sizes.clone());
     let mut loader = material.loader(config, checkpoint.step)?;
@@ -222,7 +231,7 @@ fn validate(
     let Some(sets) = &material.validation else { return Ok(()) };
     let device = student.device();
     let words = Words::new(sets, &material.validation_words, &device);
-    let lessons = Lessons { sets, words, config, device, box_teacher: None, pretrained: None };
+    let lessons = Lessons { sets, words, config, device, box_teacher: None, pretrained: None, frozen: None };
     let phases = Phase::always(sizes.input_size, Augmentation::plain());
     let settings =
         LoaderSettings { seed: 0, batch: config.batch, phases, threads: material.threads, cache_bytes: 0 };

@@ -174,7 +174,7 @@ mod tests {
         let sets = sets();
         let regions: Vec<Region> = regions
             .iter()
-            .map(|&(box_in_input, label)| Region { box_in_input, label, teacher_row: None })
+            .map(|&(box_in_input, label)| Region { box_in_input, label, overlap: None, teacher_row: None })
             .collect();
         let targets = words(&sets).targets(&[image()], &[regions], &sets, 0.4, &Device::flex());
         let mask: Vec<f32> = targets.mask.clone().into_data().iter().collect();
@@ -202,7 +202,7 @@ mod tests {
 
         let sets =
             Sets::without_photographs(&["dog", "beagle", "cup", "fork"], &[(&[], false), (&[], false)]);
-        let region = Region { box_in_input: DOG, label: Label::Object(0), teacher_row: None };
+        let region = Region { box_in_input: DOG, label: Label::Object(0), overlap: None, teacher_row: None };
         let federated = words(&sets).targets(&[image()], &[vec![region]], &sets, 0.4, &Device::flex());
         let mask: Vec<f32> = federated.mask.into_data().iter().collect();
         assert_eq!(mask, [0.0, EXCLUDED, 0.0, 0.0, 0.0], "where nobody looked for dogs, a beagle may be one");
@@ -218,8 +218,12 @@ mod tests {
     fn background_that_is_held_against_no_word_teaches_nothing() {
         let sets =
             Sets::without_photographs(&["dog", "beagle", "cup", "fork"], &[(&[], false), (&[], false)]);
-        let region =
-            Region { box_in_input: [70.0, 70.0, 90.0, 90.0], label: Label::Background, teacher_row: None };
+        let region = Region {
+            box_in_input: [70.0, 70.0, 90.0, 90.0],
+            label: Label::Background,
+            overlap: None,
+            teacher_row: None,
+        };
         let targets = words(&sets).targets(&[image()], &[vec![region]], &sets, 0.4, &Device::flex());
         assert_eq!(targets.weights, [0.0]);
     }

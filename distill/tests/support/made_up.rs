@@ -107,6 +107,7 @@ pub fn sizes() -> StudentConfig {
     StudentConfig {
         input_size: SIDE,
         detail_branch: true,
+        region_quality: true,
         neck_channels: 16,
         neck_depth: 1,
         tower_depth: 1,
