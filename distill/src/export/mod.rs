@@ -234,7 +234,7 @@ fn enlarge(graph: &mut Graph, map: &Value) -> Value {
     graph.node("Resize", &[map, &no_region, &scales], &attributes)
 }
 
-/// The best proposals: objectness `[K]`, descending, and boxes in input pixels `[K,4]`.
+/// The best proposals: objectness `[K]` and boxes in input pixels `[K,4]`.
 fn add_proposals(
     graph: &mut Graph,
     student: &Student,
@@ -372,19 +372,21 @@ fn add_order(
     boxes: Value,
     regions: RegionValues,
 ) -> (Value, [Value; 3]) {
-    let values = [boxes, regions.text, regions.image];
-    let Some(quality) = regions.quality else { return (of_cells, values) };
     let count = config.proposals as i64;
-    let quality = graph.node("Sigmoid", &[&quality], &[]);
-    let quality = graph.reshape(&quality, &[count]);
-    let product = graph.mul(&of_cells, &quality);
-    let objectness = graph.node("Sqrt", &[&product], &[]);
+    let objectness = match &regions.quality {
+        Some(logits) => {
+            let quality = graph.node("Sigmoid", &[logits], &[]);
+            let quality = graph.reshape(&quality, &[count]);
+            let product = graph.mul(&of_cells, &quality);
+            graph.node("Sqrt", &[&product], &[])
+        }
+        None => of_cells,
+    };
     let count = graph.ints(&[count]);
     let [objectness, order] =
         graph.node_with_outputs("TopK", &[&objectness, &count], &[("axis", Attribute::Int(0))]);
-    let in_order =
-        values.map(|value| graph.node("Gather", &[&value, &order], &[("axis", Attribute::Int(0))]));
-    (objectness, in_order)
+    let values = [boxes, regions.text, regions.image];
+    (objectness, values.map(|value| suppression::in_order(graph, &value, &order)))
 }
 
 /// A layer over pooled regions: in training they lie as bin row, bin column, channel, in the graph as bin row,
@@ -449,11 +451,8 @@ impl Parity {
     /// the end.
     fn add(&mut self, config: &StudentConfig, exported: &Regions, model: &Regions) {
         let (side, size) = (config.input_size as f32, config.embedding_size);
-        // Where fewer than K stand, cells with an objectness of 0 follow, in no order.
         let proposals = exported.boxes_in_input.iter().zip(&exported.objectness).enumerate();
-        for (region, (exported_box, objectness)) in
-            proposals.filter(|(_, (_, objectness))| **objectness > 0.0)
-        {
+        for (region, (exported_box, objectness)) in proposals {
             let apart = |model_box: &[f32; 4]| largest_difference(model_box, exported_box) / side;
             // Of boxes at one place, as clipping makes them, the one that is as likely.
             let unlike = |place: usize| (objectness - model.objectness[place]).abs();

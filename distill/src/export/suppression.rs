@@ -9,12 +9,13 @@ use crate::student::suppression::{OVERLAP, ROUNDS, candidates};
 /// Boxes are compared in this many input pixels, so that areas are numbers that FP16 can hold.
 const UNIT: f32 = 32.0;
 
-/// The best proposals, objectness `[K]`, descending, and boxes in input pixels `[K,4]`, of all cells' objectness
-/// `[1,cells]` and boxes `[cells,4]`.
+/// The best proposals, objectness `[K]` and boxes in input pixels `[K,4]`, of all cells' objectness `[1,cells]` and boxes
+/// `[cells,4]`.
 pub fn add(graph: &mut Graph, config: &StudentConfig, objectness: &Value, boxes: &Value) -> (Value, Value) {
     let cells = config.centres_in_input().len();
     let candidates = candidates(config.proposals, cells) as i64;
-    let (objectness, boxes) = best(graph, objectness, boxes, candidates);
+    let [objectness, order] = best(graph, objectness, candidates);
+    let boxes = in_order(graph, boxes, &order);
     let boxes = graph.clip(&boxes, 0.0, config.input_size as f32);
     let covers = covers(graph, &boxes, candidates);
     // Which candidates stand, as 0 or 1, `[1,candidates]`; before the first round all do.
@@ -25,18 +26,23 @@ pub fn add(graph: &mut Graph, config: &StudentConfig, objectness: &Value, boxes:
         let free = graph.node("Less", &[&covered, &half], &[]);
         stands = graph.cast(&free, ElementType::Float);
     }
-    let objectness = graph.mul(&objectness, &stands);
-    let (objectness, boxes) = best(graph, &objectness, &boxes, config.proposals as i64);
-    (graph.reshape(&objectness, &[-1]), boxes)
+    // What stands comes before what doesn't.
+    let rank = graph.add(&objectness, &stands);
+    let [_, order] = best(graph, &rank, config.proposals as i64);
+    let objectness = graph.reshape(&objectness, &[-1]);
+    (in_order(graph, &objectness, &order), in_order(graph, &boxes, &order))
 }
 
-/// The `count` of highest objectness `[1,n]`, and their boxes `[n,4]`.
-fn best(graph: &mut Graph, objectness: &Value, boxes: &Value, count: i64) -> (Value, Value) {
+/// The `count` highest of `[1,n]`, and their places `[count]`.
+fn best(graph: &mut Graph, ranks: &Value, count: i64) -> [Value; 2] {
     let count = graph.ints(&[count]);
-    let [objectness, order] =
-        graph.node_with_outputs("TopK", &[objectness, &count], &[("axis", Attribute::Int(1))]);
-    let order = graph.reshape(&order, &[-1]);
-    (objectness, graph.node("Gather", &[boxes, &order], &[("axis", Attribute::Int(0))]))
+    let [highest, order] = graph.node_with_outputs("TopK", &[ranks, &count], &[("axis", Attribute::Int(1))]);
+    [highest, graph.reshape(&order, &[-1])]
+}
+
+/// Rows by their places.
+pub fn in_order(graph: &mut Graph, rows: &Value, order: &Value) -> Value {
+    graph.node("Gather", &[rows, order], &[("axis", Attribute::Int(0))])
 }
 
 /// 1 where the row's box is the better of two that overlap too much, `[n,n]`; boxes `[n,4]`, the best first.

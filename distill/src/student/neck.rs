@@ -155,8 +155,8 @@ impl ProposalHead {
 }
 
 impl DenseProposals {
-    /// The best proposals of every image, [`suppression`] says which: objectness `[N, proposals]`, descending, and boxes
-    /// clipped to the input, `[N, proposals, 4]`. Without gradients.
+    /// The best proposals of every image, [`suppression`] says which: objectness `[N, proposals]` and boxes clipped to the
+    /// input, `[N, proposals, 4]`. Without gradients.
     pub fn best(&self, config: &StudentConfig) -> (Tensor<2>, Tensor<3>) {
         let device = self.logits.device().inner();
         let objectness = sigmoid(self.logits.clone());
@@ -166,8 +166,8 @@ impl DenseProposals {
         let boxes = corner_boxes(boxes.flatten(0, 1));
         let (mut best_objectness, mut best_boxes) = (Vec::new(), Vec::new());
         for (objectness, boxes) in objectness.chunks_exact(cells).zip(boxes.chunks_exact(cells)) {
-            for (cell, objectness) in suppression::best(objectness, boxes, config.proposals) {
-                best_objectness.push(objectness);
+            for cell in suppression::best(objectness, boxes, config.proposals) {
+                best_objectness.push(objectness[cell]);
                 best_boxes.extend(boxes[cell]);
             }
         }

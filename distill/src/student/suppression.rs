@@ -24,9 +24,9 @@ pub fn candidates(proposals: usize, cells: usize) -> usize {
     CANDIDATES.max(2 * proposals).min(cells)
 }
 
-/// The best `count` cells and their objectness, descending; behind those that stand follow others with an objectness
-/// of 0.
-pub fn best(objectness: &[f32], boxes: &[Box4], count: usize) -> Vec<(usize, f32)> {
+/// The best `count` cells: those that stand, by their objectness, and where they are fewer the others behind. The head may
+/// yet find a box of those to fit better, and they vote on where a thing is.
+pub fn best(objectness: &[f32], boxes: &[Box4], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..objectness.len()).collect();
     order.sort_by(|&a, &b| objectness[b].total_cmp(&objectness[a]));
     order.truncate(candidates(count, objectness.len()));
@@ -41,8 +41,7 @@ pub fn best(objectness: &[f32], boxes: &[Box4], count: usize) -> Vec<(usize, f32
         stands = better_and_close.iter().map(|close| !close.iter().any(|&better| stands[better])).collect();
     }
     let (standing, others): (Vec<_>, Vec<_>) = order.into_iter().zip(stands).partition(|(_, stands)| *stands);
-    let of_cell = |(cell, stands)| (cell, if stands { objectness[cell] } else { 0.0 });
-    standing.into_iter().chain(others).map(of_cell).take(count).collect()
+    standing.into_iter().chain(others).map(|(cell, _)| cell).take(count).collect()
 }
 
 #[cfg(test)]
@@ -54,15 +53,15 @@ mod tests {
     const OTHER: Box4 = [0.0, 0.0, 10.0, 6.0];
 
     #[test]
-    fn of_boxes_of_one_thing_the_best_is_proposed_and_the_others_follow_with_nothing() {
-        assert_eq!(best(&[0.5, 0.9, 0.3], &[ALMOST, THING, OTHER], 3), [(1, 0.9), (2, 0.3), (0, 0.0)]);
-        assert_eq!(best(&[0.5, 0.9, 0.3], &[ALMOST, THING, OTHER], 2), [(1, 0.9), (2, 0.3)]);
+    fn of_boxes_of_one_thing_the_best_is_proposed_and_the_others_follow() {
+        assert_eq!(best(&[0.5, 0.9, 0.3], &[ALMOST, THING, OTHER], 3), [1, 2, 0]);
+        assert_eq!(best(&[0.5, 0.9, 0.3], &[ALMOST, THING, OTHER], 2), [1, 2]);
     }
 
     #[test]
     fn a_box_that_fell_lets_its_neighbours_stand() {
         // Each overlaps the next by 0.8 and the one behind it by less than 0.7.
         let boxes = [[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 8.0], [0.0, 0.0, 10.0, 6.4]];
-        assert_eq!(best(&[0.9, 0.8, 0.7], &boxes, 3), [(0, 0.9), (2, 0.7), (1, 0.0)]);
+        assert_eq!(best(&[0.9, 0.8, 0.7], &boxes, 3), [0, 2, 1]);
     }
 }
