@@ -143,6 +143,7 @@ impl PlanBuilder {
             _ => TensorRtError::Refused { library: library.name(), reason },
         };
         settings.check(library)?;
+        library.can_build()?;
         let mut builder = null_mut();
         // SAFETY: the model is readable for its length, and `builder` is written only on success.
         library
