@@ -14,7 +14,10 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use wordsight_detection::FrameView;
-use wordsight_engines::tensorrt::{Going, Library, TensorRtEngine, TensorRtSettings};
+use wordsight_engines::tensorrt::{
+    BuildPolicy, BuildSettings, Going, Library, PlanRequest, PlanStore, Precision, TensorRtEngine,
+    TensorRtSettings,
+};
 use wordsight_engines::{Engine, EngineError, Regions, StudentFacts, WholeFrames};
 use wordsight_onnx::proto::StringStringEntryProto;
 
@@ -83,7 +86,12 @@ impl Device {
     }
 
     fn settings(&self) -> TensorRtSettings {
-        TensorRtSettings { libraries: None, state: self.path("state"), builds_plans: true }
+        TensorRtSettings {
+            libraries: None,
+            state: self.path("state"),
+            builds_plans: true,
+            build: BuildSettings::default(),
+        }
     }
 
     fn open(&self, student: &str) -> Result<TensorRtEngine, EngineError> {
@@ -162,7 +170,7 @@ fn a_plan_is_built_kept_found_again_and_run_as_a_graph() {
         {
             demand(&format!("version={number}"));
             let mut engine = device.open("student.onnx").unwrap();
-            assert_eq!(engine.name(), format!("TensorRT {version} (fp32)"));
+            assert_eq!(engine.name(), format!("TensorRT {version} (fp16)"));
             let [hash, ..] = device.hashes()[..] else { panic!("no plan") };
             assert_runs(&mut engine, hash);
             drop(engine);
@@ -210,6 +218,83 @@ fn a_plan_that_tensorrt_refuses_is_built_again_once() {
         demand("");
         drop(device.open("student.onnx").unwrap());
         assert_eq!(device.log("build").len(), 2, "what was built last is a plan");
+    });
+}
+
+/// Builds the plan of the student as `wordsight plan build` does.
+fn build(device: &Device, settings: &BuildSettings) {
+    let (library, model) = (Library::open(None).unwrap(), device.path("student.onnx"));
+    let request = PlanRequest {
+        library: &library,
+        model: &model,
+        bytes: &fs::read(&model).unwrap(),
+        settings,
+        gpu: Some(87),
+        policy: BuildPolicy::IfMissing,
+    };
+    let plan = PlanStore::in_state(&device.path("state")).obtain(&request, None, &|_| Going::On).unwrap();
+    assert!(plan.is_new);
+}
+
+#[test]
+fn a_plan_with_another_workspace_is_the_plan() {
+    beside_stand_ins("a_plan_with_another_workspace_is_the_plan", |device| {
+        build(device, &BuildSettings { workspace_mib: Some(64), ..BuildSettings::default() });
+        drop(device.open("student.onnx").unwrap());
+        assert_eq!(device.log("build"), ["build workspace_mib=64"]);
+        // And one in FP32 is not.
+        build(device, &BuildSettings { precision: Precision::Fp32, ..BuildSettings::default() });
+        let settings = TensorRtSettings {
+            build: BuildSettings { precision: Precision::Fp32, ..BuildSettings::default() },
+            ..device.settings()
+        };
+        let engine = TensorRtEngine::open(&device.path("student.onnx"), &settings, &|_| Going::On).unwrap();
+        assert_eq!(engine.name(), "TensorRT 10.3.0 (tf32)");
+        let log = device.log("build");
+        assert_eq!(log.len(), 2);
+        let default: u32 = log[1].split('=').nth(1).unwrap().parse().unwrap();
+        assert!((64..=512).contains(&default), "{default} MiB");
+    });
+}
+
+#[test]
+fn a_plan_of_another_board_is_not_taken() {
+    beside_stand_ins("a_plan_of_another_board_is_not_taken", |device| {
+        drop(device.open("student.onnx").unwrap());
+        // SAFETY: as in `demand`.
+        unsafe { std::env::set_var("WORDSIGHT_TEST_CUDA", "multiprocessors=16") };
+        let settings = TensorRtSettings { builds_plans: false, ..device.settings() };
+        let refused = TensorRtEngine::open(&device.path("student.onnx"), &settings, &|_| Going::On);
+        let refusal = refused.err().unwrap().to_string();
+        assert!(
+            refusal.contains("for the board Orin, 8 multi") && refusal.contains("not Orin, 16 multi"),
+            "{refusal}"
+        );
+        drop(device.open("student.onnx").unwrap());
+        assert_eq!(device.log("build").len(), 2);
+    });
+}
+
+#[test]
+fn a_build_that_finds_no_memory_says_so() {
+    beside_stand_ins("a_build_that_finds_no_memory_says_so", |device| {
+        demand("fails_above=32");
+        let refusal = device.refusal("student.onnx");
+        for part in
+            ["Could not find any implementation", "where memory lacks: its workspace was", "workspace_mib"]
+        {
+            assert!(refusal.contains(part), "{refusal}");
+        }
+        // It has ended and was not killed: the next is as the first.
+        demand("");
+        drop(device.open("student.onnx").unwrap());
+        let log = device.log("build");
+        assert_eq!((log.len(), &log[0]), (2, &log[1]));
+        let files: Vec<_> = fs::read_dir(device.path("state/plans"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(files.len(), 3, "a plan, its manifest and what was timed: {files:?}");
     });
 }
 

@@ -96,6 +96,20 @@ pub enum TensorRtError {
         /// TensorRT's own words.
         reason: String,
     },
+    /// Builds that the system killed, and no other is made.
+    #[error(
+        "{times} builds of a plan of {} were killed before their end, most likely for lack of memory: stop what else runs \
+         and build it with `{build}`, or start the board again",
+        model.display()
+    )]
+    BuildsKilled {
+        /// The model's file.
+        model: PathBuf,
+        /// How many.
+        times: u32,
+        /// The command that builds it all the same.
+        build: String,
+    },
     /// The caller stopped the build.
     #[error("the build was stopped")]
     Stopped,

@@ -284,12 +284,23 @@ struct Builder final : IBuilder {
 };
 
 // What is called of CUDA's driver, which the program has loaded.
-template <class F> F driver(char const* name)
+void* symbol(char const* name)
 {
     static void* library = dlopen("libcuda.so.1", RTLD_NOW);
     void* found = library ? dlsym(library, name) : nullptr;
     if (!found) die("there is no driver");
-    return reinterpret_cast<F>(found);
+    return found;
+}
+template <class F> F driver(char const* name)
+{
+    // CUDA's runtime, which TensorRT goes by, makes the first GPU's primary context a thread's own.
+    void* context{};
+    reinterpret_cast<int (*)(void**)>(symbol("cuCtxGetCurrent"))(&context);
+    if (!context) {
+        reinterpret_cast<int (*)(void**, int)>(symbol("cuDevicePrimaryCtxRetain"))(&context, 0);
+        reinterpret_cast<int (*)(void*)>(symbol("cuCtxSetCurrent"))(context);
+    }
+    return reinterpret_cast<F>(symbol(name));
 }
 using Address = unsigned long long;
 
