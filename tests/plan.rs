@@ -463,6 +463,21 @@ fn a_build_that_is_killed_is_tried_with_less_and_then_the_processor_takes_over()
     assert_eq!(workspaces, ["400", "256", "100"]);
 }
 
+#[test]
+fn a_plan_that_is_refused_and_whose_next_build_is_killed_gives_way_to_the_processor() {
+    let Some(jetson) = Jetson::new() else { return };
+    jetson.bench.write("clip.mjpeg", motion_jpeg(&[RED, BLUE, GREEN]));
+    let config = jetson.bench.write_config("[source]\nuri = \"clip.mjpeg\"\n[engine]\nworkspace_mib = 400\n");
+    let run = |demands: &str| jetson.run(&["run", "--config", config.to_str().unwrap()], demands);
+    assert_eq!(run("").status.code(), Some(0));
+    for _ in 0..2 {
+        assert_eq!(run("refuses_plans=1 killed_above=100").status.signal(), Some(9));
+    }
+    let instead = Outcome::of(run("refuses_plans=1 killed_above=100"));
+    assert_eq!((instead.code, instead.lines().len()), (Some(0), 3), "{instead:?}");
+    assert!(instead.stderr.contains("2 builds of a plan of"), "{instead:?}");
+}
+
 /// What only a GPU can show: the plan of the shipped student runs, and finds what ONNX Runtime finds.
 #[test]
 fn on_a_gpu_the_shipped_student_finds_what_it_finds_on_the_processor() {

@@ -49,8 +49,10 @@ pub struct PlanRequest<'a> {
 pub enum BuildPolicy {
     /// When none is there that fits.
     IfMissing,
-    /// Even if one is there.
+    /// Even if one is there, and whatever builds were killed: a user's wish.
     Always,
+    /// In the place of the one that is there, which TensorRT refuses.
+    Replace,
     /// Not at all: what is there differs, and that is told.
     Never,
 }
@@ -155,7 +157,7 @@ impl PlanStore {
         }
         remove_leftovers(folder, &path);
 
-        if request.policy != BuildPolicy::Always
+        if !matches!(request.policy, BuildPolicy::Always | BuildPolicy::Replace)
             && let Ok(manifest) = Manifest::read(&path)
             && manifest.key == key
             && let Ok(bytes) = manifest.read_plan(&path)

@@ -79,7 +79,7 @@ impl TensorRtEngine {
                     if settings.builds_plans && !plan.is_new =>
                 {
                     tracing::warn!(plan = %path.display(), reason, "TensorRT will not load the plan: building it again");
-                    let plan = store.obtain(&request(BuildPolicy::Always), None, progress)?;
+                    let plan = store.obtain(&request(BuildPolicy::Replace), None, progress)?;
                     Ok(LoadedPlan::load(&library, &plan.path, &plan.bytes)?)
                 }
                 loaded => Ok(loaded?),
