@@ -37,6 +37,7 @@ fn casts_to_f32(node: &NodeProto) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use wordsight_onnx::{Graph, Storage};
 
     use super::*;

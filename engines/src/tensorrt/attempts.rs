@@ -93,6 +93,7 @@ fn path_of(plan: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn begin(plan: &Path, again: bool) -> Result<Attempt, TensorRtError> {

@@ -40,6 +40,7 @@ pub(super) fn give_to_owner(path: &Path) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
