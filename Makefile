@@ -54,7 +54,7 @@ bench: deps ## The letterbox against other crates, and scoring from 1 to 100,000
 peers: setup ## The student beside YOLO-World-S, YOLOE-S and OWL-ViT on the same cores: speed of architecture, not accuracy
 	@benches/peers
 
-kernels: nvrtc tensorrt ## Compile the GPU's kernels again: engines/src/gpu/kernels.ptx
+kernels: nvrtc tensorrt ## Compile the GPU's kernels again: engines/src/gpu/kernels.ptx and kernels.sm_87.cubin
 	WORDSIGHT_UPDATE_PTX=1 cargo test $(WORKSPACE) -p wordsight-engines --test kernels
 
 evaluation-deps: setup ## pycocotools and lvis for the evaluation's test, into .deps/evaluation/

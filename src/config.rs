@@ -250,6 +250,18 @@ pub enum EngineKind {
     TensorRt,
 }
 
+/// `engine.precision`, in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// FP16 on a GPU; a student in INT8 as its file has it.
+    Auto,
+    /// A student in FP32 stays in it.
+    Fp32,
+    /// A student in FP32 runs in FP16.
+    Fp16,
+}
+
 /// What stands in one file: every key may be absent.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -339,6 +351,8 @@ pub struct EngineKeys {
     pub threads: Option<usize>,
     pub tensorrt: Option<PathBuf>,
     pub build_plans: Option<bool>,
+    pub precision: Option<Precision>,
+    pub workspace_mib: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -12,14 +12,16 @@ mod support;
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::*;
-use wordsight_calibration::{Layers, Method, Ranges, Target, quantize, to_f16};
-use wordsight_engines::nvidia::has_driver;
+use wordsight_calibration::{Layers, Method, Ranges, Target, fold_casts, quantize, to_f16};
+use wordsight_engines::nvidia::{gpus, has_driver};
+use wordsight_engines::{CpuEngine, Engine, Regions};
 use wordsight_onnx::proto::ModelProto;
 
 /// The folder of TensorRT's libraries.
@@ -94,25 +96,36 @@ fn the_shipped_student_becomes_a_plan_that_is_found_again() {
     let manifest = &built["manifest"];
     assert_eq!(manifest["key"]["flavour"], "TensorRT for RTX");
     assert_eq!(manifest["key"]["gpu"], "8.9");
-    assert_eq!(manifest["precision"], "fp32");
+    assert_eq!(manifest["key"]["precision"], "fp16");
     assert_eq!(manifest["inputs"][0]["name"], "image");
     assert_eq!(manifest["inputs"][0]["element_type"], "uint8");
     let outputs: Vec<&str> =
         manifest["outputs"].as_array().unwrap().iter().map(|port| port["name"].as_str().unwrap()).collect();
     assert_eq!(outputs, ["boxes", "objectness", "text_embeddings", "image_embeddings"]);
-    // A plan holds the weights at least: 4.6 million of them.
+    // A plan holds the weights at least: 4.6 million of them, in FP16.
     assert!(manifest["plan_bytes"].as_u64().unwrap() > 5_000_000, "{manifest}");
 
     let again = plans.build(&shipped(), &[]);
     assert_eq!((&again["is_new"], &again["plan"]), (&Value::from(false), &built["plan"]));
-    let other = plans.build(&shipped(), &["--workspace", "64"]);
-    assert_ne!(other["plan"], built["plan"], "other settings are another plan");
+    let roomier = plans.build(&shipped(), &["--workspace", "64"]);
+    assert_eq!((&roomier["is_new"], &roomier["plan"]), (&Value::from(false), &built["plan"]));
+    let other = plans.build(&shipped(), &["--workspace", "64", "--precision", "fp32"]);
+    assert_ne!(other["plan"], built["plan"], "another precision is another plan");
+    let other = &other["manifest"];
+    assert_eq!(
+        (&other["key"]["precision"], &other["workspace_mib"]),
+        (&Value::from("tf32"), &Value::from(64))
+    );
 
     let listed = plans.run(&["list"]);
     assert_eq!(listed.stdout.lines().count(), 2, "{listed:?}");
     let shown = plans.run(&["inspect", built["plan"].as_str().unwrap()]);
     assert_eq!(shown.code, Some(0), "{shown:?}");
     assert!(shown.stdout.contains("compute capability 8.9"), "{shown:?}");
+    assert!(
+        shown.stdout.contains("fp16, made of a student in FP32, as engine.precision = \"auto\""),
+        "{shown:?}"
+    );
     if !has_driver() {
         assert!(shown.stdout.contains("no NVIDIA driver"), "{shown:?}");
     }
@@ -128,7 +141,7 @@ fn students_in_fp16_and_int8_become_plans_that_say_so() {
         wordsight_onnx::write(model, &path).unwrap();
         let built = plans.build(path.to_str().unwrap(), &[]);
         assert_eq!(
-            (&built["manifest"]["precision"], &built["manifest"]["outputs"]),
+            (&built["manifest"]["key"]["precision"], &built["manifest"]["outputs"]),
             (&Value::from(name), outputs)
         );
     };
@@ -140,6 +153,23 @@ fn students_in_fp16_and_int8_become_plans_that_say_so() {
     let quantised = quantize(&model, &layers, &ranges, Method::Max, Target::TensorRt).unwrap();
     // As `wordsight-distill quantize` makes it: what isn't in integers is in FP16.
     is_built("int8", &to_f16(&quantised).unwrap());
+}
+
+#[test]
+fn weights_that_stand_as_they_are_used_find_what_they_found_behind_a_cast() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = wordsight_onnx::read(Path::new(&shipped())).unwrap();
+    let folded = folder.path().join("folded.onnx");
+    wordsight_onnx::write(&fold_casts(&model), &folded).unwrap();
+    let found = [Path::new(&shipped()), &folded].map(|path| {
+        let mut engine = CpuEngine::open(path, 0).unwrap();
+        let (width, height) = (engine.facts().input_width, engine.facts().input_height);
+        let image: Vec<u8> = (0..3 * width * height).map(|at| (at * 7919 % 251) as u8).collect();
+        let mut regions = Regions::default();
+        engine.infer(&image, &mut regions).unwrap();
+        regions
+    });
+    assert!(found[0] == found[1] && found[0].objectness[0] > 0.0);
 }
 
 #[test]
@@ -241,7 +271,8 @@ fn a_plan_that_is_damaged_or_of_another_tensorrt_is_told_before_it_is_loaded() {
         ("{}", "no manifest"),
         (&text[..text.len() / 2], "no manifest"),
         (r#"{"format":99}"#, "format 99"),
-        (r#"{"format":1}"#, "is wrong"),
+        (r#"{"format":1}"#, "format 1"),
+        (r#"{"format":2}"#, "is wrong"),
     ] {
         fs::write(&manifest, wrong).unwrap();
         assert!(inspect().sentence(1).contains(expected), "{wrong}");
@@ -375,11 +406,89 @@ fn with_a_driver_that_tensorrt_refuses_that_is_said_once() {
     assert!(stale.sentence(1).contains("it is for compute capability 8.9, not 8.7"), "{stale:?}");
 }
 
+/// `wordsight` beside stand-ins for CUDA's driver and TensorRT 10.
+struct Jetson {
+    bench: Bench,
+    libraries: PathBuf,
+}
+
+impl Jetson {
+    fn new() -> Option<Self> {
+        let bench = Bench::new();
+        let libraries = bench.path("libraries");
+        fs::create_dir(&libraries).unwrap();
+        let engines = Path::new(env!("CARGO_MANIFEST_DIR")).join("engines");
+        stand_in::compile_into(&libraries, &engines);
+        stand_in::compile_tensorrt_into(&libraries, &engines).then_some(Self { bench, libraries })
+    }
+
+    /// Runs a command where the stand-in for TensorRT has been told this (`Demands` of its source).
+    fn run(&self, arguments: &[&str], demands: &str) -> Output {
+        let mut command = wordsight(arguments);
+        command.env("STATE_DIRECTORY", self.bench.path("state")).env("LD_LIBRARY_PATH", &self.libraries);
+        command.env("WORDSIGHT_TEST_TENSORRT", demands);
+        command.env("WORDSIGHT_TEST_TENSORRT_LOG", self.bench.path("tensorrt.log"));
+        command.output().unwrap()
+    }
+}
+
+#[test]
+fn a_build_that_is_killed_is_tried_with_less_and_then_the_processor_takes_over() {
+    let Some(jetson) = Jetson::new() else { return };
+    jetson.bench.write("clip.mjpeg", motion_jpeg(&[RED, BLUE, GREEN]));
+    let config = jetson.bench.write_config("[source]\nuri = \"clip.mjpeg\"\n[engine]\nworkspace_mib = 400\n");
+    let run = ["run", "--config", config.to_str().unwrap()];
+    for _ in 0..2 {
+        let killed = jetson.run(&run, "killed_above=100");
+        assert_eq!(killed.status.signal(), Some(9), "{killed:?}");
+    }
+    let instead = Outcome::of(jetson.run(&run, "killed_above=100"));
+    assert_eq!((instead.code, instead.lines().len()), (Some(0), 3), "{instead:?}");
+    assert!(instead.stderr.contains("engine    onnxruntime-cpu\n"), "{instead:?}");
+    assert!(instead.stderr.contains("2 builds of a plan of"), "{instead:?}");
+    let student = jetson.bench.path("student.onnx").to_str().unwrap().to_owned();
+    let advice = format!("`wordsight plan build {student} --rebuild --workspace 128`");
+    assert!(instead.stderr.contains(&advice), "{instead:?}");
+
+    let build = ["plan", "build", &student, "--rebuild", "--workspace", "100"];
+    let built = Outcome::of(jetson.run(&build, "killed_above=100"));
+    assert_eq!(built.code, Some(0), "{built:?}");
+    // Of a configuration with another workspace: it is the plan all the same.
+    let after = Outcome::of(jetson.run(&run, "killed_above=100"));
+    assert_eq!((after.code, after.lines().len()), (Some(0), 3), "{after:?}");
+    assert!(after.stderr.contains("engine    TensorRT 10.3.0 (tf32)\n"), "{after:?}");
+    let log = fs::read_to_string(jetson.bench.path("tensorrt.log")).unwrap();
+    let workspaces: Vec<&str> =
+        log.lines().filter_map(|line| line.strip_prefix("build workspace_mib=")).collect();
+    assert_eq!(workspaces, ["400", "256", "100"]);
+}
+
+#[test]
+fn a_plan_that_is_refused_and_whose_next_build_is_killed_gives_way_to_the_processor() {
+    let Some(jetson) = Jetson::new() else { return };
+    jetson.bench.write("clip.mjpeg", motion_jpeg(&[RED, BLUE, GREEN]));
+    let config = jetson.bench.write_config("[source]\nuri = \"clip.mjpeg\"\n[engine]\nworkspace_mib = 400\n");
+    let run = |demands: &str| jetson.run(&["run", "--config", config.to_str().unwrap()], demands);
+    assert_eq!(run("").status.code(), Some(0));
+    for _ in 0..2 {
+        assert_eq!(run("refuses_plans=1 killed_above=100").status.signal(), Some(9));
+    }
+    let instead = Outcome::of(run("refuses_plans=1 killed_above=100"));
+    assert_eq!((instead.code, instead.lines().len()), (Some(0), 3), "{instead:?}");
+    assert!(instead.stderr.contains("2 builds of a plan of"), "{instead:?}");
+}
+
 /// What only a GPU can show: the plan of the shipped student runs, and finds what ONNX Runtime finds.
 #[test]
 fn on_a_gpu_the_shipped_student_finds_what_it_finds_on_the_processor() {
     if !has_driver() {
         let _ = writeln!(std::io::stderr(), "SKIPPED: there is no GPU to run a plan on");
+        return;
+    }
+    // Those that TensorRT for RTX knows; a data centre's Hopper is none of them.
+    let gpu = gpus().ok().and_then(|gpus| gpus.first().copied());
+    if !gpu.is_some_and(|gpu| [75, 80, 86, 89, 120, 121].contains(&gpu)) {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: TensorRT for RTX does not run on this GPU ({gpu:?})");
         return;
     }
     let Some(plans) = Plans::new() else { return };

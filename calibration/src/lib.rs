@@ -9,12 +9,14 @@
 //! 2. [`observed`], a few hundred photographs, [`Ranges::add`];
 //! 3. [`quantize`] with a [`Method`] for the thresholds and a [`Target`] for the arithmetic.
 //!
-//! [`to_f16`] is the other way to a smaller and faster model, and takes no photographs.
+//! [`to_f16`] is the other way to a smaller and faster model, and takes no photographs. [`fold_casts`] has weights stand as
+//! they are used.
 //!
 //! The surprising thing: the two targets want different integers. TensorRT takes symmetric `int8` on both sides. ONNX
 //! Runtime's fast convolution on x86 takes `uint8` activations with a zero point against `int8` weights, and gains nothing
 //! from `int8` activations.
 
+mod folding;
 mod half_precision;
 mod layers;
 mod normalisation;
@@ -22,6 +24,7 @@ mod quantize;
 mod ranges;
 mod view;
 
+pub use folding::fold_casts;
 pub use half_precision::to_f16;
 pub use layers::{Bias, Kind, Layer, Layers};
 pub use quantize::{Target, observed, quantize};

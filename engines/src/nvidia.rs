@@ -65,3 +65,34 @@ pub fn gpus() -> Result<Vec<u32>, DriverError> {
             .collect()
     }
 }
+
+/// The first GPU itself, beyond its compute capability, and the board that it is on: `Orin, 8 multiprocessors, NVIDIA
+/// Jetson Orin Nano Developer Kit`.
+pub fn board() -> Option<String> {
+    type Name = unsafe extern "C" fn(*mut u8, i32, i32) -> i32;
+    type Attribute = unsafe extern "C" fn(*mut i32, i32, i32) -> i32;
+    /// cuda.h: CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT.
+    const MULTIPROCESSORS: i32 = 16;
+    gpus().ok()?.first()?;
+    let driver = load().ok()?;
+    let mut name = [0_u8; 256];
+    let mut multiprocessors = 0;
+    // SAFETY: these are the signatures of cuda.h, `gpus` has initialised the driver and found device 0, and all
+    // pointers outlive the calls.
+    unsafe {
+        driver.get::<Name>(b"cuDeviceGetName\0").ok()?(name.as_mut_ptr(), 255, 0);
+        driver.get::<Attribute>(b"cuDeviceGetAttribute\0").ok()?(
+            &raw mut multiprocessors,
+            MULTIPROCESSORS,
+            0,
+        );
+    }
+    let text = |bytes: &[u8]| {
+        let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+        String::from_utf8_lossy(&bytes[..end]).trim().to_owned()
+    };
+    let gpu = format!("{}, {multiprocessors} multiprocessors", text(&name));
+    // Boards with the same GPU differ in clocks and memory.
+    let board = std::fs::read("/proc/device-tree/model").map(|model| text(&model)).unwrap_or_default();
+    Some(if board.is_empty() { gpu } else { format!("{gpu}, {board}") })
+}

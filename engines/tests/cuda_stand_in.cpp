@@ -2,7 +2,9 @@
 //
 // Kernels are those of kernels.cu, compiled as C++; the PTX is not looked at. What is queued in a stream runs when
 // somebody waits for it and not before, so that whoever forgets to wait reads old values, and whoever reuses or frees
-// memory too early is found out. Memory has guards on both sides, which are checked when it is freed.
+// memory too early is found out. Memory has guards on both sides, which are checked when it is freed. As an Orin's
+// driver, it has memory pools; it refuses threads without a context, and under capture whatever waits or copies from
+// memory that is not pinned. WORDSIGHT_TEST_CUDA asks for what goes wrong (`asked_for`).
 // Switching by longjmp between stacks is what it is for here, and what fortified builds forbid.
 #undef _FORTIFY_SOURCE
 #include <setjmp.h>
@@ -154,6 +156,8 @@ struct Event {
 struct Stream {
     std::deque<Work> work;
     std::unique_ptr<Graph> capture;
+    // By something that a capture can't have.
+    bool is_invalid = false;
 
     void put(Work one)
     {
@@ -177,6 +181,8 @@ std::vector<Stream*> streams{&default_stream};
 Stream* stream_of(void* handle) { return handle ? static_cast<Stream*>(handle) : &default_stream; }
 
 std::map<void*, size_t> blocks;
+// Those of them that the processor reads and writes.
+std::map<void*, size_t> pinned;
 constexpr size_t kGuard = 64;
 
 void run_all()
@@ -220,10 +226,58 @@ void check(void const* pointer, size_t size)
     die("a copy reaches outside of the GPU's memory");
 }
 
+bool is_pinned(void const* pointer, size_t size)
+{
+    auto found = pinned.upper_bound(const_cast<void*>(pointer));
+    if (found == pinned.begin()) return false;
+    --found;
+    char const* start = static_cast<char const*>(found->first);
+    char const* at = static_cast<char const*>(pointer);
+    return at >= start && at + size <= start + found->second;
+}
+
+// What WORDSIGHT_TEST_CUDA says, `no_pools=1 multiprocessors=16`:
+//   no_pools        memory comes without pools
+//   multiprocessors how many there are, 8 without it
+//   no_cubin        machine code is for another GPU
+//   no_jit          the driver's compiler for PTX is not installed
+//   fails_after     calls that go well before a kernel's illegal access, after which nothing does
+long asked_for(char const* name, long otherwise = 0)
+{
+    char const* told = std::getenv("WORDSIGHT_TEST_CUDA");
+    std::string words = std::string(" ") + (told ? told : "");
+    size_t at = words.find(" " + std::string(name) + "=");
+    return at == std::string::npos ? otherwise : std::atol(words.c_str() + words.find('=', at) + 1);
+}
+
 int context;
 thread_local void* current;
+long calls_until_failure = -1, asked_calls = -1;
+
+// Why a call is refused, before it does anything: CUDA_ERROR_INVALID_CONTEXT, CUDA_ERROR_ILLEGAL_ADDRESS.
+int refusal()
+{
+    if (!current) return 201;
+    long asked = asked_for("fails_after", -1);
+    if (asked != asked_calls) asked_calls = calls_until_failure = asked;
+    if (asked < 0) return 0;
+    if (calls_until_failure > 0) return --calls_until_failure, 0;
+    for (Stream* stream : streams) stream->work.clear();
+    return 700;
+}
+
+// CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, which the capture doesn't survive.
+int not_in_a_capture(Stream* stream)
+{
+    if (!stream->capture) return 0;
+    stream->is_invalid = true;
+    return 900;
+}
 
 #define LOCKED std::lock_guard<std::recursive_mutex> locked(guard)
+#define CALL \
+    LOCKED; \
+    if (int refused = refusal()) return refused
 
 }  // namespace
 
@@ -233,10 +287,16 @@ int cuInit(unsigned) { return 0; }
 int cuDriverGetVersion(int* version) { return *version = 12060, 0; }
 int cuDeviceGetCount(int* count) { return *count = 1, 0; }
 int cuDeviceGet(int* device, int) { return *device = 0, 0; }
+int cuDeviceGetName(char* name, int size, int) { return std::snprintf(name, size, "Orin"), 0; }
 int cuDeviceGetAttribute(int* value, int which, int)
 {
-    // Compute capability 8.7; no memory pools.
-    *value = which == 75 ? 8 : which == 76 ? 7 : 0;
+    switch (which) {
+    case 75: *value = 8; break;  // compute capability 8.7
+    case 76: *value = 7; break;
+    case 16: *value = int(asked_for("multiprocessors", 8)); break;
+    case 115: *value = !asked_for("no_pools"); break;
+    default: *value = 0;
+    }
     return 0;
 }
 int cuDevicePrimaryCtxRetain(void** out, int) { return *out = &context, 0; }
@@ -248,14 +308,14 @@ int cuGetErrorString(int, char const** out) { return *out = "an error of the sta
 
 int cuStreamCreate(void** out, unsigned)
 {
-    LOCKED;
+    CALL;
     auto* stream = new Stream;
     streams.push_back(stream);
     return *out = stream, 0;
 }
 int cuStreamDestroy_v2(void* handle)
 {
-    LOCKED;
+    CALL;
     auto* stream = stream_of(handle);
     stream->run_until(nullptr);
     for (auto& known : streams)
@@ -266,47 +326,52 @@ int cuStreamDestroy_v2(void* handle)
 }
 int cuStreamSynchronize(void* handle)
 {
-    LOCKED;
+    CALL;
     auto* stream = stream_of(handle);
-    if (stream->capture) return 900;
+    if (int refused = not_in_a_capture(stream)) return refused;
     stream->run_until(nullptr);
     return 0;
 }
-int cuCtxSynchronize() { LOCKED; return run_all(), 0; }
+int cuCtxSynchronize() { CALL; return run_all(), 0; }
 int cuStreamBeginCapture_v2(void* handle, int)
 {
-    LOCKED;
+    CALL;
     stream_of(handle)->capture.reset(new Graph);
+    stream_of(handle)->is_invalid = false;
     return 0;
 }
 int cuStreamEndCapture(void* handle, void** out)
 {
-    LOCKED;
-    return *out = stream_of(handle)->capture.release(), 0;
+    CALL;
+    auto* stream = stream_of(handle);
+    std::unique_ptr<Graph> captured = std::move(stream->capture);
+    if (stream->is_invalid) return *out = nullptr, 901;
+    return *out = captured.release(), 0;
 }
 int cuStreamIsCapturing(void* handle, int* status)
 {
-    LOCKED;
+    CALL;
     return *status = stream_of(handle)->capture ? 1 : 0, 0;
 }
 int cuGraphInstantiateWithFlags(void** out, void* graph, unsigned long long)
 {
+    CALL;
     return *out = new Graph(*static_cast<Graph*>(graph)), 0;
 }
 int cuGraphLaunch(void* graph, void* stream)
 {
-    LOCKED;
+    CALL;
     for (auto const& work : static_cast<Graph*>(graph)->work) stream_of(stream)->put(work);
     return 0;
 }
-int cuGraphDestroy(void* graph) { return delete static_cast<Graph*>(graph), 0; }
-int cuGraphExecDestroy(void* graph) { LOCKED; return delete static_cast<Graph*>(graph), 0; }
+int cuGraphDestroy(void* graph) { CALL; return delete static_cast<Graph*>(graph), 0; }
+int cuGraphExecDestroy(void* graph) { CALL; return delete static_cast<Graph*>(graph), 0; }
 
-int cuEventCreate(void** out, unsigned) { return *out = new Event, 0; }
-int cuEventDestroy_v2(void* event) { LOCKED; return run_all(), delete static_cast<Event*>(event), 0; }
+int cuEventCreate(void** out, unsigned) { CALL; return *out = new Event, 0; }
+int cuEventDestroy_v2(void* event) { CALL; return run_all(), delete static_cast<Event*>(event), 0; }
 int cuEventRecord(void* handle, void* stream)
 {
-    LOCKED;
+    CALL;
     auto* event = static_cast<Event*>(handle);
     event->reached = false;
     stream_of(stream)->put([event] {
@@ -317,7 +382,7 @@ int cuEventRecord(void* handle, void* stream)
 }
 int cuEventSynchronize(void* handle)
 {
-    LOCKED;
+    CALL;
     auto* event = static_cast<Event*>(handle);
     for (Stream* stream : streams) stream->run_until(&event->reached);
     return event->reached ? 0 : 600;
@@ -325,34 +390,54 @@ int cuEventSynchronize(void* handle)
 // Only an event that was reached already is waited for here.
 int cuStreamWaitEvent(void*, void* handle, unsigned)
 {
-    LOCKED;
+    CALL;
     return cuEventSynchronize(handle);
 }
 int cuEventElapsedTime(float* out, void* first, void* last)
 {
-    LOCKED;
+    CALL;
     auto between = static_cast<Event*>(last)->at - static_cast<Event*>(first)->at;
     return *out = std::chrono::duration<float, std::milli>(between).count(), 0;
 }
-int cuEventQuery(void* handle) { LOCKED; return static_cast<Event*>(handle)->reached ? 0 : 600; }
+int cuEventQuery(void* handle) { CALL; return static_cast<Event*>(handle)->reached ? 0 : 600; }
 
 int cuMemAlloc_v2(uint64_t* out, size_t size)
 {
-    LOCKED;
+    CALL;
     return *out = reinterpret_cast<uint64_t>(reserve(size)), 0;
+}
+int cuMemAllocAsync(uint64_t* out, size_t size, void* stream)
+{
+    CALL;
+    if (int refused = not_in_a_capture(stream_of(stream))) return refused;
+    return *out = reinterpret_cast<uint64_t>(reserve(size)), 0;
+}
+int cuMemFreeAsync(uint64_t pointer, void* stream)
+{
+    CALL;
+    if (int refused = not_in_a_capture(stream_of(stream))) return refused;
+    // It is free when the stream has come by.
+    stream_of(stream)->put([=] { release(reinterpret_cast<void*>(pointer)); });
+    return 0;
 }
 int cuMemFree_v2(uint64_t pointer)
 {
-    LOCKED;
+    CALL;
     // CUDA waits here too.
     run_all();
     return release(reinterpret_cast<void*>(pointer));
 }
-int cuMemHostAlloc(void** out, size_t size, unsigned) { LOCKED; return *out = reserve(size), 0; }
-int cuMemFreeHost(void* pointer) { LOCKED; return run_all(), release(pointer); }
+int cuMemHostAlloc(void** out, size_t size, unsigned)
+{
+    CALL;
+    *out = reserve(size);
+    pinned[*out] = size;
+    return 0;
+}
+int cuMemFreeHost(void* pointer) { CALL; return run_all(), pinned.erase(pointer), release(pointer); }
 int cuMemsetD8Async(uint64_t pointer, unsigned char value, size_t size, void* stream)
 {
-    LOCKED;
+    CALL;
     stream_of(stream)->put([=] {
         check(reinterpret_cast<void*>(pointer), size);
         std::memset(reinterpret_cast<void*>(pointer), value, size);
@@ -361,7 +446,9 @@ int cuMemsetD8Async(uint64_t pointer, unsigned char value, size_t size, void* st
 }
 int cuMemcpyHtoDAsync_v2(uint64_t to, void const* from, size_t size, void* stream)
 {
-    LOCKED;
+    CALL;
+    if (!is_pinned(from, size))
+        if (int refused = not_in_a_capture(stream_of(stream))) return refused;
     stream_of(stream)->put([=] {
         check(reinterpret_cast<void*>(to), size);
         std::memcpy(reinterpret_cast<void*>(to), from, size);
@@ -370,7 +457,9 @@ int cuMemcpyHtoDAsync_v2(uint64_t to, void const* from, size_t size, void* strea
 }
 int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t size, void* stream)
 {
-    LOCKED;
+    CALL;
+    if (!is_pinned(to, size))
+        if (int refused = not_in_a_capture(stream_of(stream))) return refused;
     stream_of(stream)->put([=] {
         check(reinterpret_cast<void*>(from), size);
         std::memcpy(to, reinterpret_cast<void*>(from), size);
@@ -379,7 +468,7 @@ int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t size, void* stream)
 }
 int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t size, void* stream)
 {
-    LOCKED;
+    CALL;
     stream_of(stream)->put([=] {
         check(reinterpret_cast<void*>(to), size);
         check(reinterpret_cast<void*>(from), size);
@@ -388,10 +477,19 @@ int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t size, void* stream)
     return 0;
 }
 
-int cuModuleLoadData(void** out, void const*) { return *out = &context, 0; }
-int cuModuleUnload(void*) { return 0; }
+int cuModuleLoadData(void** out, void const* image)
+{
+    CALL;
+    bool is_machine_code = std::memcmp(image, "\177ELF", 4) == 0;
+    // CUDA_ERROR_NO_BINARY_FOR_GPU, CUDA_ERROR_JIT_COMPILER_NOT_FOUND.
+    if (is_machine_code && asked_for("no_cubin")) return 209;
+    if (!is_machine_code && asked_for("no_jit")) return 221;
+    return *out = &context, 0;
+}
+int cuModuleUnload(void*) { CALL; return 0; }
 int cuModuleGetFunction(void** out, void*, char const* name)
 {
+    CALL;
     auto found = kernels().find(name);
     if (found == kernels().end()) return 500;
     return *out = const_cast<Kernel*>(&found->second), 0;
@@ -399,7 +497,7 @@ int cuModuleGetFunction(void** out, void*, char const* name)
 int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
     unsigned block_y, unsigned block_z, unsigned, void* stream, void** parameters, void**)
 {
-    LOCKED;
+    CALL;
     auto const& kernel = *static_cast<Kernel*>(function);
     if (!grid_x || !grid_y || !grid_z || block_x * block_y * block_z > 1024) return 1;
     auto bound = kernel.bind(parameters);

@@ -26,6 +26,9 @@ use wordsight_engines::{Engine, EngineError, Regions, StudentFacts, WholeFrames,
 /// Where the process of a test finds the stand-in.
 const STAND_IN: &str = "WORDSIGHT_TEST_CUDA_STAND_IN";
 
+/// What it is asked for.
+const ASKED: &str = "WORDSIGHT_TEST_CUDA";
+
 /// The folder of the compiled stand-in.
 fn stand_in_folder() -> &'static Path {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
@@ -44,14 +47,25 @@ fn on_a_gpu(name: &str, body: impl FnOnce()) {
     }
     // Not by eprintln!, which the test runner keeps to itself when a test passes.
     let _ = writeln!(std::io::stderr(), "{name}: there is no GPU, a stand-in takes its place");
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env("LD_LIBRARY_PATH", stand_in_folder())
-        .env(STAND_IN, "1")
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&child.stdout) + String::from_utf8_lossy(&child.stderr);
-    assert!(child.status.success() && told.contains("1 passed"), "{told}");
+    // With memory pools, as an Orin has them, and without.
+    for asked in ["", "no_pools=1"] {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--nocapture", "--test-threads=1"])
+            .env("LD_LIBRARY_PATH", stand_in_folder())
+            .env(STAND_IN, "1")
+            .env(ASKED, asked)
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&child.stdout) + String::from_utf8_lossy(&child.stderr);
+        assert!(child.status.success() && told.contains("1 passed"), "{asked}: {told}");
+    }
+}
+
+/// Asks the stand-in for something that goes wrong (`asked_for` of its source); `false` on a real GPU.
+fn ask(words: &str) -> bool {
+    // SAFETY: nothing else of this process reads or writes the environment meanwhile: it runs this one test.
+    unsafe { std::env::set_var(ASKED, words) };
+    std::env::var_os(STAND_IN).is_some()
 }
 
 const REGIONS: usize = 100;
@@ -164,16 +178,17 @@ impl Network for Canned {
         let of = |name: &str| self.ports.iter().find(|(port, _)| port == name).unwrap().1;
         let copy = |to: Memory, from: u64, len: usize| {
             // SAFETY: both are on the GPU, and `len` is within both.
-            unsafe { result::memcpy_dtod_async(to.address, from, len, stream.as_ptr().cast()) }.unwrap();
+            unsafe { result::memcpy_dtod_async(to.address, from, len, stream.as_ptr().cast()) }
+                .map_err(|error| format!("CUDA cannot copy: {error:?}"))
         };
         for (name, output) in StudentFacts::OUTPUTS.into_iter().zip(&self.outputs) {
             let to = of(name);
             assert_eq!(to.len, 4 * output.len());
-            copy(to, output.device_ptr(&self.stream).0, to.len);
+            copy(to, output.device_ptr(&self.stream).0, to.len)?;
         }
         if self.shows_input {
             let input = of(StudentFacts::INPUT);
-            copy(of("text_embeddings"), input.address, input.len);
+            copy(of("text_embeddings"), input.address, input.len)?;
         }
         Ok(())
     }
@@ -461,6 +476,65 @@ fn what_fails_is_told_with_the_reason() {
         let odd = FrameView { format: PixelFormat::Nv12, ..FrameView::rgb(&bytes, 5, 2) };
         let told = WholeFrames::start(&mut engine, &odd).unwrap_err().to_string();
         assert!(told.contains("5x2") && told.contains("Nv12"), "{told}");
+    });
+}
+
+#[test]
+fn kernels_load_as_machine_code_or_by_the_driver_s_compiler() {
+    on_a_gpu("kernels_load_as_machine_code_or_by_the_driver_s_compiler", || {
+        let open =
+            || GpuEngine::new("canned", facts(), || Canned::new(&random_regions(1), false, Manner::Good));
+        for asked in ["no_jit=1", "no_cubin=1"] {
+            ask(asked);
+            assert!(open().is_ok(), "{asked}");
+        }
+        if ask("no_jit=1 no_cubin=1") {
+            let error = open().err().unwrap().to_string();
+            assert!(error.contains("CUDA cannot load wordsight's kernels"), "{error}");
+        }
+    });
+}
+
+#[test]
+fn a_gpu_that_fails_for_good_is_told_and_left() {
+    on_a_gpu("a_gpu_that_fails_for_good_is_told_and_left", || {
+        let found = random_regions(2);
+        let scorer = scorer(&vocabulary(20, 1));
+        let bytes = frame_bytes(PixelFormat::Rgb, 32, 24, 1);
+        let run = |after: usize| {
+            ask("");
+            let mut engine = engine(&found, false, Manner::Good);
+            if !ask(&format!("fails_after={after}")) {
+                return None;
+            }
+            let mut regions = Regions::default();
+            let mut go = || {
+                engine.set_words(&scorer.table(&SETTINGS))?;
+                for _ in 0..3 {
+                    WholeFrames::start(&mut engine, &FrameView::rgb(&bytes, 32, 24))?;
+                    engine.finish(&mut regions)?;
+                }
+                Ok::<_, EngineError>(())
+            };
+            // Whatever is freed afterwards is freed on a GPU that answers nothing.
+            Some(go())
+        };
+        let mut told = 0;
+        // Every third call: each is met in one frame or another.
+        for after in (0..).step_by(3) {
+            match run(after) {
+                Some(Err(error)) => assert!(error.to_string().contains("CUDA cannot"), "{after}: {error}"),
+                Some(Ok(())) | None => break,
+            }
+            told += 1;
+        }
+        ask("");
+        assert!(std::env::var_os(STAND_IN).is_none() || told > 15, "{told} places");
+        assert!(
+            engine(&found, false, Manner::Good)
+                .infer(&vec![0; 3 * INPUT.0 * INPUT.1], &mut Regions::default())
+                .is_ok()
+        );
     });
 }
 

@@ -1,4 +1,5 @@
-//! The kernels that the program carries are those of `kernels.cu`: NVRTC makes the same PTX of it again.
+//! The kernels that the program carries are those of `kernels.cu`: NVRTC makes the same of it again, PTX for every GPU
+//! and machine code for Orin's.
 //!
 //! NVRTC comes from a wheel (`make nvrtc`). Without it this says that it is skipped, and fails where
 //! `WORDSIGHT_REQUIRE_REFERENCE` is set. After a change to the kernels: `make kernels`.
@@ -14,8 +15,12 @@ use std::ptr::{null, null_mut};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
-/// The oldest GPU that TensorRT 10 supports; no fused multiply-adds, so that sums are those of the processor's twin.
-const OPTIONS: [&str; 3] = ["--gpu-architecture=compute_75", "--fmad=false", "--std=c++17"];
+/// The oldest GPU that TensorRT 10 supports.
+const PTX: &str = "--gpu-architecture=compute_75";
+/// Orin.
+const CUBIN: &str = "--gpu-architecture=sm_87";
+/// No fused multiply-adds, so that sums are those of the processor's twin.
+const OPTIONS: [&str; 2] = ["--fmad=false", "--std=c++17"];
 
 fn nvrtc() -> Option<ManuallyDrop<Library>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.deps/nvrtc/lib");
@@ -34,8 +39,8 @@ fn nvrtc() -> Option<ManuallyDrop<Library>> {
     Some(nvrtc)
 }
 
-/// What NVRTC makes of a source.
-fn compile(nvrtc: &Library, source: &str) -> String {
+/// What NVRTC makes of a source for an architecture; `result` is what its functions call that.
+fn compile(nvrtc: &Library, source: &str, architecture: &str, result: &str) -> Vec<u8> {
     type Program = *mut c_void;
     type Create = unsafe extern "C" fn(
         *mut Program,
@@ -49,8 +54,9 @@ fn compile(nvrtc: &Library, source: &str) -> String {
     type Size = unsafe extern "C" fn(Program, *mut usize) -> c_int;
     type Text = unsafe extern "C" fn(Program, *mut c_char) -> c_int;
     let (source, name) = (CString::new(source).unwrap(), CString::new("kernels.cu").unwrap());
-    let options = OPTIONS.map(|option| CString::new(option).unwrap());
-    let options = options.each_ref().map(|option| option.as_ptr());
+    let options: Vec<CString> =
+        OPTIONS.iter().chain([&architecture]).map(|option| CString::new(*option).unwrap()).collect();
+    let options: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();
     // SAFETY: these are the signatures of nvrtc.h, and every pointer outlives its call.
     unsafe {
         let create = nvrtc.get::<Create>(b"nvrtcCreateProgram\0").unwrap();
@@ -58,31 +64,41 @@ fn compile(nvrtc: &Library, source: &str) -> String {
         let mut program = null_mut();
         assert_eq!(create(&raw mut program, source.as_ptr(), name.as_ptr(), 0, null(), null()), 0);
         let compiled = compile(program, options.len() as c_int, options.as_ptr());
-        let text = |size: &[u8], text: &[u8]| {
+        let bytes = |what: &str| {
             let mut length = 0;
-            assert_eq!(nvrtc.get::<Size>(size).unwrap()(program, &raw mut length), 0);
+            let (size, get) = (format!("nvrtcGet{what}Size\0"), format!("nvrtcGet{what}\0"));
+            assert_eq!(nvrtc.get::<Size>(size.as_bytes()).unwrap()(program, &raw mut length), 0);
             let mut bytes = vec![0_u8; length];
-            assert_eq!(nvrtc.get::<Text>(text).unwrap()(program, bytes.as_mut_ptr().cast()), 0);
-            String::from_utf8(bytes).unwrap().trim_end_matches('\0').to_owned()
+            assert_eq!(nvrtc.get::<Text>(get.as_bytes()).unwrap()(program, bytes.as_mut_ptr().cast()), 0);
+            bytes
         };
-        let log = text(b"nvrtcGetProgramLogSize\0", b"nvrtcGetProgramLog\0");
-        assert!(compiled == 0 && log.trim().is_empty(), "{log}");
-        text(b"nvrtcGetPTXSize\0", b"nvrtcGetPTX\0")
+        let log = String::from_utf8(bytes("ProgramLog")).unwrap();
+        assert!(compiled == 0 && log.trim_end_matches('\0').trim().is_empty(), "{log}");
+        bytes(result)
     }
 }
 
 #[test]
-fn the_ptx_is_what_nvrtc_makes_of_the_kernels() {
+fn what_the_program_carries_is_what_nvrtc_makes_of_the_kernels() {
     let Some(nvrtc) = nvrtc() else { return };
     let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/gpu");
-    let made = compile(&nvrtc, &fs::read_to_string(folder.join("kernels.cu")).unwrap());
-    let kept = folder.join("kernels.ptx");
-    if std::env::var_os("WORDSIGHT_UPDATE_PTX").is_some() {
-        fs::write(&kept, &made).unwrap();
+    let source = fs::read_to_string(folder.join("kernels.cu")).unwrap();
+    let mut ptx = compile(&nvrtc, &source, PTX, "PTX");
+    // It ends with a zero, which is none of the text.
+    assert_eq!(ptx.pop(), Some(0));
+    let cubin = compile(&nvrtc, &source, CUBIN, "CUBIN");
+    for (kept, made) in [("kernels.ptx", &ptx), ("kernels.sm_87.cubin", &cubin)] {
+        let path = folder.join(kept);
+        if std::env::var_os("WORDSIGHT_UPDATE_PTX").is_some() {
+            fs::write(&path, made).unwrap();
+        }
+        let same = fs::read(&path).is_ok_and(|kept| kept == *made);
+        assert!(same, "{kept} is not of this kernels.cu: run `make kernels`");
     }
-    let same = fs::read_to_string(&kept).is_ok_and(|kept| kept == made);
-    assert!(same, "kernels.ptx is not of this kernels.cu: run `make kernels`");
+    let text = String::from_utf8_lossy(&ptx);
     for kernel in ["letterbox", "similarities", "rank"] {
-        assert!(made.contains(&format!(".visible .entry {kernel}(")), "{kernel} is missing");
+        assert!(text.contains(&format!(".visible .entry {kernel}(")), "{kernel} is missing");
+        let section = format!(".text.{kernel}\0");
+        assert!(cubin.windows(section.len()).any(|bytes| bytes == section.as_bytes()), "{kernel} is missing");
     }
 }

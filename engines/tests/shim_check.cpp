@@ -52,11 +52,11 @@ int main(int argc, char** argv)
     auto parser_factory = reinterpret_cast<ParserFactory>(symbol(argv[2], "createNvOnnxParser_INTERNAL"));
 
     Builder* builder = nullptr;
-    Library* lean = shim->open_(nullptr, runtime_factory, nullptr, quiet);
+    Library* lean = shim->open_(nullptr, runtime_factory, nullptr, NV_TENSORRT_VERSION, quiet);
     require(shim->parse_(lean, model.data(), model.size(), &builder) == kUnsupported, "a lean runtime builds nothing");
     shim->close_(lean);
 
-    Library* library = shim->open_(builder_factory, runtime_factory, parser_factory, quiet);
+    Library* library = shim->open_(builder_factory, runtime_factory, parser_factory, NV_TENSORRT_VERSION, quiet);
     require(shim->parse_(library, "none", 4, &builder) == kNotAModel, "four letters are no model");
     require(*shim->last_error_(library), "an error has words");
     require(shim->parse_(library, model.data(), model.size() / 2, &builder) == kNotAModel, "half a model is none");

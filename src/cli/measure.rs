@@ -226,7 +226,7 @@ fn settings(
         engine_version: library::loaded_version()
             .filter(|_| on_processor)
             .map(|version| format!("ONNX Runtime {version}")),
-        precision: wordsight_onnx::precision_of(&wordsight_onnx::read(&student)?).to_uppercase(),
+        precision: precision_of(engine.name(), &student)?.to_uppercase(),
         threads: on_processor.then_some(threads),
         student: Student::of(&student)
             .with_context(|| format!("cannot read the student {}", student.display()))?,
@@ -239,6 +239,14 @@ fn settings(
             ("detection.words_per_region".to_owned(), json!(detection.words_per_region)),
         ]),
     })
+}
+
+/// What the student is computed in: a plan has its own precision, which stands in its engine's name.
+fn precision_of(engine: &str, student: &Path) -> anyhow::Result<String> {
+    if let Some((_, precision)) = engine.split_once(" (").filter(|_| engine.starts_with("TensorRT")) {
+        return Ok(precision.trim_end_matches(')').to_owned());
+    }
+    Ok(wordsight_onnx::precision_of(&wordsight_onnx::read(student)?).to_owned())
 }
 
 /// What notes each measured frame. Only the publishing thread calls it, so its lock is always free.

@@ -100,6 +100,8 @@ impl CommonArgs {
             threads: config.or(self.threads, |keys| keys.engine.threads)?,
             tensorrt: config.own_path(|keys| keys.engine.tensorrt.clone()),
             builds_plans: config.or(None, |keys| keys.engine.build_plans)?,
+            precision: config.or(None, |keys| keys.engine.precision)?,
+            workspace_mib: config.or(None, |keys| keys.engine.workspace_mib)?,
         })
     }
 

@@ -14,7 +14,18 @@ use wordsight_engines::tensorrt::{
     TensorRtError,
 };
 
+use crate::config::Precision;
 use crate::pipeline::Stop;
+
+impl From<Precision> for wordsight_engines::tensorrt::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Auto => Self::Auto,
+            Precision::Fp32 => Self::Fp32,
+            Precision::Fp16 => Self::Fp16,
+        }
+    }
+}
 
 /// Builds, shows and lists TensorRT plans.
 #[derive(Debug, Args)]
@@ -37,9 +48,13 @@ enum PlanCommand {
         /// The plan's file; without it a name of its own in the state directory
         #[arg(long, short, value_name = "FILE")]
         out: Option<PathBuf>,
-        /// The most scratch memory, MiB: lower it where the build is killed for memory
-        #[arg(long, value_name = "MIB")]
+        /// The most scratch memory, MiB: lower it where the build is killed for memory. Without it 512, or a quarter of
+        /// what is free where that is less
+        #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
         workspace: Option<u32>,
+        /// What a student in FP32 becomes, as `precision` of the configuration
+        #[arg(long, default_value = "auto")]
+        precision: Precision,
         /// Build it even if it is there
         #[arg(long)]
         rebuild: bool,
@@ -76,7 +91,7 @@ struct Places {
     /// The folder of TensorRT's libraries; without it the system's loader looks for them
     #[arg(long, value_name = "DIR")]
     tensorrt: Option<PathBuf>,
-    /// The state directory; by default $STATE_DIRECTORY, or wordsight in the user's own
+    /// The state directory; by default $STATE_DIRECTORY, for root the installed service's, or wordsight in the user's own
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
 }
@@ -84,8 +99,9 @@ struct Places {
 impl PlanArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            PlanCommand::Build { student, target, out, workspace, rebuild, json, places } => {
-                let settings = BuildSettings { workspace_mib: workspace, target };
+            PlanCommand::Build { student, target, out, workspace, precision, rebuild, json, places } => {
+                let settings =
+                    BuildSettings { workspace_mib: workspace, target, precision: precision.into() };
                 let policy = if rebuild { BuildPolicy::Always } else { BuildPolicy::IfMissing };
                 build(&student, &settings, out.as_deref(), policy, json, &places)
             }
@@ -131,9 +147,10 @@ fn build(
         };
         writeln!(
             std::io::stdout(),
-            "{} ({megabytes:.1} MB, {}): {what}",
+            "{} ({megabytes:.1} MB): {what}\n{}, {}",
             plan.path.display(),
-            manifest.precision
+            manifest.key.precision,
+            manifest.precision_because
         )?;
     }
     Ok(ExitCode::SUCCESS)
@@ -189,10 +206,11 @@ fn inspect(path: &Path, json: bool, places: &Places) -> anyhow::Result<ExitCode>
     };
     let rows = [
         ("model", format!("{} ({})", manifest.model, &key.model_sha256[..key.model_sha256.len().min(12)])),
-        ("precision", manifest.precision.clone()),
+        ("precision", format!("{}, {}", key.precision, manifest.precision_because)),
         ("built by", format!("{} {}, in {:.1} s", key.flavour, key.version, manifest.build_seconds)),
         ("for", format!("compute capability {}, {}", key.gpu, key.platform)),
-        ("workspace", key.settings.workspace()),
+        ("board", key.board.clone().unwrap_or_else(|| "any".to_owned())),
+        ("workspace", format!("{} MiB", manifest.workspace_mib)),
         ("size", format!("{:.1} MB", manifest.plan_bytes as f64 / 1e6)),
         ("inputs", ports(&manifest.inputs)),
         ("outputs", ports(&manifest.outputs)),
@@ -254,7 +272,7 @@ fn list(store: &PlanStore, json: bool) -> anyhow::Result<ExitCode> {
                     "{}  {:.1} MB  {}  {} {}  compute capability {}",
                     path.display(),
                     manifest.plan_bytes as f64 / 1e6,
-                    manifest.precision,
+                    key.precision,
                     key.flavour,
                     key.version,
                     key.gpu

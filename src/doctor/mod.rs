@@ -232,7 +232,8 @@ fn on_gpu(patient: &Patient, about: &'static str, instead: &str) -> Finding {
     let wanted =
         EngineWanted { kind: EngineKind::TensorRt, builds_plans: false, ..configured.engine.clone() };
     match wanted.open(&Stop::default(), &|| ()) {
-        Ok(_) => Finding::ok(about, format!("{library}, with a plan of the student that fits")),
+        // Its name has the precision that the plan computes in.
+        Ok(engine) => Finding::ok(about, format!("{}, with a plan of the student that fits", engine.name())),
         Err(error) => Finding::warning(
             about,
             format!("{library}: {error:#}"),

@@ -17,7 +17,7 @@ use wordsight_tracking::TrackingSettings;
 use crate::capture::{
     CaptureError, Pacing, Source, SourceUri, StreamSettings, Supervised, SupervisionSettings,
 };
-use crate::config::{ConfigError, EngineKind};
+use crate::config::{ConfigError, EngineKind, Precision};
 use crate::health::Health;
 use crate::http::HttpSettings;
 use crate::pipeline::Stop;
@@ -60,6 +60,10 @@ pub struct EngineWanted {
     pub tensorrt: Option<PathBuf>,
     /// Whether plans that lack are built.
     pub builds_plans: bool,
+    /// What they compute in.
+    pub precision: Precision,
+    /// Scratch memory of theirs, MiB; 0: by what is free.
+    pub workspace_mib: u32,
 }
 
 impl EngineWanted {
@@ -97,11 +101,16 @@ impl EngineWanted {
 
     #[cfg(feature = "tensorrt")]
     fn open_on_tensorrt(&self, stop: &Stop, alive: &(dyn Fn() + Sync)) -> anyhow::Result<Box<dyn Engine>> {
-        use wordsight_engines::tensorrt::{PlanStore, TensorRtEngine, TensorRtSettings};
+        use wordsight_engines::tensorrt::{BuildSettings, PlanStore, TensorRtEngine, TensorRtSettings};
         let settings = TensorRtSettings {
             libraries: self.tensorrt.clone(),
             state: PlanStore::default_state(),
             builds_plans: self.builds_plans,
+            build: BuildSettings {
+                workspace_mib: (self.workspace_mib > 0).then_some(self.workspace_mib),
+                target: None,
+                precision: self.precision.into(),
+            },
         };
         let bar = crate::cli::BuildBar::new(&self.student)?;
         let show = |step: wordsight_engines::tensorrt::Step<'_>| {
@@ -113,7 +122,7 @@ impl EngineWanted {
 
     #[cfg(not(feature = "tensorrt"))]
     fn open_on_tensorrt(&self, _: &Stop, _: &(dyn Fn() + Sync)) -> anyhow::Result<Box<dyn Engine>> {
-        let _ = (&self.tensorrt, self.builds_plans);
+        let _ = (&self.tensorrt, self.builds_plans, self.precision, self.workspace_mib);
         Err(ConfigError::NoTensorRt.into())
     }
 }

@@ -8,6 +8,9 @@ use cudarc::nvrtc::Ptx;
 use super::device::{Device, GpuError, cuda};
 
 const PTX: &str = include_str!("kernels.ptx");
+/// Machine code of Orin's GPU, 8.7: compiling PTX takes a library of the driver's (libnvidia-ptxjitcompiler) which is in
+/// another package on a Jetson and may lack.
+const CUBIN_87: &[u8] = include_bytes!("kernels.sm_87.cubin");
 
 /// The kernels of `kernels.cu`.
 pub(super) struct Kernels {
@@ -27,7 +30,15 @@ pub(super) enum Kernel {
 impl Kernels {
     pub fn load(device: &Device) -> Result<Self, GpuError> {
         const DOING: &str = "load wordsight's kernels";
-        let module: Arc<CudaModule> = device.context.load_module(Ptx::from_src(PTX)).map_err(cuda(DOING))?;
+        let capability = device.context.compute_capability().map_err(cuda(DOING))?;
+        let module: Arc<CudaModule> = match capability {
+            (8, 7) => device.context.load_module(Ptx::from_binary(CUBIN_87.to_vec())).or_else(|error| {
+                tracing::debug!(?error, "the kernels for this GPU do not load: compiling them");
+                device.context.load_module(Ptx::from_src(PTX))
+            }),
+            _ => device.context.load_module(Ptx::from_src(PTX)),
+        }
+        .map_err(cuda(DOING))?;
         let function = |name| module.load_function(name).map_err(cuda(DOING));
         Ok(Self {
             letterbox: function("letterbox")?,

@@ -10,7 +10,8 @@
 //!
 //! The surprising thing: kernels travel as PTX (`kernels.ptx`, made by NVRTC and kept in the repository; a test holds
 //! it against `kernels.cu`), for compute capability 7.5, the oldest that TensorRT 10 supports. The driver compiles it
-//! for the GPU that is there and caches it, so that neither building nor running takes a CUDA toolkit.
+//! for the GPU that is there and caches it, so that neither building nor running takes a CUDA toolkit. For Orin's GPU there
+//! is machine code too (`kernels.sm_87.cubin`), which loads without that compiler.
 
 mod device;
 mod engine;

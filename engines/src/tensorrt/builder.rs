@@ -7,27 +7,39 @@ use std::ptr::{null, null_mut};
 use serde::{Deserialize, Serialize};
 
 use super::library::text_of;
-use super::{Library, TensorRtError, ffi};
+use super::{Library, Precision, TensorRtError, ffi};
 use crate::nvidia::has_driver;
 
-/// How a plan is to be built. Precision is not here: networks are strongly typed, so that the model
-/// itself says it, which is all that TensorRT 10 and 11 have in common.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How a plan is to be built.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BuildSettings {
-    /// The most memory that the build and a layer may use for scratch, MiB; TensorRT's own default
-    /// without it. On a small Jetson a lower one keeps the build from being killed.
+    /// The most memory that the build and a layer may use for scratch, MiB; half a gigabyte or less without it. On a
+    /// small Jetson a lower one keeps the build from being killed. TensorRT's own default is all of the GPU's memory,
+    /// which on a Jetson is the board's.
     pub workspace_mib: Option<u32>,
     /// The compute capability to build for, 89 for 8.9; the GPU's that is there without it. Only
     /// TensorRT for RTX builds for others.
     pub target: Option<u32>,
+    /// What a student in FP32 may become.
+    pub precision: Precision,
+}
+
+/// Scratch memory where nobody says how much: half a gigabyte, or a quarter of what is free where that is less.
+pub(super) fn default_workspace_mib() -> u32 {
+    const MOST_MIB: u32 = 512;
+    const LEAST_MIB: u32 = 64;
+    available_mib().map_or(MOST_MIB, |free| (free / 4).clamp(LEAST_MIB, MOST_MIB))
+}
+
+/// Memory that programs can still have, MiB (proc(5), MemAvailable).
+fn available_mib() -> Option<u32> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    u32::try_from(kib / 1024).ok()
 }
 
 impl BuildSettings {
-    /// The workspace in words.
-    pub fn workspace(&self) -> String {
-        self.workspace_mib.map_or("TensorRT's default".to_owned(), |mib| format!("{mib} MiB"))
-    }
-
     /// Whether a library can build so on this machine.
     ///
     /// # Errors
@@ -112,7 +124,7 @@ impl PlanPort {
 pub struct PlanBuilder {
     library: Library,
     builder: *mut ffi::Builder,
-    settings: BuildSettings,
+    workspace_mib: u32,
     inputs: Vec<PlanPort>,
     outputs: Vec<PlanPort>,
 }
@@ -125,7 +137,7 @@ impl Drop for PlanBuilder {
 }
 
 impl PlanBuilder {
-    /// Parses a model; `name` is for errors.
+    /// Parses a model; `name` is for errors. The model is taken as it is, whatever precision the settings want.
     ///
     /// # Errors
     /// When TensorRT doesn't understand the model, can't build for the target, or has no driver where it
@@ -143,6 +155,7 @@ impl PlanBuilder {
             _ => TensorRtError::Refused { library: library.name(), reason },
         };
         settings.check(library)?;
+        library.can_build()?;
         let mut builder = null_mut();
         // SAFETY: the model is readable for its length, and `builder` is written only on success.
         library
@@ -150,15 +163,19 @@ impl PlanBuilder {
                 (shim.parse)(handle, model.as_ptr().cast(), model.len(), &raw mut builder)
             })
             .map_err(refused)?;
-        let mut this =
-            Self { library: library.clone(), builder, settings, inputs: Vec::new(), outputs: Vec::new() };
+        let workspace_mib = settings.workspace_mib.unwrap_or_else(default_workspace_mib);
+        let mut this = Self {
+            library: library.clone(),
+            builder,
+            workspace_mib,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+        };
         this.inputs = this.ports(false);
         this.outputs = this.ports(true);
-        if let Some(mib) = this.settings.workspace_mib {
-            // SAFETY: the builder is alive.
-            unsafe { (library.functions().limit_workspace)(builder, u64::from(mib) << 20) };
-        }
-        let target = this.settings.target.unwrap_or(0);
+        // SAFETY: the builder is alive.
+        unsafe { (library.functions().limit_workspace)(builder, u64::from(workspace_mib) << 20) };
+        let target = settings.target.unwrap_or(0);
         let target = i32::try_from(target).unwrap_or(i32::MAX);
         // SAFETY: the builder is alive.
         library.call(|shim, _| unsafe { (shim.set_target)(builder, target) }).map_err(refused)?;
@@ -240,8 +257,25 @@ impl PlanBuilder {
         match built {
             Ok(()) => Ok(self.take(bytes)),
             Err((ffi::STOPPED, _)) => Err(TensorRtError::Stopped),
-            Err((_, reason)) => Err(TensorRtError::Refused { library: self.library.name(), reason }),
+            Err((_, reason)) => {
+                let reason = format!("{reason}{}", self.lack_of_memory(&reason));
+                Err(TensorRtError::Refused { library: self.library.name(), reason })
+            }
         }
+    }
+
+    /// What TensorRT does not say of memory: where an allocation fails, it finds "no implementation" of a layer.
+    fn lack_of_memory(&self, reason: &str) -> String {
+        let words = ["Could not find any implementation", "OutOfMemory", "out of memory"];
+        if !words.iter().any(|words| reason.contains(words)) {
+            return String::new();
+        }
+        let free = available_mib().map_or("an unknown part".to_owned(), |mib| format!("{mib} MiB"));
+        format!(
+            "; it says so where memory lacks: its workspace was {} MiB, and {free} of the memory is free. Stop what else \
+             runs, or try another workspace (--workspace, engine.workspace_mib)",
+            self.workspace_mib
+        )
     }
 
     /// Copies TensorRT's memory and frees it.

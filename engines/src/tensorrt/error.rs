@@ -24,6 +24,24 @@ pub enum TensorRtError {
         /// What was wrong with it.
         reason: String,
     },
+    /// A library was found, and one that it needs itself was not.
+    #[error("TensorRT at {} needs {dependency}, which was not found: install the package that has it", path.display())]
+    MissingDependency {
+        /// The file that was tried.
+        path: PathBuf,
+        /// What it needs.
+        dependency: String,
+    },
+    /// The library has come without what reads models.
+    #[error(
+        "{library} can run plans and not build them: {reason}; install its ONNX parser (JetPack's libnvonnxparsers10)"
+    )]
+    NoParser {
+        /// The library and its version.
+        library: String,
+        /// What is missing.
+        reason: String,
+    },
     /// This program was compiled against headers of another family.
     #[error(
         "{library} is not what this program was built for ({built_for}): build wordsight with TENSORRT_INCLUDE_DIR set \
@@ -77,6 +95,20 @@ pub enum TensorRtError {
         library: String,
         /// TensorRT's own words.
         reason: String,
+    },
+    /// Builds that the system killed, and no other is made.
+    #[error(
+        "{times} builds of a plan of {} were killed before their end, most likely for lack of memory: stop what else runs \
+         and build it with `{build}`, or start the board again",
+        model.display()
+    )]
+    BuildsKilled {
+        /// The model's file.
+        model: PathBuf,
+        /// How many.
+        times: u32,
+        /// The command that builds it all the same.
+        build: String,
     },
     /// The caller stopped the build.
     #[error("the build was stopped")]

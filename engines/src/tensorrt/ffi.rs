@@ -43,8 +43,13 @@ pub type ParserFactory =
 pub struct Functions {
     pub header_version: i32,
     pub is_rtx: i32,
-    pub open:
-        unsafe extern "C" fn(Option<Factory>, Option<Factory>, Option<ParserFactory>, Log) -> *mut Library,
+    pub open: unsafe extern "C" fn(
+        builder: Option<Factory>,
+        runtime: Option<Factory>,
+        Option<ParserFactory>,
+        version: i32,
+        Log,
+    ) -> *mut Library,
     pub close: unsafe extern "C" fn(*mut Library),
     pub last_error: unsafe extern "C" fn(*const Library) -> *const c_char,
     pub parse: unsafe extern "C" fn(*mut Library, *const c_void, usize, *mut *mut Builder) -> i32,

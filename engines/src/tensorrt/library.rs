@@ -60,10 +60,12 @@ struct Inner {
     calls: Mutex<()>,
     kind: Kind,
     version: Version,
+    /// What is missing to build plans.
+    lacks: Option<String>,
 }
 
-// SAFETY: the handle is a logger behind a mutex of its own, factories that may be called from any thread, and an error's
-// text, which is written and read under `calls`.
+// SAFETY: the handle is factories that may be called from any thread, and an error's text, which is written and read
+// under `calls`.
 unsafe impl Send for Inner {}
 // SAFETY: as above.
 unsafe impl Sync for Inner {}
@@ -90,8 +92,13 @@ impl Library {
             }
             match load(&core) {
                 Ok(core_library) => return Self::from_libraries(kind, &core, &core_library, &parser),
-                Err(said) if folder.is_none() && is_absent(&said) => {}
-                Err(reason) => return Err(TensorRtError::Unloadable { path: core, reason }),
+                Err(Unloaded::Absent) if folder.is_none() => {}
+                Err(Unloaded::Without(dependency)) => {
+                    return Err(TensorRtError::MissingDependency { path: core, dependency });
+                }
+                Err(reason) => {
+                    return Err(TensorRtError::Unloadable { path: core, reason: reason.to_string() });
+                }
             }
         }
         Err(TensorRtError::Missing {
@@ -124,16 +131,28 @@ impl Library {
         };
         let functions = matching(kind, version)?;
         // A machine that only runs plans needs no parser.
-        let parser = load(parser).ok().and_then(|library| {
-            // SAFETY: as above.
-            unsafe { library.get::<ffi::ParserFactory>(b"createNvOnnxParser_INTERNAL\0") }
-                .ok()
-                .map(|symbol| *symbol)
+        let loaded_parser = load(parser).map_err(|reason| match reason {
+            Unloaded::Absent => format!("there is no {}", parser.display()),
+            Unloaded::Without(dependency) => {
+                format!("{} needs {dependency}, which was not found", parser.display())
+            }
+            Unloaded::Bad(said) => format!("{} cannot be loaded ({said})", parser.display()),
         });
+        let make_parser = loaded_parser.and_then(|library| {
+            // SAFETY: as above.
+            let symbol = unsafe { library.get::<ffi::ParserFactory>(b"createNvOnnxParser_INTERNAL\0") };
+            symbol.map(|symbol| *symbol).map_err(|_| format!("{} is not its ONNX parser", parser.display()))
+        });
+        let lacks = match (&make_parser, builder) {
+            (Ok(_), Some(_)) => None,
+            (Err(reason), Some(_)) => Some(reason.clone()),
+            (_, None) => Some(format!("{} is a lean runtime", path.display())),
+        };
         // SAFETY: the functions' libraries are never unloaded.
-        let handle = unsafe { (functions.open)(builder, Some(runtime), parser, forward_log) };
+        let handle =
+            unsafe { (functions.open)(builder, Some(runtime), make_parser.ok(), version.0, forward_log) };
         tracing::debug!(path = %path.display(), %version, "loaded TensorRT");
-        Ok(Self { inner: Arc::new(Inner { functions, handle, calls: Mutex::new(()), kind, version }) })
+        Ok(Self { inner: Arc::new(Inner { functions, handle, calls: Mutex::new(()), kind, version, lacks }) })
     }
 
     /// `TensorRT 10.3.0`, `TensorRT for RTX 1.7.1`.
@@ -157,6 +176,12 @@ impl Library {
     /// Whether it can build plans for GPUs that are not there.
     pub fn builds_for_other_gpus(&self) -> bool {
         self.inner.kind == Kind::Rtx
+    }
+
+    /// That it has all that building takes.
+    pub(super) fn can_build(&self) -> Result<(), TensorRtError> {
+        let lacks = self.inner.lacks.clone();
+        lacks.map_or(Ok(()), |reason| Err(TensorRtError::NoParser { library: self.name(), reason }))
     }
 
     pub(super) fn functions(&self) -> &'static Functions {
@@ -184,7 +209,19 @@ impl fmt::Debug for Library {
     }
 }
 
-/// The door for a library: within a family, one whose headers are no newer.
+/// The oldest library that a door serves: vtables only grow within a family, so a newer one answers to older headers.
+fn oldest_served(functions: &Functions) -> Version {
+    /// What is called stands in the same place in all of 10.x (tests/tensorrt/slots.10).
+    const FIRST_10: Version = Version(100_000);
+    let headers = Version(functions.header_version);
+    if functions.is_rtx == 0 && headers.major() == FIRST_10.major() {
+        FIRST_10
+    } else {
+        Version(headers.0 / 100 * 100)
+    }
+}
+
+/// The door for a library.
 fn matching(kind: Kind, version: Version) -> Result<&'static Functions, TensorRtError> {
     let name = |kind, version| match kind {
         Kind::Enterprise => format!("TensorRT {version}"),
@@ -193,34 +230,67 @@ fn matching(kind: Kind, version: Version) -> Result<&'static Functions, TensorRt
     let families = ffi::families();
     let kind_of = |functions: &Functions| if functions.is_rtx == 1 { Kind::Rtx } else { Kind::Enterprise };
     let serves = |functions: &Functions| {
-        let headers = Version(functions.header_version);
-        // Vtables only grow within a family, so a newer library answers to older headers.
-        kind_of(functions) == kind && headers.major() == version.major() && headers.0 / 100 <= version.0 / 100
+        let oldest = oldest_served(functions);
+        kind_of(functions) == kind && oldest.major() == version.major() && oldest <= version
     };
     families.iter().copied().find(|functions| serves(functions)).ok_or_else(|| {
         let built_for: Vec<String> = families
             .iter()
             .map(|functions| {
-                let headers = Version(functions.header_version);
-                format!("{} or a later {}.x", name(kind_of(functions), headers), headers.major())
+                let oldest = oldest_served(functions);
+                format!("{} or a later {}.x", name(kind_of(functions), oldest), oldest.major())
             })
             .collect();
         TensorRtError::OtherFamily { library: name(kind, version), built_for: built_for.join(", ") }
     })
 }
 
-/// Loads a library for good.
-fn load(path: &Path) -> Result<ManuallyDrop<libloading::Library>, String> {
-    if path.is_file() && is_cut_off(path) {
-        return Err("the file is cut off".to_owned());
-    }
-    // SAFETY: this is the TensorRT that the user or the installation named, trusted as the rest of it is.
-    unsafe { libloading::Library::new(path) }.map(ManuallyDrop::new).map_err(|error| said_by_loader(&error))
+/// Why a library was not loaded.
+#[derive(Debug, PartialEq, Eq)]
+enum Unloaded {
+    /// There is none of that name.
+    Absent,
+    /// One that it needs is not there.
+    Without(String),
+    /// It is a bad one, in the loader's words.
+    Bad(String),
 }
 
-/// Whether the loader's words mean that no such library is there, rather than that it is a bad one.
-fn is_absent(said: &str) -> bool {
-    said.contains("No such file")
+impl fmt::Display for Unloaded {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => formatter.write_str("No such file or directory"),
+            Self::Without(dependency) => write!(formatter, "it needs {dependency}"),
+            Self::Bad(said) => formatter.write_str(said),
+        }
+    }
+}
+
+impl Unloaded {
+    /// What the loader means. It says "NAME: cannot open shared object file: No such file or directory" of the library
+    /// that was asked for and of one that that one needs, each by its name.
+    fn of(path: &Path, said: &str) -> Self {
+        match said.split_once(": ") {
+            Some((name, reason)) if reason.contains("No such file") => {
+                if Path::new(name) == path {
+                    Self::Absent
+                } else {
+                    Self::Without(name.to_owned())
+                }
+            }
+            _ => Self::Bad(said.to_owned()),
+        }
+    }
+}
+
+/// Loads a library for good.
+fn load(path: &Path) -> Result<ManuallyDrop<libloading::Library>, Unloaded> {
+    if path.is_file() && is_cut_off(path) {
+        return Err(Unloaded::Bad("the file is cut off".to_owned()));
+    }
+    // SAFETY: this is the TensorRT that the user or the installation named, trusted as the rest of it is.
+    let loaded = unsafe { libloading::Library::new(path) };
+    loaded.map(ManuallyDrop::new).map_err(|error| Unloaded::of(path, &said_by_loader(&error)))
 }
 
 /// A C string of the shim's, on one line.
@@ -257,9 +327,47 @@ mod tests {
         }
     }
 
+    /// The doors that this program was built with, by kind and major version.
+    fn door(kind: Kind, major: i32) -> Option<&'static Functions> {
+        let is_rtx = i32::from(kind == Kind::Rtx);
+        ffi::families()
+            .into_iter()
+            .find(|door| door.is_rtx == is_rtx && Version(door.header_version).major() == major)
+    }
+
+    #[test]
+    fn every_tensorrt_10_is_served_which_jetpack_6_and_7_have() {
+        let Some(ten) = door(Kind::Enterprise, 10) else {
+            let lacking = "this program was built without the headers of TensorRT 10: run `make tensorrt`";
+            assert!(std::env::var_os("WORDSIGHT_REQUIRE_REFERENCE").is_none(), "{lacking}");
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {lacking}");
+            return;
+        };
+        for version in [100_000, 100_300, 101_302, 101_600, 109_900] {
+            let door = matching(Kind::Enterprise, Version(version)).map(std::ptr::from_ref);
+            assert!(door.is_ok_and(|door| door == std::ptr::from_ref(ten)), "{version}");
+        }
+        assert!(matching(Kind::Enterprise, Version(8602)).is_err());
+    }
+
+    #[test]
+    fn a_library_that_lacks_another_is_there() {
+        let path = Path::new("libnvinfer.so.10");
+        let missing = "cannot open shared object file: No such file or directory";
+        assert_eq!(Unloaded::of(path, &format!("libnvinfer.so.10: {missing}")), Unloaded::Absent);
+        assert_eq!(
+            Unloaded::of(path, &format!("libnvdla_compiler.so: {missing}")),
+            Unloaded::Without("libnvdla_compiler.so".to_owned())
+        );
+        assert_eq!(
+            Unloaded::of(path, "/lib/libnvinfer.so.10: file too short"),
+            Unloaded::Bad("/lib/libnvinfer.so.10: file too short".to_owned())
+        );
+    }
+
     #[test]
     fn a_library_is_served_by_headers_of_its_family_that_are_no_newer() {
-        let Some(rtx) = ffi::families().into_iter().find(|functions| functions.is_rtx == 1) else {
+        let Some(rtx) = door(Kind::Rtx, 1) else {
             // Not by println!, which the test runner keeps to itself when a test passes.
             let lacking = "SKIPPED: this program was built without the headers of TensorRT for RTX";
             let _ = writeln!(std::io::stderr(), "{lacking}");

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{BuildSettings, Library, PlanPort, TensorRtError};
+use super::{Decided, Library, PlanPort, TensorRtError};
+use crate::nvidia;
 
 /// The layout of the file that this code writes and reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Everything that must be equal for a plan to be of use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,22 +27,26 @@ pub struct PlanKey {
     pub gpu: String,
     /// Operating system and processor, `linux-aarch64`.
     pub platform: String,
+    /// The GPU itself and the board that it is on, of a plan whose kernels were chosen by timing them there: plans of one
+    /// board are slow or refused on another of the same compute capability. TensorRT for RTX times nothing.
+    pub board: Option<String>,
     /// SHA-256 of the model's file.
     pub model_sha256: String,
-    /// How it was built.
-    pub settings: BuildSettings,
+    /// What it computes in: `fp32`, `tf32`, `fp16`, `int8`.
+    pub precision: String,
 }
 
 impl PlanKey {
     /// The key of a model's plan, built by `library` for `gpu` (87 for 8.7).
-    pub fn new(library: &Library, model: &[u8], settings: &BuildSettings, gpu: u32) -> Self {
+    pub fn new(library: &Library, model: &[u8], precision: &str, gpu: u32) -> Self {
         Self {
             flavour: library.flavour().to_owned(),
             version: library.version(),
             gpu: capability(gpu),
             platform: platform(),
+            board: board_for(library),
             model_sha256: sha256(model),
-            settings: settings.clone(),
+            precision: precision.to_owned(),
         }
     }
 
@@ -53,6 +58,7 @@ impl PlanKey {
             version: library.version(),
             gpu: gpu.map_or_else(|| self.gpu.clone(), capability),
             platform: platform(),
+            board: if gpu.is_some() { board_for(library) } else { self.board.clone() },
             ..self.clone()
         }
     }
@@ -60,23 +66,34 @@ impl PlanKey {
     /// A short name for a file.
     pub(super) fn digest(&self) -> String {
         let mut hash = Sha256::new();
-        for part in [&self.flavour, &self.version, &self.gpu, &self.platform, &self.model_sha256] {
+        let board = self.board.clone().unwrap_or_default();
+        let parts = [
+            &self.flavour,
+            &self.version,
+            &self.gpu,
+            &board,
+            &self.platform,
+            &self.model_sha256,
+            &self.precision,
+        ];
+        for part in parts {
             hash.update(part.as_bytes());
             hash.update([0]);
         }
-        hash.update(format!("{:?}", self.settings).as_bytes());
         hex(&hash.finalize()[..6])
     }
 
     /// What differs, each with what the plan is and what is wanted.
     pub fn differences(&self, wanted: &Self) -> Vec<String> {
+        let board = |key: &Self| key.board.clone().unwrap_or_else(|| "any board".to_owned());
         let pairs = [
             ("it was built by", &self.flavour, &wanted.flavour),
             ("it was built by version", &self.version, &wanted.version),
             ("it is for compute capability", &self.gpu, &wanted.gpu),
             ("it is for", &self.platform, &wanted.platform),
             ("its model's SHA-256 is", &self.model_sha256, &wanted.model_sha256),
-            ("its workspace was", &self.settings.workspace(), &wanted.settings.workspace()),
+            ("it is for the board", &board(self), &board(wanted)),
+            ("it computes in", &self.precision, &wanted.precision),
         ];
         pairs
             .into_iter()
@@ -91,6 +108,11 @@ fn capability(gpu: u32) -> String {
     format!("{}.{}", gpu / 10, gpu % 10)
 }
 
+/// The board that a library's plans are bound to.
+fn board_for(library: &Library) -> Option<String> {
+    if library.builds_for_other_gpus() { None } else { nvidia::board() }
+}
+
 fn platform() -> String {
     format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH)
 }
@@ -103,8 +125,10 @@ pub struct Manifest {
     pub key: PlanKey,
     /// The model's file name.
     pub model: String,
-    /// What the model computes in: `fp32`, `fp16`, `int8`.
-    pub precision: String,
+    /// Why it computes in what its key says.
+    pub precision_because: String,
+    /// The most memory that it may use for scratch, MiB.
+    pub workspace_mib: u32,
     /// The plan's inputs.
     pub inputs: Vec<PlanPort>,
     /// The plan's outputs.
@@ -123,7 +147,8 @@ impl Manifest {
     /// What is known once a plan is built.
     pub(super) fn new(
         key: PlanKey,
-        (model, precision): (&str, &str),
+        (model, decided): (&str, &Decided),
+        workspace_mib: u32,
         (inputs, outputs): (&[PlanPort], &[PlanPort]),
         plan: &[u8],
         build_seconds: f64,
@@ -132,7 +157,8 @@ impl Manifest {
             format: FORMAT,
             key,
             model: model.to_owned(),
-            precision: precision.to_owned(),
+            precision_because: decided.because.clone(),
+            workspace_mib,
             inputs: inputs.to_vec(),
             outputs: outputs.to_vec(),
             plan_bytes: plan.len() as u64,

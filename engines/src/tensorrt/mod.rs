@@ -10,14 +10,18 @@
 //!
 //! [`TensorRtEngine`] runs a plan between the kernels of [`crate::gpu`].
 //!
-//! Networks are strongly typed: TensorRT 11 has nothing else, and so a model's precision is in its file.
+//! Networks are strongly typed: TensorRT 11 has nothing else, and so a model's precision is in what TensorRT is given,
+//! which [`Precision`] decides.
 
+mod attempts;
 mod builder;
 mod engine;
 mod error;
 mod ffi;
 mod library;
 mod manifest;
+mod precision;
+mod state;
 mod store;
 mod student;
 
@@ -26,5 +30,6 @@ pub use engine::LoadedPlan;
 pub use error::TensorRtError;
 pub use library::{Library, Version};
 pub use manifest::{Manifest, PlanKey};
+pub use precision::{Decided, Precision};
 pub use store::{BuildPolicy, Plan, PlanRequest, PlanStore};
 pub use student::{TensorRtEngine, TensorRtSettings};

@@ -6,12 +6,17 @@
 #include <NvInfer.h>
 #include <NvOnnxParser.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
 #include <new>
 #include <string>
+#include <thread>
+#include <utility>
+#include <vector>
 
 // What differs between the families, all in one place.
 #if defined(TRT_MAJOR_RTX)  // TensorRT for RTX counts its own versions: 1.x
@@ -60,34 +65,60 @@ int32_t severity_of(ILogger::Severity severity)
     }
 }
 
+// A call under way, and what TensorRT said of errors in it.
+struct Call {
+    std::thread::id thread = std::this_thread::get_id();
+    std::string errors;
+
+    Call();
+    ~Call();
+    Call(Call const&) = delete;
+    Call& operator=(Call const&) = delete;
+};
+
+// One for the process, never freed: TensorRT keeps the first logger that it is given for all that it makes, and may
+// have words for it when nothing of ours is left.
 struct Logger final : ILogger {
-    LogFunction function{};
+    std::atomic<LogFunction> function{};
     std::mutex mutex;
-    std::string errors;  // TensorRT's words since the last take()
+    std::vector<Call*> calls;
+
+    static Logger& one()
+    {
+        static auto* logger = new Logger;
+        return *logger;
+    }
 
     void log(Severity severity, char const* message) noexcept override
     {
         try {
             if (severity_of(severity) <= 1) {
                 std::lock_guard<std::mutex> guard(mutex);
-                if (errors.size() < 4096) {
-                    if (!errors.empty()) errors += "; ";
-                    errors += message;
-                }
+                auto const own = std::this_thread::get_id();
+                bool is_known = false;
+                for (auto const* call : calls) is_known |= call->thread == own;
+                // A builder's own threads are nobody's in particular.
+                for (auto* call : calls)
+                    if ((!is_known || call->thread == own) && call->errors.size() < 4096)
+                        call->errors += (call->errors.empty() ? "" : "; ") + std::string(message);
             }
-            function(severity_of(severity), message);
+            if (auto* told = function.load()) told(severity_of(severity), message);
         } catch (...) {
         }
     }
-
-    std::string take()
-    {
-        std::lock_guard<std::mutex> guard(mutex);
-        std::string taken;
-        taken.swap(errors);
-        return taken;
-    }
 };
+
+Call::Call()
+{
+    std::lock_guard<std::mutex> guard(Logger::one().mutex);
+    Logger::one().calls.push_back(this);
+}
+Call::~Call()
+{
+    std::lock_guard<std::mutex> guard(Logger::one().mutex);
+    auto& calls = Logger::one().calls;
+    calls.erase(std::find(calls.begin(), calls.end(), this));
+}
 
 struct Progress final : IProgressMonitor {
     ProgressFunction function{};
@@ -122,15 +153,20 @@ struct Progress final : IProgressMonitor {
 };
 
 struct Library {
-    Logger logger;
     Factory make_builder{};
     Factory make_runtime{};
     ParserFactory make_parser{};
+    // Its own: it refuses callers that were compiled against newer headers.
+    int32_t version{};
     std::string last_error;
 
-    Status fail(Status status, std::string what)
+    Status fail(Call& call, Status status, std::string what)
     {
-        std::string said = logger.take();
+        std::string said;
+        {
+            std::lock_guard<std::mutex> guard(Logger::one().mutex);
+            said.swap(call.errors);
+        }
         last_error = std::move(what);
         if (!said.empty()) last_error += ": " + said;
         return status;
@@ -168,7 +204,8 @@ template <class T> T* made(void* pointer)
 template <class F> int32_t guarded(Library* library, F function) noexcept
 {
     try {
-        return function();
+        Call call;
+        return function(call);
     } catch (std::exception const& thrown) {
         try {
             library->last_error = thrown.what();
@@ -199,14 +236,16 @@ void describe(Port* port, char const* name, DataType type, Dims const& dims)
     for (int32_t at = 0; at < dims.nbDims && at < 8; ++at) port->dimensions[at] = dims.d[at];
 }
 
-Library* open(Factory make_builder, Factory make_runtime, ParserFactory make_parser, LogFunction log) noexcept
+Library* open(Factory make_builder, Factory make_runtime, ParserFactory make_parser, int32_t version,
+    LogFunction log) noexcept
 {
     auto* library = new (std::nothrow) Library;
     if (!library) return nullptr;
-    library->logger.function = log;
+    Logger::one().function = log;
     library->make_builder = make_builder;
     library->make_runtime = make_runtime;
     library->make_parser = make_parser;
+    library->version = version;
     return library;
 }
 void close(Library* library) noexcept { delete library; }
@@ -214,23 +253,22 @@ char const* last_error(Library const* library) noexcept { return library->last_e
 
 int32_t parse(Library* library, void const* model, size_t size, Builder** out) noexcept
 {
-    return guarded(library, [&]() -> Status {
+    return guarded(library, [&](Call& call) -> Status {
         if (!library->make_builder || !library->make_parser)
-            return library->fail(kUnsupported, "it can run plans but not build them (a lean runtime?)");
-        library->logger.take();
+            return library->fail(call, kUnsupported, "it can run plans but not build them");
         auto made_builder = std::unique_ptr<Builder>(new Builder{});
         auto& b = *made_builder;
         b.library = library;
-        b.builder.reset(made<IBuilder>(library->make_builder(static_cast<ILogger*>(&library->logger), NV_TENSORRT_VERSION)));
-        if (!b.builder) return library->fail(kRefused, "no builder");
+        b.builder.reset(made<IBuilder>(library->make_builder(static_cast<ILogger*>(&Logger::one()), library->version)));
+        if (!b.builder) return library->fail(call, kRefused, "no builder");
         b.network.reset(b.builder->createNetworkV2(
             1U << static_cast<uint32_t>(NetworkDefinitionCreationFlag::kSTRONGLY_TYPED)));
-        if (!b.network) return library->fail(kRefused, "no network");
+        if (!b.network) return library->fail(call, kRefused, "no network");
         b.config.reset(b.builder->createBuilderConfig());
-        if (!b.config) return library->fail(kRefused, "no builder configuration");
+        if (!b.config) return library->fail(call, kRefused, "no builder configuration");
         b.parser.reset(made<nvonnxparser::IParser>(library->make_parser(
-            b.network.get(), static_cast<ILogger*>(&library->logger), NV_ONNX_PARSER_VERSION)));
-        if (!b.parser) return library->fail(kRefused, "no ONNX parser");
+            b.network.get(), static_cast<ILogger*>(&Logger::one()), NV_ONNX_PARSER_VERSION)));
+        if (!b.parser) return library->fail(call, kRefused, "no ONNX parser");
         if (!b.parser->parse(model, size)) {
             std::string errors;
             for (int32_t at = 0; at < b.parser->getNbErrors(); ++at) {
@@ -239,8 +277,7 @@ int32_t parse(Library* library, void const* model, size_t size, Builder** out) n
                 if (error->node() >= 0) errors += "node " + std::to_string(error->node()) + ": ";
                 errors += error->desc();
             }
-            library->logger.take();
-            return library->fail(kNotAModel, errors.empty() ? "no reason given" : std::move(errors));
+            return library->fail(call, kNotAModel, errors.empty() ? "no reason given" : std::move(errors));
         }
         *out = made_builder.release();
         return kOk;
@@ -268,14 +305,14 @@ void limit_workspace(Builder* b, uint64_t bytes) noexcept
 // `capability` as 89 for 8.9; 0 for the GPU that is there.
 int32_t set_target(Builder* b, int32_t capability) noexcept
 {
-    return guarded(b->library, [&]() -> Status {
+    return guarded(b->library, [&](Call& call) -> Status {
 #if FAMILY_IS_RTX
         auto target = capability ? static_cast<ComputeCapability>(capability) : ComputeCapability::kCURRENT;
         if (b->config->setNbComputeCapabilities(1) && b->config->setComputeCapability(target, 0)) return kOk;
-        return b->library->fail(kRefused, "no plan for that compute capability (`wordsight plan build --help` lists those that there are)");
+        return b->library->fail(call, kRefused, "no plan for that compute capability (`wordsight plan build --help` lists those that there are)");
 #else
         if (!capability) return kOk;
-        return b->library->fail(kUnsupported, "it builds only for the GPU that it runs on");
+        return b->library->fail(call, kUnsupported, "it builds only for the GPU that it runs on");
 #endif
     });
 }
@@ -283,29 +320,29 @@ int32_t set_target(Builder* b, int32_t capability) noexcept
 // TensorRT for RTX times nothing while it builds and has no such cache.
 int32_t set_timing_cache(Builder* b, void const* bytes, size_t size) noexcept
 {
-    return guarded(b->library, [&]() -> Status {
+    return guarded(b->library, [&](Call& call) -> Status {
 #if FAMILY_IS_RTX
         (void) bytes;
         (void) size;
-        return b->library->fail(kUnsupported, "TensorRT for RTX has no timing cache");
+        return b->library->fail(call, kUnsupported, "TensorRT for RTX has no timing cache");
 #else
         b->timing_cache.reset(b->config->createTimingCache(bytes, size));
         if (!b->timing_cache || !b->config->setTimingCache(*b->timing_cache, false))
-            return b->library->fail(kRefused, "timing cache refused");
+            return b->library->fail(call, kRefused, "timing cache refused");
         return kOk;
 #endif
     });
 }
 int32_t timing_cache(Builder* b, Bytes** out) noexcept
 {
-    return guarded(b->library, [&]() -> Status {
+    return guarded(b->library, [&](Call& call) -> Status {
 #if FAMILY_IS_RTX
         (void) out;
-        return kUnsupported;
+        return b->library->fail(call, kUnsupported, "TensorRT for RTX has no timing cache");
 #else
         auto const* cache = b->config->getTimingCache();
         std::unique_ptr<IHostMemory> memory(cache ? cache->serialize() : nullptr);
-        if (!memory) return b->library->fail(kRefused, "no timing cache");
+        if (!memory) return b->library->fail(call, kRefused, "no timing cache");
         *out = new Bytes{std::move(memory)};
         return kOk;
 #endif
@@ -314,16 +351,15 @@ int32_t timing_cache(Builder* b, Bytes** out) noexcept
 
 int32_t build(Builder* b, ProgressFunction function, void* user, Bytes** out) noexcept
 {
-    return guarded(b->library, [&]() -> Status {
-        b->library->logger.take();
+    return guarded(b->library, [&](Call& call) -> Status {
         b->progress.function = function;
         b->progress.user = user;
         b->progress.stopped = false;
         b->config->setProgressMonitor(&b->progress);
         std::unique_ptr<IHostMemory> memory(b->builder->buildSerializedNetwork(*b->network, *b->config));
         b->config->setProgressMonitor(nullptr);
-        if (b->progress.stopped) return b->library->fail(kStopped, "stopped");
-        if (!memory) return b->library->fail(kRefused, "no plan");
+        if (b->progress.stopped) return b->library->fail(call, kStopped, "stopped");
+        if (!memory) return b->library->fail(call, kRefused, "no plan");
         *out = new Bytes{std::move(memory)};
         return kOk;
     });
@@ -334,14 +370,13 @@ void free_bytes(Bytes* bytes) noexcept { delete bytes; }
 
 int32_t load(Library* library, void const* plan, size_t size, Engine** out) noexcept
 {
-    return guarded(library, [&]() -> Status {
-        library->logger.take();
+    return guarded(library, [&](Call& call) -> Status {
         auto engine = std::unique_ptr<Engine>(new Engine{library, {}, {}, {}});
         engine->runtime.reset(
-            made<IRuntime>(library->make_runtime(static_cast<ILogger*>(&library->logger), NV_TENSORRT_VERSION)));
-        if (!engine->runtime) return library->fail(kRefused, "no runtime");
+            made<IRuntime>(library->make_runtime(static_cast<ILogger*>(&Logger::one()), library->version)));
+        if (!engine->runtime) return library->fail(call, kRefused, "no runtime");
         engine->engine.reset(engine->runtime->deserializeCudaEngine(plan, size));
-        if (!engine->engine) return library->fail(kRefused, "no engine");
+        if (!engine->engine) return library->fail(call, kRefused, "no engine");
         *out = engine.release();
         return kOk;
     });
@@ -360,22 +395,20 @@ int32_t engine_port(Engine const* engine, int32_t at, Port* out, int32_t* is_inp
 // `port` of the engine is to read or write at `address` on the GPU. The context comes with the first.
 int32_t bind(Engine* engine, char const* port, void* address) noexcept
 {
-    return guarded(engine->library, [&]() -> Status {
-        engine->library->logger.take();
+    return guarded(engine->library, [&](Call& call) -> Status {
         if (!engine->context) engine->context.reset(engine->engine->createExecutionContext());
-        if (!engine->context) return engine->library->fail(kRefused, "no execution context");
-        if (!engine->context->setTensorAddress(port, address)) return engine->library->fail(kRefused, "no such address");
+        if (!engine->context) return engine->library->fail(call, kRefused, "no execution context");
+        if (!engine->context->setTensorAddress(port, address)) return engine->library->fail(call, kRefused, "no such address");
         return kOk;
     });
 }
 // Puts one run in the stream; every port is bound.
 int32_t enqueue(Engine* engine, void* stream) noexcept
 {
-    return guarded(engine->library, [&]() -> Status {
-        engine->library->logger.take();
-        if (!engine->context) return engine->library->fail(kRefused, "nothing is bound");
+    return guarded(engine->library, [&](Call& call) -> Status {
+        if (!engine->context) return engine->library->fail(call, kRefused, "nothing is bound");
         if (!engine->context->enqueueV3(static_cast<cudaStream_t>(stream)))
-            return engine->library->fail(kRefused, "not enqueued");
+            return engine->library->fail(call, kRefused, "not enqueued");
         return kOk;
     });
 }

@@ -11,7 +11,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::{BuildSettings, Going, Library, Manifest, PlanBuilder, PlanKey, Step, TensorRtError};
+use wordsight_onnx::proto::ModelProto;
+
+use super::attempts::Attempt;
+use super::builder::default_workspace_mib;
+use super::state::give_to_owner;
+use super::{
+    BuildSettings, Decided, Going, Library, Manifest, PlanBuilder, PlanKey, Precision, Step, TensorRtError,
+    state,
+};
 
 /// A folder of plans.
 #[derive(Debug, Clone)]
@@ -41,8 +49,10 @@ pub struct PlanRequest<'a> {
 pub enum BuildPolicy {
     /// When none is there that fits.
     IfMissing,
-    /// Even if one is there.
+    /// Even if one is there, and whatever builds were killed: a user's wish.
     Always,
+    /// In the place of the one that is there, which TensorRT refuses.
+    Replace,
     /// Not at all: what is there differs, and that is told.
     Never,
 }
@@ -60,20 +70,35 @@ pub struct Plan {
     pub is_new: bool,
 }
 
+impl PlanRequest<'_> {
+    fn decode(&self) -> Result<ModelProto, TensorRtError> {
+        wordsight_onnx::decode(self.bytes).map_err(|reason| TensorRtError::NotAModel {
+            model: name_of(self.model),
+            library: self.library.name(),
+            reason: reason.to_string(),
+        })
+    }
+
+    /// The command that builds the plan that is asked for.
+    fn command(&self) -> String {
+        let precision = match self.settings.precision {
+            Precision::Auto => String::new(),
+            other => format!(" --precision {}", other.name()),
+        };
+        format!("wordsight plan build {}{precision}", self.model.display())
+    }
+}
+
 impl PlanStore {
     /// The store in a state directory.
     pub fn in_state(folder: &Path) -> Self {
         Self { folder: folder.join("plans") }
     }
 
-    /// The state directory: what systemd gives a service (`STATE_DIRECTORY`), or else the user's own
-    /// (`XDG_STATE_HOME`, `~/.local/state`).
+    /// The state directory: what systemd gives a service (`STATE_DIRECTORY`); for root and the service's user the
+    /// service's, where this program is installed with it; or else the user's own (`XDG_STATE_HOME`, `~/.local/state`).
     pub fn default_state() -> PathBuf {
-        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        variable("STATE_DIRECTORY")
-            .or_else(|| variable("XDG_STATE_HOME").map(|home| home.join("wordsight")))
-            .or_else(|| variable("HOME").map(|home| home.join(".local/state/wordsight")))
-            .unwrap_or_else(|| PathBuf::from("/var/lib/wordsight"))
+        state::default_folder()
     }
 
     /// The plans that are there, in the order of their names, those with a bad manifest among them.
@@ -112,14 +137,19 @@ impl PlanStore {
             request.settings.target.or(request.gpu).ok_or(TensorRtError::NoDriver {
                 what_to_do: "build the plan on the device that will run it",
             })?;
-        let key = PlanKey::new(request.library, request.bytes, request.settings, gpu);
+        let model = request.decode()?;
+        let decided = Decided::of(&model, request.settings.precision, gpu);
+        let key = PlanKey::new(request.library, request.bytes, &decided.precision, gpu);
         let path = out.map_or_else(|| self.path_of(request.model, &key), Path::to_owned);
         let unwritable = |reason| TensorRtError::Unwritable { path: path.clone(), reason };
         let folder = match path.parent() {
             Some(folder) if folder != Path::new("") => folder,
             _ => Path::new("."),
         };
-        fs::create_dir_all(folder).map_err(unwritable)?;
+        if !folder.is_dir() {
+            fs::create_dir_all(folder).map_err(unwritable)?;
+            give_to_owner(folder);
+        }
         let lock = File::open(folder).map_err(unwritable)?;
         if lock.try_lock().is_err() {
             tracing::warn!(folder = %folder.display(), "another process builds plans here: waiting for it");
@@ -127,7 +157,7 @@ impl PlanStore {
         }
         remove_leftovers(folder, &path);
 
-        if request.policy != BuildPolicy::Always
+        if !matches!(request.policy, BuildPolicy::Always | BuildPolicy::Replace)
             && let Ok(manifest) = Manifest::read(&path)
             && manifest.key == key
             && let Ok(bytes) = manifest.read_plan(&path)
@@ -136,7 +166,7 @@ impl PlanStore {
         }
         let nearest = self.nearest(request.model, &key);
         if request.policy == BuildPolicy::Never {
-            let command = format!("wordsight plan build {}", request.model.display());
+            let command = request.command();
             return Err(match nearest {
                 Some((path, differences)) => TensorRtError::StalePlan { path, differences, rebuild: command },
                 None => TensorRtError::NoPlan { model: request.model.to_owned(), build: command },
@@ -148,7 +178,7 @@ impl PlanStore {
             let differences = differences.join("; ");
             tracing::info!(plan = %path.display(), differences, "a plan that is there does not fit: building another");
         }
-        let (manifest, bytes) = self.build(request, key, progress)?;
+        let (manifest, bytes) = self.build(request, (&model, &decided), key, &path, progress)?;
         replace(folder, &path, &bytes).map_err(unwritable)?;
         let text = serde_json::to_vec_pretty(&manifest).map_err(|error| unwritable(error.into()))?;
         replace(folder, &Manifest::path_of(&path), &text).map_err(unwritable)?;
@@ -158,22 +188,30 @@ impl PlanStore {
     fn build<F: Fn(Step<'_>) -> Going + Sync>(
         &self,
         request: &PlanRequest<'_>,
+        (model, decided): (&ModelProto, &Decided),
         key: PlanKey,
+        path: &Path,
         progress: &F,
     ) -> Result<(Manifest, Vec<u8>), TensorRtError> {
         let name = name_of(request.model);
-        let parsed = wordsight_onnx::decode(request.bytes).map_err(|reason| TensorRtError::NotAModel {
-            model: name.clone(),
-            library: request.library.name(),
-            reason: reason.to_string(),
-        })?;
         let began = Instant::now();
-        let mut builder =
-            PlanBuilder::parse(request.library, request.bytes, &name, request.settings.clone())?;
+        let again = request.policy == BuildPolicy::Always;
+        let wanted = request.settings.workspace_mib.unwrap_or_else(default_workspace_mib);
+        let attempt = Attempt::begin(path, wanted, again, request.model)?;
+        let settings =
+            BuildSettings { workspace_mib: Some(attempt.workspace_mib), ..request.settings.clone() };
+        let given = wordsight_onnx::encode(&decided.model(model));
+        let mut builder = PlanBuilder::parse(request.library, &given, &name, settings)?;
         let cache = self.timing_cache(&key);
         let timed = fs::read(&cache).unwrap_or_default();
         let uses_cache = builder.use_timing_cache(&timed);
-        let plan = builder.build(progress)?;
+        let plan = builder.build(&|step: Step<'_>| {
+            let going = progress(step);
+            if going == Going::Stop {
+                attempt.is_to_stop();
+            }
+            going
+        })?;
         if uses_cache && let Some(timed) = builder.timing_cache() {
             let kept = fs::create_dir_all(&self.folder).and_then(|()| replace(&self.folder, &cache, &timed));
             if let Err(error) = kept {
@@ -182,7 +220,8 @@ impl PlanStore {
         }
         let ports = (builder.inputs(), builder.outputs());
         let seconds = began.elapsed().as_secs_f64();
-        Ok((Manifest::new(key, (&name, wordsight_onnx::precision_of(&parsed)), ports, &plan, seconds), plan))
+        let manifest = Manifest::new(key, (&name, decided), attempt.workspace_mib, ports, &plan, seconds);
+        Ok((manifest, plan))
     }
 
     /// Of the plans of a model of that name, the one that differs least from a key, and in what.
@@ -224,6 +263,7 @@ fn replace(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
+    give_to_owner(path);
     Ok(())
 }
 

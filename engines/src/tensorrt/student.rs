@@ -18,6 +18,8 @@ pub struct TensorRtSettings {
     pub state: PathBuf,
     /// Builds a plan where none fits, which takes minutes; or else says what differs and how to build one.
     pub builds_plans: bool,
+    /// How it is built.
+    pub build: BuildSettings,
 }
 
 /// A student that TensorRT runs.
@@ -57,18 +59,19 @@ impl TensorRtEngine {
         drop(model);
 
         let store = PlanStore::in_state(&settings.state);
-        let how = BuildSettings::default();
         let request = |policy| PlanRequest {
             library: &library,
             model: student,
             bytes: &bytes,
-            settings: &how,
+            settings: &settings.build,
             gpu: Some(gpu),
             policy,
         };
         let policy = if settings.builds_plans { BuildPolicy::IfMissing } else { BuildPolicy::Never };
         let plan = store.obtain(&request(policy), None, progress)?;
-        let engine_name = format!("{} ({})", library.name(), plan.manifest.precision);
+        let precision = &plan.manifest.key.precision;
+        tracing::info!(plan = %plan.path.display(), precision, because = plan.manifest.precision_because, "the plan");
+        let engine_name = format!("{} ({precision})", library.name());
         GpuEngine::new(&engine_name, facts, || {
             match LoadedPlan::load(&library, &plan.path, &plan.bytes) {
                 // A new driver can refuse what an old one took.
@@ -76,7 +79,7 @@ impl TensorRtEngine {
                     if settings.builds_plans && !plan.is_new =>
                 {
                     tracing::warn!(plan = %path.display(), reason, "TensorRT will not load the plan: building it again");
-                    let plan = store.obtain(&request(BuildPolicy::Always), None, progress)?;
+                    let plan = store.obtain(&request(BuildPolicy::Replace), None, progress)?;
                     Ok(LoadedPlan::load(&library, &plan.path, &plan.bytes)?)
                 }
                 loaded => Ok(loaded?),

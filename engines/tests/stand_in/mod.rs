@@ -1,15 +1,60 @@
-//! Compiles the stand-in for CUDA's driver, for the tests of this crate and of the device program.
+//! Compiles the stand-ins for CUDA's driver and for TensorRT 10, for the tests of this crate and of the device program.
+#![allow(dead_code, reason = "each test file uses its own part")]
 
-use std::path::Path;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+fn compiler() -> Command {
+    Command::new(std::env::var_os("CXX").unwrap_or_else(|| "c++".into()))
+}
+
+fn run(command: &mut Command) {
+    assert!(command.status().expect("a C++ compiler (`make setup`)").success(), "{command:?}");
+}
 
 /// Writes `libcuda.so.1` into a folder, from the sources in the folder of the crate `engines`.
 pub fn compile_into(folder: &Path, engines: &Path) {
-    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
-    let compiled = Command::new(compiler)
+    run(compiler()
         .args(["-std=c++17", "-O2", "-Wall", "-Wextra", "-ffp-contract=off", "-fPIC", "-shared", "-o"])
         .arg(folder.join("libcuda.so.1"))
-        .arg(engines.join("tests/cuda_stand_in.cpp"))
-        .status();
-    assert!(compiled.expect("a C++ compiler (`make setup`)").success());
+        .arg(engines.join("tests/cuda_stand_in.cpp")));
+}
+
+/// The folder of a set of TensorRT's headers, `TRT-Enterprise-10.16`.
+pub fn headers(name: &str, engines: &Path) -> Option<PathBuf> {
+    let folder = engines.join("../.deps/tensorrt/headers").join(name);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    let lacking = format!("{} is not there; run `make tensorrt` first", folder.display());
+    assert!(std::env::var_os("WORDSIGHT_REQUIRE_REFERENCE").is_none(), "{lacking}");
+    // Not by eprintln!, which the test runner keeps to itself when a test passes.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {lacking}");
+    None
+}
+
+/// Compiles one of `tests/tensorrt/` against a set of TensorRT's headers.
+pub fn compile_with_headers(source: &str, to: &Path, more: &[&str], headers: &Path, engines: &Path) {
+    run(compiler()
+        .args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Wno-deprecated-declarations"])
+        .args(more)
+        .arg("-isystem")
+        .arg(headers)
+        .arg("-isystem")
+        .arg(engines.join("src/tensorrt/cuda"))
+        .arg("-o")
+        .arg(to)
+        .arg(engines.join("tests/tensorrt").join(source))
+        .arg("-ldl"));
+}
+
+/// Writes `libnvinfer.so.10` and `libnvonnxparser.so.10` into a folder; `false`, and said, where the headers lack.
+pub fn compile_tensorrt_into(folder: &Path, engines: &Path) -> bool {
+    let Some(headers) = headers("TRT-Enterprise-10.16", engines) else { return false };
+    let core = folder.join("libnvinfer.so.10");
+    compile_with_headers("stand_in.cpp", &core, &["-fPIC", "-shared"], &headers, engines);
+    fs::copy(&core, folder.join("libnvonnxparser.so.10")).expect("a folder to write to");
+    true
 }

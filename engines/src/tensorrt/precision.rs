@@ -1,0 +1,121 @@
+//! What a plan computes in, decided when it is built, and the model that TensorRT is given for it.
+//!
+//! TensorRT's networks are strongly typed: their precision is the file's. A student in FP32 becomes one in FP16 on the
+//! way to TensorRT, unless that is forbidden; one that somebody made in FP16 or INT8 stays what it is.
+
+use serde::{Deserialize, Serialize};
+use wordsight_calibration::{fold_casts, to_f16};
+use wordsight_onnx::proto::ModelProto;
+
+/// What a student in FP32 may become.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// FP16: about half the time, and what is sensitive in FP32 (`to_f16` says what that is).
+    #[default]
+    Auto,
+    /// What it is.
+    Fp32,
+    /// FP16, as with [`Self::Auto`] now.
+    Fp16,
+}
+
+impl Precision {
+    /// Its name, as the configuration has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+        }
+    }
+}
+
+/// What a plan computes in, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// `fp32`, `tf32`, `fp16`, `int8`.
+    pub precision: String,
+    /// Why, in words.
+    pub because: String,
+}
+
+impl Decided {
+    /// What the plan of a model for a GPU (87 for 8.7) is to compute in.
+    pub(super) fn of(model: &ModelProto, wanted: Precision, gpu: u32) -> Self {
+        let own = wordsight_onnx::precision_of(model);
+        let convolutions =
+            model.graph.as_ref().is_some_and(|graph| graph.node.iter().any(|node| node.op_type == "Conv"));
+        let (precision, because) = match (own, wanted) {
+            ("fp32", Precision::Auto | Precision::Fp16) if convolutions => (
+                "fp16",
+                format!("made of a student in FP32, as engine.precision = \"{}\" has it", wanted.name()),
+            ),
+            // TensorRT's default from compute capability 8.0 on: 10 bits of mantissa in products.
+            ("fp32", _) if gpu >= 80 => ("tf32", Self::left(wanted)),
+            ("fp32", _) => ("fp32", Self::left(wanted)),
+            (own, _) => (own, "as the student's file has it".to_owned()),
+        };
+        Self { precision: precision.to_owned(), because }
+    }
+
+    fn left(wanted: Precision) -> String {
+        match wanted {
+            Precision::Fp32 => "as engine.precision = \"fp32\" has it".to_owned(),
+            _ => "the model has no convolution that could be in FP16".to_owned(),
+        }
+    }
+
+    /// The model that TensorRT is to be given.
+    pub(super) fn model(&self, model: &ModelProto) -> ModelProto {
+        let is_to_change = self.precision == "fp16" && wordsight_onnx::precision_of(model) == "fp32";
+        let halved = if is_to_change { to_f16(model).ok() } else { None };
+        fold_casts(halved.as_ref().unwrap_or(model))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use super::*;
+
+    fn decided(model: &ModelProto, wanted: Precision, gpu: u32) -> (String, String) {
+        let decided = Decided::of(model, wanted, gpu);
+        let given = wordsight_onnx::precision_of(&decided.model(model)).to_owned();
+        (decided.precision, given)
+    }
+
+    #[test]
+    fn a_student_in_fp32_is_halved_and_one_that_is_halved_already_stays() {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/student.onnx");
+        let shipped = wordsight_onnx::read(&shipped).unwrap();
+        let both = |one: &str, other: &str| (one.to_owned(), other.to_owned());
+        for wanted in [Precision::Auto, Precision::Fp16] {
+            assert_eq!(decided(&shipped, wanted, 87), both("fp16", "fp16"));
+        }
+        assert_eq!(decided(&shipped, Precision::Fp32, 87), both("tf32", "fp32"));
+        assert_eq!(decided(&shipped, Precision::Fp32, 75), both("fp32", "fp32"));
+        let halved = to_f16(&shipped).unwrap();
+        for wanted in [Precision::Auto, Precision::Fp32, Precision::Fp16] {
+            assert_eq!(decided(&halved, wanted, 87), both("fp16", "fp16"));
+        }
+    }
+
+    #[test]
+    fn no_weights_come_out_of_a_cast_where_tensorrt_s_parser_would_take_them_for_what_changes() {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/student.onnx");
+        let shipped = wordsight_onnx::read(&shipped).unwrap();
+        let dynamic = |model: &ModelProto| {
+            let graph = model.graph.as_ref().unwrap();
+            let is_made =
+                |name: &String| graph.node.iter().any(|node| node.output.iter().any(|output| output == name));
+            let convolutions = graph.node.iter().filter(|node| node.op_type == "Conv");
+            convolutions.flat_map(|node| &node.input[1..]).filter(|input| is_made(input)).count()
+        };
+        assert!(dynamic(&shipped) > 0, "the file has its weights in FP16 and casts them");
+        for wanted in [Precision::Fp16, Precision::Fp32] {
+            assert_eq!(dynamic(&Decided::of(&shipped, wanted, 87).model(&shipped)), 0);
+        }
+    }
+}
