@@ -106,7 +106,7 @@ pub fn examine(patient: &Patient) -> Vec<Finding> {
     let (machine, readings) = (Machine::read(root), Readings::read(root));
     found.push(system::releases(&machine));
     found.push(tensorrt(patient, &machine));
-    found.extend(system::power(&machine, &readings));
+    found.extend(system::power(root, &machine, &readings));
     let written = patient.configured.as_ref().map_or(Vec::new(), folders_written);
     found.push(system::disk(root, &written));
     found.push(system::clock(root, patient.now));

@@ -79,9 +79,35 @@ fn a_service_user_without_cameras_is_told_its_groups() {
 fn a_jetpack_that_is_too_old_says_which_one_to_take() {
     let root = orin();
     assert_eq!(about(root.path(), "releases"), (State::Ok, "JetPack 6.2, L4T R36.4.3 ".to_owned()));
-    write(root.path(), "etc/nv_tegra_release", "# R32 (release), REVISION: 7.1, GCID: 1\n");
-    let (state, told) = about(root.path(), "releases");
-    assert!(state == State::Wrong && told.contains("JetPack 5 or newer"), "{told}");
+    // The oldest whose TensorRT is 10 is JetPack 6.1.
+    for (release, revision, expected) in [
+        ("R32", "7.1", State::Wrong),
+        ("R35", "5.0", State::Wrong),
+        ("R36", "3.0", State::Warning),
+        ("R36", "4.0", State::Ok),
+        ("R38", "2.1", State::Ok),
+    ] {
+        let text = format!("# {release} (release), REVISION: {revision}, GCID: 1\n");
+        write(root.path(), "etc/nv_tegra_release", &text);
+        let (state, told) = about(root.path(), "releases");
+        assert_eq!(state, expected, "{told}");
+        assert!(state == State::Ok || told.contains("JetPack 6.1 or newer"), "{told}");
+    }
+}
+
+#[test]
+fn a_power_mode_that_holds_clocks_back_is_told_with_the_number_of_the_one_that_does_not() {
+    let root = orin();
+    assert_eq!(about(root.path(), "power mode").1, "MAXN_SUPER ");
+    write(root.path(), "var/lib/nvpmodel/status", "pmode:0001\n");
+    assert_eq!(about(root.path(), "power mode").1, "25W; `sudo nvpmodel -m 2` sets MAXN_SUPER, the fastest ");
+    // An Orin Nano of before JetPack 6.2 has no such mode.
+    write(root.path(), "etc/nvpmodel.conf", "< POWER_MODEL ID=0 NAME=15W >\n< POWER_MODEL ID=1 NAME=7W >\n");
+    assert_eq!(about(root.path(), "power mode").1, "7W ");
+    let root = tempfile::tempdir().unwrap();
+    Board::AgxOrin.write(root.path()).unwrap();
+    let told = about(root.path(), "power mode").1;
+    assert!(told.starts_with("MODE_30W; `sudo nvpmodel -m 0` sets MAXN,"), "{told}");
 }
 
 #[test]
