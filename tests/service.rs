@@ -187,6 +187,18 @@ fn a_bad_vocabulary_is_refused_and_said_everywhere_and_the_next_good_one_is_take
 }
 
 #[test]
+fn systemd_and_the_health_are_told_which_engine_runs_and_in_what_it_computes() {
+    let bench = Bench::new();
+    let configuration = configure(&bench, "");
+    let mut running = start(&bench, &configuration, &[]);
+    let name = "ONNX Runtime on the processor (fp32)";
+    let health = running.health(|health| health["engine"]["name"] != "");
+    assert_eq!(health["engine"]["name"], name);
+    while !running.hear("STATUS=").contains(&format!("3 words, {name}")) {}
+    running.terminate();
+}
+
+#[test]
 fn sighup_loads_again_between_reloading_and_ready() {
     let bench = Bench::new();
     let configuration = configure(&bench, "");

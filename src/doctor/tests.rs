@@ -144,6 +144,7 @@ fn a_service_says_how_it_is_and_one_that_says_nothing_any_more_is_wrong() {
     let health = |state: &str, age_s: u64| {
         let health = json!({
             "state": state, "for_s": 12.0, "reason": "unplugged", "published": 7, "written_at": NOW_S - age_s,
+            "engine": {"name": "TensorRT 10.3.0 (fp16)"},
             "reload": {"last_error": "line 3 is wrong"}, "governor": {"limit_fps": 7.5, "reason": "hot"},
         });
         write(root.path(), "run/wordsight/health.json", &health.to_string());
@@ -153,7 +154,10 @@ fn a_service_says_how_it_is_and_one_that_says_nothing_any_more_is_wrong() {
     write(root.path(), "usr/lib/systemd/system/wordsight.service", "");
     let (state, told) = about(root.path(), "service");
     assert!(state == State::Warning && told.contains("systemctl enable --now wordsight"), "{told}");
-    assert_eq!(health("running", 1), (State::Ok, "running, 7 frames published ".to_owned()));
+    assert_eq!(
+        health("running", 1),
+        (State::Ok, "running by TensorRT 10.3.0 (fp16), 7 frames published ".to_owned())
+    );
     let (state, told) = health("lost", 1);
     assert!(state == State::Wrong && told.contains("unplugged"), "{told}");
     assert!(about(root.path(), "reload").1.contains("line 3 is wrong"));
