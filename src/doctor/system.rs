@@ -14,8 +14,10 @@ use super::Finding;
 /// The service's user, and the groups that cameras and GPUs belong to.
 const USER: &str = "wordsight";
 const GROUPS: [&str; 2] = ["video", "render"];
-/// Devices of cameras and of NVIDIA's GPUs, by the beginning of their names.
-const DEVICES: [&str; 6] = ["video", "media", "nvidia", "nvhost-", "nvmap", "dri/renderD"];
+/// Devices of cameras and of NVIDIA's GPUs, by the beginning of their names. CUDA on an Orin opens those of nvgpu/igpu0, or
+/// of nvhost-*-gpu, and waits for the GPU by host1x-fence.
+const DEVICES: [&str; 8] =
+    ["video", "media", "nvidia", "nvhost-", "nvmap", "dri/renderD", "nvgpu/igpu0/", "host1x-fence"];
 /// The oldest release of L4T whose TensorRT this program can call: R36.4 is JetPack 6.1, with TensorRT 10.3. JetPack 6.0
 /// has 8.6.
 const OLDEST_L4T: [u32; 2] = [36, 4];
@@ -62,7 +64,7 @@ pub fn permissions(root: &Path) -> Vec<Finding> {
     found
 }
 
-fn devices(dev: &Path) -> Vec<PathBuf> {
+pub(super) fn devices(dev: &Path) -> Vec<PathBuf> {
     let names = |folder: &Path, prefix: &str| -> Vec<PathBuf> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         let is_it = |path: &PathBuf| {
@@ -74,7 +76,8 @@ fn devices(dev: &Path) -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> = DEVICES
         .iter()
         .flat_map(|prefix| {
-            names(&if prefix.contains('/') { dev.join("dri") } else { dev.to_owned() }, prefix)
+            let folder = prefix.rsplit_once('/').map_or(dev.to_owned(), |(folder, _)| dev.join(folder));
+            names(&folder, prefix)
         })
         .collect();
     all.sort();

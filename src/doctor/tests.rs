@@ -76,6 +76,31 @@ fn a_service_user_without_cameras_is_told_its_groups() {
 }
 
 #[test]
+fn the_devices_that_cuda_opens_on_an_orin_are_looked_at() {
+    let root = orin();
+    let nodes = [
+        "dri/card0",
+        "dri/renderD128",
+        "host1x-fence",
+        "null",
+        "nvgpu/igpu0/ctrl",
+        "nvhost-gpu",
+        "nvmap",
+        "video0",
+    ];
+    nodes.iter().for_each(|node| write(root.path(), &format!("dev/{node}"), ""));
+    let dev = root.path().join("dev");
+    let mut found = system::devices(&dev);
+    found.sort();
+    let expected: Vec<_> = nodes
+        .iter()
+        .filter(|node| !["dri/card0", "null"].contains(node))
+        .map(|node| dev.join(node))
+        .collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn a_jetpack_that_is_too_old_says_which_one_to_take() {
     let root = orin();
     assert_eq!(about(root.path(), "releases"), (State::Ok, "JetPack 6.2, L4T R36.4.3 ".to_owned()));
