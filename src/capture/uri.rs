@@ -214,8 +214,8 @@ impl SourceUri {
     }
 
     #[cfg(feature = "gstreamer")]
-    fn pipeline(&self, settings: &StreamSettings) -> Result<super::gstreamer::Description, UriError> {
-        use super::gstreamer::{csi_pipeline, own_pipeline, rtsp_pipeline, v4l2_pipeline};
+    fn pipeline(&self, settings: &StreamSettings) -> Result<super::pipelines::Description, UriError> {
+        use super::pipelines::{csi_pipeline, own_pipeline, rtsp_pipeline, v4l2_pipeline};
         Ok(match &self.kind {
             Kind::V4l2(request) => v4l2_pipeline(request)
                 .map_err(|reason| UriError::Wrong { uri: self.display.clone(), reason })?,
