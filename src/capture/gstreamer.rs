@@ -480,7 +480,7 @@ mod tests {
         let good = "videotestsrc is-live=true ! video/x-raw,width=64,height=48 ! appsink";
         for bad in [
             "nosuchelement ! appsink",
-            "videotestsrc is-live=true ! identity error-after=0 ! appsink",
+            "videotestsrc is-live=true ! identity error-after=1 ! appsink",
             "videotestsrc ! video/x-raw,format=BGRA ! appsink",
         ] {
             let mut source = GstSource::open_live(&of(&[bad, good]), "camera").unwrap();

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use wordsight_engines::{Engine, StudentFacts};
 use wordsight_tracking::TrackingSettings;
 
+use super::engines::Opened;
 use super::last_good::LastGood;
 use super::stamp::Watched;
 use super::systemd::Systemd;
@@ -282,16 +283,12 @@ impl<'a> Reloader<'a> {
         new_vocabulary: bool,
         new_student: bool,
     ) -> anyhow::Result<()> {
-        let (wanted, in_use, systemd) = (&loaded.wanted, &self.in_use, &self.systemd);
+        let (wanted, in_use) = (&loaded.wanted, &self.in_use);
         if wanted.source != in_use.wanted.source {
             wanted.source.check(&self.stop).map_err(of_usage)?;
         }
         let is_other_engine = new_student || wanted.engine != in_use.wanted.engine;
-        let opened = is_other_engine.then(|| {
-            let alive = || systemd.is_getting_on();
-            wanted.engine.open_with(self.service.engines, Duration::ZERO, &self.stop, &alive)
-        });
-        let opened = opened.transpose()?;
+        let opened = is_other_engine.then(|| self.new_engine(wanted)).transpose()?;
         let engine_told = opened.as_ref().map(|opened| (opened.health(), opened.gpu_may_come()));
         let mut engine = opened.map(|opened| opened.engine);
         let facts = engine.as_ref().map_or(&in_use.facts, |engine| engine.facts()).clone();
@@ -347,6 +344,11 @@ impl<'a> Reloader<'a> {
         Ok(())
     }
 
+    fn new_engine(&self, wanted: &Wanted) -> anyhow::Result<Opened> {
+        let alive = || self.systemd.is_getting_on();
+        wanted.engine.open_with(self.service.engines, Duration::ZERO, &self.stop, &alive)
+    }
+
     /// Asks for a GPU later, if one may come up yet.
     fn expect_gpu(&mut self, may_come: bool) {
         self.ask_for_gpu_at = may_come.then(|| Instant::now() + self.service.patience.later);
@@ -355,6 +357,12 @@ impl<'a> Reloader<'a> {
     /// Has TensorRT run the student from now on, where the processor stands in for a GPU that has come up.
     fn ask_for_gpu(&mut self) {
         if self.ask_for_gpu_at.is_none_or(|at| Instant::now() < at) {
+            return;
+        }
+        // Its file may be another by now, and the words would not fit: then all of it is loaded again.
+        if self.in_use.student.is_other() {
+            self.expect_gpu(true);
+            drop(self.reload(None));
             return;
         }
         let (wanted, systemd) = (&self.in_use.wanted.engine, &self.systemd);
