@@ -48,6 +48,15 @@ pub struct VocabularyHealth {
     pub words: usize,
 }
 
+/// What runs the student.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct EngineHealth {
+    /// The engine and what it computes in: "TensorRT 10.3.0 (fp16)". Empty until one is open.
+    pub name: String,
+    /// Why it isn't TensorRT, where that was to be tried first and didn't come up.
+    pub instead_of_tensorrt: Option<String>,
+}
+
 /// What came of loading the configuration and the vocabulary again.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ReloadHealth {
@@ -78,6 +87,8 @@ pub struct HealthReport {
     pub published: u64,
     /// Since the last one was published, seconds.
     pub last_published_s: Option<f64>,
+    /// What runs the student.
+    pub engine: EngineHealth,
     /// The words in use.
     pub vocabulary: VocabularyHealth,
     /// What came of loading the configuration again.
@@ -95,6 +106,7 @@ pub struct Health(Arc<Mutex<Noticed>>);
 #[derive(Debug)]
 struct Noticed {
     source: String,
+    engine: EngineHealth,
     vocabulary: VocabularyHealth,
     reload: ReloadHealth,
     governor: Option<GovernorHealth>,
@@ -113,6 +125,7 @@ impl Default for Health {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(Noticed {
             source: String::new(),
+            engine: EngineHealth::default(),
             vocabulary: VocabularyHealth::default(),
             reload: ReloadHealth::default(),
             governor: None,
@@ -161,6 +174,13 @@ impl Health {
         name.clone_into(&mut noticed.source);
         noticed.turn(SourceState::Starting);
         (noticed.reason, noticed.attempts) = (None, 0);
+    }
+
+    /// The student is run by this engine from now on.
+    pub fn of_engine(&self, engine: EngineHealth) {
+        let mut noticed = self.noticed();
+        noticed.engine = engine;
+        noticed.changes += 1;
     }
 
     /// Things are to be named by so many words of this file.
@@ -219,6 +239,7 @@ impl Health {
         let noticed = self.noticed();
         HealthReport {
             source: noticed.source.clone(),
+            engine: noticed.engine.clone(),
             vocabulary: noticed.vocabulary.clone(),
             reload: noticed.reload.clone(),
             governor: noticed.governor.clone(),

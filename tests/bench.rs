@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
-use support::{Outcome, wordsight};
+use support::{Bench, Outcome, wordsight};
 
 fn run(arguments: &[&str]) -> Outcome {
     Outcome::of(wordsight(arguments).output().unwrap())
@@ -276,4 +276,30 @@ fn a_source_without_a_frame_is_a_sentence() {
     assert!(outcome.sentence(1).contains("no photographs"), "{outcome:?}");
     let outcome = bench.run(&["bench", "--mode", "throughput", "--fps", "0"]);
     assert_eq!(outcome.code, Some(2), "{outcome:?}");
+}
+
+#[test]
+fn an_estimate_says_what_it_is_and_what_it_assumes_in_words_and_in_json() {
+    let student = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/student.onnx");
+    let student = student.to_str().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = wordsight(&["bench", "--estimate", "orin-nano-super", "--student", student]);
+        Outcome::of(command.args(arguments).output().unwrap())
+    };
+    let table = run(&[]);
+    assert_eq!(table.code, Some(0), "{table:?}");
+    for part in ["An estimate, and nothing measured", "GPU 1020 MHz", "FP16", "INT8", "% of the bandwidth"] {
+        assert!(table.stdout.contains(part), "{part}: {}", table.stdout);
+    }
+    let json: Value = serde_json::from_str(&run(&["--json", "-"]).stdout).unwrap();
+    assert_eq!((&json["kind"], &json["board"]["gpu_mhz"]), (&json!("estimate"), &json!(1020)));
+    for range in json["ranges"].as_array().unwrap() {
+        let (low, high) = (range["low"]["ms"].as_f64().unwrap(), range["high"]["ms"].as_f64().unwrap());
+        assert!(0.0 < low && low < high, "{range}");
+    }
+    let bench = Bench::new();
+    let broken = bench.write("student.onnx", b"no model");
+    let broken = ["bench", "--estimate", "orin-nx", "--student", broken.to_str().unwrap()];
+    let outcome = Outcome::of(wordsight(&broken).output().unwrap());
+    assert!(outcome.sentence(1).contains("student.onnx"), "{outcome:?}");
 }

@@ -42,7 +42,10 @@ fn where_nothing_is_wrong_all_is_looked_at_and_the_exit_code_is_0() {
         let finding = findings.iter().find(|finding| finding["about"] == about).unwrap();
         finding["found"].as_str().unwrap().to_owned()
     };
-    assert!(found("student").contains("64x64, of the teacher colours; run by onnxruntime"));
+    assert!(
+        found("student")
+            .contains("64x64, of the teacher colours; run by ONNX Runtime on the processor (fp32)")
+    );
     assert!(found("vocabulary").contains("3 words, which fit the student"));
     assert!(found("source").contains("opens") && found("releases").contains("JetPack 6.2"));
     assert_eq!(found("power mode"), "MAXN_SUPER");

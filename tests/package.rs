@@ -63,3 +63,57 @@ fn the_configuration_of_the_service_is_understood() {
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert!(outcome.stdout.is_empty(), "a service's results are not for the journal: {outcome:?}");
 }
+
+/// What the package's fields name.
+fn packages(field: &str) -> Vec<String> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let manifest: toml::Table = fs::read_to_string(manifest).unwrap().parse().unwrap();
+    let named = manifest["package"]["metadata"]["deb"][field].as_str().unwrap();
+    named.split(',').map(|package| package.split_whitespace().next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn what_nvidias_decoders_and_late_drivers_take_is_recommended_and_let_through() {
+    let recommended = packages("recommends");
+    for package in
+        ["kmod", "gstreamer1.0-plugins-bad", "gstreamer1.0-plugins-good", "gstreamer1.0-plugins-base"]
+    {
+        assert!(recommended.iter().any(|found| found == package), "{package}: {recommended:?}");
+        assert!(!packages("suggests").iter().any(|found| found == package), "{package} is named twice");
+    }
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/wordsight.service");
+    let unit = fs::read_to_string(unit).unwrap();
+    assert!(unit.lines().any(|line| line == "Environment=AARCH64_IGPU=1"), "{unit}");
+    // Names count only when their drivers are loaded; these have numbers that Linux has fixed (devices.txt).
+    for (name, number) in
+        [("char-video4linux", "char-81"), ("char-drm", "char-226"), ("char-nvidia*", "char-195")]
+    {
+        let allows = |what: &str| unit.lines().any(|line| line == format!("DeviceAllow={what} rw"));
+        assert!(allows(name) && allows(number), "{name}");
+    }
+}
+
+/// `scripts/check-symbols` on the program under test.
+fn check_symbols(limit: Option<(&str, &str)>) -> Outcome {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/check-symbols");
+    let mut command = std::process::Command::new(script);
+    command.arg(env!("CARGO_BIN_EXE_wordsight")).envs(limit);
+    Outcome::of(command.output().unwrap())
+}
+
+#[test]
+fn the_oldest_system_has_every_symbol_that_the_program_asks_for() {
+    let fine = check_symbols(None);
+    assert_eq!(fine.code, Some(0), "{fine:?}");
+    for limit in [("NEWEST_GLIBC", "2.17"), ("NEWEST_GLIBCXX", "3.4.9")] {
+        let refused = check_symbols(Some(limit));
+        assert!(refused.code == Some(1) && refused.stderr.contains("the oldest system has"), "{refused:?}");
+    }
+    // What dpkg knows of symbols, not every system has.
+    if cfg!(feature = "gstreamer") && !fine.stderr.contains("SKIPPED") {
+        for limit in [("NEWEST_GLIB", "2.8"), ("NEWEST_GSTREAMER", "1.0")] {
+            let refused = check_symbols(Some(limit));
+            assert!(refused.code == Some(1) && refused.stderr.contains("of lib"), "{refused:?}");
+        }
+    }
+}

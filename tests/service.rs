@@ -1,6 +1,9 @@
 //! `wordsight run` as a service: told other things while it runs, and telling systemd how it is.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[cfg(feature = "tensorrt")]
+#[path = "../engines/tests/stand_in/mod.rs"]
+mod stand_in;
 mod support;
 
 use std::fs;
@@ -183,6 +186,43 @@ fn a_bad_vocabulary_is_refused_and_said_everywhere_and_the_next_good_one_is_take
     running.lines_until("rose");
     let health = running.health(|health| health["reload"]["count"] == 1);
     assert_eq!(health["reload"]["last_error"], Value::Null);
+    running.terminate();
+}
+
+#[test]
+fn systemd_and_the_health_are_told_which_engine_runs_and_in_what_it_computes() {
+    let bench = Bench::new();
+    let configuration = configure(&bench, "");
+    let mut running = start(&bench, &configuration, &[]);
+    let name = "ONNX Runtime on the processor (fp32)";
+    let health = running.health(|health| health["engine"]["name"] != "");
+    assert_eq!(health["engine"]["name"], name);
+    while !running.hear("STATUS=").contains(&format!("3 words, {name}")) {}
+    running.terminate();
+}
+
+/// With a stand-in for CUDA's driver, whose first calls of cuInit fail, and no TensorRT behind it.
+#[cfg(feature = "tensorrt")]
+#[test]
+fn a_service_waits_for_a_gpu_that_comes_up_late_and_says_what_lacks_then() {
+    let bench = Bench::new();
+    let (driver, nothing) = (bench.path("driver"), bench.path("nothing"));
+    for folder in [&driver, &nothing] {
+        fs::create_dir(folder).unwrap();
+    }
+    stand_in::compile_into(&driver, &Path::new(env!("CARGO_MANIFEST_DIR")).join("engines"));
+    let configuration = configure(&bench, "");
+    let text = fs::read_to_string(&configuration).unwrap();
+    let engine = "[engine]\nkind = \"auto\"\ntensorrt = \"nothing\"";
+    fs::write(&configuration, text.replace("[engine]", engine)).unwrap();
+    let environment = [("LD_LIBRARY_PATH", driver.to_str().unwrap()), ("CUDA_STAND_IN_INIT_FAILS", "2")];
+    let mut running = start(&bench, &configuration, &environment);
+    let health = running.health(|health| health["engine"]["name"] != "");
+    let reason = health["engine"]["instead_of_tensorrt"].as_str().unwrap();
+    assert!(reason.contains("TensorRT was not found"), "the third call found the GPU: {reason}");
+    let told = running.stderr();
+    assert!(told.contains("the GPU is waited for") && told.contains("CUDA_ERROR_UNKNOWN"), "{told}");
+    while !running.hear("STATUS=").contains("instead of TensorRT: TensorRT was not found") {}
     running.terminate();
 }
 

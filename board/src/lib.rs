@@ -28,7 +28,7 @@ mod sampler;
 
 pub use governor::{Decision, Governor, GovernorSettings, Look, Reason};
 #[cfg(feature = "std")]
-pub use machine::Machine;
+pub use machine::{Machine, PowerMode};
 #[cfg(feature = "std")]
 pub use process::Process;
 pub use readings::{Cooling, Fan, Name, OverCurrent, Rail, Readings, Temperature};

@@ -211,15 +211,41 @@ fn graphics_cards(root: &Path) -> Vec<String> {
 fn power_mode(root: &Path) -> Option<String> {
     let status = text(&root.join("var/lib/nvpmodel/status"))?;
     let id: u32 = value_of(&status, "pmode", ':')?.split_whitespace().next()?.parse().ok()?;
+    let name = power_modes(root).into_iter().find(|mode| mode.id == id).map(|mode| mode.name);
+    Some(name.unwrap_or_else(|| format!("mode {id}")))
+}
+
+/// A power mode of nvpmodel's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PowerMode {
+    /// What `nvpmodel -m` takes.
+    pub id: u32,
+    /// "25W", "MAXN_SUPER".
+    pub name: String,
+}
+
+impl PowerMode {
+    /// The mode of this board that holds no clock back, where it has one. Its number differs from board to board:
+    /// an Orin Nano Super's is 2, where an AGX Orin's is 0.
+    pub fn unlimited(root: &Path) -> Option<Self> {
+        let modes = power_modes(root);
+        let named = |name: &str| modes.iter().find(|mode| mode.name == name).cloned();
+        named("MAXN_SUPER")
+            .or_else(|| named("MAXN"))
+            .or_else(|| modes.iter().find(|mode| mode.name.starts_with("MAXN")).cloned())
+    }
+}
+
+fn power_modes(root: &Path) -> Vec<PowerMode> {
     let configuration = text(&root.join("etc/nvpmodel.conf")).unwrap_or_default();
-    let name = configuration.lines().find_map(|line| {
+    let mode = |line: &str| {
         // < POWER_MODEL ID=0 NAME=15W >
         let line = line.trim().strip_prefix('<')?.trim_end_matches('>').trim();
         let fields = line.strip_prefix("POWER_MODEL")?;
         let field = |name: &str| fields.split_whitespace().find_map(|field| field.strip_prefix(name));
-        (field("ID=")?.parse() == Ok(id)).then(|| field("NAME="))?
-    });
-    Some(name.map_or_else(|| format!("mode {id}"), str::to_owned))
+        Some(PowerMode { id: field("ID=")?.parse().ok()?, name: field("NAME=")?.to_owned() })
+    };
+    configuration.lines().filter_map(mode).collect()
 }
 
 fn governor(cores: &[PathBuf]) -> Option<String> {

@@ -12,6 +12,11 @@ pub trait Engine: Send {
     /// What this engine is, for logs and reports: `onnxruntime-cpu`.
     fn name(&self) -> &str;
 
+    /// The same for people, with what it computes in: `ONNX Runtime on the processor (fp32)`.
+    fn title(&self) -> &str {
+        self.name()
+    }
+
     /// What the student says of itself.
     fn facts(&self) -> &StudentFacts;
 

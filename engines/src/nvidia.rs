@@ -10,8 +10,31 @@ pub enum DriverError {
     #[error("there is no NVIDIA driver (libcuda.so.1) on this machine")]
     Missing,
     /// There is one, and it finds no GPU that it can use.
-    #[error("NVIDIA's driver finds no GPU that it can use (error {0})")]
+    #[error("NVIDIA's driver finds no GPU that it can use (error {0}{meaning}", meaning = meaning(*.0))]
     Unusable(i32),
+}
+
+/// cuda.h: CUDA_ERROR_NO_DEVICE.
+const NO_DEVICE: i32 = 100;
+
+/// What an error of cuInit's means, and what to do: NVIDIA's own texts of them name no cause.
+fn meaning(code: i32) -> &'static str {
+    match code {
+        NO_DEVICE => {
+            ", CUDA_ERROR_NO_DEVICE): its kernel driver is not loaded, or its devices are closed to this user; look at \
+             `lsmod | grep nv` and `ls -l /dev/nv*`, and be in the groups video and render"
+        }
+        // Measured by others on an Orin NX with JetPack 6.2: WendyOS#1699.
+        801 => {
+            ", CUDA_ERROR_NOT_SUPPORTED): on a Jetson /dev/dri/renderD* is missing or closed to this user; look at \
+             `ls -l /dev/dri`, and be in the group render"
+        }
+        999 => {
+            ", CUDA_ERROR_UNKNOWN): a device of its could not be opened, or the driver is in disorder; look at \
+             `sudo dmesg | grep -i -e nvgpu -e nvrm`, and start the machine again"
+        }
+        _ => ")",
+    }
 }
 
 /// The driver's library. Never unloaded: it may have threads of its own.
@@ -53,6 +76,9 @@ pub fn gpus() -> Result<Vec<u32>, DriverError> {
         let mut gpus = 0;
         checked(init(0))?;
         checked(count(&raw mut gpus))?;
+        if gpus == 0 {
+            return Err(DriverError::Unusable(NO_DEVICE));
+        }
         (0..gpus)
             .map(|at| {
                 let (mut gpu, mut capability) = (0, [0; 2]);
@@ -95,4 +121,23 @@ pub fn board() -> Option<String> {
     // Boards with the same GPU differ in clocks and memory.
     let board = std::fs::read("/proc/device-tree/model").map(|model| text(&model)).unwrap_or_default();
     Some(if board.is_empty() { gpu } else { format!("{gpu}, {board}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_cu_init_come_with_their_meaning_and_what_to_do() {
+        for (code, expected) in [
+            (100, ["CUDA_ERROR_NO_DEVICE)", "groups video and render"]),
+            (801, ["CUDA_ERROR_NOT_SUPPORTED)", "`ls -l /dev/dri`"]),
+            (999, ["CUDA_ERROR_UNKNOWN)", "dmesg"]),
+        ] {
+            let told = DriverError::Unusable(code).to_string();
+            assert!(told.contains(&format!("(error {code}, ")), "{told}");
+            assert!(expected.iter().all(|part| told.contains(part)), "{told}");
+        }
+        assert!(DriverError::Unusable(2).to_string().ends_with("(error 2)"));
+    }
 }

@@ -283,7 +283,16 @@ int not_in_a_capture(Stream* stream)
 
 extern "C" {
 
-int cuInit(unsigned) { return 0; }
+// A GPU that comes up late: as many calls fail as CUDA_STAND_IN_INIT_FAILS says, with CUDA_ERROR_UNKNOWN.
+int cuInit(unsigned)
+{
+    LOCKED;
+    static int left = [] {
+        char const* fails = std::getenv("CUDA_STAND_IN_INIT_FAILS");
+        return fails ? std::atoi(fails) : 0;
+    }();
+    return left > 0 ? --left, 999 : 0;
+}
 int cuDriverGetVersion(int* version) { return *version = 12060, 0; }
 int cuDeviceGetCount(int* count) { return *count = 1, 0; }
 int cuDeviceGet(int* device, int) { return *device = 0, 0; }

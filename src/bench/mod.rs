@@ -7,6 +7,7 @@
 //! is compared and drawn on a PC.
 
 mod compare;
+mod estimate;
 mod file;
 mod json;
 mod plot;
@@ -16,6 +17,7 @@ mod swaps;
 mod table;
 
 pub use compare::{Dice, compare};
+pub use estimate::{Board, Estimate};
 pub use plot::{PlotPath, draw};
 pub use recorder::{FrameTimes, Recorder};
 pub(crate) use report::rfc_3339;

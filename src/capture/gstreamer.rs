@@ -18,7 +18,8 @@ use gstreamer_app::AppSink;
 use gstreamer_video::{self as gst_video, VideoFormat, VideoFrameExt, VideoInfo};
 use wordsight_detection::{PixelFormat, YuvEncoding};
 
-use super::uri::{CameraRequest, without_password};
+use super::pipelines::{Description, file_pipeline};
+use super::uri::without_password;
 use super::{CaptureError, Captured, Frame, LONGEST_NAP, Source};
 
 /// How long a pipeline may take to its first frame. Network cameras wait for a key frame, some seconds.
@@ -36,118 +37,22 @@ const FORMATS: [(VideoFormat, PixelFormat); 6] = [
     (VideoFormat::Gray8, PixelFormat::Grey),
     (VideoFormat::Rgb, PixelFormat::Rgb),
 ];
-/// Of what is decoded only the newest is kept, so that a slow stream doesn't hold its decoder up.
-const NEWEST: &str = "queue leaky=downstream max-size-buffers=1 max-size-bytes=0 max-size-time=0";
-
-/// A pipeline, and what is set on its elements apart: text of a user's needs no quoting there.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Description {
-    launch: String,
-    /// Of the element with the name `source`.
-    properties: Vec<(&'static str, String)>,
-    /// What it takes that a machine may not have: an element, and where it comes from.
-    needs: Option<(&'static str, &'static str)>,
-}
-
-impl Description {
-    fn of(launch: String) -> Self {
-        Self { launch, properties: Vec::new(), needs: None }
-    }
-}
-
-/// A user's own pipeline.
-pub(super) fn own_pipeline(launch: &str) -> Description {
-    Description::of(launch.to_owned())
-}
-
-/// A network camera. The newest frame is worth more than a whole one: what comes too late is dropped.
-pub(super) fn rtsp_pipeline(uri: &str, latency_ms: u32) -> Description {
-    let launch = format!(
-        "rtspsrc name=source latency={latency_ms} drop-on-latency=true timeout=3000000 tcp-timeout=3000000 \
-         ! application/x-rtp,media=video ! decodebin ! {NEWEST} ! {} ! appsink",
-        converter()
-    );
-    Description {
-        properties: vec![("location", uri.to_owned())],
-        needs: Some(("rtspsrc", "Debian's gstreamer1.0-plugins-good")),
-        ..Description::of(launch)
-    }
-}
-
-/// A camera on a Jetson's CSI connector, by way of NVIDIA's camera daemon.
-pub(super) fn csi_pipeline(sensor: u32, request: &CameraRequest) -> Description {
-    let mut caps = "video/x-raw(memory:NVMM),format=NV12".to_owned();
-    push_size_and_rate(&mut caps, request);
-    let launch = format!(
-        "nvarguscamerasrc sensor-id={sensor} ! {caps} ! nvvidconv ! video/x-raw,format=NV12 ! {NEWEST} ! appsink"
-    );
-    let needs = "NVIDIA's L4T, its package nvidia-l4t-gstreamer: a CSI camera needs a Jetson";
-    Description { needs: Some(("nvarguscamerasrc", needs)), ..Description::of(launch) }
-}
-
-/// A camera of the kernel's, where this program was built without v4l2, or the camera sends H.264.
-pub(super) fn v4l2_pipeline(request: &CameraRequest) -> Result<Description, String> {
-    if !request.controls.is_empty() {
-        return Err("controls need a wordsight built with `--features v4l2`".to_owned());
-    }
-    let mut caps = match request.format.as_deref() {
-        None => "video/x-raw".to_owned(),
-        Some("mjpg" | "mjpeg" | "jpeg") => "image/jpeg".to_owned(),
-        Some("h264") => "video/x-h264".to_owned(),
-        Some(raw) => {
-            let named = match raw {
-                "yuyv" => "YUY2",
-                "uyvy" => "UYVY",
-                "nv12" => "NV12",
-                "yu12" | "i420" => "I420",
-                "grey" => "GRAY8",
-                "rgb" | "rgb3" => "RGB",
-                other => {
-                    return Err(format!(
-                        "format={other} is none of yuyv, uyvy, nv12, i420, grey, rgb, mjpg, h264"
-                    ));
-                }
-            };
-            format!("video/x-raw,format={named}")
-        }
-    };
-    push_size_and_rate(&mut caps, request);
-    let launch = format!("v4l2src name=source ! {caps} ! decodebin ! {NEWEST} ! {} ! appsink", converter());
-    Ok(Description {
-        properties: vec![("device", request.device.display().to_string())],
-        needs: Some(("v4l2src", "Debian's gstreamer1.0-plugins-good")),
-        ..Description::of(launch)
-    })
-}
-
-fn file_pipeline(path: &Path) -> Description {
-    let launch = format!("filesrc name=source ! decodebin ! {} ! appsink", converter());
-    Description { properties: vec![("location", path.display().to_string())], ..Description::of(launch) }
-}
-
-/// What makes one of our formats of a decoder's: on a Jetson the one that reads NVIDIA's memory.
-fn converter() -> &'static str {
-    let has_nvvidconv = init().is_ok() && gst::ElementFactory::find("nvvidconv").is_some();
-    if has_nvvidconv { "nvvidconv ! video/x-raw,format=NV12" } else { "videoconvert" }
-}
-
-fn push_size_and_rate(caps: &mut String, request: &CameraRequest) {
-    // Writing to a string can't fail.
-    if let (Some(width), Some(height)) = (request.width, request.height) {
-        let _ = write!(caps, ",width={width},height={height}");
-    }
-    if let Some(fps) = request.fps {
-        // 29.97 is 30000/1001 to a camera: whatever is within a hundredth will do.
-        let thousandths = |fps: f64| (fps * 1000.0).round() as u64;
-        let (least, most) = (thousandths(fps * 0.99), thousandths(fps * 1.01));
-        let _ = write!(caps, ",framerate=[{least}/1000,{most}/1000]");
-    }
-}
-
 /// Starts GStreamer, once a process.
 pub(crate) fn init() -> Result<(), String> {
     static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
     STARTED.get_or_init(|| gst::init().map_err(|error| format!("GStreamer does not start: {error}"))).clone()
+}
+
+/// Whether an element is installed.
+pub(super) fn has_element(name: &str) -> bool {
+    init().is_ok() && gst::ElementFactory::find(name).is_some()
+}
+
+/// Why a pipeline gives no frame.
+struct Failure {
+    reason: String,
+    /// Whether another pipeline for the same source may do better.
+    is_of_pipeline: bool,
 }
 
 /// A pipeline that runs.
@@ -190,18 +95,47 @@ impl GstSource {
         };
         init().map_err(unopened)?;
         if let Some((element, origin)) = description.needs
-            && gst::ElementFactory::find(element).is_none()
+            && !has_element(element)
         {
             return Err(unopened(format!("GStreamer has no {element}, which comes with {origin}")));
         }
-        let (pipeline, sink) = parse(&description.launch).map_err(unopened)?;
+        let mut failure = "it has no pipeline".to_owned();
+        for (at, launch) in description.launches.iter().enumerate() {
+            match Self::open_one(launch, &description.properties, name, is_live) {
+                Ok(opened) => {
+                    if description.launches.len() > 1 {
+                        tracing::info!("{name} comes through `{launch}`");
+                    }
+                    return Ok(opened);
+                }
+                Err(Failure { reason, is_of_pipeline }) => {
+                    let is_last = at + 1 == description.launches.len();
+                    failure = reason;
+                    if !is_of_pipeline || is_last {
+                        break;
+                    }
+                    tracing::debug!("{name} does not come through `{launch}`: {failure}");
+                }
+            }
+        }
+        Err(unopened(failure))
+    }
+
+    fn open_one(
+        launch: &str,
+        properties: &[(&'static str, String)],
+        name: &str,
+        is_live: bool,
+    ) -> Result<Self, Failure> {
+        let of_pipeline = |reason| Failure { reason, is_of_pipeline: true };
+        let (pipeline, sink) = parse(launch).map_err(of_pipeline)?;
         if let Some(source) = pipeline.by_name("source") {
-            for (property, value) in &description.properties {
+            for (property, value) in properties {
                 source.set_property_from_str(property, value);
             }
         }
         set_up(&sink, is_live);
-        let bus = pipeline.bus().ok_or_else(|| unopened("its pipeline has no bus".to_owned()))?;
+        let bus = pipeline.bus().ok_or_else(|| of_pipeline("its pipeline has no bus".to_owned()))?;
         // Nobody looks at the bus while frames come: what isn't an error would pile up there for as long as they do.
         bus.set_sync_handler(|_, message| match message.type_() {
             gst::MessageType::Error => gst::BusSyncReply::Pass,
@@ -209,14 +143,17 @@ impl GstSource {
         });
         let (name, shape) = (Arc::from(name), None);
         let mut opened = Self { pipeline, sink, bus, name, is_live, first: None, shape, has_failed: false };
-        opened.wait_for_first_frame().map_err(unopened)?;
+        opened.wait_for_first_frame()?;
         Ok(opened)
     }
 
-    fn wait_for_first_frame(&mut self) -> Result<(), String> {
+    fn wait_for_first_frame(&mut self) -> Result<(), Failure> {
+        let of_source = |reason| Failure { reason, is_of_pipeline: false };
         if self.pipeline.set_state(gst::State::Playing).is_err() {
             self.has_failed = true;
-            return Err(self.failure().unwrap_or_else(|| "its pipeline does not start".to_owned()));
+            let unsaid =
+                || Failure { reason: "its pipeline does not start".to_owned(), is_of_pipeline: true };
+            return Err(self.failure().unwrap_or_else(unsaid));
         }
         let start = Instant::now();
         while start.elapsed() < LONGEST_OPENING {
@@ -224,24 +161,26 @@ impl GstSource {
             if self.first.is_some() {
                 return Ok(());
             }
-            if let Some(reason) = self.failure() {
-                return Err(reason);
+            if let Some(failure) = self.failure() {
+                return Err(failure);
             }
             if self.sink.is_eos() {
-                return Err("it ended before its first frame".to_owned());
+                return Err(of_source("it ended before its first frame".to_owned()));
             }
         }
         // It hangs somewhere, and would hang in a farewell too.
         self.has_failed = true;
-        Err(format!("no frame came within {} s", LONGEST_OPENING.as_secs()))
+        Err(of_source(format!("no frame came within {} s", LONGEST_OPENING.as_secs())))
     }
 
     /// What the pipeline says has failed, if anything.
-    fn failure(&mut self) -> Option<String> {
+    fn failure(&mut self) -> Option<Failure> {
         let message = self.bus.pop_filtered(&[gst::MessageType::Error])?;
         let MessageView::Error(error) = message.view() else { return None };
         self.has_failed = true;
         let element = error.src().map(|element| element.name().to_string()).unwrap_or_default();
+        // A file or a server that isn't there is so for every pipeline; a decoder's device is not.
+        let is_of_pipeline = element != "source" || !error.error().is::<gst::ResourceError>();
         let mut reason = format!("{} ({element})", error.error());
         // The last line of what is for developers names what is missing or refused.
         if let Some(debug) = error.debug()
@@ -254,7 +193,7 @@ impl GstSource {
                 "; Debian's gstreamer1.0-plugins-good and gstreamer1.0-libav have most decoders, a Jetson's L4T has its own",
             );
         }
-        Some(reason)
+        Some(Failure { reason, is_of_pipeline })
     }
 
     fn lost(&self, reason: String) -> CaptureError {
@@ -304,8 +243,8 @@ impl Source for GstSource {
     fn capture(&mut self, frame: &mut Frame) -> Result<Captured, CaptureError> {
         let sample = self.first.take().or_else(|| self.sink.try_pull_sample(clock_time(LONGEST_NAP)));
         let Some(sample) = sample else {
-            if let Some(reason) = self.failure() {
-                return Err(self.lost(reason));
+            if let Some(failure) = self.failure() {
+                return Err(self.lost(failure.reason));
             }
             return Ok(if self.sink.is_eos() { Captured::End } else { Captured::NotYet });
         };
@@ -414,6 +353,8 @@ fn clock_time(duration: Duration) -> gst::ClockTime {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+    use crate::capture::pipelines::{csi_pipeline, own_pipeline};
+    use crate::capture::uri::CameraRequest;
 
     fn open(launch: &str) -> Result<GstSource, CaptureError> {
         GstSource::open_live(&own_pipeline(launch), &format!("gst:{launch}"))
@@ -531,28 +472,24 @@ mod tests {
     }
 
     #[test]
-    fn cameras_are_asked_for_their_size_rate_and_format() {
-        let request = CameraRequest {
-            device: "/dev/video3".into(),
-            width: Some(1280),
-            height: Some(720),
-            fps: Some(29.97),
-            format: Some("mjpg".to_owned()),
-            controls: Vec::new(),
+    fn where_one_pipeline_fails_the_next_is_tried_unless_it_is_the_source_that_fails() {
+        let of = |launches: &[&str]| Description {
+            launches: launches.iter().map(|launch| (*launch).to_owned()).collect(),
+            ..own_pipeline("")
         };
-        let v4l2 = v4l2_pipeline(&request).unwrap();
-        assert!(
-            v4l2.launch
-                .contains("image/jpeg,width=1280,height=720,framerate=[29670/1000,30270/1000] ! decodebin")
-        );
-        assert_eq!(v4l2.properties, [("device", "/dev/video3".to_owned())]);
-        let csi = csi_pipeline(1, &request).launch;
-        assert!(csi.starts_with(
-            "nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),format=NV12,width=1280,height=720,framerate=[29670/1000,30270/1000]"
-        ));
-        let wrong = CameraRequest { format: Some("h265x".to_owned()), ..request.clone() };
-        assert!(v4l2_pipeline(&wrong).unwrap_err().contains("h265x"));
-        let controlled = CameraRequest { controls: vec![("gain".to_owned(), 1)], ..request };
-        assert!(v4l2_pipeline(&controlled).unwrap_err().contains("--features v4l2"));
+        let good = "videotestsrc is-live=true ! video/x-raw,width=64,height=48 ! appsink";
+        for bad in [
+            "nosuchelement ! appsink",
+            "videotestsrc is-live=true ! identity error-after=1 ! appsink",
+            "videotestsrc ! video/x-raw,format=BGRA ! appsink",
+        ] {
+            let mut source = GstSource::open_live(&of(&[bad, good]), "camera").unwrap();
+            assert_eq!(next(&mut source).width, 64, "{bad}");
+        }
+        let missing = "filesrc name=source location=/nowhere/x.mp4 ! decodebin ! appsink";
+        let error = GstSource::open_live(&of(&[missing, good]), "camera").err().unwrap().to_string();
+        assert!(error.contains("/nowhere/x.mp4"), "{error}");
+        let error = GstSource::open_live(&of(&["nosuchelement ! appsink", "none ! appsink"]), "camera");
+        assert!(error.err().unwrap().to_string().contains("none"), "the last is told");
     }
 }

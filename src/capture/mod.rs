@@ -16,6 +16,8 @@ mod held;
 mod motion_jpeg;
 mod pacing;
 mod photographs;
+#[cfg(feature = "gstreamer")]
+mod pipelines;
 mod supervised;
 mod test_pattern;
 mod uri;

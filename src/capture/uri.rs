@@ -184,25 +184,54 @@ impl SourceUri {
                 Ok(Box::new(super::v4l2::V4l2Source::open(request, &self.display)?))
             }
             #[cfg(feature = "gstreamer")]
-            kind => {
-                use super::gstreamer::{GstSource, csi_pipeline, own_pipeline, rtsp_pipeline, v4l2_pipeline};
-                let pipeline = match kind {
-                    Kind::V4l2(request) => v4l2_pipeline(request)
-                        .map_err(|reason| UriError::Wrong { uri: self.display.clone(), reason })?,
-                    Kind::Csi { sensor, request } => csi_pipeline(*sensor, request),
-                    Kind::Rtsp(uri) => rtsp_pipeline(uri, settings.latency_ms),
-                    Kind::Gst(launch) => own_pipeline(launch),
-                    Kind::File(_) | Kind::Test(_) => own_pipeline(""),
-                };
-                Ok(Box::new(GstSource::open_live(&pipeline, &self.display)?))
-            }
+            _ => Ok(Box::new(super::gstreamer::GstSource::open_live(
+                &self.pipeline(settings)?,
+                &self.display,
+            )?)),
             #[cfg(not(feature = "gstreamer"))]
-            kind => Err(UriError::NotBuilt {
-                uri: self.display.clone(),
-                feature: if matches!(kind, Kind::V4l2(_)) { "v4l2" } else { "gstreamer" },
-                otherwise: "without it there are files, folders and test://",
+            kind => Err(self.not_built(kind).into()),
+        }
+    }
+
+    /// Looks whether it can give what is asked for, without starting it.
+    ///
+    /// # Errors
+    /// As [`Self::open`], as far as that can be told.
+    pub fn check(&self, settings: &StreamSettings) -> Result<(), CaptureError> {
+        match &self.kind {
+            // What is no plain file may be a pipe, which can be opened once.
+            Kind::File(path) if path.exists() && !path.is_file() => Ok(()),
+            Kind::File(_) | Kind::Test(_) => self.open(settings).map(drop),
+            #[cfg(feature = "v4l2")]
+            Kind::V4l2(request) if request.format.as_deref() != Some("h264") => {
+                super::v4l2::V4l2Source::check(request, &self.display)
             }
-            .into()),
+            #[cfg(feature = "gstreamer")]
+            _ => Ok(self.pipeline(settings).map(drop)?),
+            #[cfg(not(feature = "gstreamer"))]
+            kind => Err(self.not_built(kind).into()),
+        }
+    }
+
+    #[cfg(feature = "gstreamer")]
+    fn pipeline(&self, settings: &StreamSettings) -> Result<super::pipelines::Description, UriError> {
+        use super::pipelines::{csi_pipeline, own_pipeline, rtsp_pipeline, v4l2_pipeline};
+        Ok(match &self.kind {
+            Kind::V4l2(request) => v4l2_pipeline(request)
+                .map_err(|reason| UriError::Wrong { uri: self.display.clone(), reason })?,
+            Kind::Csi { sensor, request } => csi_pipeline(*sensor, request),
+            Kind::Rtsp(uri) => rtsp_pipeline(uri, settings.latency_ms),
+            Kind::Gst(launch) => own_pipeline(launch),
+            Kind::File(_) | Kind::Test(_) => own_pipeline(""),
+        })
+    }
+
+    #[cfg(not(feature = "gstreamer"))]
+    fn not_built(&self, kind: &Kind) -> UriError {
+        UriError::NotBuilt {
+            uri: self.display.clone(),
+            feature: if matches!(kind, Kind::V4l2(_)) { "v4l2" } else { "gstreamer" },
+            otherwise: "without it there are files, folders and test://",
         }
     }
 }

@@ -16,7 +16,7 @@ use super::CommonArgs;
 use super::measure::{Wanted, measure};
 use super::parts::print;
 use super::swaps::measure_swaps;
-use crate::bench::{Mode, PlotPath, Report, compare, draw};
+use crate::bench::{Board, Estimate, Mode, PlotPath, Report, compare, draw};
 use crate::config::FramesPerSecond;
 use crate::service::is_standard_output;
 
@@ -61,6 +61,13 @@ pub struct BenchArgs {
         conflicts_with_all = ["seconds", "warm_up", "mode", "fps", "source", "decode", "least_inference_ms", "plot", "swaps", "CommonArgs"]
     )]
     compare: Option<Vec<PathBuf>>,
+    /// Measure nothing, and estimate what the student's network would take on a board with its clocks locked
+    #[arg(
+        long,
+        value_name = "BOARD",
+        conflicts_with_all = ["seconds", "warm_up", "mode", "fps", "source", "decode", "least_inference_ms", "plot", "swaps", "compare"]
+    )]
+    estimate: Option<Board>,
     /// Exit with 1 when the comparison shows B slower in anything
     #[arg(long, requires = "compare")]
     fail_if_slower: bool,
@@ -72,6 +79,9 @@ impl BenchArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         if let Some([a, b]) = self.compare.as_deref() {
             return self.compare(a, b);
+        }
+        if let Some(board) = self.estimate {
+            return self.estimate(board);
         }
         if let Some(sizes) = &self.swaps {
             return self.measure_swaps(sizes);
@@ -98,6 +108,17 @@ impl BenchArgs {
         let report = measure_swaps(&self.common, &self.wanted(), &sizes)?;
         self.show(&report, |path| {
             report.write(path).with_context(|| format!("cannot write {}", path.display()))
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn estimate(&self, board: Board) -> anyhow::Result<ExitCode> {
+        let student = self.common.engine_wanted(&self.common.load_config()?)?.student;
+        let shown = student.display();
+        let estimate = Estimate::of(&wordsight_onnx::read(&student)?, &shown.to_string(), board)
+            .map_err(|reason| anyhow::anyhow!("there is no estimate of {shown}: {reason}"))?;
+        self.show(&estimate, |path| {
+            estimate.write(path).with_context(|| format!("cannot write the estimate {}", path.display()))
         })?;
         Ok(ExitCode::SUCCESS)
     }
@@ -177,6 +198,24 @@ mod tests {
             );
         }
         assert_eq!(parsed("--fail-if-slower").unwrap_err(), ErrorKind::MissingRequiredArgument);
+    }
+
+    #[test]
+    fn an_estimate_is_of_a_known_board_and_takes_a_student_and_nothing_that_measures() {
+        for (name, board) in [
+            ("orin-nano", Board::OrinNano),
+            ("orin-nano-super", Board::OrinNanoSuper),
+            ("orin-nx", Board::OrinNx),
+            ("agx-orin", Board::AgxOrin),
+        ] {
+            let args = parsed(&format!("--estimate {name} --student s.onnx --json -")).unwrap();
+            assert_eq!(args.estimate, Some(board));
+        }
+        assert_eq!(parsed("--estimate tx2").unwrap_err(), ErrorKind::InvalidValue);
+        for other in ["--seconds 3", "--source x", "--compare a b", "--swaps 3"] {
+            let refused = parsed(&format!("--estimate orin-nx {other}")).unwrap_err();
+            assert_eq!(refused, ErrorKind::ArgumentConflict, "{other}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::parts::{LONGEST_STOP, SourceArgs, governor_wanted, json_wanted, track
 use crate::config::{Config, ConfigError};
 use crate::pipeline::{Report, Stage, Stop, run_alone};
 use crate::publish::{PictureNames, SaveSettings, SinkSettings};
-use crate::service::{Service, Wanted, of_usage};
+use crate::service::{Installed, Patience, Service, Wanted, of_usage};
 
 /// Inputs kept for `--compare-engine`: enough that they don't all stay in the processor's cache.
 const INPUTS_TO_COMPARE: usize = 64;
@@ -68,6 +68,8 @@ impl RunArgs {
             inputs_to_keep: if self.compare_engine { INPUTS_TO_COMPARE } else { 0 },
             longest_stop: LONGEST_STOP,
             stop: stop.clone(),
+            engines: &Installed,
+            patience: Patience::SERVICE,
         };
         let mut report = service.run()?;
         print_summary(&report);

@@ -106,7 +106,7 @@ pub fn examine(patient: &Patient) -> Vec<Finding> {
     let (machine, readings) = (Machine::read(root), Readings::read(root));
     found.push(system::releases(&machine));
     found.push(tensorrt(patient, &machine));
-    found.extend(system::power(&machine, &readings));
+    found.extend(system::power(root, &machine, &readings));
     let written = patient.configured.as_ref().map_or(Vec::new(), folders_written);
     found.push(system::disk(root, &written));
     found.push(system::clock(root, patient.now));
@@ -147,7 +147,7 @@ fn student_and_words(configured: &Wanted) -> Vec<Finding> {
             facts.input_width,
             facts.input_height,
             facts.teacher,
-            engine.name()
+            engine.title()
         ),
     );
     let words = match configured.words.open(facts) {
@@ -321,7 +321,11 @@ impl Service {
                 "its stream has ended",
                 format!("start it again with `systemctl restart wordsight`, and {logs}"),
             ),
-            state => Finding::ok(about, format!("{state}, {published} frames published")),
+            state => {
+                let engine = health["engine"]["name"].as_str().filter(|name| !name.is_empty());
+                let engine = engine.map_or(String::new(), |name| format!(" by {name}"));
+                Finding::ok(about, format!("{state}{engine}, {published} frames published"))
+            }
         }];
         if let Some(error) = health["reload"]["last_error"].as_str() {
             found.push(Finding::warning(

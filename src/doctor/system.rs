@@ -7,17 +7,20 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use wordsight_board::{Machine, Readings};
+use wordsight_board::{Machine, PowerMode, Readings};
 
 use super::Finding;
 
 /// The service's user, and the groups that cameras and GPUs belong to.
 const USER: &str = "wordsight";
 const GROUPS: [&str; 2] = ["video", "render"];
-/// Devices of cameras and of NVIDIA's GPUs, by the beginning of their names.
-const DEVICES: [&str; 6] = ["video", "media", "nvidia", "nvhost-", "nvmap", "dri/renderD"];
-/// The oldest release of L4T on which this program can run TensorRT: JetPack 5.
-const OLDEST_L4T: u32 = 35;
+/// Devices of cameras and of NVIDIA's GPUs, by the beginning of their names. CUDA on an Orin opens those of nvgpu/igpu0, or
+/// of nvhost-*-gpu, and waits for the GPU by host1x-fence.
+const DEVICES: [&str; 8] =
+    ["video", "media", "nvidia", "nvhost-", "nvmap", "dri/renderD", "nvgpu/igpu0/", "host1x-fence"];
+/// The oldest release of L4T whose TensorRT this program can call: R36.4 is JetPack 6.1, with TensorRT 10.3. JetPack 6.0
+/// has 8.6.
+const OLDEST_L4T: [u32; 2] = [36, 4];
 /// Less free space than this is too little for a plan or a timing cache, and far less for anything at all, MiB.
 const LITTLE_SPACE_MIB: u64 = 1024;
 const NO_SPACE_MIB: u64 = 64;
@@ -61,7 +64,7 @@ pub fn permissions(root: &Path) -> Vec<Finding> {
     found
 }
 
-fn devices(dev: &Path) -> Vec<PathBuf> {
+pub(super) fn devices(dev: &Path) -> Vec<PathBuf> {
     let names = |folder: &Path, prefix: &str| -> Vec<PathBuf> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         let is_it = |path: &PathBuf| {
@@ -73,7 +76,8 @@ fn devices(dev: &Path) -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> = DEVICES
         .iter()
         .flat_map(|prefix| {
-            names(&if prefix.contains('/') { dev.join("dri") } else { dev.to_owned() }, prefix)
+            let folder = prefix.rsplit_once('/').map_or(dev.to_owned(), |(folder, _)| dev.join(folder));
+            names(&folder, prefix)
         })
         .collect();
     all.sort();
@@ -112,28 +116,40 @@ pub fn releases(machine: &Machine) -> Finding {
         return Finding::ok(about, format!("no Jetson: {os}{}", driver.unwrap_or_default()));
     };
     let jetpack = machine.jetpack.as_ref().map_or(String::new(), |jetpack| format!("JetPack {jetpack}, "));
-    let generation =
-        l4t.trim_start_matches('R').split('.').next().and_then(|number| number.parse::<u32>().ok());
+    let numbers = l4t.trim_start_matches('R').split('.').map_while(|number| number.parse().ok());
+    let release: Vec<u32> = numbers.collect();
     let found = format!("{jetpack}L4T {l4t}");
-    match generation {
-        Some(number) if number < OLDEST_L4T => Finding::wrong(
+    if release.is_empty() || release[..] >= OLDEST_L4T[..] {
+        Finding::ok(about, found)
+    } else if release[0] == OLDEST_L4T[0] {
+        let found = format!(
+            "{found} has TensorRT 8.6, which this program can't call: the processor runs the student"
+        );
+        Finding::warning(about, found, "upgrade to JetPack 6.1 or newer")
+    } else {
+        Finding::wrong(
             about,
             format!("{found} is older than what this program is built for"),
-            "flash JetPack 5 or newer; an Orin takes JetPack 6",
-        ),
-        _ => Finding::ok(about, found),
+            "flash JetPack 6.1 or newer",
+        )
     }
 }
 
 /// Power mode, heat, and what the supply gives.
-pub fn power(machine: &Machine, readings: &Readings) -> Vec<Finding> {
+pub fn power(root: &Path, machine: &Machine, readings: &Readings) -> Vec<Finding> {
     let mut found = Vec::new();
     let (is_jetson, mode) = (machine.l4t.is_some(), machine.power_mode.as_deref());
     found.extend(match mode {
         Some(mode) if mode.starts_with("MAXN") => Some(Finding::ok("power mode", mode)),
-        Some(mode) => {
-            Some(Finding::ok("power mode", format!("{mode}; `sudo nvpmodel -m 0` may give a faster one")))
-        }
+        Some(mode) => Some(Finding::ok(
+            "power mode",
+            match PowerMode::unlimited(root) {
+                Some(PowerMode { id, name }) => {
+                    format!("{mode}; `sudo nvpmodel -m {id}` sets {name}, the fastest")
+                }
+                None => mode.to_owned(),
+            },
+        )),
         None if is_jetson => Some(Finding::warning(
             "power mode",
             "it can't be told",

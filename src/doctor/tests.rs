@@ -76,12 +76,63 @@ fn a_service_user_without_cameras_is_told_its_groups() {
 }
 
 #[test]
+fn the_devices_that_cuda_opens_on_an_orin_are_looked_at() {
+    let root = orin();
+    let nodes = [
+        "dri/card0",
+        "dri/renderD128",
+        "host1x-fence",
+        "null",
+        "nvgpu/igpu0/ctrl",
+        "nvhost-gpu",
+        "nvmap",
+        "video0",
+    ];
+    nodes.iter().for_each(|node| write(root.path(), &format!("dev/{node}"), ""));
+    let dev = root.path().join("dev");
+    let mut found = system::devices(&dev);
+    found.sort();
+    let expected: Vec<_> = nodes
+        .iter()
+        .filter(|node| !["dri/card0", "null"].contains(node))
+        .map(|node| dev.join(node))
+        .collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn a_jetpack_that_is_too_old_says_which_one_to_take() {
     let root = orin();
     assert_eq!(about(root.path(), "releases"), (State::Ok, "JetPack 6.2, L4T R36.4.3 ".to_owned()));
-    write(root.path(), "etc/nv_tegra_release", "# R32 (release), REVISION: 7.1, GCID: 1\n");
-    let (state, told) = about(root.path(), "releases");
-    assert!(state == State::Wrong && told.contains("JetPack 5 or newer"), "{told}");
+    // The oldest whose TensorRT is 10 is JetPack 6.1.
+    for (release, revision, expected) in [
+        ("R32", "7.1", State::Wrong),
+        ("R35", "5.0", State::Wrong),
+        ("R36", "3.0", State::Warning),
+        ("R36", "4.0", State::Ok),
+        ("R38", "2.1", State::Ok),
+    ] {
+        let text = format!("# {release} (release), REVISION: {revision}, GCID: 1\n");
+        write(root.path(), "etc/nv_tegra_release", &text);
+        let (state, told) = about(root.path(), "releases");
+        assert_eq!(state, expected, "{told}");
+        assert!(state == State::Ok || told.contains("JetPack 6.1 or newer"), "{told}");
+    }
+}
+
+#[test]
+fn a_power_mode_that_holds_clocks_back_is_told_with_the_number_of_the_one_that_does_not() {
+    let root = orin();
+    assert_eq!(about(root.path(), "power mode").1, "MAXN_SUPER ");
+    write(root.path(), "var/lib/nvpmodel/status", "pmode:0001\n");
+    assert_eq!(about(root.path(), "power mode").1, "25W; `sudo nvpmodel -m 2` sets MAXN_SUPER, the fastest ");
+    // An Orin Nano of before JetPack 6.2 has no such mode.
+    write(root.path(), "etc/nvpmodel.conf", "< POWER_MODEL ID=0 NAME=15W >\n< POWER_MODEL ID=1 NAME=7W >\n");
+    assert_eq!(about(root.path(), "power mode").1, "7W ");
+    let root = tempfile::tempdir().unwrap();
+    Board::AgxOrin.write(root.path()).unwrap();
+    let told = about(root.path(), "power mode").1;
+    assert!(told.starts_with("MODE_30W; `sudo nvpmodel -m 0` sets MAXN,"), "{told}");
 }
 
 #[test]
@@ -118,6 +169,7 @@ fn a_service_says_how_it_is_and_one_that_says_nothing_any_more_is_wrong() {
     let health = |state: &str, age_s: u64| {
         let health = json!({
             "state": state, "for_s": 12.0, "reason": "unplugged", "published": 7, "written_at": NOW_S - age_s,
+            "engine": {"name": "TensorRT 10.3.0 (fp16)"},
             "reload": {"last_error": "line 3 is wrong"}, "governor": {"limit_fps": 7.5, "reason": "hot"},
         });
         write(root.path(), "run/wordsight/health.json", &health.to_string());
@@ -127,7 +179,10 @@ fn a_service_says_how_it_is_and_one_that_says_nothing_any_more_is_wrong() {
     write(root.path(), "usr/lib/systemd/system/wordsight.service", "");
     let (state, told) = about(root.path(), "service");
     assert!(state == State::Warning && told.contains("systemctl enable --now wordsight"), "{told}");
-    assert_eq!(health("running", 1), (State::Ok, "running, 7 frames published ".to_owned()));
+    assert_eq!(
+        health("running", 1),
+        (State::Ok, "running by TensorRT 10.3.0 (fp16), 7 frames published ".to_owned())
+    );
     let (state, told) = health("lost", 1);
     assert!(state == State::Wrong && told.contains("unplugged"), "{told}");
     assert!(about(root.path(), "reload").1.contains("line 3 is wrong"));

@@ -9,6 +9,7 @@
 //! part that is the same, an open camera and a warm engine among them. What is new is made and tried before that, so that
 //! what doesn't work never takes the place of what does.
 
+mod engines;
 mod last_good;
 mod reload;
 mod stamp;
@@ -36,6 +37,7 @@ use crate::pipeline::{Control, Counters, Frames, Pipeline, Report, Stop, named};
 use crate::publish::{Live, Outputs, Publisher, SinkContext};
 use crate::scoring::Words;
 use crate::tracking::Tracking;
+pub use engines::{Engines, Installed, Patience};
 use last_good::LastGood;
 use reload::{Change, NewSource, Reloader, Waiting};
 use stamp::Watched;
@@ -74,6 +76,10 @@ pub struct Service<'a> {
     pub longest_stop: Duration,
     /// Who may end it.
     pub stop: Stop,
+    /// What opens engines.
+    pub engines: &'a dyn Engines,
+    /// How long `auto` waits for a GPU where systemd started this, and when it asks again.
+    pub patience: Patience,
 }
 
 /// What was loaded, and the files as they were when they were about to be read.
@@ -93,6 +99,8 @@ struct Start {
     loaded: Loaded,
     /// Whether the words are those that were kept, and not those of the configuration.
     has_kept_words: bool,
+    /// Whether the processor stands in for a GPU that may come up yet.
+    gpu_may_come: bool,
     /// Whether something else is used than what is configured.
     is_refused: bool,
 }
@@ -237,12 +245,20 @@ impl Service<'_> {
     ) -> anyhow::Result<Start> {
         let loaded = self.load_files(text)?;
         let (wanted, health) = (&loaded.wanted, &common.health);
-        let engine = wanted.engine.open(&self.stop, &|| systemd.is_getting_on())?;
+        // A plan takes minutes: what is wrong with the source is told before.
+        wanted.source.check(&self.stop).map_err(of_usage)?;
+        // Whoever sits at a terminal is not to wait for a GPU.
+        let longest = if systemd.is_there() { self.patience.at_start } else { Duration::ZERO };
+        let alive = || systemd.is_getting_on();
+        let opened = wanted.engine.open_with(self.engines, longest, &self.stop, &alive)?;
+        let (engine_health, gpu_may_come) = (opened.health(), opened.gpu_may_come());
+        let engine = opened.engine;
         let words = match kept_words {
             Some(kept) => WordsWanted { vocabulary: kept.to_owned(), ..wanted.words.clone() },
             None => wanted.words.clone(),
         };
         let scoring = words.open(engine.facts())?;
+        health.of_engine(engine_health);
         health.of_vocabulary(&words.vocabulary, scoring.words().len());
         health.of_source(wanted.source.uri.display());
         // One after the other: they may be of one name.
@@ -257,7 +273,7 @@ impl Service<'_> {
             frames: self.frames,
             ..Outputs::default()
         };
-        common.show(wanted, true, &scoring.words(), engine.name());
+        common.show(wanted, true, &scoring.words(), engine.title());
         let pipeline = Pipeline {
             source,
             pacing: wanted.source.pacing,
@@ -272,7 +288,8 @@ impl Service<'_> {
             counters: Arc::clone(&common.counters),
             measurement: None,
         };
-        Ok(Start { pipeline, loaded, has_kept_words: kept_words.is_some(), is_refused: false })
+        let has_kept_words = kept_words.is_some();
+        Ok(Start { pipeline, loaded, has_kept_words, gpu_may_come, is_refused: false })
     }
 
     /// Runs one stream after the other, each with those parts of the one before that have not changed.
@@ -466,3 +483,6 @@ fn asked_to_reload() -> std::io::Result<Arc<AtomicBool>> {
     }
     Ok(asked)
 }
+
+#[cfg(all(test, feature = "tensorrt"))]
+mod tests;

@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 use wordsight_engines::{Engine, StudentFacts};
 use wordsight_tracking::TrackingSettings;
 
+use super::engines::Opened;
 use super::last_good::LastGood;
 use super::stamp::Watched;
 use super::systemd::Systemd;
-use super::wishes::{Asked, Granted, Wish};
+use super::wishes::{Asked, Granted, InUseShown, Wish};
 use super::{
     Common, Loaded, Service, SourceWanted, Start, Wanted, WordsWanted, of_usage, open_health, sink_context,
 };
 use crate::capture::Source;
 use crate::governor::Governing;
-use crate::health::HealthFile;
+use crate::health::{EngineHealth, HealthFile};
 use crate::http::Server;
 use crate::locks::locked;
 use crate::pipeline::{Control, Stop};
@@ -95,6 +96,8 @@ pub struct Reloader<'a> {
     keep_at: Option<u64>,
     /// Whether something else is in use than what is configured.
     is_refused: bool,
+    /// When the GPU is asked for again that the processor stands in for.
+    ask_for_gpu_at: Option<Instant>,
 }
 
 /// What the stream is made of.
@@ -155,7 +158,7 @@ impl<'a> Reloader<'a> {
         let seen = Seen { configuration, vocabulary: vocabulary.clone(), student: student.clone() };
         let keep_at = (!is_refused).then_some(FRAMES_OF_PROOF);
         let (granted, configured) = (Granted::default(), configured.clone());
-        Self {
+        let mut reloader = Self {
             service,
             shared,
             systemd,
@@ -169,7 +172,10 @@ impl<'a> Reloader<'a> {
             seen,
             keep_at,
             is_refused,
-        }
+            ask_for_gpu_at: None,
+        };
+        reloader.expect_gpu(start.gpu_may_come);
+        reloader
     }
 
     /// Looks until the stream is over.
@@ -195,6 +201,7 @@ impl<'a> Reloader<'a> {
                 self.refuse(&reason);
             }
             self.keep();
+            self.ask_for_gpu();
         }
     }
 
@@ -276,12 +283,14 @@ impl<'a> Reloader<'a> {
         new_vocabulary: bool,
         new_student: bool,
     ) -> anyhow::Result<()> {
-        let (wanted, in_use, systemd) = (&loaded.wanted, &self.in_use, &self.systemd);
-        let mut engine = if new_student || wanted.engine != in_use.wanted.engine {
-            Some(wanted.engine.open(&self.stop, &|| systemd.is_getting_on())?)
-        } else {
-            None
-        };
+        let (wanted, in_use) = (&loaded.wanted, &self.in_use);
+        if wanted.source != in_use.wanted.source {
+            wanted.source.check(&self.stop).map_err(of_usage)?;
+        }
+        let is_other_engine = new_student || wanted.engine != in_use.wanted.engine;
+        let opened = is_other_engine.then(|| self.new_engine(wanted)).transpose()?;
+        let engine_told = opened.as_ref().map(|opened| (opened.health(), opened.gpu_may_come()));
+        let mut engine = opened.map(|opened| opened.engine);
         let facts = engine.as_ref().map_or(&in_use.facts, |engine| engine.facts()).clone();
         let scoring = (engine.is_some() || new_vocabulary || wanted.words != in_use.wanted.words)
             .then(|| wanted.words.open(&facts))
@@ -302,7 +311,7 @@ impl<'a> Reloader<'a> {
             .transpose()?;
 
         let ranks = engine.as_mut().map_or(in_use.ranks, |engine| engine.whole_frames().is_some());
-        let name = engine.as_ref().map(|engine| engine.name().to_owned());
+        let name = engine.as_ref().map(|engine| engine.title().to_owned());
         let is_live_change = engine.is_none() && source.is_none() && sinks.is_none() && tracking.is_none();
         match scoring {
             Some(scoring) if is_live_change => self.shared.control.swap_words(scoring, ranks),
@@ -314,6 +323,10 @@ impl<'a> Reloader<'a> {
             }
         }
         self.shared.governing.set(wanted.governor);
+        if let Some((told, gpu_may_come)) = engine_told {
+            self.shared.common.health.of_engine(told);
+            self.expect_gpu(gpu_may_come);
+        }
         if let Some(words) = &words {
             self.shared.common.health.of_vocabulary(&wanted.words.vocabulary, words.len());
         }
@@ -329,6 +342,65 @@ impl<'a> Reloader<'a> {
         self.in_use =
             InUse { wanted, configuration: text, vocabulary: Some(vocabulary), student, facts, ranks };
         Ok(())
+    }
+
+    fn new_engine(&self, wanted: &Wanted) -> anyhow::Result<Opened> {
+        let alive = || self.systemd.is_getting_on();
+        wanted.engine.open_with(self.service.engines, Duration::ZERO, &self.stop, &alive)
+    }
+
+    /// Asks for a GPU later, if one may come up yet.
+    fn expect_gpu(&mut self, may_come: bool) {
+        self.ask_for_gpu_at = may_come.then(|| Instant::now() + self.service.patience.later);
+    }
+
+    /// Has TensorRT run the student from now on, where the processor stands in for a GPU that has come up.
+    fn ask_for_gpu(&mut self) {
+        if self.ask_for_gpu_at.is_none_or(|at| Instant::now() < at) {
+            return;
+        }
+        // Its file may be another by now, and the words would not fit: then all of it is loaded again.
+        if self.in_use.student.is_other() {
+            self.expect_gpu(true);
+            drop(self.reload(None));
+            return;
+        }
+        let (wanted, systemd) = (&self.in_use.wanted.engine, &self.systemd);
+        let alive = || systemd.is_getting_on();
+        let engine = wanted.open_after_all(self.service.engines, &self.stop, &alive);
+        let health = &self.shared.common.health;
+        match engine {
+            Ok(engine) => self.take_engine(engine),
+            Err(_) if self.stop.is_requested() => {}
+            Err(instead) => {
+                let reason = format!("{:#}", instead.reason);
+                // The same once more is no news.
+                if health.report().engine.instead_of_tensorrt.as_ref() != Some(&reason) {
+                    tracing::warn!("ONNX Runtime goes on: {reason}");
+                    let name = health.report().engine.name;
+                    health.of_engine(EngineHealth { name, instead_of_tensorrt: Some(reason) });
+                }
+                self.expect_gpu(instead.may_pass);
+            }
+        }
+    }
+
+    fn take_engine(&mut self, mut engine: Box<dyn Engine>) {
+        let (name, ranks) = (engine.title().to_owned(), engine.whole_frames().is_some());
+        let (done, outcome) = mpsc::channel();
+        // The words stay: the student is the same.
+        let change =
+            Change { engine: Some(engine), scoring: None, source: None, tracking: None, sinks: None };
+        self.ask_for_gpu_at = None;
+        if let Err(reason) = self.pause_for((change, Done(done)), &outcome) {
+            tracing::warn!("{name} does not take the place of ONNX Runtime: {reason:#}");
+            return;
+        }
+        self.in_use.ranks = ranks;
+        tracing::info!(engine = name, "the GPU has come up and runs the student from now on");
+        let common = self.shared.common;
+        common.wishes.show(InUseShown { engine: name.clone(), ..common.wishes.in_use() });
+        common.health.of_engine(EngineHealth { name, instead_of_tensorrt: None });
     }
 
     /// Serves what is wanted over HTTP from now on. The address may be the same, so the old server ends first; should the new

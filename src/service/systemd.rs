@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-use crate::health::{Health, HealthReport, SourceState};
+use crate::health::{EngineHealth, Health, HealthReport, SourceState};
 use crate::pipeline::{Control, PulseReading};
 
 /// From one look to the next.
@@ -209,13 +209,14 @@ impl Watchdog {
 #[derive(Default)]
 struct Status {
     told: Option<Instant>,
-    told_state: (SourceState, u64, u64),
+    told_state: (SourceState, u64, u64, EngineHealth),
     published: u64,
 }
 
 impl Status {
     fn turn(&mut self, report: &HealthReport, now: Instant) -> Option<String> {
-        let state = (report.state, report.reload.count, report.reload.refused);
+        let (reload, engine) = (&report.reload, report.engine.clone());
+        let state = (report.state, reload.count, reload.refused, engine);
         let since = self.told.map(|told| now - told);
         if since.is_some_and(|since| since < STATUS_PERIOD) && state == self.told_state {
             return None;
@@ -246,7 +247,14 @@ fn line_of(report: &HealthReport, frames_per_second: Option<f64>) -> String {
         }
         (SourceState::Ended, _) => format!("{source} has ended"),
     };
+    let engine = &report.engine;
     line.push_str(&format!(", {} words", report.vocabulary.words));
+    if !engine.name.is_empty() {
+        line.push_str(&format!(", {}", engine.name));
+    }
+    if let Some(reason) = &engine.instead_of_tensorrt {
+        line.push_str(&format!(" instead of TensorRT: {reason}"));
+    }
     let governor = report.governor.as_ref();
     if let Some((limit, reason)) = governor.and_then(|governor| governor.limit_fps.zip(governor.reason)) {
         line.push_str(&format!(", held back to {limit:.1} frames/s: {reason}"));
@@ -262,9 +270,14 @@ mod tests {
     use super::*;
     use crate::pipeline::Stage;
 
+    fn engine(name: &str, instead_of_tensorrt: Option<&str>) -> EngineHealth {
+        EngineHealth { name: name.to_owned(), instead_of_tensorrt: instead_of_tensorrt.map(str::to_owned) }
+    }
+
     fn running() -> Health {
         let health = Health::default();
         health.of_source("test://bars");
+        health.of_engine(engine("TensorRT 10.3.0 (fp16)", None));
         health.of_vocabulary("words.safetensors".as_ref(), 62);
         health.published();
         health
@@ -273,7 +286,8 @@ mod tests {
     #[test]
     fn the_status_says_how_fast_frames_come_and_what_is_wrong() {
         let health = running();
-        assert_eq!(line_of(&health.report(), Some(29.84)), "29.8 frames/s from test://bars, 62 words");
+        let line = line_of(&health.report(), Some(29.84));
+        assert_eq!(line, "29.8 frames/s from test://bars, 62 words, TensorRT 10.3.0 (fp16)");
         let governor = crate::governor::GovernorHealth {
             limit_fps: Some(20.0),
             reason: Some(wordsight_board::Reason::Hot),
@@ -281,13 +295,21 @@ mod tests {
         };
         health.governed(Some(governor));
         let line = line_of(&health.report(), Some(20.0));
-        assert!(line.ends_with("62 words, held back to 20.0 frames/s: the board is hot"), "{line}");
+        assert!(line.ends_with("(fp16), held back to 20.0 frames/s: the board is hot"), "{line}");
         health.reload_refused("words.safetensors is cut off");
         let line = line_of(&health.report(), Some(29.84));
         assert!(line.contains("refused") && line.ends_with("words.safetensors is cut off"), "{line}");
         health.lost("unplugged", 3);
         let line = line_of(&health.report(), None);
         assert!(line.starts_with("test://bars is lost since 0 s") && line.contains("unplugged"), "{line}");
+    }
+
+    #[test]
+    fn the_status_says_why_the_processor_does_what_tensorrt_should() {
+        let health = running();
+        health.of_engine(engine("ONNX Runtime on the processor (fp32)", Some("TensorRT was not found")));
+        let line = line_of(&health.report(), None);
+        assert!(line.ends_with("(fp32) instead of TensorRT: TensorRT was not found"), "{line}");
     }
 
     #[test]

@@ -7,22 +7,27 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use wordsight_board::GovernorSettings;
 use wordsight_detection::{DetectionSettings, Vocabulary};
-use wordsight_engines::{CpuEngine, Engine, Regions, StudentFacts};
+use wordsight_engines::StudentFacts;
 use wordsight_tracking::TrackingSettings;
 
 use crate::capture::{
-    CaptureError, Pacing, Source, SourceUri, StreamSettings, Supervised, SupervisionSettings,
+    CaptureError, LONGEST_NAP, Pacing, Source, SourceUri, StreamSettings, Supervised, SupervisionSettings,
 };
 use crate::config::{ConfigError, EngineKind, Precision};
 use crate::health::Health;
 use crate::http::HttpSettings;
-use crate::pipeline::Stop;
+use crate::pipeline::{Stop, named};
 use crate::publish::{Output, SinkSettings};
 use crate::scoring::Scoring;
+
+/// How long a source may take to say what it offers.
+const LONGEST_CHECK: Duration = Duration::from_secs(5);
 
 /// All parts of a stream.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,86 +69,6 @@ pub struct EngineWanted {
     pub precision: Precision,
     /// Scratch memory of theirs, MiB; 0: by what is free.
     pub workspace_mib: u32,
-}
-
-impl EngineWanted {
-    /// Opens the student and runs it once on grey, so that the first frame isn't slower than the rest: engines lay out
-    /// their memory in the first run. `alive` is called now and then while a plan is built.
-    ///
-    /// # Errors
-    /// When the student or what is to run it can't be opened.
-    pub fn open(&self, stop: &Stop, alive: &(dyn Fn() + Sync)) -> anyhow::Result<Box<dyn Engine>> {
-        let mut engine = match self.kind {
-            EngineKind::OnnxRuntime => self.open_on_processor()?,
-            EngineKind::TensorRt => self.open_on_tensorrt(stop, alive)?,
-            EngineKind::Auto => match self.open_on_tensorrt(stop, alive) {
-                Ok(engine) => engine,
-                Err(_) if stop.is_requested() => anyhow::bail!("stopped while a plan was built"),
-                Err(reason) => {
-                    // First: what is wrong with the student is wrong here too, and is told then.
-                    let engine = self.open_on_processor()?;
-                    say_why_not_tensorrt(&reason);
-                    engine
-                }
-            },
-        };
-        let facts = engine.facts();
-        let grey = vec![wordsight_detection::PADDING; 3 * facts.input_width * facts.input_height];
-        engine.infer(&grey, &mut Regions::default())?;
-        let (student, teacher) = (self.student.display(), &engine.facts().teacher);
-        tracing::info!(%student, teacher, engine = engine.name(), "opened the student");
-        Ok(engine)
-    }
-
-    fn open_on_processor(&self) -> anyhow::Result<Box<dyn Engine>> {
-        Ok(Box::new(CpuEngine::open(&self.student, self.threads)?))
-    }
-
-    #[cfg(feature = "tensorrt")]
-    fn open_on_tensorrt(&self, stop: &Stop, alive: &(dyn Fn() + Sync)) -> anyhow::Result<Box<dyn Engine>> {
-        use wordsight_engines::tensorrt::{BuildSettings, PlanStore, TensorRtEngine, TensorRtSettings};
-        let settings = TensorRtSettings {
-            libraries: self.tensorrt.clone(),
-            state: PlanStore::default_state(),
-            builds_plans: self.builds_plans,
-            build: BuildSettings {
-                workspace_mib: (self.workspace_mib > 0).then_some(self.workspace_mib),
-                target: None,
-                precision: self.precision.into(),
-            },
-        };
-        let bar = crate::cli::BuildBar::new(&self.student)?;
-        let show = |step: wordsight_engines::tensorrt::Step<'_>| {
-            alive();
-            bar.show(step, stop)
-        };
-        Ok(Box::new(TensorRtEngine::open(&self.student, &settings, &show)?))
-    }
-
-    #[cfg(not(feature = "tensorrt"))]
-    fn open_on_tensorrt(&self, _: &Stop, _: &(dyn Fn() + Sync)) -> anyhow::Result<Box<dyn Engine>> {
-        let _ = (&self.tensorrt, self.builds_plans, self.precision, self.workspace_mib);
-        Err(ConfigError::NoTensorRt.into())
-    }
-}
-
-/// That ONNX Runtime takes TensorRT's place. On a machine without NVIDIA's driver that is no news.
-fn say_why_not_tensorrt(reason: &anyhow::Error) {
-    #[cfg(feature = "tensorrt")]
-    {
-        use wordsight_engines::EngineError;
-        use wordsight_engines::tensorrt::TensorRtError;
-        match reason.downcast_ref() {
-            Some(EngineError::TensorRt(TensorRtError::NoDriver { .. })) => {
-                tracing::info!("ONNX Runtime runs the student, on the processor: {reason:#}");
-            }
-            _ => tracing::warn!(
-                "ONNX Runtime runs the student, on the processor, and not TensorRT: {reason:#}"
-            ),
-        }
-    }
-    #[cfg(not(feature = "tensorrt"))]
-    tracing::debug!("{reason:#}");
 }
 
 /// A vocabulary, and what is told of what it names.
@@ -200,6 +125,33 @@ impl SourceWanted {
         let supervised =
             Supervised::open(name, self.supervision, health.clone(), open, &|| stop.is_requested())?;
         Ok(Box::new(supervised))
+    }
+
+    /// Looks whether the source can give what is asked for, before anything that takes long is done for it. One that isn't
+    /// there and is waited for is none to complain of, and what doesn't answer is left to the opening, which can wait.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn check(&self, stop: &Stop) -> Result<(), CaptureError> {
+        let (uri, stream) = (self.uri.clone(), self.stream);
+        let (tell, told) = mpsc::channel();
+        // A thread of its own, as in `Supervised`: a driver that hangs would keep whoever asks.
+        let check = move || drop(tell.send(uri.check(&stream)));
+        if named("check").spawn(check).is_err() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < LONGEST_CHECK && !stop.is_requested() {
+            match told.recv_timeout(LONGEST_NAP) {
+                Ok(Err(error @ CaptureError::Uri(_))) => return Err(error),
+                Ok(Err(error)) if !self.uri.is_live() || !self.supervision.waits_at_start => {
+                    return Err(error);
+                }
+                Ok(_) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+        Ok(())
     }
 
     /// The same, but one that isn't there is waited for.

@@ -360,9 +360,7 @@ impl Lessons<'_> {
         let student = student.valid();
         let device = self.device.clone().inner();
         let (sight, dense) = student.propose(&batch.sizes, batch.pixels(&device));
-        let [proposals, refined] = student.refined(&batch.sizes, &sight, &dense);
-        let embeddings = student.regions.forward(&sight, &Pooling::new(&batch.sizes, &proposals));
-        let refined = in_order(&embeddings.objectness(dense.best(&batch.sizes).0), refined);
+        let [_, refined] = student.refined(&batch.sizes, &sight, &dense);
         for (image, proposals) in batch.images.iter().zip(&refined) {
             for object in &image.objects {
                 tally.add_box(object.box_in_input, proposals);
@@ -398,18 +396,6 @@ impl Lessons<'_> {
             tally.words += 1;
         }
     }
-}
-
-/// The boxes of every image by their objectness `[N, boxes]`, descending.
-fn in_order(objectness: &Tensor<2>, boxes: Vec<Vec<Box4>>) -> Vec<Vec<Box4>> {
-    let objectness: Vec<f32> = objectness.to_data().iter().collect();
-    let of_image = |(objectness, boxes): (&[f32], Vec<Box4>)| {
-        let mut order: Vec<usize> = (0..boxes.len()).collect();
-        order.sort_by(|&a, &b| objectness[b].total_cmp(&objectness[a]));
-        order.into_iter().map(|place| boxes[place]).collect()
-    };
-    let count = boxes.first().map_or(1, Vec::len).max(1);
-    objectness.chunks_exact(count).zip(boxes).map(of_image).collect()
 }
 
 fn is_ignored([x1, y1, x2, y2]: Box4, ignored: &[Box4]) -> bool {

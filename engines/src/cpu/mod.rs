@@ -10,6 +10,8 @@ pub mod session;
 
 use std::path::Path;
 
+use wordsight_onnx::proto::ModelProto;
+
 use crate::cpu::in_place::InPlace;
 use crate::cpu::session::OnnxSession;
 use crate::{Engine, EngineError, Regions, StudentFacts};
@@ -18,6 +20,7 @@ use crate::{Engine, EngineError, Regions, StudentFacts};
 pub struct CpuEngine {
     session: OnnxSession,
     facts: StudentFacts,
+    title: String,
     tensors: InPlace,
 }
 
@@ -27,7 +30,7 @@ impl CpuEngine {
     /// # Errors
     /// When ONNX Runtime is missing, or the file is missing, no ONNX model, or no student.
     pub fn open(student: &Path, threads: usize) -> Result<Self, EngineError> {
-        Self::of(OnnxSession::open(student, threads)?)
+        Self::of(OnnxSession::open(student, threads)?, wordsight_onnx::read(student).ok().as_ref())
     }
 
     /// Opens a student in memory; `name` is for errors.
@@ -35,7 +38,8 @@ impl CpuEngine {
     /// # Errors
     /// As [`Self::open`].
     pub fn from_bytes(student: &[u8], name: &str, threads: usize) -> Result<Self, EngineError> {
-        Self::of(OnnxSession::from_bytes(student, name, threads)?)
+        let session = OnnxSession::from_bytes(student, name, threads)?;
+        Self::of(session, wordsight_onnx::decode(student).ok().as_ref())
     }
 
     /// As [`Self::from_bytes`], a quantised student's integers computed in float
@@ -44,10 +48,12 @@ impl CpuEngine {
     /// # Errors
     /// As [`Self::open`].
     pub fn from_bytes_in_float(student: &[u8], name: &str, threads: usize) -> Result<Self, EngineError> {
-        Self::of(OnnxSession::from_bytes_in_float(student, name, threads)?)
+        let session = OnnxSession::from_bytes_in_float(student, name, threads)?;
+        Self::of(session, wordsight_onnx::decode(student).ok().as_ref())
     }
 
-    fn of(session: OnnxSession) -> Result<Self, EngineError> {
+    /// `model`: the same file as a graph, for what it says of its precision.
+    fn of(session: OnnxSession, model: Option<&ModelProto>) -> Result<Self, EngineError> {
         let facts = StudentFacts::read(&session)?;
         let image_shape = [1, 3, facts.input_height, facts.input_width];
         let (regions, size) = (facts.proposals, facts.embedding_size);
@@ -55,13 +61,19 @@ impl CpuEngine {
         let outputs: Vec<(&str, Vec<usize>)> = StudentFacts::OUTPUTS.into_iter().zip(shapes).collect();
         let tensors = InPlace::new((StudentFacts::INPUT, &image_shape), &outputs)
             .map_err(|reason| EngineError::Failed { model: session.name().to_owned(), reason })?;
-        Ok(Self { session, facts, tensors })
+        let precision = model.map(|model| format!(" ({})", wordsight_onnx::precision_of(model)));
+        let title = format!("ONNX Runtime on the processor{}", precision.unwrap_or_default());
+        Ok(Self { session, facts, title, tensors })
     }
 }
 
 impl Engine for CpuEngine {
     fn name(&self) -> &str {
         "onnxruntime-cpu"
+    }
+
+    fn title(&self) -> &str {
+        &self.title
     }
 
     fn facts(&self) -> &StudentFacts {

@@ -50,6 +50,18 @@ pub struct V4l2Source {
     missed: u64,
 }
 
+/// Opens a camera and chooses among what it offers.
+fn choose(request: &CameraRequest, display: &str) -> Result<(Device, Vec<Offer>, Choice), CaptureError> {
+    let unopened = |reason: String| CaptureError::Unopened { source_name: display.to_owned(), reason };
+    let device = open_device(&request.device).map_err(unopened)?;
+    let now = device.format().map_err(|error| unopened(why_not_set_up(&error)))?;
+    let size_now = (now.width, now.height);
+    let offers = device.offers(Some(request.width.zip(request.height).unwrap_or(size_now)));
+    let choice = offers::choose(&offers, size_now, request)
+        .map_err(|reason| UriError::Wrong { uri: display.to_owned(), reason })?;
+    Ok((device, offers, choice))
+}
+
 /// What to make of a buffer.
 enum Pixels {
     Raw { format: wordsight_detection::PixelFormat, encoding: YuvEncoding, layout: Layout },
@@ -64,11 +76,7 @@ impl V4l2Source {
     pub fn open(request: &CameraRequest, display: &str) -> Result<Self, CaptureError> {
         let unopened = |reason: String| CaptureError::Unopened { source_name: display.to_owned(), reason };
         let wrong = |reason: String| UriError::Wrong { uri: display.to_owned(), reason };
-        let mut device = open_device(&request.device).map_err(unopened)?;
-        let now = device.format().map_err(|error| unopened(why_not_set_up(&error)))?;
-        let size_now = (now.width, now.height);
-        let offers = device.offers(Some(request.width.zip(request.height).unwrap_or(size_now)));
-        let choice = offers::choose(&offers, size_now, request).map_err(wrong)?;
+        let (mut device, offers, choice) = choose(request, display)?;
         let format = device
             .set_format(choice.format.fourcc, choice.size)
             .map_err(|error| unopened(why_not_set_up(&error)))?;
@@ -105,6 +113,14 @@ impl V4l2Source {
         let name = choice.format.name();
         tracing::info!(format = name, width, height, fps, "opened the camera {source}");
         Ok(Self { stream, source, width, height, pixels, last_sequence: None, missed: 0 })
+    }
+
+    /// Whether a camera has what is asked for; nothing is set, and one that is in use can be asked too.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn check(request: &CameraRequest, display: &str) -> Result<(), CaptureError> {
+        choose(request, display).map(drop)
     }
 
     /// Takes everything that is ready and keeps the newest whole picture; or else says what is wrong with the last one.

@@ -62,6 +62,15 @@ impl Known {
     }
 }
 
+/// Pictures of a bare sensor, one colour a pixel (Linux' videodev2.h): a CSI camera's, as long as nothing has been made of
+/// them. 8, 10, 12, 14 and 16 bits, packed or not, and compressed.
+const BAYER: [&[u8; 4]; 36] = [
+    b"BA81", b"GBRG", b"GRBG", b"RGGB", b"BG10", b"GB10", b"BA10", b"RG10", b"pBAA", b"pGAA", b"pgAA",
+    b"pRAA", b"aBA8", b"aGA8", b"agA8", b"aRA8", b"bBA8", b"bGA8", b"BD10", b"bRA8", b"BG12", b"GB12",
+    b"BA12", b"RG12", b"pBCC", b"pGCC", b"pgCC", b"pRCC", b"BG14", b"GB14", b"GR14", b"RG14", b"BYR2",
+    b"GB16", b"GR16", b"RG16",
+];
+
 /// What a format is called: by us, or else by its four characters.
 pub(crate) fn name_of(fourcc: [u8; 4]) -> String {
     match Known::of(fourcc) {
@@ -229,6 +238,12 @@ pub(super) fn choose(
         .collect();
     if readable.is_empty() {
         let names = list(offers.iter().map(|offer| name_of(offer.fourcc)));
+        if offers.iter().any(|offer| BAYER.contains(&&offer.fourcc)) {
+            return Err(format!(
+                "it is a bare sensor on a CSI connector, which gives {names}: on a Jetson write `csi://0` instead, or \
+                 `csi://1` for the second, which goes through NVIDIA's image processor"
+            ));
+        }
         return Err(format!("the camera gives {names}, and wordsight reads {}", known_names()));
     }
     let named: Vec<_> = match request.format.as_deref() {
@@ -388,6 +403,19 @@ mod tests {
     }
 
     #[test]
+    fn a_bare_sensor_is_told_apart_from_a_camera_whose_format_is_unknown() {
+        for fourcc in [b"RG10", b"BG10", b"RG12", b"BA81", b"pRAA"] {
+            let refused = chosen(&[offer(fourcc, &[(3280, 2464, &[21])])], None, None, None).unwrap_err();
+            assert!(refused.contains("`csi://0`") && refused.contains(&name_of(*fourcc)), "{refused}");
+        }
+        let unknown = chosen(&[offer(b"H264", &[(640, 480, &[30])])], None, None, None).unwrap_err();
+        assert!(!unknown.contains("csi://") && unknown.contains("wordsight reads"), "{unknown}");
+        // An image processor's node offers both.
+        let both = [offer(b"RG10", &[(640, 480, &[30])]), offer(b"NV12", &[(640, 480, &[30])])];
+        assert_eq!(chosen(&both, None, None, None).unwrap().0, "nv12");
+    }
+
+    #[test]
     fn where_all_are_slow_the_cheapest_is_taken() {
         let slow = [offer(b"MJPG", &[(640, 480, &[10])]), offer(b"UYVY", &[(640, 480, &[10])])];
         assert_eq!(chosen(&slow, None, None, None).unwrap().0, "uyvy");
@@ -430,11 +458,11 @@ mod tests {
             refused(None, Some(100.0), Some("yuyv")),
             "fps=100: at 640x480 the camera gives 30, 15 frames a second"
         );
-        let raw = [offer(b"BA81", &[(640, 480, &[30])])];
+        let raw = [offer(b"H264", &[(640, 480, &[30])])];
         assert!(
             chosen(&raw, None, None, None)
                 .unwrap_err()
-                .starts_with("the camera gives BA81, and wordsight reads")
+                .starts_with("the camera gives H264, and wordsight reads")
         );
     }
 
