@@ -34,8 +34,8 @@ const SAME: [&str; 20] = [
     "LayerNormalization",
 ];
 /// Operators on elements of several inputs, whose shapes are broadcast.
-const BROADCAST: [&str; 11] =
-    ["Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Less", "Greater", "Equal", "Where"];
+const BROADCAST: [&str; 13] =
+    ["Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Less", "Greater", "Equal", "And", "Or", "Where"];
 
 /// Whether an operator computes each element by itself.
 pub fn is_pointwise(op: &str) -> bool {
