@@ -76,6 +76,7 @@ impl Layers {
     /// - the convolutions behind the stem until one widens the map: of few channels, they take as long in integers as
     ///   in float, and cost the student regions that it would keep without;
     /// - products with a softmax: most probabilities are less than a step, and their sum counts;
+    /// - products with what comparisons gave, which suppression is made of: 0 and 1 need no steps between;
     /// - products with few columns, and those of many small matrices: slower in integers.
     ///
     /// # Errors
@@ -174,7 +175,8 @@ impl Layer {
         }
         let name = node.name.clone();
         let Some((dims, _)) = view.floats(right) else {
-            let are_matrices = [left, right].into_iter().all(|side| !is_stack(side, view));
+            let are_matrices =
+                [left, right].into_iter().all(|side| !is_stack(side, view) && !is_compared(side, view));
             let inputs = vec![left.clone(), right.clone()];
             return are_matrices.then_some(Self { name, kind: Kind::Product, inputs, output: None });
         };
@@ -201,6 +203,15 @@ impl Bias {
 fn activated<'a>(made: &str, view: &View<'a>) -> Option<&'a str> {
     let activation = view.only_taker(made).filter(|node| is_activation(node))?;
     activation.output.first().map(String::as_str)
+}
+
+/// Whether a tensor's numbers are 0 and 1, cast from a comparison.
+fn is_compared(tensor: &str, view: &View<'_>) -> bool {
+    let cast = view.maker(tensor).filter(|node| node.op_type == "Cast").and_then(|cast| cast.input.first());
+    let comparison = cast.and_then(|input| view.maker(input));
+    comparison.is_some_and(|node| {
+        matches!(node.op_type.as_str(), "Less" | "Greater" | "Equal" | "And" | "Or" | "Not")
+    })
 }
 
 fn is_activation(node: &NodeProto) -> bool {

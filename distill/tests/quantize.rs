@@ -65,14 +65,17 @@ fn the_shipped_student_keeps_its_embeddings_in_integers() {
     let graph = model.graph.unwrap();
     let count = |op: &str| graph.node.iter().filter(|node| node.op_type == op).count();
     assert!(count("QuantizeLinear") > 60, "{}", count("QuantizeLinear"));
-    // Matrix products with weights became Gemm with a bias in integers, but for the classes' mixture and the boxes'
-    // shifts; the image's normalisation is in the stem.
+    // Matrix products with weights became Gemm with a bias in integers, but for the classes' mixture, the boxes' shifts
+    // and their quality; suppression's are in float; the image's normalisation is in the stem.
     let biases: Vec<&String> =
         graph.node.iter().filter(|node| node.op_type == "Gemm").flat_map(|node| node.input.last()).collect();
     assert_eq!(biases.len(), 8, "{biases:?}");
     let is_dequantised = |name: &&&String| name.ends_with("_dequantised");
     assert_eq!(biases.iter().filter(is_dequantised).count(), 8, "{biases:?}");
-    assert_eq!((count("MatMul"), count("Pad"), count("Div")), (5, 1, 2));
+    assert_eq!((count("MatMul"), count("Pad"), count("Div")), (8, 1, 2));
+    let suppression = graph.node.iter().filter(|node| node.name.starts_with("proposals/MatMul"));
+    let inputs: Vec<&String> = suppression.flat_map(|node| &node.input).collect();
+    assert!(inputs.len() == 4 && !inputs.iter().any(|name| name.ends_with("_dequantised")), "{inputs:?}");
 
     // And it is not quantised twice.
     let again = bench.quantize(&bench.path("student-int8.onnx"), &["--target", "cpu", "--few-images"]);

@@ -1,7 +1,7 @@
 //! EfficientNet-Lite0 with its batch normalisations folded in, as a network that trains.
 
 use anyhow::Result;
-use burn::module::Module;
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use wordsight_teacher::efficientnet::{EfficientNetLite, STAGE_STRIDES, Weights};
@@ -114,7 +114,14 @@ impl Backbone {
     /// The same backbone with a detail branch that starts as a copy of its blocks.
     #[must_use]
     pub fn with_detail_branch(mut self) -> Self {
-        self.detail = self.blocks[DETAIL_BLOCKS].to_vec();
+        // Copies of a parameter have its identity, by which optimisers and averages know it.
+        struct Renew;
+        impl ModuleMapper for Renew {
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                Param::from_tensor(param.val().detach())
+            }
+        }
+        self.detail = self.blocks[DETAIL_BLOCKS].to_vec().map(&mut Renew);
         self
     }
 
