@@ -191,9 +191,9 @@ impl Operator<'_> {
         let (strides, pads) = (of("strides", 1, sides), of("pads", 0, 2 * sides));
         let dilations = of("dilations", 1, sides);
         let mut shape = vec![*input.first()?, channels];
-        for side in 0..sides {
+        for (side, kernel) in kernel.into_iter().enumerate() {
             let size = *input.get(2 + side)? as i64 + pads.get(side)? + pads.get(side + sides)?;
-            let reach = dilations.get(side)? * (kernel[side] - 1) + 1;
+            let reach = dilations.get(side)? * (kernel - 1) + 1;
             shape.push(usize::try_from((size - reach).checked_div(*strides.get(side)?)? + 1).ok()?);
         }
         Some(shape)
