@@ -367,6 +367,6 @@ fn what_is_called_stands_in_the_same_place_in_all_of_10_x() {
     let program = folder.path().join("slots");
     stand_in::compile_with_headers("slots.cpp", &program, &[], &headers, engines());
     let slots = String::from_utf8(Command::new(&program).output().unwrap().stdout).unwrap();
-    // Recorded from the headers of 10.16 and held against those of 10.3 and 10.13.
+    // Recorded from the headers of 10.16.
     assert_eq!(slots, include_str!("tensorrt/slots.10"));
 }

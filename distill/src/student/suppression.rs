@@ -6,7 +6,7 @@
 //! before. Three agree with the greedy algorithm but for chains of four and more.
 //!
 //! A 3x3 maximum of the objectness, as CenterNet has it, leaves neighbours a cell further and the other strides' boxes of
-//! the same thing in: with it 100 proposals of the same network had an AR of 20.5, so 25.9 (100 COCO photographs).
+//! the same thing in.
 
 use wordsight_detection::iou;
 
