@@ -175,9 +175,4 @@ impl DenseProposals {
         let boxes = TensorData::new(best_boxes, [images, config.proposals, 4]);
         (Tensor::from_data(objectness, &device), Tensor::from_data(boxes, &device))
     }
-
-    /// The same without gradients.
-    pub fn inner(&self) -> Self {
-        Self { logits: self.logits.clone().inner(), boxes_in_input: self.boxes_in_input.clone().inner() }
-    }
 }

@@ -63,6 +63,11 @@ fn boxes_of(image: &TrainingImage) -> Vec<Box4> {
     image.objects.iter().map(|object| object.box_in_input).collect()
 }
 
+/// The proposals of every image, one image's behind another's. Without gradients.
+fn best_boxes(dense: &DenseProposals, batch: &Batch<'_>) -> Vec<Box4> {
+    corner_boxes(dense.best(&batch.sizes).1.flatten(0, 1))
+}
+
 impl Lessons<'_> {
     /// The weighted sum of what is to be learnt on a batch, and its parts.
     pub fn loss(
@@ -75,15 +80,15 @@ impl Lessons<'_> {
             // What stays needs no gradient, which is two thirds of its cost.
             let features = self.features(&student.valid(), batch, &self.device.clone().inner())?;
             let (sight, dense, _) = student.valid().propose_from(&batch.sizes, features);
-            let regions = self.regions(&dense, batch, rng);
+            let regions = self.regions(&best_boxes(&dense, batch), batch, rng);
             let sight = Sight { regions: sight.regions.autodiff(), coarse: sight.coarse.autodiff() };
             return Ok(self.region_losses(student, batch, &sight, &regions));
         }
         let features = self.features(student, batch, &self.device)?;
         let (sight, dense, towers) = student.propose_from(&batch.sizes, features);
         let (objectness, boxes) = self.proposal_losses(&dense, batch);
-        let plain = dense.inner();
-        let refined = self.refiner_loss(student, &plain, batch, &sight, rng);
+        let best = best_boxes(&dense, batch);
+        let refined = self.refiner_loss(student, &best, batch, &sight, rng);
         let mut parts = Metrics {
             objectness: objectness.clone().into_scalar(),
             boxes: boxes.clone().into_scalar(),
@@ -103,7 +108,7 @@ impl Lessons<'_> {
             }
         }
         if self.config.learn == Learn::All {
-            let regions = self.regions(&plain, batch, rng);
+            let regions = self.regions(&best, batch, rng);
             let (of_regions, of_kind) = self.region_losses(student, batch, &sight, &regions);
             (parts.text, parts.image, parts.forgotten) = (of_kind.text, of_kind.image, of_kind.forgotten);
             parts.quality = of_kind.quality;
@@ -274,17 +279,16 @@ impl Lessons<'_> {
         centres.iter().map(of_cell).collect()
     }
 
-    /// Generalised IoU loss of what the refiner makes of boxes near objects. `dense` without gradients.
+    /// Generalised IoU loss of what the refiner makes of boxes near objects. `best`: the proposals of all images.
     fn refiner_loss(
         &self,
         student: &Student,
-        dense: &DenseProposals,
+        best: &[Box4],
         batch: &Batch<'_>,
         sight: &Sight,
         rng: &mut ChaCha8Rng,
     ) -> Tensor<1> {
         let side = batch.sizes.input_size as f32;
-        let best = corner_boxes(dense.best(&batch.sizes).1.flatten(0, 1));
         let (mut rough, mut objects, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for (image, proposals) in batch.images.iter().zip(best.chunks_exact(batch.sizes.proposals)) {
             let pairs = assign::rough_boxes(REFINED_BOXES, side, proposals, &boxes_of(image), rng);
@@ -302,9 +306,8 @@ impl Lessons<'_> {
     }
 
     /// The regions that the embeddings learn from: some that the teacher has looked at, and others sampled for the
-    /// words; as many for every image. `dense` without gradients.
-    fn regions(&self, dense: &DenseProposals, batch: &Batch<'_>, rng: &mut ChaCha8Rng) -> Vec<Vec<Region>> {
-        let best = corner_boxes(dense.best(&batch.sizes).1.flatten(0, 1));
+    /// words; as many for every image. `best`: the proposals of all images.
+    fn regions(&self, best: &[Box4], batch: &Batch<'_>, rng: &mut ChaCha8Rng) -> Vec<Vec<Region>> {
         let side = batch.sizes.input_size as f32;
         let with_teacher = self.config.head().learns_crops() && self.sets.embedding_size() > 0;
         let of_image = |(image, proposals): (&TrainingImage, &[Box4])| {
@@ -490,7 +493,7 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let images = [image];
         let batch = Batch { images: &images, sizes };
-        let regions = with_lessons(|lessons| lessons.regions(&dense, &batch, &mut rng));
+        let regions = with_lessons(|lessons| lessons.regions(&best_boxes(&dense, &batch), &batch, &mut rng));
         regions.concat().iter().map(|region| region.label).collect()
     }
 
