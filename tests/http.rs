@@ -36,7 +36,7 @@ impl Drop for Running {
 
 /// An address that nobody listens on.
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 /// The bench's configuration: red frames without end, words in a folder that may be switched among, `http` under [http].

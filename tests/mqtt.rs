@@ -56,10 +56,6 @@ fn until<T>(mut look: impl FnMut() -> Option<T>, or_else: impl Fn() -> String) -
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// A broker of the test's own, on a port of this machine's.
 struct Broker {
     child: Child,
@@ -75,11 +71,13 @@ impl Broker {
         let log = fs::File::create(bench.path("mosquitto.log")).unwrap();
         let mut command = program("mosquitto");
         command.arg("-c").arg(path).stdout(log.try_clone().unwrap()).stderr(log);
-        let broker = Self { child: command.spawn().unwrap(), port };
-        until(
-            || TcpStream::connect(("127.0.0.1", port)).ok(),
-            || fs::read_to_string(bench.path("mosquitto.log")).unwrap(),
-        );
+        let mut broker = Self { child: command.spawn().unwrap(), port };
+        let said = || fs::read_to_string(bench.path("mosquitto.log")).unwrap();
+        let listens = || {
+            assert!(broker.child.try_wait().unwrap().is_none(), "mosquitto ended: {}", said());
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        };
+        until(listens, said);
         broker
     }
 
@@ -145,8 +143,9 @@ impl Ear {
                 to.lock().unwrap().push(Heard { is_retained, topic, payload, at: Instant::now() });
             }
         });
-        let ear = Self { child, heard };
+        let mut ear = Self { child, heard };
         let knock = || {
+            assert!(ear.child.try_wait().unwrap().is_none(), "mosquitto_sub ended");
             let mut command = Command::new("mosquitto_pub");
             command.args(base).args(["-t", "knock", "-m", "knock"]).args(more).status().unwrap();
             thread::sleep(Duration::from_millis(50));

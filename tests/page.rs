@@ -7,7 +7,7 @@
 mod support;
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -50,7 +50,7 @@ fn playwright() -> Result<PathBuf, String> {
 
 /// The demo on a board that tells something, served.
 fn serve(bench: &Bench, more: &str) -> (Running, SocketAddr) {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let demo = checkout().join("demo");
     let configuration = bench.write(
         &format!("page-{}.toml", address.port()),

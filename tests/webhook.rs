@@ -97,7 +97,7 @@ impl<T: Read + Write> Wire for T {}
 
 impl Server {
     fn new(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let manner = Arc::new(Mutex::new(Manner::Takes));
         let server = Self { port, manner, requests: Arc::default(), is_up: Arc::default(), tls };
         server.go_up();

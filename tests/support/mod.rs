@@ -6,8 +6,10 @@
 //! picture it is, and on the vocabulary, as with a trained student, and takes a millisecond.
 #![allow(dead_code, reason = "each test file uses its own part of the support")]
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use wordsight_detection::{Vocabulary, Word};
@@ -24,6 +26,25 @@ pub const GREEN: Colour = [0, 255, 0];
 pub const BLUE: Colour = [0, 0, 255];
 pub const YELLOW: Colour = [255, 255, 0];
 pub const GREY: Colour = [127, 127, 127];
+
+/// A port of 127.0.0.1 that nothing listens on, another at each call.
+///
+/// It lies below those that the kernel gives to outgoing connections: one of these could take it before its owner binds
+/// it, and a client that tries again and again until somebody listens could be connected to itself.
+pub fn free_port() -> u16 {
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    // Programs of tests that run one after the other begin at different ports.
+    let first = std::process::id().wrapping_mul(64) % COUNT;
+    loop {
+        let offset = (first + CALLS.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = u16::try_from(FIRST + offset).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
 
 /// A folder of one test, with a student and a vocabulary of red, green and blue in it.
 pub struct Bench {
