@@ -82,6 +82,9 @@ pub struct Arguments {
     /// Weight of what the student's features are apart from those that it answers from.
     #[arg(long, default_value_t = TrainConfig::default().imitation_weight)]
     imitation_weight: f32,
+    /// Weight of its scores of words as soft targets of the text embedding.
+    #[arg(long, default_value_t = TrainConfig::default().soft_word_weight)]
+    soft_word_weight: f32,
     /// Weight of what a region head with --region-quality says of how well boxes fit.
     #[arg(long, default_value_t = TrainConfig::default().quality_weight)]
     quality_weight: f32,
@@ -94,6 +97,9 @@ pub struct Arguments {
     /// Weight of what holds the backbone's classifier to its opinions before training; 0: it may forget.
     #[arg(long, default_value_t = TrainConfig::default().retain_weight)]
     retain_weight: f32,
+    /// Share of the region head's hidden numbers that a step leaves out.
+    #[arg(long, default_value_t = TrainConfig::default().dropout)]
+    dropout: f32,
     /// Temperature of the text loss.
     #[arg(long, default_value_t = TrainConfig::default().temperature)]
     temperature: f32,
@@ -176,10 +182,12 @@ impl Arguments {
             weight_decay: self.weight_decay,
             box_teacher_weight: if self.box_teacher.is_some() { self.box_teacher_weight } else { 0.0 },
             imitation_weight: if self.box_teacher.is_some() { self.imitation_weight } else { 0.0 },
+            soft_word_weight: if self.box_teacher.is_some() { self.soft_word_weight } else { 0.0 },
             quality_weight: self.quality_weight,
             text_weight: self.text_weight,
             image_weight: self.image_weight,
             retain_weight: self.retain_weight,
+            dropout: self.dropout,
             temperature: self.temperature,
             average_decay: self.average_decay,
             checkpoint_every: self.checkpoint_every,
@@ -195,6 +203,11 @@ impl Arguments {
             self.box_teacher_weight >= 0.0,
             "--box-teacher-weight must be at least 0, not {}",
             self.box_teacher_weight
+        );
+        ensure!(
+            (0.0..1.0).contains(&self.dropout),
+            "--dropout must be from 0 to below 1, not {}",
+            self.dropout
         );
         ensure!(self.temperature > 0.0, "--temperature must be above 0, not {}", self.temperature);
         ensure!(

@@ -43,10 +43,25 @@ pub struct Answer {
 pub struct Dense {
     /// Objectness times the best word's score, 0 to 1.
     pub scores: Vec<f32>,
+    /// The words' scores, 0 to 1, `[cells, words]`.
+    pub word_scores: Vec<f32>,
     /// `[x1, y1, x2, y2]` in pixels of the input.
     pub boxes_in_input: Vec<[f32; 4]>,
     /// What words and box are told from, `[cells, features]`.
     pub features: Vec<f32>,
+}
+
+impl Dense {
+    /// The cells of at least this score.
+    pub fn sure_cells(&self, least_score: f32) -> Vec<usize> {
+        (0..self.scores.len()).filter(|&cell| self.scores[cell] >= least_score).collect()
+    }
+
+    /// The words' scores of a cell.
+    pub fn word_scores_of(&self, cell: usize) -> &[f32] {
+        let words = self.word_scores.len() / self.scores.len().max(1);
+        &self.word_scores[cell * words..(cell + 1) * words]
+    }
 }
 
 /// How many boxes of one photograph are left.
@@ -168,13 +183,15 @@ impl Yolox {
         let mut maps = Vec::new();
         let mut dense = self.run(
             |rows| {
-                let answers =
-                    rows.chunks_exact(BEFORE_WORDS + words).zip(places(side)).map(|(row, place)| {
-                        answer_of(row, place)
-                            .map_or((0.0, [0.0; 4]), |answer| (answer.score, answer.corners_in_frame))
-                    });
-                let (scores, boxes_in_input) = answers.unzip();
-                Dense { scores, boxes_in_input, features: Vec::new() }
+                let mut dense = Dense::default();
+                for (row, place) in rows.chunks_exact(BEFORE_WORDS + words).zip(places(side)) {
+                    let (score, corners) = answer_of(row, place)
+                        .map_or((0.0, [0.0; 4]), |answer| (answer.score, answer.corners_in_frame));
+                    dense.scores.push(score);
+                    dense.boxes_in_input.push(corners);
+                    dense.word_scores.extend_from_slice(&row[BEFORE_WORDS..]);
+                }
+                dense
             },
             |map| maps.push(map.to_vec()),
         )?;

@@ -200,13 +200,24 @@ impl RegionHead {
     ///
     /// `pooling`: which cells each region covers.
     pub fn forward(&self, sight: &Sight, pooling: &roi::Pooling) -> Embeddings {
+        self.forward_with(sight, pooling, |hidden| hidden)
+    }
+
+    /// The same with both hidden layers `[N, regions, width]` through `regularise`: dropout, in training.
+    pub fn forward_with(
+        &self,
+        sight: &Sight,
+        pooling: &roi::Pooling,
+        mut regularise: impl FnMut(Tensor<3>) -> Tensor<3>,
+    ) -> Embeddings {
         let features = self.features(&sight.coarse, pooling);
         let class_logits = self.mixture.as_ref().map(|mixture| mixture.classifier.forward(features.clone()));
         let known =
             self.mixture.as_ref().zip(class_logits.clone()).map(|(mixture, logits)| mixture.mix(logits));
 
         let hidden = self.hidden.forward(pooling.pool(&sight.regions)) + self.from_cells.forward(features);
-        let hidden = relu(self.hidden2.forward(relu(hidden)));
+        let hidden = regularise(relu(hidden));
+        let hidden = regularise(relu(self.hidden2.forward(hidden)));
         let embed = |layer: &Linear| {
             let answer = layer.forward(hidden.clone());
             normalise(match &known {

@@ -85,6 +85,9 @@ pub struct TrainConfig {
     /// Weight of what the features are apart that it answers from.
     #[serde(default)]
     pub imitation_weight: f32,
+    /// Weight of the detector's scores of words as soft targets of the text embedding.
+    #[serde(default)]
+    pub soft_word_weight: f32,
     /// Weight of how well regions' boxes fit.
     #[serde(default)]
     pub quality_weight: f32,
@@ -95,6 +98,9 @@ pub struct TrainConfig {
     /// Weight of what holds the backbone's classifier to its opinions before training.
     #[serde(default)]
     pub retain_weight: f32,
+    /// Share of the region head's hidden numbers that a step leaves out (dropout).
+    #[serde(default)]
+    pub dropout: f32,
     /// Temperature of the text loss.
     pub temperature: f32,
     /// Weight of empty cells and background in photographs that are not exhaustively annotated, 0 to 1.
@@ -125,10 +131,12 @@ impl Default for TrainConfig {
             box_weight: 2.0,
             box_teacher_weight: 0.5,
             imitation_weight: 1.0,
+            soft_word_weight: 1.0,
             quality_weight: 0.5,
             text_weight: 0.5,
             image_weight: 0.5,
             retain_weight: 1.0,
+            dropout: 0.1,
             temperature: 0.01,
             doubtful_weight: 0.4,
             average_decay: 0.999,

@@ -9,6 +9,7 @@ use wordsight_detection::iou;
 use super::assign::{self, Label, Positive, Region};
 use super::box_teacher::BoxTeacher;
 use super::frozen::FrozenBackbone;
+use super::soft_words::{ANNOTATED_SHARE, SharedWords, SoftTargets};
 use super::words::{Words, set_at};
 use super::{Learn, Metrics, TrainConfig, losses};
 use crate::label::yolox::Dense;
@@ -35,6 +36,8 @@ const NOWHERE: Box4 = [0.0, 0.0, 8.0, 8.0];
 pub(super) struct Lessons<'a> {
     pub sets: &'a Sets,
     pub words: Words,
+    /// The box teacher's words.
+    pub detector_words: SharedWords,
     pub config: &'a TrainConfig,
     pub device: Device,
     pub box_teacher: Option<&'a BoxTeacher>,
@@ -82,7 +85,8 @@ impl Lessons<'_> {
             let (sight, dense, _) = student.valid().propose_from(&batch.sizes, features);
             let regions = self.regions(&best_boxes(&dense, batch), batch, rng);
             let sight = Sight { regions: sight.regions.autodiff(), coarse: sight.coarse.autodiff() };
-            return Ok(self.region_losses(student, batch, &sight, &regions));
+            let answers = self.answers_of_box_teacher(batch)?;
+            return Ok(self.region_losses(student, batch, &sight, &regions, answers.as_deref(), rng));
         }
         let features = self.features(student, batch, &self.device)?;
         let (sight, dense, towers) = student.propose_from(&batch.sizes, features);
@@ -96,22 +100,24 @@ impl Lessons<'_> {
             ..Metrics::default()
         };
         let mut loss = objectness + (boxes + refined).mul_scalar(self.config.box_weight);
-        if let Some(answers) = self.answers_of_box_teacher(batch)? {
-            let taught = self.taught_loss(&dense, &answers);
+        let answers = self.answers_of_box_teacher(batch)?;
+        if let Some(answers) = &answers {
+            let taught = self.taught_loss(&dense, answers);
             parts.taught = taught.clone().into_scalar();
             loss = loss + taught.mul_scalar(self.config.box_teacher_weight);
             if let Some(imitation) = &student.imitation {
                 let features = imitation.forward(towers).flatten(0, 1);
-                let imitated = losses::imitation(features, &answers);
+                let imitated = losses::imitation(features, answers);
                 parts.imitated = imitated.clone().into_scalar();
                 loss = loss + imitated.mul_scalar(self.config.imitation_weight);
             }
         }
         if self.config.learn == Learn::All {
             let regions = self.regions(&best, batch, rng);
-            let (of_regions, of_kind) = self.region_losses(student, batch, &sight, &regions);
+            let (of_regions, of_kind) =
+                self.region_losses(student, batch, &sight, &regions, answers.as_deref(), rng);
             (parts.text, parts.image, parts.forgotten) = (of_kind.text, of_kind.image, of_kind.forgotten);
-            parts.quality = of_kind.quality;
+            (parts.quality, parts.soft_words) = (of_kind.quality, of_kind.soft_words);
             loss = loss + of_regions;
         }
         Ok((loss, parts))
@@ -163,13 +169,17 @@ impl Lessons<'_> {
         batch: &Batch<'_>,
         sight: &Sight,
         regions: &[Vec<Region>],
+        answers: Option<&[Dense]>,
+        rng: &mut ChaCha8Rng,
     ) -> (Tensor<1>, Metrics) {
         let boxes_in_input: Vec<Vec<Box4>> = regions
             .iter()
             .map(|regions| regions.iter().map(|region| region.box_in_input).collect())
             .collect();
         let pooling = Pooling::new(&batch.sizes, &boxes_in_input);
-        let embeddings = student.regions.forward(sight, &pooling);
+        let embeddings = student
+            .regions
+            .forward_with(sight, &pooling, |hidden| losses::dropout(hidden, self.config.dropout, rng));
         let flat = |embeddings: Tensor<3>| embeddings.flatten::<2>(0, 1);
         let (mut loss, mut parts) = (Tensor::<1>::zeros([1], &self.device), Metrics::default());
         if let Some(logits) = embeddings.quality.clone() {
@@ -179,9 +189,16 @@ impl Lessons<'_> {
         }
         let head = self.config.head();
         if head.learns_words() {
-            let text = self.text_loss(student, batch, regions, flat(embeddings.text));
+            let answers = answers.filter(|_| self.config.soft_word_weight > 0.0);
+            let soft = answers.map(|answers| self.detector_words.targets(batch.images, regions, answers));
+            let text = self.text_loss(student, batch, regions, flat(embeddings.text.clone()), soft.as_ref());
             parts.text = text.clone().into_scalar();
             loss = loss + text.mul_scalar(self.config.text_weight);
+            if let Some(soft) = soft {
+                let soft = self.soft_word_loss(student, soft, flat(embeddings.text));
+                parts.soft_words = soft.clone().into_scalar();
+                loss = loss + soft.mul_scalar(self.config.soft_word_weight);
+            }
         }
         if head.learns_crops() && self.sets.embedding_size() > 0 {
             let image = self.image_loss(regions, flat(embeddings.image));
@@ -337,13 +354,33 @@ impl Lessons<'_> {
         batch: &Batch<'_>,
         regions: &[Vec<Region>],
         embeddings: Tensor<2>,
+        soft: Option<&SoftTargets>,
     ) -> Tensor<1> {
         let doubtful = self.config.doubtful_weight;
-        let targets = self.words.targets(batch.images, regions, self.sets, doubtful, &self.device);
+        let mut targets = self.words.targets(batch.images, regions, self.sets, doubtful, &self.device);
+        for (weight, soft) in targets.weights.iter_mut().zip(soft.map_or(&[][..], |soft| &soft.weights)) {
+            *weight *= 1.0 - soft * (1.0 - ANNOTATED_SHARE);
+        }
         let background = student.regions.background().unsqueeze::<2>();
-        let words = student.regions.words().unwrap_or_else(|| self.words.embeddings.clone());
-        let classes = Tensor::cat(vec![background, words], 0);
+        let classes = Tensor::cat(vec![background, self.word_embeddings(student)], 0);
         losses::text(embeddings, classes, targets, self.config.temperature)
+    }
+
+    /// The sets' words `[words, D]`, as the student has learnt them or as the teacher says them.
+    fn word_embeddings(&self, student: &Student) -> Tensor<2> {
+        student.regions.words().unwrap_or_else(|| self.words.embeddings.clone())
+    }
+
+    /// What the detector's scores teach of regions' words.
+    fn soft_word_loss(&self, student: &Student, targets: SoftTargets, embeddings: Tensor<2>) -> Tensor<1> {
+        let places: Vec<i64> = self.detector_words.of_sets.iter().map(|&place| place as i64).collect();
+        let shape = [targets.weights.len(), 1 + places.len()];
+        let places = Tensor::<1, Int>::from_data(places.as_slice(), &self.device);
+        let words = self.word_embeddings(student).select(0, places);
+        let classes = Tensor::cat(vec![student.regions.background().unsqueeze::<2>(), words], 0);
+        let shares = Tensor::<2>::from_data(TensorData::new(targets.shares, shape), &self.device);
+        let weights = Tensor::<1>::from_data(targets.weights.as_slice(), &self.device);
+        losses::soft_words(embeddings, classes, shares, weights, self.config.temperature)
     }
 
     fn image_loss(&self, regions: &[Vec<Region>], embeddings: Tensor<2>) -> Tensor<1> {
@@ -470,6 +507,7 @@ mod tests {
         ask(&Lessons {
             sets: &sets,
             words,
+            detector_words: SharedWords::default(),
             config: &config,
             device,
             box_teacher: None,

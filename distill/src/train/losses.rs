@@ -3,6 +3,9 @@
 use burn::tensor::activation::{log_softmax, sigmoid};
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
 use super::words::TextTargets;
 use crate::label::yolox::Dense;
 
@@ -101,12 +104,40 @@ pub fn text(embeddings: Tensor<2>, words: Tensor<2>, targets: TextTargets, tempe
     (likelihood.neg() * weights.clone()).sum() / weights.sum().clamp_min(1.0)
 }
 
+/// Cross entropy of cosine / temperature against soft targets (Hinton et al., 2015). `embeddings` `[n,D]` and `words`
+/// `[words,D]`, L2-normalised; `targets` `[n,words]`, rows that sum to 1; `weights` `[n]`.
+pub fn soft_words(
+    embeddings: Tensor<2>,
+    words: Tensor<2>,
+    targets: Tensor<2>,
+    weights: Tensor<1>,
+    temperature: f32,
+) -> Tensor<1> {
+    let logits = embeddings.matmul(words.transpose()).div_scalar(temperature);
+    let likelihood = (log_softmax(logits, 1) * targets).sum_dim(1).flatten::<1>(0, 1);
+    (likelihood.neg() * weights.clone()).sum() / weights.sum().clamp_min(1.0)
+}
+
 /// Learning without forgetting (Li and Hoiem, 2016): what a classifier's opinions differ by from those before training,
 /// as Kullback and Leibler measure it. Logits `[n, classes]`, the earlier ones without gradients.
 pub fn forgotten(logits: Tensor<2>, earlier: Tensor<2>, weights: Tensor<1>) -> Tensor<1> {
     let earlier = log_softmax(earlier, 1);
     let apart = (earlier.clone() - log_softmax(logits, 1)) * earlier.exp();
     (apart.sum_dim(1).flatten::<1>(0, 1) * weights.clone()).sum() / weights.sum().clamp_min(1.0)
+}
+
+/// Leaves out this share of the numbers and enlarges the others, so that their sum stays (Srivastava et al., 2014). Burn's
+/// own dropout draws from a generator of the device, which a resumed training doesn't find where it was.
+pub fn dropout(numbers: Tensor<3>, share: f32, rng: &mut ChaCha8Rng) -> Tensor<3> {
+    if share <= 0.0 {
+        return numbers;
+    }
+    let kept = 1.0 / (1.0 - share);
+    let shape = numbers.dims();
+    let factors: Vec<f32> =
+        (0..shape.iter().product()).map(|_| if rng.random::<f32>() < share { 0.0 } else { kept }).collect();
+    let factors = Tensor::<3>::from_data(TensorData::new(factors, shape), &numbers.device());
+    numbers * factors
 }
 
 /// ViLD-image (equation 4): mean L1 distance of embeddings `[n,D]` to the teacher's, times D.
@@ -120,6 +151,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use burn::tensor::Device;
+    use rand::SeedableRng;
 
     use super::*;
 
@@ -173,6 +205,7 @@ mod tests {
         let device = Device::flex();
         let answer = Dense {
             scores: vec![0.5, 0.5, 0.0],
+            word_scores: Vec::new(),
             boxes_in_input: vec![[0.0; 4]; 3],
             features: vec![100.0, 1.0, 102.0, 3.0, 101.0, 2.0],
         };
@@ -195,6 +228,39 @@ mod tests {
         let logit = (0.7_f32 / 0.3).ln();
         assert!(loss(logit) < 1e-6);
         assert!(loss(logit + 1.0) > 0.0 && loss(logit - 1.0) > 0.0);
+    }
+
+    #[test]
+    fn soft_words_are_least_missed_where_the_shares_are_the_targets() {
+        let device = Device::flex();
+        let words = Tensor::<2>::from_data([[1.0, 0.0], [0.0, 1.0]], &device);
+        let loss = |embedding: [f32; 2], weight: f32| {
+            let embeddings = Tensor::<2>::from_data([embedding], &device);
+            let targets = Tensor::<2>::from_data([[0.75, 0.25]], &device);
+            value(soft_words(embeddings, words.clone(), targets, Tensor::from_data([weight], &device), 0.5))
+        };
+        // Logits that are ln 3 apart are shares of 3 to 1.
+        let apart = 0.5 * 3.0_f32.ln();
+        let entropy = -(0.75 * 0.75_f32.ln() + 0.25 * 0.25_f32.ln());
+        assert!((loss([apart, 0.0], 1.0) - entropy).abs() < 1e-5);
+        assert!(loss([1.0, 0.0], 1.0) > entropy && loss([0.0, 0.0], 1.0) > entropy);
+        assert_eq!(loss([0.0, 1.0], 0.0), 0.0, "what the detector doesn't see teaches nothing");
+    }
+
+    #[test]
+    fn dropout_leaves_out_its_share_and_keeps_the_mean_the_same_each_time() {
+        let device = Device::flex();
+        let ones = Tensor::<3>::ones([10, 20, 50], &device);
+        let numbers = |share| -> Vec<f32> {
+            let mut rng = ChaCha8Rng::seed_from_u64(5);
+            dropout(ones.clone(), share, &mut rng).into_data().iter().collect()
+        };
+        let thinned = numbers(0.2);
+        let left_out = thinned.iter().filter(|&&x| x == 0.0).count();
+        assert!((1800..2200).contains(&left_out), "{left_out}");
+        assert!(thinned.iter().all(|&x| x == 0.0 || (x - 1.25).abs() < 1e-6));
+        assert_eq!(thinned, numbers(0.2));
+        assert!(numbers(0.0).iter().all(|&x| x == 1.0));
     }
 
     #[test]

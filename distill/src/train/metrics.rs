@@ -25,6 +25,9 @@ pub struct Metrics {
     /// How far the student is from the features that the detector answers from; 1: it tells nothing of them.
     #[serde(default)]
     pub imitated: f32,
+    /// Cross entropy against what the detector calls regions.
+    #[serde(default)]
+    pub soft_words: f32,
     /// Loss of how well regions' boxes fit.
     #[serde(default)]
     pub quality: f32,
@@ -56,6 +59,7 @@ impl Metrics {
         self.refined += step.refined;
         self.taught += step.taught;
         self.imitated += step.imitated;
+        self.soft_words += step.soft_words;
         self.quality += step.quality;
         self.text += step.text;
         self.image += step.image;
@@ -72,6 +76,7 @@ impl Metrics {
             refined: self.refined / count,
             taught: self.taught / count,
             imitated: self.imitated / count,
+            soft_words: self.soft_words / count,
             quality: self.quality / count,
             text: self.text / count,
             image: self.image / count,

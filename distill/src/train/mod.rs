@@ -16,6 +16,7 @@ mod lessons;
 pub mod losses;
 mod metrics;
 mod plot;
+mod soft_words;
 mod words;
 
 use std::fs;
@@ -30,6 +31,7 @@ use burn::tensor::{Device, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use crate::label::yolox::COCO_NAMES;
 use crate::progress;
 use crate::sets::{Augmentation, Loader, LoaderSettings, Phase, Sets};
 use crate::student::{Backbone, Student, StudentConfig, TrainFrom};
@@ -41,6 +43,7 @@ use frozen::FrozenBackbone;
 use lessons::{Batch, Lessons, Tally};
 pub use metrics::Metrics;
 use metrics::Pace;
+use soft_words::SharedWords;
 use words::Words;
 
 /// Steps between two lines of metrics.
@@ -161,6 +164,7 @@ pub fn train(
     let lessons = Lessons {
         sets: &material.sets,
         words: Words::new(&material.sets, &material.words, &device),
+        detector_words: SharedWords::new(COCO_NAMES.lines(), &material.sets),
         config,
         device: device.clone(),
         box_teacher: material.box_teacher.as_ref(),
@@ -231,7 +235,16 @@ fn validate(
     let Some(sets) = &material.validation else { return Ok(()) };
     let device = student.device();
     let words = Words::new(sets, &material.validation_words, &device);
-    let lessons = Lessons { sets, words, config, device, box_teacher: None, pretrained: None, frozen: None };
+    let lessons = Lessons {
+        sets,
+        words,
+        detector_words: SharedWords::default(),
+        config,
+        device,
+        box_teacher: None,
+        pretrained: None,
+        frozen: None,
+    };
     let phases = Phase::always(sizes.input_size, Augmentation::plain());
     let settings =
         LoaderSettings { seed: 0, batch: config.batch, phases, threads: material.threads, cache_bytes: 0 };
