@@ -12,7 +12,7 @@ WORKSPACE := --workspace --features wordsight/tensorrt,wordsight/v4l2,wordsight/
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars api fuzz setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std docs unit end-to-end reference shim deb check-deb device device-test device-deps arm64 cameras camera-deps clip photographs heads vocabularies
+.PHONY: help demo test bars api fuzz setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std docs unit end-to-end reference shim deb check-deb image images device device-test device-deps arm64 cameras camera-deps clip photographs heads vocabularies
 
 help: ## What there is to make
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,7 +24,7 @@ demo: setup deps ## Stream the bundled clip through the shipped student, then lo
 	$(TARGET)/release/wordsight detect demo/photographs/*.jpg --vocabulary demo/photographs.safetensors --save demo/out/photographs --json -
 	@echo "Annotated pictures: demo/out/ of the clip, demo/out/photographs/ of the photographs"
 
-test: setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc camera-deps fmt clippy no-std docs teacher unit end-to-end api bars reference shim check-deb device arm64 ## Everything that CI runs
+test: setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc camera-deps fmt clippy no-std docs teacher unit end-to-end api bars reference shim check-deb device arm64 images ## Everything that CI runs
 	@echo "make test: all passed"
 
 setup: ## Compilers, and Python for wheels, by apt where they lack
@@ -118,6 +118,13 @@ deb: deps tensorrt camera-deps ## Debian packages of the device program, amd64 a
 
 check-deb: deb ## The package installed, run, upgraded, removed and purged in a fresh Debian
 	scripts/check-deb
+
+image: deb ## OCI images for JetPack 6 and 7 and for a PC, into target/oci/
+	@scripts/setup image
+	@for image in pc jetpack6 jetpack7; do scripts/oci-image $$image || exit; done
+
+images: deb ## OCI images, each made and started: a PC's, and both JetPacks' under QEMU
+	scripts/check-images
 
 # What can't be had here, the test of the device says itself.
 device-deps: setup ## QEMU, mmdebstrap and Debian's kernel, for a device without hardware

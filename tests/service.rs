@@ -226,6 +226,76 @@ fn a_service_waits_for_a_gpu_that_comes_up_late_and_says_what_lacks_then() {
     running.terminate();
 }
 
+/// What is answered to `GET path`.
+#[cfg(feature = "tensorrt")]
+fn get(address: std::net::SocketAddr, path: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Beside the stand-ins for CUDA's driver, whose first call of cuInit fails, and for TensorRT. It takes the half a minute
+/// that lies between two questions.
+#[cfg(feature = "tensorrt")]
+#[test]
+fn tensorrt_takes_a_stream_over_from_the_processor_when_the_gpu_has_come_up() {
+    let bench = Bench::new();
+    let libraries = bench.path("libraries");
+    fs::create_dir(&libraries).unwrap();
+    let engines = Path::new(env!("CARGO_MANIFEST_DIR")).join("engines");
+    stand_in::compile_into(&libraries, &engines);
+    if !stand_in::compile_tensorrt_into(&libraries, &engines) {
+        return;
+    }
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let configuration = configure(&bench, &format!("[http]\nlisten = \"{address}\"\n"));
+    let (state, log) = (bench.path("state"), bench.path("tensorrt.log"));
+    let environment = [
+        ("LD_LIBRARY_PATH", libraries.to_str().unwrap()),
+        ("CUDA_STAND_IN_INIT_FAILS", "1"),
+        ("STATE_DIRECTORY", state.to_str().unwrap()),
+        ("WORDSIGHT_TEST_TENSORRT_LOG", log.to_str().unwrap()),
+        // Without systemd nobody waits for a GPU at the start.
+        ("NOTIFY_SOCKET", ""),
+    ];
+    let mut running = start(&bench, &configuration, &environment);
+    let health = running.health(|health| health["engine"]["name"] != "");
+    assert_eq!(health["engine"]["name"], "ONNX Runtime on the processor (fp32)");
+    let reason = health["engine"]["instead_of_tensorrt"].as_str().unwrap();
+    assert!(reason.contains("CUDA_ERROR_UNKNOWN"), "{reason}");
+    assert!(get(address, "/api/status").contains("ONNX Runtime on the processor (fp32)"));
+    let mut lines = running.lines_until("red");
+    assert!(!log.exists(), "TensorRT was asked for a plan without a GPU");
+
+    let name = "TensorRT 10.3.0 (tf32)";
+    let longest = Instant::now() + Duration::from_secs(300);
+    let is_taken_over = |running: &Running| {
+        fs::read_to_string(running.folder.join("health.json")).is_ok_and(|health| health.contains(name))
+    };
+    while !is_taken_over(&running) {
+        assert!(Instant::now() < longest, "{}", running.stderr());
+        lines.push(running.line());
+    }
+    // More than may be under way from before.
+    lines.extend((0..50).map(|_| running.line()));
+    let health = running.health(|health| health["engine"]["name"] == name);
+    assert_eq!(health["engine"]["instead_of_tensorrt"], Value::Null);
+    assert_eq!((&health["losses"], &health["state"]), (&0.into(), &"running".into()), "{health}");
+    let status = get(address, "/api/status");
+    assert!(status.contains(name) && !status.contains("CUDA_ERROR"), "{status}");
+    let frames: Vec<u64> = lines.iter().map(|line| line["frame"].as_u64().unwrap()).collect();
+    assert!(frames.windows(2).all(|pair| pair[0] < pair[1]), "numbers go on: {frames:?}");
+    // What the stand-in finds is not what the student does.
+    let last = lines.pop().unwrap();
+    assert_ne!(words_of(&last).first(), Some(&"red"), "{last}");
+    let built = fs::read_to_string(&log).unwrap();
+    assert_eq!(built.lines().filter(|line| line.starts_with("build ")).count(), 1, "{built}");
+    running.terminate();
+}
+
 #[test]
 fn sighup_loads_again_between_reloading_and_ready() {
     let bench = Bench::new();

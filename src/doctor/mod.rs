@@ -6,13 +6,13 @@
 //! The one surprising thing: a stream that runs is not disturbed. While the service's health says that it runs, its
 //! camera is in use and is not opened here; that it runs is the better proof.
 
+mod service;
 mod system;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::Serialize;
-use serde_json::Value;
 use wordsight_board::{Machine, Readings};
 use wordsight_engines::cpu::library;
 
@@ -21,9 +21,7 @@ use crate::health::Health;
 use crate::pipeline::Stop;
 use crate::publish::SinkSettings;
 use crate::service::{EngineWanted, Wanted, WordsWanted};
-
-/// A health file that is older than this was written by something that is gone. It is written every second.
-const STALE: Duration = Duration::from_secs(10);
+use service::Service;
 
 /// How something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -242,109 +240,6 @@ fn on_gpu(patient: &Patient, about: &'static str, instead: &str) -> Finding {
                 configured.engine.student.display()
             ),
         ),
-    }
-}
-
-/// What the service says of itself.
-enum Service {
-    /// It says nothing.
-    Silent(PathBuf),
-    /// It has said nothing for so long.
-    Stale(PathBuf, Duration),
-    /// It said this just now.
-    Says(Value),
-}
-
-impl Service {
-    fn look(patient: &Patient) -> Self {
-        let configured = patient.configured.as_ref().ok().and_then(|configured| configured.health.clone());
-        let path = configured.unwrap_or_else(|| patient.root.join("run/wordsight/health.json"));
-        let read = std::fs::read(&path).ok();
-        let Some(health) = read.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()) else {
-            return Self::Silent(path);
-        };
-        let now = patient.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let written = Duration::try_from_secs_f64(health["written_at"].as_f64().unwrap_or_default());
-        match now.saturating_sub(written.unwrap_or_default()) {
-            age if age > STALE && health["state"] != "ended" => Self::Stale(path, age),
-            _ => Self::Says(health),
-        }
-    }
-
-    fn runs(&self) -> bool {
-        matches!(self, Self::Says(health) if health["state"] != "ended")
-    }
-
-    fn findings(&self, root: &Path) -> Vec<Finding> {
-        let about = "service";
-        let logs = "see `journalctl -u wordsight -n 50`";
-        let health = match self {
-            Self::Says(health) => health,
-            Self::Stale(path, age) => {
-                let found = format!(
-                    "{} was written last {} s ago: what wrote it is gone or hangs",
-                    path.display(),
-                    age.as_secs()
-                );
-                return vec![Finding::wrong(about, found, logs)];
-            }
-            Self::Silent(path) => {
-                let units = ["etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"];
-                let is_installed =
-                    units.iter().any(|folder| root.join(folder).join("wordsight.service").exists());
-                let found = format!("not running: there is no {}", path.display());
-                return vec![if is_installed {
-                    Finding::warning(
-                        about,
-                        found,
-                        format!("start it with `systemctl enable --now wordsight`, and {logs}"),
-                    )
-                } else {
-                    Finding::ok(about, format!("{found}, and it is not installed"))
-                }];
-            }
-        };
-        let text = |value: &Value| value.as_str().map(str::to_owned).unwrap_or_default();
-        let published = health["published"].as_u64().unwrap_or_default();
-        let mut found = vec![match text(&health["state"]).as_str() {
-            "lost" => Finding::wrong(
-                about,
-                format!(
-                    "its source is lost since {:.0} s: {}",
-                    health["for_s"].as_f64().unwrap_or_default(),
-                    text(&health["reason"])
-                ),
-                "look at the camera, its cable and its network; detection goes on by itself when it is back",
-            ),
-            "ended" => Finding::warning(
-                about,
-                "its stream has ended",
-                format!("start it again with `systemctl restart wordsight`, and {logs}"),
-            ),
-            state => {
-                let engine = health["engine"]["name"].as_str().filter(|name| !name.is_empty());
-                let engine = engine.map_or(String::new(), |name| format!(" by {name}"));
-                Finding::ok(about, format!("{state}{engine}, {published} frames published"))
-            }
-        }];
-        if let Some(error) = health["reload"]["last_error"].as_str() {
-            found.push(Finding::warning(
-                "reload",
-                format!("the last one was refused, and what was before goes on: {error}"),
-                "put the file right: it is loaded again by itself",
-            ));
-        }
-        if let Some(limit) = health["governor"]["limit_fps"].as_f64() {
-            found.push(Finding::warning(
-                "governor",
-                format!(
-                    "the stream is held back to {limit:.1} frames/s ({})",
-                    text(&health["governor"]["reason"])
-                ),
-                "give the board more air, a fan, a stronger supply or a lower power mode",
-            ));
-        }
-        found
     }
 }
 

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::json;
 use wordsight_board::fixtures::Board;

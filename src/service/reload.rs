@@ -26,7 +26,7 @@ use crate::http::Server;
 use crate::locks::locked;
 use crate::pipeline::{Control, Stop};
 use crate::publish::{SinkContext, SinkSettings, Slot};
-use crate::scoring::Scoring;
+use crate::scoring::{Scoring, Words};
 
 /// From one look at the files to the next.
 const LOOK: Duration = Duration::from_millis(200);
@@ -45,6 +45,13 @@ pub struct Change {
     pub tracking: Option<Option<TrackingSettings>>,
     /// All outputs, those that stay among them.
     pub sinks: Option<Vec<Slot>>,
+}
+
+impl Change {
+    /// Whether it is more than other words.
+    fn needs_pause(&self) -> bool {
+        self.engine.is_some() || self.source.is_some() || self.sinks.is_some() || self.tracking.is_some()
+    }
 }
 
 /// A change that waits to be taken, and where it is told what became of it.
@@ -127,6 +134,18 @@ impl Seen {
         let vocabulary = self.vocabulary.has_changed();
         (also_student && self.student.has_changed()) || vocabulary || configuration
     }
+}
+
+/// What is to be known of a change when the stream has taken it.
+struct News {
+    /// Another engine's, and whether the processor stands in for a GPU that may come up yet.
+    engine: Option<(EngineHealth, bool)>,
+    facts: StudentFacts,
+    ranks: bool,
+    /// Others, or the same for another student.
+    words: Option<Words>,
+    /// Another one, or none any more.
+    health_file: Option<Option<HealthFile>>,
 }
 
 /// What a reload came to.
@@ -283,65 +302,84 @@ impl<'a> Reloader<'a> {
         new_vocabulary: bool,
         new_student: bool,
     ) -> anyhow::Result<()> {
-        let (wanted, in_use) = (&loaded.wanted, &self.in_use);
-        if wanted.source != in_use.wanted.source {
+        let (change, news) = self.make(&loaded.wanted, new_vocabulary, new_student)?;
+        self.hand_over(change, news.ranks)?;
+        self.take_note(loaded, news, is_as_configured);
+        Ok(())
+    }
+
+    /// Makes and tries what is another, while the stream goes on with what there is.
+    fn make(
+        &self,
+        wanted: &Wanted,
+        new_vocabulary: bool,
+        new_student: bool,
+    ) -> anyhow::Result<(Change, News)> {
+        let (in_use, before) = (&self.in_use, &self.in_use.wanted);
+        if wanted.source != before.source {
             wanted.source.check(&self.stop).map_err(of_usage)?;
         }
-        let is_other_engine = new_student || wanted.engine != in_use.wanted.engine;
+        let is_other_engine = new_student || wanted.engine != before.engine;
         let opened = is_other_engine.then(|| self.new_engine(wanted)).transpose()?;
-        let engine_told = opened.as_ref().map(|opened| (opened.health(), opened.gpu_may_come()));
+        let told = opened.as_ref().map(|opened| (opened.health(), opened.gpu_may_come()));
         let mut engine = opened.map(|opened| opened.engine);
         let facts = engine.as_ref().map_or(&in_use.facts, |engine| engine.facts()).clone();
-        let scoring = (engine.is_some() || new_vocabulary || wanted.words != in_use.wanted.words)
+        let ranks = engine.as_mut().map_or(in_use.ranks, |engine| engine.whole_frames().is_some());
+        let scoring = (is_other_engine || new_vocabulary || wanted.words != before.words)
             .then(|| wanted.words.open(&facts))
             .transpose()?;
-        let words = scoring.as_ref().map(Scoring::words);
-        let source = (wanted.source != in_use.wanted.source)
+        let source = (wanted.source != before.source)
             .then(|| self.new_source(&wanted.source))
             .transpose()?
-            .map(|new| (new, in_use.wanted.source.clone()));
-        let sinks = (wanted.sinks != in_use.wanted.sinks || wanted.name != in_use.wanted.name)
+            .map(|new| (new, before.source.clone()));
+        let sinks = (wanted.sinks != before.sinks || wanted.name != before.name)
             .then(|| self.new_sinks(wanted))
             .transpose()?;
-        let tracking = (wanted.tracking != in_use.wanted.tracking).then_some(wanted.tracking);
-        let health_file = (wanted.health != in_use.wanted.health)
-            .then(|| {
-                wanted.health.as_deref().map(|path| open_health(&self.shared.common.health, path)).transpose()
-            })
+        let tracking = (wanted.tracking != before.tracking).then_some(wanted.tracking);
+        let health = &self.shared.common.health;
+        let health_file = (wanted.health != before.health)
+            .then(|| wanted.health.as_deref().map(|path| open_health(health, path)).transpose())
             .transpose()?;
+        let words = scoring.as_ref().map(Scoring::words);
+        let news = News { engine: told, facts, ranks, words, health_file };
+        Ok((Change { engine, scoring, source, tracking, sinks }, news))
+    }
 
-        let ranks = engine.as_mut().map_or(in_use.ranks, |engine| engine.whole_frames().is_some());
-        let name = engine.as_ref().map(|engine| engine.title().to_owned());
-        let is_live_change = engine.is_none() && source.is_none() && sinks.is_none() && tracking.is_none();
-        match scoring {
-            Some(scoring) if is_live_change => self.shared.control.swap_words(scoring, ranks),
-            None if is_live_change => {}
-            scoring => {
-                let (done, outcome) = mpsc::channel();
-                let change = Change { engine, scoring, source, tracking, sinks };
-                self.pause_for((change, Done(done)), &outcome)?;
-            }
+    /// Has the stream take a change: words between two frames, all else while it pauses.
+    fn hand_over(&self, change: Change, ranks: bool) -> anyhow::Result<()> {
+        if change.needs_pause() {
+            let (done, outcome) = mpsc::channel();
+            return self.pause_for((change, Done(done)), &outcome);
         }
+        if let Some(scoring) = change.scoring {
+            self.shared.control.swap_words(scoring, ranks);
+        }
+        Ok(())
+    }
+
+    /// Tells everybody what is in use from now on.
+    fn take_note(&mut self, loaded: Loaded, news: News, is_as_configured: bool) {
+        let Loaded { wanted, text, vocabulary, student, .. } = loaded;
+        let News { engine, facts, ranks, words, health_file } = news;
+        let common = self.shared.common;
         self.shared.governing.set(wanted.governor);
-        if let Some((told, gpu_may_come)) = engine_told {
-            self.shared.common.health.of_engine(told);
+        let shown = common.wishes.in_use();
+        let name = engine.as_ref().map_or(shown.engine, |(health, _)| health.name.clone());
+        if let Some((health, gpu_may_come)) = engine {
+            common.health.of_engine(health);
             self.expect_gpu(gpu_may_come);
         }
         if let Some(words) = &words {
-            self.shared.common.health.of_vocabulary(&wanted.words.vocabulary, words.len());
+            common.health.of_vocabulary(&wanted.words.vocabulary, words.len());
         }
-        let shown = self.shared.common.wishes.in_use();
-        let (words, name) = (words.unwrap_or(shown.words), name.unwrap_or(shown.engine));
-        self.shared.common.show(wanted, is_as_configured, &words, &name);
-        self.serve(&loaded.wanted);
+        common.show(&wanted, is_as_configured, &words.unwrap_or(shown.words), &name);
+        self.serve(&wanted);
         if let Some(file) = health_file {
             self.health_file = file;
         }
         tracing::info!("what has changed is used from now on");
-        let Loaded { wanted, text, vocabulary, student, .. } = loaded;
         self.in_use =
             InUse { wanted, configuration: text, vocabulary: Some(vocabulary), student, facts, ranks };
-        Ok(())
     }
 
     fn new_engine(&self, wanted: &Wanted) -> anyhow::Result<Opened> {
@@ -387,12 +425,11 @@ impl<'a> Reloader<'a> {
 
     fn take_engine(&mut self, mut engine: Box<dyn Engine>) {
         let (name, ranks) = (engine.title().to_owned(), engine.whole_frames().is_some());
-        let (done, outcome) = mpsc::channel();
         // The words stay: the student is the same.
         let change =
             Change { engine: Some(engine), scoring: None, source: None, tracking: None, sinks: None };
         self.ask_for_gpu_at = None;
-        if let Err(reason) = self.pause_for((change, Done(done)), &outcome) {
+        if let Err(reason) = self.hand_over(change, ranks) {
             tracing::warn!("{name} does not take the place of ONNX Runtime: {reason:#}");
             return;
         }

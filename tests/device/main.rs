@@ -11,9 +11,19 @@
 //! How long is waited for what leaves room for a host with other things to do.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+/// Runs scenarios one after the other, by their names.
+macro_rules! scenarios {
+    ($day:ident: $($name:ident),+ $(,)?) => {
+        $(scenario($day, &stringify!($name).replace('_', " "), $name);)+
+    };
+}
+
 mod chance;
 mod disk;
+mod drivers;
 mod machine;
+#[path = "../../engines/tests/stand_in/mod.rs"]
+mod stand_in;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -25,6 +35,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chance::Chance;
 use disk::Disk;
+use drivers::drivers_that_are_late_and_a_gpu_that_is_none;
 use machine::{Device, Parts};
 use serde_json::Value;
 use support::*;
@@ -65,6 +76,8 @@ struct Day {
     device: Option<Device>,
     chance: Chance,
     begun: Instant,
+    /// Whether the gifts have stand-ins for a GPU's libraries.
+    has_stand_ins: bool,
     _folder: tempfile::TempDir,
 }
 
@@ -77,13 +90,20 @@ impl Day {
         let image = image()?;
         let folder = tempfile::tempdir().unwrap();
         let gifts = folder.path().join("gifts");
-        make_gifts(&package, &folder.path().join("gifts.d"), &gifts);
+        let has_stand_ins = make_gifts(&package, &folder.path().join("gifts.d"), &gifts);
         let parts = Parts { image, gifts, folder: folder.path().to_owned() };
         let seed = match std::env::var("WORDSIGHT_SEED") {
             Ok(seed) => seed.parse().unwrap(),
             Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs(),
         };
-        let day = Self { parts, device: None, chance: Chance::from_seed(seed), begun, _folder: folder };
+        let day = Self {
+            parts,
+            device: None,
+            chance: Chance::from_seed(seed),
+            begun,
+            has_stand_ins,
+            _folder: folder,
+        };
         day.says(&format!("the seed of chance is {seed}: WORDSIGHT_SEED={seed} has it again"));
         let disk = Disk::of_image(&day.parts.image.join("disk")).unwrap();
         Some(day.on(disk))
@@ -196,8 +216,9 @@ fn command(program: &str, arguments: &[&dyn AsRef<std::ffi::OsStr>]) {
 }
 
 /// What the device is given, on a disk of its own: the package and a later one, a student that sees colours, vocabularies,
-/// a configuration, and a frame of the demo's clip.
-fn make_gifts(package: &Path, folder: &Path, disk: &Path) {
+/// a configuration, a frame of the demo's clip, and where they can be made stand-ins for a GPU's libraries: whether they are
+/// there.
+fn make_gifts(package: &Path, folder: &Path, disk: &Path) -> bool {
     fs::create_dir_all(folder).unwrap();
     fs::copy(package, folder.join("wordsight.deb")).unwrap();
     let later = folder.with_extension("later");
@@ -224,7 +245,9 @@ fn make_gifts(package: &Path, folder: &Path, disk: &Path) {
     let clip = fs::read(clip).unwrap();
     let second = clip.windows(4).skip(1).position(|bytes| bytes == [0xff, 0xd8, 0xff, 0xe0]).unwrap() + 1;
     fs::write(folder.join("frame.jpg"), &clip[..second]).unwrap();
+    let has_stand_ins = drivers::compile_stand_ins(&folder.join("stand-ins"));
     command("mke2fs", &[&"-q", &"-t", &"ext4", &"-d", &folder, &disk, &"160M"]);
+    has_stand_ins
 }
 
 /// What the engineer of this device has written. The camera shows red.
@@ -565,12 +588,6 @@ fn scenario(day: &mut Day, name: &str, run: impl FnOnce(&mut Day)) {
     run(day);
 }
 
-macro_rules! scenarios {
-    ($day:ident: $($name:ident),+ $(,)?) => {
-        $(scenario($day, &stringify!($name).replace('_', " "), $name);)+
-    };
-}
-
 fn a_device_with_our_package(day: &mut Day) {
     scenarios!(day:
         the_package_is_installed_by_apt_and_its_service_is_started,
@@ -588,6 +605,7 @@ fn a_short_day_in_the_life_of_a_device() {
     let Some(mut day) = Day::begin() else { return };
     let day = &mut day;
     a_device_with_our_package(day);
+    scenarios!(day: drivers_that_are_late_and_a_gpu_that_is_none);
     scenario(day, "the power is cut", |day| the_power_is_cut(day, Work::Renames));
     scenarios!(day: nothing_on_the_disk_is_corrupt);
     day.says("the day is over");
@@ -604,6 +622,7 @@ fn a_day_in_the_life_of_a_device() {
         after_a_restart_with_a_bad_vocabulary_the_last_good_one_holds,
         a_camera_that_is_unplugged_is_waited_for_and_found_again,
         a_camera_whose_module_comes_after_the_service_is_found,
+        drivers_that_are_late_and_a_gpu_that_is_none,
         a_process_that_hangs_is_brought_back_by_the_watchdog,
         a_full_disk_stops_nothing,
         a_clock_that_jumps_stops_nothing,
