@@ -96,7 +96,7 @@ fn what_the_program_carries_is_what_nvrtc_makes_of_the_kernels() {
         assert!(same, "{kept} is not of this kernels.cu: run `make kernels`");
     }
     let text = String::from_utf8_lossy(&ptx);
-    for kernel in ["letterbox", "similarities", "rank"] {
+    for kernel in ["letterbox_columns", "letterbox_rows", "similarities", "rank"] {
         assert!(text.contains(&format!(".visible .entry {kernel}(")), "{kernel} is missing");
         let section = format!(".text.{kernel}\0");
         assert!(cubin.windows(section.len()).any(|bytes| bytes == section.as_bytes()), "{kernel} is missing");
