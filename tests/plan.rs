@@ -519,6 +519,21 @@ fn doctor_names_the_plan_that_is_wanted_and_bench_what_it_computes_in() {
     );
 }
 
+#[test]
+fn a_plan_that_finds_something_else_than_onnx_runtime_is_told() {
+    let Some(jetson) = Jetson::new() else { return };
+    jetson.bench.write("clip.mjpeg", motion_jpeg(&[RED, BLUE, GREEN]));
+    let config = jetson.bench.write_config("[source]\nuri = \"clip.mjpeg\"\n");
+    // The stand-in's regions follow from a hash of the model, whatever it is shown.
+    let told =
+        Outcome::of(jetson.run(&["run", "--compare-engine", "--config", config.to_str().unwrap()], ""));
+    assert_eq!((told.code, told.stdout.lines().count()), (Some(1), 3), "{told:?}");
+    assert!(told.stderr.contains("agreement median cosine"), "{told:?}");
+    assert!(told.stderr.contains("(tf32) does not find what ONNX Runtime finds"), "{told:?}");
+    let student = jetson.bench.path("student.onnx").display().to_string();
+    assert!(told.stderr.contains(&format!("`wordsight plan build {student} --rebuild`")), "{told:?}");
+}
+
 /// What only a GPU can show: the plan of the shipped student runs, and finds what ONNX Runtime finds.
 #[test]
 fn on_a_gpu_the_shipped_student_finds_what_it_finds_on_the_processor() {

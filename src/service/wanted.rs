@@ -71,7 +71,6 @@ pub struct EngineWanted {
     pub workspace_mib: u32,
 }
 
-#[cfg(feature = "tensorrt")]
 impl EngineWanted {
     /// The command that builds the plan that is wanted.
     pub fn plan_command(&self) -> String {
