@@ -55,8 +55,8 @@ pub struct RunArgs {
     /// Serve the live page at this address, as 127.0.0.1:8620
     #[arg(long, value_name = "ADDRESS")]
     http: Option<SocketAddr>,
-    /// Afterwards, run the engine alone on the same frames and tell how near the stream came to it, and whether TensorRT finds
-    /// what ONNX Runtime finds
+    /// Afterwards, run the engine alone on the same frames, tell how near the stream came to it, and whether TensorRT
+    /// finds what ONNX Runtime finds
     #[arg(long)]
     compare_engine: bool,
     #[command(flatten)]
