@@ -88,12 +88,7 @@ pub fn quantize(
         Target::Cpu => Rounded::Everybody,
     };
 
-    let shares = layers.shares();
-    let mut steps: HashMap<&str, Step> = HashMap::new();
-    for tensor in layers.tensors().into_iter().filter(|tensor| rounded.by_anybody(tensor)) {
-        let method = if shares.contains(tensor) { Method::Max } else { method };
-        steps.insert(tensor, Step::of(ranges.threshold(tensor, method)?, target));
-    }
+    let steps = steps_of(layers, &rounded, ranges, method, target)?;
     let by_name: BTreeMap<&str, &Layer> = layers.iter().map(|layer| (layer.name.as_str(), layer)).collect();
     let biases = layers.iter().filter_map(|layer| match &layer.kind {
         Kind::Linear { bias } => bias.as_ref().map(|bias| bias.node.as_str()),
@@ -107,13 +102,7 @@ pub fn quantize(
     }
     for node in view.graph.node.iter().filter(|node| !biases.contains(node.name.as_str())) {
         let mut node = node.clone();
-        if let Some(high) = highest(&node, &view)
-            && node.output.iter().all(|output| {
-                rounded.by_all_takers(output, &view)
-                    && steps.get(output.as_str()).is_some_and(|step| step.saturates_at(high))
-            })
-        {
-            // What is above is cut off by the integers behind it, and TensorRT fuses a Relu for certain.
+        if is_relu_for_integers(&node, &steps, &rounded, &view) {
             "Relu".clone_into(&mut node.op_type);
             node.input.truncate(1);
         }
@@ -148,6 +137,37 @@ pub fn quantize(
     let mut quantised = ModelProto { graph: Some(graph), ..model.clone() };
     quantised.doc_string = format!("INT8 for {target:?}, thresholds by {}", method.name());
     Ok(quantised)
+}
+
+/// The step of each tensor that somebody takes rounded.
+fn steps_of<'a>(
+    layers: &'a Layers,
+    rounded: &Rounded<'_>,
+    ranges: &Ranges,
+    method: Method,
+    target: Target,
+) -> Result<HashMap<&'a str, Step>, CalibrationError> {
+    let shares = layers.shares();
+    let mut steps = HashMap::new();
+    for tensor in layers.tensors().into_iter().filter(|tensor| rounded.by_anybody(tensor)) {
+        let method = if shares.contains(tensor) { Method::Max } else { method };
+        steps.insert(tensor, Step::of(ranges.threshold(tensor, method)?, target));
+    }
+    Ok(steps)
+}
+
+/// Whether integers alone take a `Clip` and cut off what is above its limit: TensorRT fuses a `Relu` for certain.
+fn is_relu_for_integers(
+    node: &NodeProto,
+    steps: &HashMap<&str, Step>,
+    rounded: &Rounded<'_>,
+    view: &View<'_>,
+) -> bool {
+    let Some(high) = highest(node, view) else { return false };
+    node.output.iter().all(|output| {
+        rounded.by_all_takers(output, view)
+            && steps.get(output.as_str()).is_some_and(|step| step.saturates_at(high))
+    })
 }
 
 /// The size of a step and the integer that stands for 0.
