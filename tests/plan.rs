@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::*;
+use wordsight_board::fixtures::Board;
 use wordsight_calibration::{Layers, Method, Ranges, Target, fold_casts, quantize, to_f16};
 use wordsight_engines::nvidia::{gpus, has_driver};
 use wordsight_engines::{CpuEngine, Engine, Regions};
@@ -424,7 +425,10 @@ impl Jetson {
 
     /// Runs a command where the stand-in for TensorRT has been told this (`Demands` of its source).
     fn run(&self, arguments: &[&str], demands: &str) -> Output {
-        let mut command = wordsight(arguments);
+        self.run_command(wordsight(arguments), demands)
+    }
+
+    fn run_command(&self, mut command: Command, demands: &str) -> Output {
         command.env("STATE_DIRECTORY", self.bench.path("state")).env("LD_LIBRARY_PATH", &self.libraries);
         command.env("WORDSIGHT_TEST_TENSORRT", demands);
         command.env("WORDSIGHT_TEST_TENSORRT_LOG", self.bench.path("tensorrt.log"));
@@ -476,6 +480,58 @@ fn a_plan_that_is_refused_and_whose_next_build_is_killed_gives_way_to_the_proces
     let instead = Outcome::of(run("refuses_plans=1 killed_above=100"));
     assert_eq!((instead.code, instead.lines().len()), (Some(0), 3), "{instead:?}");
     assert!(instead.stderr.contains("2 builds of a plan of"), "{instead:?}");
+}
+
+#[test]
+fn doctor_names_the_plan_that_is_wanted_and_bench_what_it_computes_in() {
+    let Some(jetson) = Jetson::new() else { return };
+    jetson.bench.write("clip.mjpeg", motion_jpeg(&[RED, BLUE, GREEN]));
+    Board::OrinNano.write(&jetson.bench.path("orin")).unwrap();
+    let student = jetson.bench.path("student.onnx").display().to_string();
+    let advice = |precision: &str| -> String {
+        let config =
+            jetson.bench.write_config(&format!("[source]\nuri = \"clip.mjpeg\"\n[engine]\n{precision}\n"));
+        let mut doctor = wordsight(&["doctor", "--json", "--config", config.to_str().unwrap()]);
+        doctor.env("WORDSIGHT_BOARD_ROOT", jetson.bench.path("orin"));
+        let told = Outcome::of(jetson.run_command(doctor, ""));
+        let findings: Value = serde_json::from_str(&told.stdout).unwrap_or_else(|_| panic!("{told:?}"));
+        let of_tensorrt = findings.as_array().unwrap().iter().find(|finding| finding["about"] == "TensorRT");
+        of_tensorrt.unwrap_or_else(|| panic!("{findings:#}"))["todo"].to_string()
+    };
+    assert!(advice("").contains(&format!("`wordsight plan build {student}`")), "{}", advice(""));
+    let wanted = format!("`wordsight plan build {student} --precision fp32`");
+    assert!(advice("precision = \"fp32\"").contains(&wanted), "{}", advice("precision = \"fp32\""));
+
+    let measured = |precision: &str| -> Value {
+        let config = jetson.bench.write_config(&format!("[engine]\nprecision = \"{precision}\"\n"));
+        let (config, json) = (config.display().to_string(), jetson.bench.path("bench.json"));
+        let arguments = ["bench", "--config", &config, "--source", "test://ff0000?width=64&height=64"];
+        let times = ["--seconds", "1", "--warm-up", "0", "--json", json.to_str().unwrap()];
+        let outcome = Outcome::of(jetson.run(&[&arguments[..], &times].concat(), ""));
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        serde_json::from_str::<Value>(&fs::read_to_string(json).unwrap()).unwrap()["settings"].clone()
+    };
+    // The small student has no convolution that could be in FP16.
+    let settings = measured("fp32");
+    assert_eq!(
+        (&settings["precision"], &settings["engine"]),
+        (&Value::from("TF32"), &Value::from("TensorRT 10.3.0 (tf32)"))
+    );
+}
+
+#[test]
+fn a_plan_that_finds_something_else_than_onnx_runtime_is_told() {
+    let Some(jetson) = Jetson::new() else { return };
+    jetson.bench.write("clip.mjpeg", motion_jpeg(&[RED, BLUE, GREEN]));
+    let config = jetson.bench.write_config("[source]\nuri = \"clip.mjpeg\"\n");
+    // The stand-in's regions follow from a hash of the model, whatever it is shown.
+    let told =
+        Outcome::of(jetson.run(&["run", "--compare-engine", "--config", config.to_str().unwrap()], ""));
+    assert_eq!((told.code, told.stdout.lines().count()), (Some(1), 3), "{told:?}");
+    assert!(told.stderr.contains("agreement median cosine"), "{told:?}");
+    assert!(told.stderr.contains("(tf32) does not find what ONNX Runtime finds"), "{told:?}");
+    let student = jetson.bench.path("student.onnx").display().to_string();
+    assert!(told.stderr.contains(&format!("`wordsight plan build {student} --rebuild`")), "{told:?}");
 }
 
 /// What only a GPU can show: the plan of the shipped student runs, and finds what ONNX Runtime finds.

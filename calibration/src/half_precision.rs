@@ -1,12 +1,14 @@
 //! The graph in FP16, for runtimes that take types as they stand in the file (TensorRT's strongly typed networks).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use half::f16;
 use wordsight_onnx::Attribute;
 use wordsight_onnx::proto::{AttributeProto, ElementType, GraphProto, ModelProto, NodeProto, TensorProto};
 
 use crate::CalibrationError;
+use crate::integers::{drop_idle_casts, raise_operator_set, steps_are_of_f16};
 use crate::view::View;
 
 /// The model with its convolutions, all that leads to them, and its linear layers in FP16.
@@ -15,13 +17,33 @@ use crate::view::View;
 /// of one), exponentials, softmaxes and norms. Inputs and outputs keep their types.
 ///
 /// Of a quantised model this is what quantisation left in float: the stem, the heads, the linear layers. `QuantizeLinear`
-/// of the operator set that we write takes FP32 alone, so what computes in integers keeps that type around it.
+/// of the operator set that we write takes FP32 alone, so what computes in integers keeps that type around it;
+/// [`to_f16_around_integers`] takes a newer one.
 ///
 /// # Errors
 /// When the model has no convolution in float.
 pub fn to_f16(model: &ModelProto) -> Result<ModelProto, CalibrationError> {
+    halved(model, false)
+}
+
+/// A quantised model with FP16 in front of its integers and behind them too, by the steps of `QuantizeLinear` and
+/// `DequantizeLinear`, as operator set 19 has them: TensorRT's networks have the types of the file, and FP32 between
+/// integers costs them more time than the integers save. For a plan; programs read the file as it was.
+///
+/// # Errors
+/// When the model isn't quantised as for [`Target::TensorRt`](crate::Target::TensorRt), with steps of FP16.
+pub fn to_f16_around_integers(model: &ModelProto) -> Result<ModelProto, CalibrationError> {
+    if !model.graph.as_ref().is_some_and(steps_are_of_f16) {
+        return Err(CalibrationError::OtherIntegers);
+    }
+    let mut halved = halved(model, true)?;
+    raise_operator_set(&mut halved);
+    Ok(halved)
+}
+
+fn halved(model: &ModelProto, around_integers: bool) -> Result<ModelProto, CalibrationError> {
     let view = View::of(model).ok_or(CalibrationError::NothingToQuantise)?;
-    let halves = nodes_in_f16(&view);
+    let halves = nodes_in_f16(&view, around_integers);
     if halves.is_empty() {
         return Err(CalibrationError::NothingToQuantise);
     }
@@ -29,7 +51,7 @@ pub fn to_f16(model: &ModelProto) -> Result<ModelProto, CalibrationError> {
         .graph
         .node
         .iter()
-        .filter(|node| halves.contains(node.name.as_str()))
+        .filter(|node| halves.contains(node.name.as_str()) && node.op_type != "QuantizeLinear")
         .flat_map(|node| node.output.iter().map(String::as_str))
         .collect();
 
@@ -42,8 +64,8 @@ pub fn to_f16(model: &ModelProto) -> Result<ModelProto, CalibrationError> {
             let (name, to) = cast_to(ElementType::Float16);
             node.attribute = vec![AttributeProto::new(name, &to)];
         } else {
-            let floats = if is_half { float_inputs(&node) } else { node.input.len() };
-            for input in &mut node.input[..floats] {
+            let floats = if is_half { float_inputs(&node) } else { 0..node.input.len() };
+            for input in &mut node.input[floats] {
                 *input = match (is_half, made_in_f16.contains(input.as_str())) {
                     (true, false) => writer.in_f16(input),
                     (false, true) => writer.in_f32(input),
@@ -60,26 +82,32 @@ pub fn to_f16(model: &ModelProto) -> Result<ModelProto, CalibrationError> {
         ..view.graph.clone()
     };
     crate::quantize::remove_unused(&mut graph);
+    drop_idle_casts(&mut graph);
     Ok(ModelProto { graph: Some(graph), ..model.clone() })
 }
 
-/// Convolutions in float, whatever leads to one, and linear layers with their sums and activations.
-fn nodes_in_f16<'a>(view: &View<'a>) -> BTreeSet<&'a str> {
+/// Convolutions in float, whatever leads to one, and linear layers with their sums and activations; around integers also
+/// what is between these.
+fn nodes_in_f16<'a>(view: &View<'a>, around_integers: bool) -> BTreeSet<&'a str> {
     let mut halves = BTreeSet::new();
     let is_in_integers = |node: &NodeProto| {
         let made_of_integers =
             |input: &String| view.maker(input).is_some_and(|maker| maker.op_type == "DequantizeLinear");
         match node.op_type.as_str() {
+            _ if around_integers => false,
             "QuantizeLinear" | "DequantizeLinear" => true,
             "Conv" => node.input.get(1).is_some_and(made_of_integers),
             _ => false,
         }
     };
-    let convolutions = view.graph.node.iter().filter(|node| node.op_type == "Conv");
-    let mut towards: Vec<&NodeProto> = convolutions.collect();
+    let begins =
+        |node: &&NodeProto| node.op_type == "Conv" || (around_integers && node.op_type == "DequantizeLinear");
+    let mut towards: Vec<&NodeProto> = view.graph.node.iter().filter(begins).collect();
     while let Some(node) = towards.pop() {
         if !is_in_integers(node) && halves.insert(node.name.as_str()) {
-            let inputs = node.input[..float_inputs(node)].iter().filter(|input| !view.is_constant(input));
+            // Behind integers is what they were made of.
+            let inputs = if node.op_type == "DequantizeLinear" { 0..1 } else { float_inputs(node) };
+            let inputs = node.input[inputs].iter().filter(|input| !view.is_constant(input));
             towards.extend(inputs.filter_map(|input| view.maker(input)));
         }
     }
@@ -89,6 +117,7 @@ fn nodes_in_f16<'a>(view: &View<'a>) -> BTreeSet<&'a str> {
         let weights = node.input.get(1).is_some_and(|weights| view.is_constant(weights));
         let goes_on = match node.op_type.as_str() {
             "MatMul" => weights,
+            "Add" if around_integers && node.input.iter().all(of_halves) => true,
             "Add" => weights && node.input.first().is_some_and(of_halves),
             "Relu" | "Clip" => node.input.first().is_some_and(of_halves),
             _ => false,
@@ -100,11 +129,14 @@ fn nodes_in_f16<'a>(view: &View<'a>) -> BTreeSet<&'a str> {
     halves
 }
 
-/// How many of a node's inputs, counted from the first, have its own type.
-fn float_inputs(node: &NodeProto) -> usize {
+/// Which of a node's inputs have its own type.
+fn float_inputs(node: &NodeProto) -> Range<usize> {
+    let count = node.input.len();
     match node.op_type.as_str() {
-        "Resize" | "MaxPool" | "Cast" => node.input.len().min(1),
-        _ => node.input.len(),
+        "Resize" | "MaxPool" | "Cast" => 0..count.min(1),
+        "QuantizeLinear" => 0..count.min(2),
+        "DequantizeLinear" => 1.min(count)..count.min(2),
+        _ => 0..count,
     }
 }
 
@@ -122,7 +154,7 @@ struct Writer<'v, 'a> {
 impl Writer<'_, '_> {
     /// A tensor of FP32 for a node of FP16.
     fn in_f16(&mut self, tensor: &str) -> String {
-        let name = format!("{tensor}_f16");
+        let name = self.named(tensor, "f16");
         if let Some((dims, values)) = self.view.floats(tensor) {
             self.constants.entry(name.clone()).or_insert_with(|| {
                 let bytes = values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect();
@@ -135,7 +167,16 @@ impl Writer<'_, '_> {
 
     /// A tensor of FP16 for a node of FP32.
     fn in_f32(&mut self, tensor: &str) -> String {
-        self.cast(tensor, format!("{tensor}_f32"), ElementType::Float)
+        self.cast(tensor, self.named(tensor, "f32"), ElementType::Float)
+    }
+
+    /// A name of its own: a model that was converted before has such names already.
+    fn named(&self, tensor: &str, suffix: &str) -> String {
+        let mut name = format!("{tensor}_{suffix}");
+        while self.view.maker(&name).is_some() || self.view.constant(&name).is_some() {
+            name.push('_');
+        }
+        name
     }
 
     fn cast(&mut self, tensor: &str, name: String, to: ElementType) -> String {

@@ -167,6 +167,19 @@ impl Layer {
         Some(Self { name: node.name.clone(), kind, inputs: inputs.to_vec(), output: Some(output) })
     }
 
+    /// Of a sum the side that a convolution makes for it alone, the last one where both are: TensorRT computes it and the
+    /// sum as one, unless it is rounded between.
+    pub fn fused_side(&self, view: &View<'_>) -> Option<&str> {
+        let sides = self.inputs.iter().filter(|_| self.kind == Kind::Sum);
+        let made_for_it = sides.filter_map(|side| {
+            let maker = view.maker(side).filter(|maker| maker.op_type == "Conv")?;
+            view.only_taker(side)?;
+            let place = view.graph.node.iter().position(|node| node.name == maker.name)?;
+            Some((place, side.as_str()))
+        });
+        made_for_it.max().map(|(_, side)| side)
+    }
+
     /// A matrix product that is worth it.
     fn of_product(node: &NodeProto, view: &View<'_>) -> Option<Self> {
         let [left, right] = node.input.as_slice() else { return None };

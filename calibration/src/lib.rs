@@ -9,8 +9,9 @@
 //! 2. [`observed`], a few hundred photographs, [`Ranges::add`];
 //! 3. [`quantize`] with a [`Method`] for the thresholds and a [`Target`] for the arithmetic.
 //!
-//! [`to_f16`] is the other way to a smaller and faster model, and takes no photographs. [`fold_casts`] has weights stand as
-//! they are used.
+//! [`to_f16`] is the other way to a smaller and faster model, and takes no photographs; [`to_f16_around_integers`] is for a
+//! plan of a quantised model, and [`without_integers`] for a runtime that can't build one. [`fold_casts`] has weights stand
+//! as they are used.
 //!
 //! The surprising thing: the two targets want different integers. TensorRT takes symmetric `int8` on both sides. ONNX
 //! Runtime's fast convolution on x86 takes `uint8` activations with a zero point against `int8` weights, and gains nothing
@@ -18,14 +19,17 @@
 
 mod folding;
 mod half_precision;
+mod integers;
 mod layers;
 mod normalisation;
 mod quantize;
 mod ranges;
+mod types;
 mod view;
 
 pub use folding::fold_casts;
-pub use half_precision::to_f16;
+pub use half_precision::{to_f16, to_f16_around_integers};
+pub use integers::without_integers;
 pub use layers::{Bias, Kind, Layer, Layers};
 pub use quantize::{Target, observed, quantize};
 pub use ranges::{Method, Ranges, Threshold};
@@ -39,6 +43,11 @@ pub enum CalibrationError {
     /// It has been quantised before.
     #[error("the model is quantised already: start from the one in floating point")]
     QuantisedAlready,
+    /// It isn't quantised, or for another runtime, or with steps that FP16 can't say.
+    #[error(
+        "the model has not the integers of one that was quantised for TensorRT, with steps of FP16: quantise it again"
+    )]
+    OtherIntegers,
     /// A tensor was never watched.
     #[error("nothing is known of what `{0}` holds: calibrate on the model that is to be quantised")]
     NeverSeen(String),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use half::f16;
 use serde::{Deserialize, Serialize};
 use wordsight_onnx::Attribute;
 use wordsight_onnx::proto::{
@@ -16,7 +17,9 @@ use crate::{Bias, CalibrationError, Kind, Layer, Layers, Method, Ranges, Thresho
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
-    /// TensorRT: symmetric `int8` activations and weights, biases in float.
+    /// TensorRT: symmetric `int8` activations and weights, biases in float. Pairs stand where its fusions look for them: in
+    /// front of what computes in integers, and of a sum with a convolution on one side alone. Steps are numbers of FP16,
+    /// for [`to_f16_around_integers`](crate::to_f16_around_integers).
     TensorRt,
     /// ONNX Runtime on a processor: `uint8` activations with a zero point, `int8` weights, `int32`
     /// biases, which is what its integer convolution and `Gemm` take. Weights have 63 steps to each side: without
@@ -32,6 +35,20 @@ impl Target {
             Self::Cpu => 63.0,
         }
     }
+
+    /// A step of at least this size.
+    fn step(self, least: f32) -> f32 {
+        match self {
+            Self::TensorRt => f16_at_least(least),
+            Self::Cpu => least.max(f32::MIN_POSITIVE),
+        }
+    }
+}
+
+/// The smallest number of FP16 above 0 that is not less.
+fn f16_at_least(least: f32) -> f32 {
+    let near = f16::from_f32(least.max(f16::MIN_POSITIVE_SUBNORMAL.to_f32()));
+    if near.to_f32() < least { f16::from_bits(near.to_bits() + 1).to_f32() } else { near.to_f32() }
 }
 
 /// The model with some tensors as outputs behind its own, in the order given.
@@ -66,13 +83,12 @@ pub fn quantize(
     let view = View::of(model).filter(|_| layers.iter().next().is_some());
     let view = view.ok_or(CalibrationError::NothingToQuantise)?;
     let mut writer = Writer { target, graph: GraphProto::default() };
+    let rounded = match target {
+        Target::TensorRt => Rounded::of(layers, &view),
+        Target::Cpu => Rounded::Everybody,
+    };
 
-    let shares = layers.shares();
-    let mut steps: HashMap<&str, Step> = HashMap::new();
-    for tensor in layers.tensors() {
-        let method = if shares.contains(tensor) { Method::Max } else { method };
-        steps.insert(tensor, Step::of(ranges.threshold(tensor, method)?, target));
-    }
+    let steps = steps_of(layers, &rounded, ranges, method, target)?;
     let by_name: BTreeMap<&str, &Layer> = layers.iter().map(|layer| (layer.name.as_str(), layer)).collect();
     let biases = layers.iter().filter_map(|layer| match &layer.kind {
         Kind::Linear { bias } => bias.as_ref().map(|bias| bias.node.as_str()),
@@ -86,14 +102,18 @@ pub fn quantize(
     }
     for node in view.graph.node.iter().filter(|node| !biases.contains(node.name.as_str())) {
         let mut node = node.clone();
-        // Everybody takes the rounded values: what a layer makes leaves it in integers.
+        if is_relu_for_integers(&node, &steps, &rounded, &view) {
+            "Relu".clone_into(&mut node.op_type);
+            node.input.truncate(1);
+        }
         for input in &mut node.input {
-            if steps.contains_key(input.as_str()) {
+            if steps.contains_key(input.as_str()) && rounded.by(&node.name, input) {
                 *input = dequantised(input);
             }
         }
         if let Some(layer) = by_name.get(node.name.as_str()) {
-            let input_scale = layer.inputs.first().map_or(1.0, |input| steps[input.as_str()].scale);
+            let input_step = layer.inputs.first().and_then(|input| steps.get(input.as_str()));
+            let input_scale = input_step.map_or(1.0, |step| step.scale);
             match &layer.kind {
                 Kind::Convolution => writer.convolution(&mut node, input_scale, &view)?,
                 Kind::Linear { bias } => writer.linear(&mut node, bias.as_ref(), input_scale, &view)?,
@@ -119,6 +139,37 @@ pub fn quantize(
     Ok(quantised)
 }
 
+/// The step of each tensor that somebody takes rounded.
+fn steps_of<'a>(
+    layers: &'a Layers,
+    rounded: &Rounded<'_>,
+    ranges: &Ranges,
+    method: Method,
+    target: Target,
+) -> Result<HashMap<&'a str, Step>, CalibrationError> {
+    let shares = layers.shares();
+    let mut steps = HashMap::new();
+    for tensor in layers.tensors().into_iter().filter(|tensor| rounded.by_anybody(tensor)) {
+        let method = if shares.contains(tensor) { Method::Max } else { method };
+        steps.insert(tensor, Step::of(ranges.threshold(tensor, method)?, target));
+    }
+    Ok(steps)
+}
+
+/// Whether integers alone take a `Clip` and cut off what is above its limit: TensorRT fuses a `Relu` for certain.
+fn is_relu_for_integers(
+    node: &NodeProto,
+    steps: &HashMap<&str, Step>,
+    rounded: &Rounded<'_>,
+    view: &View<'_>,
+) -> bool {
+    let Some(high) = highest(node, view) else { return false };
+    node.output.iter().all(|output| {
+        rounded.by_all_takers(output, view)
+            && steps.get(output.as_str()).is_some_and(|step| step.saturates_at(high))
+    })
+}
+
 /// The size of a step and the integer that stands for 0.
 #[derive(Debug, Clone, Copy)]
 struct Step {
@@ -130,13 +181,69 @@ impl Step {
     fn of(threshold: Threshold, target: Target) -> Self {
         let Threshold { low, high } = threshold;
         match target {
-            Target::TensorRt => Self { scale: (high.max(-low) / 127.0).max(f32::MIN_POSITIVE), zero: 0 },
+            Target::TensorRt => Self { scale: target.step(high.max(-low) / 127.0), zero: 0 },
             Target::Cpu => {
-                let scale = ((high - low) / 255.0).max(f32::MIN_POSITIVE);
+                let scale = target.step((high - low) / 255.0);
                 Self { scale, zero: (-low / scale).round().clamp(0.0, 255.0) as i32 }
             }
         }
     }
+}
+
+impl Step {
+    /// Whether everything from `high` on becomes the largest integer of TensorRT's.
+    fn saturates_at(self, high: f32) -> bool {
+        (high / self.scale).round_ties_even() >= 127.0
+    }
+}
+
+/// Who takes the rounded values of a tensor, and not those that were made.
+enum Rounded<'a> {
+    /// Whoever takes any: what a layer makes leaves it in integers (ONNX Runtime's integer kernels).
+    Everybody,
+    /// Nodes and which of their inputs.
+    Inputs(BTreeSet<(&'a str, &'a str)>),
+}
+
+impl<'a> Rounded<'a> {
+    /// Layers alone, so that what stays in float takes float; and of a sum of convolutions not the side that
+    /// TensorRT fuses with it ("suboptimal quantization fusions", NVIDIA, Working with Quantized Types).
+    fn of(layers: &'a Layers, view: &View<'_>) -> Self {
+        let takes = |layer: &'a Layer| {
+            let fused = layer.fused_side(view);
+            let inputs = layer.inputs.iter().filter(move |input| Some(input.as_str()) != fused);
+            inputs.map(|input| (layer.name.as_str(), input.as_str()))
+        };
+        Self::Inputs(layers.iter().flat_map(takes).collect())
+    }
+
+    fn by(&self, node: &str, tensor: &str) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Inputs(inputs) => inputs.contains(&(node, tensor)),
+        }
+    }
+
+    fn by_anybody(&self, tensor: &str) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Inputs(inputs) => inputs.iter().any(|(_, taken)| *taken == tensor),
+        }
+    }
+
+    /// Whether nobody takes what was made. What a processor takes stays as it is.
+    fn by_all_takers(&self, tensor: &str, view: &View<'_>) -> bool {
+        matches!(self, Self::Inputs(_))
+            && view.takers(tensor).iter().all(|taker| self.by(&taker.name, tensor))
+            && !view.graph.output.iter().any(|output| output.name == tensor)
+    }
+}
+
+/// The upper limit of a `Clip` from 0 on.
+fn highest(node: &NodeProto, view: &View<'_>) -> Option<f32> {
+    let [_, low, high] = node.input.as_slice() else { return None };
+    let limit = |name: &str| view.floats(name).and_then(|(_, values)| values.first().copied());
+    (node.op_type == "Clip" && limit(low) == Some(0.0)).then(|| limit(high))?
 }
 
 /// Adds nodes and constants.
@@ -183,7 +290,7 @@ impl Writer {
         let no_weights = || CalibrationError::NoWeights(node.name.clone());
         let (weight, dims, values) = weights_of(node, view).ok_or_else(no_weights)?;
         let channels = usize::try_from(dims[0]).map_err(|_| no_weights())?;
-        let (integers, scales) = symmetric(&values, channels, self.target.weight_steps());
+        let (integers, scales) = symmetric(&values, channels, self.target);
         let name = self.weights(&weight, dims, integers, &scales, 0);
         node.input[1] = name;
         let bias = node.input.get(2).cloned().filter(|_| self.target == Target::Cpu);
@@ -206,8 +313,7 @@ impl Writer {
         let no_weights = || CalibrationError::NoWeights(node.name.clone());
         let (weight, dims, values) = weights_of(node, view).ok_or_else(no_weights)?;
         let [rows, columns] = [0, 1].map(|axis| dims.get(axis).map_or(0, |&size| size as usize));
-        let (integers, scales) =
-            symmetric(&transposed(&values, rows, columns), columns, self.target.weight_steps());
+        let (integers, scales) = symmetric(&transposed(&values, rows, columns), columns, self.target);
         let integers = transposed(&integers, columns, rows);
         let name = self.weights(&weight, dims, integers, &scales, 1);
         node.op_type = "Gemm".to_owned();
@@ -267,13 +373,14 @@ fn dequantised(tensor: &str) -> String {
     format!("{tensor}_dequantised")
 }
 
-/// Symmetric integers of so many steps to each side, row by row, and each row's step.
-fn symmetric(values: &[f32], rows: usize, steps: f32) -> (Vec<i8>, Vec<f32>) {
+/// Symmetric integers of a target, row by row, and each row's step.
+fn symmetric(values: &[f32], rows: usize, target: Target) -> (Vec<i8>, Vec<f32>) {
+    let steps = target.weight_steps();
     let length = values.len() / rows.max(1);
     let mut integers = Vec::with_capacity(values.len());
     let scales = values.chunks_exact(length.max(1)).map(|row| {
         let largest = row.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
-        let scale = if largest > 0.0 { largest / steps } else { 1.0 };
+        let scale = if largest > 0.0 { target.step(largest / steps) } else { 1.0 };
         integers.extend(row.iter().map(|x| (x / scale).round().clamp(-steps, steps) as i8));
         scale
     });
@@ -316,11 +423,22 @@ mod tests {
 
     #[test]
     fn a_row_of_weights_uses_all_of_its_steps() {
-        let (integers, scales) =
-            symmetric(&[1.0, -2.0, 0.5, 0.0, 0.0, 0.0, -0.001, 0.0005, 0.00025], 3, 127.0);
-        assert_eq!(integers[..3], [64, -127, 32]);
-        assert_eq!((&integers[3..6], scales[1]), (&[0, 0, 0][..], 1.0));
-        assert_eq!(integers[6], -127);
+        let rows = [0.9, -2.0, 0.5, 0.0, 0.0, 0.0, -0.001, 0.0005, 0.00025];
+        for (target, first) in [(Target::TensorRt, [57, -127, 32]), (Target::Cpu, [28, -63, 16])] {
+            let (integers, scales) = symmetric(&rows, 3, target);
+            assert_eq!(integers[..3], first);
+            assert_eq!((&integers[3..6], scales[1]), (&[0, 0, 0][..], 1.0));
+            assert!(f32::from(integers[6]) <= 1.0 - target.weight_steps(), "{integers:?}");
+        }
+    }
+
+    #[test]
+    fn tensorrt_s_steps_are_numbers_of_fp16_and_not_less() {
+        for least in [0.0, 1e-9, 3e-6, 0.001, 6.0 / 127.0, 0.5, 17.3] {
+            let step = Target::TensorRt.step(least);
+            assert_eq!(f16::from_f32(step).to_f32().to_bits(), step.to_bits(), "{least}");
+            assert!(step > 0.0 && step >= least && step <= least * 1.001 + 6e-8, "{least}: {step}");
+        }
     }
 
     #[test]

@@ -135,7 +135,8 @@ template <class P> Kernel kernel(void (*function)(P), bool has_barriers)
 std::map<std::string, Kernel> const& kernels()
 {
     static std::map<std::string, Kernel> const all{
-        {"letterbox", kernel(letterbox, false)},
+        {"letterbox_columns", kernel(letterbox_columns, false)},
+        {"letterbox_rows", kernel(letterbox_rows, false)},
         {"similarities", kernel(similarities, true)},
         {"rank", kernel(rank, true)},
     };

@@ -13,7 +13,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, result};
+use cudarc::driver::sys::CUstreamCaptureMode;
+use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DriverError, result};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use wordsight_detection::{
@@ -491,6 +492,46 @@ fn kernels_load_as_machine_code_or_by_the_driver_s_compiler() {
         if ask("no_jit=1 no_cubin=1") {
             let error = open().err().unwrap().to_string();
             assert!(error.contains("CUDA cannot load wordsight's kernels"), "{error}");
+        }
+    });
+}
+
+/// What the other tests rely on: the stand-in is as strict as a driver.
+#[test]
+fn the_stand_in_refuses_what_a_driver_refuses() {
+    on_a_gpu("the_stand_in_refuses_what_a_driver_refuses", || {
+        if std::env::var_os(STAND_IN).is_none() {
+            return;
+        }
+        let code = |result: Result<(), DriverError>| result.map_or_else(|error| error.0 as u32, |()| 0);
+        let stream = CudaContext::new(0).unwrap().new_stream().unwrap();
+        let buffer: CudaSlice<u8> = stream.alloc_zeros(16).unwrap();
+        let (raw, address) = (stream.cu_stream(), buffer.device_ptr(&stream).0);
+        // A thread has no context before it makes one its own.
+        // SAFETY: nothing is reserved.
+        let elsewhere = std::thread::spawn(|| unsafe { result::malloc_sync(16) }.map(|_| ()).err());
+        assert_eq!(elsewhere.join().unwrap().map(|error| error.0 as u32), Some(201));
+
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
+        let captured = |under_capture: &dyn Fn() -> Result<(), DriverError>| {
+            // SAFETY: the stream is alive, and what is captured is never run.
+            unsafe { result::stream::begin_capture(raw, mode) }.unwrap();
+            let during = code(under_capture());
+            (during, code(unsafe { result::stream::end_capture(raw) }.map(|_| ())))
+        };
+        // SAFETY: the buffer is as long as what would be copied, and pinned memory as long as the test.
+        unsafe {
+            assert_eq!(captured(&|| result::stream::synchronize(raw)), (900, 901), "a wait");
+            let pageable = vec![7_u8; 16];
+            let from_pageable = || result::memcpy_htod_async(address, &pageable, raw);
+            assert_eq!(captured(&from_pageable), (900, 901), "memory that is not pinned");
+            let pinned = result::malloc_host(16, 0).unwrap();
+            let from_pinned = || {
+                result::memcpy_htod_async(address, std::slice::from_raw_parts(pinned.cast::<u8>(), 16), raw)
+            };
+            assert_eq!(captured(&from_pinned), (0, 0), "pinned memory");
+            result::free_host(pinned).unwrap();
+            assert_eq!(code(result::stream::synchronize(raw)), 0, "and the stream goes on");
         }
     });
 }

@@ -1,8 +1,11 @@
 //! The kernels that the program carries are those of `kernels.cu`: NVRTC makes the same of it again, PTX for every GPU
 //! and machine code for Orin's.
 //!
-//! NVRTC comes from a wheel (`make nvrtc`). Without it this says that it is skipped, and fails where
-//! `WORDSIGHT_REQUIRE_REFERENCE` is set. After a change to the kernels: `make kernels`.
+//! NVIDIA's assembler makes machine code of that PTX, as the driver's does, for the GPUs that we expect, and no kernel
+//! needs more registers than leave an Ampere room.
+//!
+//! NVRTC and the assembler (nvJitLink) come from wheels (`make nvrtc`). Without them this says that it is skipped, and
+//! fails where `WORDSIGHT_REQUIRE_REFERENCE` is set. After a change to the kernels: `make kernels`.
 #![cfg(feature = "tensorrt")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -22,15 +25,24 @@ const CUBIN: &str = "--gpu-architecture=sm_87";
 /// No fused multiply-adds, so that sums are those of the processor's twin.
 const OPTIONS: [&str; 2] = ["--fmad=false", "--std=c++17"];
 
-fn nvrtc() -> Option<ManuallyDrop<Library>> {
+/// The kernels, by name.
+const KERNELS: [&str; 4] = ["letterbox_columns", "letterbox_rows", "similarities", "rank"];
+
+/// The folder of the libraries, one of which is asked for.
+fn libraries(name: &str) -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.deps/nvrtc/lib");
-    if !folder.is_dir() {
-        let lacking = format!("{} is not there; run `make nvrtc` first", folder.display());
+    if !folder.join(name).exists() {
+        let lacking = format!("{} has no {name}; run `make nvrtc` first", folder.display());
         assert!(std::env::var_os("WORDSIGHT_REQUIRE_REFERENCE").is_none(), "{lacking}");
         // Not by eprintln!, which the test runner keeps to itself when a test passes.
         let _ = writeln!(std::io::stderr(), "SKIPPED: {lacking}");
         return None;
     }
+    Some(folder)
+}
+
+fn nvrtc() -> Option<ManuallyDrop<Library>> {
+    let folder = libraries("libnvrtc.so.12")?;
     let names = ["libnvrtc-builtins.so.12.6", "libnvrtc.so.12"].map(|name| folder.join(name));
     // NVRTC looks for its builtins by name alone: they must be there before it does.
     // SAFETY: NVIDIA's libraries, from the wheel whose hash was checked; never unloaded.
@@ -96,9 +108,82 @@ fn what_the_program_carries_is_what_nvrtc_makes_of_the_kernels() {
         assert!(same, "{kept} is not of this kernels.cu: run `make kernels`");
     }
     let text = String::from_utf8_lossy(&ptx);
-    for kernel in ["letterbox", "similarities", "rank"] {
+    for kernel in KERNELS {
         assert!(text.contains(&format!(".visible .entry {kernel}(")), "{kernel} is missing");
         let section = format!(".text.{kernel}\0");
         assert!(cubin.windows(section.len()).any(|bytes| bytes == section.as_bytes()), "{kernel} is missing");
+    }
+}
+
+/// Machine code of the program's PTX for an architecture, by nvJitLink, and what it tells of it (`-verbose`).
+fn assemble(library: &Library, architecture: &str) -> (Vec<u8>, String) {
+    type Handle = *mut c_void;
+    type Create = unsafe extern "C" fn(*mut Handle, u32, *const *const c_char) -> c_int;
+    type Add = unsafe extern "C" fn(Handle, c_int, *const c_void, usize, *const c_char) -> c_int;
+    type Step = unsafe extern "C" fn(Handle) -> c_int;
+    type Size = unsafe extern "C" fn(Handle, *mut usize) -> c_int;
+    type Bytes = unsafe extern "C" fn(Handle, *mut c_char) -> c_int;
+    const PTX_INPUT: c_int = 2;
+    let mut ptx = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/gpu/kernels.ptx")).unwrap();
+    ptx.push(0);
+    let options =
+        [format!("-arch={architecture}"), "-verbose".to_owned()].map(|option| CString::new(option).unwrap());
+    let options = options.each_ref().map(|option| option.as_ptr());
+    // SAFETY: these are the signatures of nvJitLink.h, whose functions have their version in their names; every pointer
+    // outlives its call.
+    unsafe {
+        let symbol = |name: &str| format!("__nvJitLink{name}_12_6\0");
+        let mut handle = null_mut();
+        let create = library.get::<Create>(symbol("Create").as_bytes()).unwrap();
+        assert_eq!(create(&raw mut handle, options.len() as u32, options.as_ptr()), 0);
+        let bytes = |what: &str| {
+            let mut length = 0;
+            let size = library.get::<Size>(symbol(&format!("Get{what}Size")).as_bytes()).unwrap();
+            assert_eq!(size(handle, &raw mut length), 0, "{what}");
+            let mut bytes = vec![0_u8; length.max(1)];
+            let get = library.get::<Bytes>(symbol(&format!("Get{what}")).as_bytes()).unwrap();
+            assert_eq!(get(handle, bytes.as_mut_ptr().cast()), 0, "{what}");
+            bytes
+        };
+        let log = |what: &str| String::from_utf8_lossy(&bytes(what)).trim_end_matches('\0').to_owned();
+        let add = library.get::<Add>(symbol("AddData").as_bytes()).unwrap();
+        let added = add(handle, PTX_INPUT, ptx.as_ptr().cast(), ptx.len(), c"kernels.ptx".as_ptr());
+        assert_eq!(added, 0, "{architecture}: {}", log("ErrorLog"));
+        let complete = library.get::<Step>(symbol("Complete").as_bytes()).unwrap();
+        assert_eq!(complete(handle), 0, "{architecture}: {}", log("ErrorLog"));
+        (bytes("LinkedCubin"), log("InfoLog"))
+    }
+}
+
+#[test]
+fn the_ptx_becomes_machine_code_that_leaves_registers_free() {
+    let Some(folder) = libraries("libnvJitLink.so.12") else { return };
+    // SAFETY: NVIDIA's library, from the wheel whose hash was checked; never unloaded.
+    let library = unsafe { Library::open(Some(folder.join("libnvJitLink.so.12")), RTLD_NOW) };
+    let library = ManuallyDrop::new(library.unwrap());
+    for architecture in ["sm_75", "sm_80", "sm_87", "sm_90"] {
+        let (cubin, told) = assemble(&library, architecture);
+        let _ = writeln!(std::io::stderr(), "{architecture}: {told}");
+        for kernel in KERNELS {
+            let section = format!(".text.{kernel}\0");
+            assert!(
+                cubin.windows(section.len()).any(|bytes| bytes == section.as_bytes()),
+                "{architecture}: {kernel}"
+            );
+        }
+        let registers: Vec<u32> = told
+            .split("Used ")
+            .skip(1)
+            .map(|rest| rest.split(' ').next().unwrap().parse().unwrap())
+            .collect();
+        assert_eq!(registers.len(), KERNELS.len(), "{told}");
+        // Six blocks of 256 threads on one of Ampere's multiprocessors.
+        let is_ampere = matches!(architecture, "sm_80" | "sm_87");
+        assert!(!is_ampere || registers.iter().all(|count| *count <= 40), "{architecture}: {told}");
+        assert_eq!(
+            told.matches("0 bytes spill stores, 0 bytes spill loads").count(),
+            KERNELS.len(),
+            "{told}"
+        );
     }
 }

@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use wordsight_calibration::{Layers, Method, Ranges, Target, quantize, to_f16};
 use wordsight_detection::FrameView;
 use wordsight_engines::tensorrt::{
-    BuildPolicy, BuildSettings, Going, Library, PlanRequest, PlanStore, Precision, TensorRtEngine,
+    BuildPolicy, BuildSettings, Going, Library, Plan, PlanRequest, PlanStore, Precision, TensorRtEngine,
     TensorRtSettings,
 };
 use wordsight_engines::{Engine, EngineError, Regions, StudentFacts, WholeFrames};
@@ -221,19 +222,22 @@ fn a_plan_that_tensorrt_refuses_is_built_again_once() {
     });
 }
 
-/// Builds the plan of the student as `wordsight plan build` does.
-fn build(device: &Device, settings: &BuildSettings) {
-    let (library, model) = (Library::open(None).unwrap(), device.path("student.onnx"));
+/// The plan of a student as `wordsight plan build` has it.
+fn obtain(device: &Device, student: &str, settings: &BuildSettings, policy: BuildPolicy) -> Plan {
+    let (library, model) = (Library::open(None).unwrap(), device.path(student));
     let request = PlanRequest {
         library: &library,
         model: &model,
         bytes: &fs::read(&model).unwrap(),
         settings,
         gpu: Some(87),
-        policy: BuildPolicy::IfMissing,
+        policy,
     };
-    let plan = PlanStore::in_state(&device.path("state")).obtain(&request, None, &|_| Going::On).unwrap();
-    assert!(plan.is_new);
+    PlanStore::in_state(&device.path("state")).obtain(&request, None, &|_| Going::On).unwrap()
+}
+
+fn build(device: &Device, settings: &BuildSettings) {
+    assert!(obtain(device, "student.onnx", settings, BuildPolicy::IfMissing).is_new);
 }
 
 #[test]
@@ -295,6 +299,41 @@ fn a_build_that_finds_no_memory_says_so() {
             .map(|entry| entry.unwrap().file_name())
             .collect();
         assert_eq!(files.len(), 3, "a plan, its manifest and what was timed: {files:?}");
+    });
+}
+
+#[test]
+fn a_student_in_int8_that_has_no_kernels_becomes_one_in_fp16() {
+    beside_stand_ins("a_student_in_int8_that_has_no_kernels_becomes_one_in_fp16", |device| {
+        let model = wordsight_onnx::read(&device.path("student.onnx")).unwrap();
+        let layers = Layers::of(&model).unwrap();
+        let mut ranges = Ranges::default();
+        layers.tensors().into_iter().for_each(|tensor| ranges.add(tensor, &[-1.0, 6.0]));
+        let int8 = quantize(&model, &layers, &ranges, Method::Max, Target::TensorRt).unwrap();
+        wordsight_onnx::write(&to_f16(&int8).unwrap(), &device.path("int8.onnx")).unwrap();
+
+        demand("no_int8=1");
+        for _ in 0..2 {
+            let mut engine = device.open("int8.onnx").unwrap();
+            assert_eq!(engine.name(), "TensorRT 10.3.0 (fp16)");
+            let [hash] = device.hashes()[..] else { panic!("one plan") };
+            assert_runs(&mut engine, hash);
+        }
+        assert_eq!(device.log("build").len(), 2, "integers are tried once");
+        let plans = PlanStore::in_state(&device.path("state")).list().unwrap();
+        let because = &plans[0].1.as_ref().unwrap().precision_because;
+        assert!(because.contains("in INT8 here (") && because.contains("any implementation"), "{because}");
+        assert!(!because.contains("memory"), "{because}");
+        // What memory lacks for, FP16 has no more of; and what a student in FP32 lacks is no matter of integers.
+        demand("fails_above=32");
+        assert!(device.refusal("other.onnx").contains("Could not find any implementation"));
+        assert_eq!(device.log("build").len(), 3);
+        // With kernels for integers, after a wish to build again.
+        demand("");
+        let settings = BuildSettings::default();
+        let plan = obtain(device, "int8.onnx", &settings, BuildPolicy::Always);
+        assert_eq!((plan.manifest.key.precision.as_str(), plan.is_new), ("int8", true));
+        assert_eq!(device.open("int8.onnx").unwrap().name(), "TensorRT 10.3.0 (int8)");
     });
 }
 

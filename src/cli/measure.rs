@@ -243,8 +243,10 @@ fn settings(
 
 /// What the student is computed in: a plan has its own precision, which stands in its engine's name.
 fn precision_of(engine: &str, student: &Path) -> anyhow::Result<String> {
-    if let Some((_, precision)) = engine.split_once(" (").filter(|_| engine.starts_with("TensorRT")) {
-        return Ok(precision.trim_end_matches(')').to_owned());
+    let named = engine.split_once(" (").filter(|_| engine.starts_with("TensorRT"));
+    // More may follow, as how long each inference is held.
+    if let Some((precision, _)) = named.and_then(|(_, rest)| rest.split_once(')')) {
+        return Ok(precision.to_owned());
     }
     Ok(wordsight_onnx::precision_of(&wordsight_onnx::read(student)?).to_owned())
 }

@@ -3,6 +3,7 @@
 //! In flow arguments, out flow settings for the stages. A flag goes before the configuration file,
 //! and the file before the built-in configuration. Every flag's help stands beside its field.
 
+mod agreement;
 mod bench;
 mod board;
 #[cfg(feature = "v4l2")]

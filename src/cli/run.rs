@@ -6,22 +6,26 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::{ArgAction, Args};
 use wordsight_detection::FrameView;
 use wordsight_engines::{Regions, StepTimes};
 
 use super::CommonArgs;
+use super::agreement::{Agreement, Bound};
 use super::parts::{LONGEST_STOP, SourceArgs, governor_wanted, json_wanted, tracked, tracking_wanted};
 use crate::config::{Config, ConfigError};
 use crate::pipeline::{Report, Stage, Stop, run_alone};
 use crate::publish::{PictureNames, SaveSettings, SinkSettings};
-use crate::service::{Installed, Patience, Service, Wanted, of_usage};
+use crate::service::{EngineWanted, Engines, Installed, Patience, Service, Wanted, of_usage};
 
 /// Inputs kept for `--compare-engine`: enough that they don't all stay in the processor's cache.
 const INPUTS_TO_COMPARE: usize = 64;
 /// Frames whose steps are timed on a GPU for `--compare-engine`, after as many others as warm it up.
 const STEPS_TIMED: usize = 200;
 const STEPS_WARM_UP: usize = 50;
+/// Inputs that ONNX Runtime sees too: enough regions for a median, and seconds on a small board.
+const INPUTS_TO_AGREE_ON: usize = 8;
 /// The longest that the engine runs alone for `--compare-engine`.
 const LONGEST_COMPARISON: Duration = Duration::from_secs(20);
 
@@ -51,7 +55,8 @@ pub struct RunArgs {
     /// Serve the live page at this address, as 127.0.0.1:8620
     #[arg(long, value_name = "ADDRESS")]
     http: Option<SocketAddr>,
-    /// Afterwards, run the engine alone on the same frames and tell how near the stream came to it
+    /// Afterwards, run the engine alone on the same frames, tell how near the stream came to it, and whether TensorRT
+    /// finds what ONNX Runtime finds
     #[arg(long)]
     compare_engine: bool,
     #[command(flatten)]
@@ -74,7 +79,12 @@ impl RunArgs {
         let mut report = service.run()?;
         print_summary(&report);
         if self.compare_engine && !stop.is_requested() {
-            compare_engine(&mut report, &stop)?;
+            let inputs = std::mem::take(&mut report.kept_inputs);
+            compare_engine(&mut report, &inputs, &stop)?;
+            if report.engine.name().starts_with("TensorRT") {
+                let wanted = self.common.engine_wanted(&self.load_config(None)?)?;
+                compare_with_processor(&mut report, &inputs, &wanted)?;
+            }
         }
         if let Some(error) = report.given_up {
             return Err(of_usage(error));
@@ -174,13 +184,13 @@ fn print_steps(report: &mut Report) -> anyhow::Result<()> {
 }
 
 /// Runs the engine alone on the stream's own inputs, as many times as the stream had frames.
-fn compare_engine(report: &mut Report, stop: &Stop) -> anyhow::Result<()> {
-    let (inputs, wanted) = (std::mem::take(&mut report.kept_inputs), report.publisher.summary().frames());
+fn compare_engine(report: &mut Report, inputs: &[Vec<u8>], stop: &Stop) -> anyhow::Result<()> {
+    let wanted = report.publisher.summary().frames();
     if inputs.is_empty() || wanted == 0 {
         return Ok(());
     }
     let is_enough = |runs, elapsed| runs >= wanted || elapsed > LONGEST_COMPARISON || stop.is_requested();
-    let alone = run_alone(&mut *report.engine, &inputs, &mut Regions::default(), is_enough)?;
+    let alone = run_alone(&mut *report.engine, inputs, &mut Regions::default(), is_enough)?;
     print_steps(report)?;
     let engine_fps = alone.per_second();
     let stream_fps = report.publisher.summary().frames_per_second();
@@ -189,5 +199,35 @@ fn compare_engine(report: &mut Report, stop: &Stop) -> anyhow::Result<()> {
         "alone     {name} {engine_fps:.1} frames/s; the stream reaches {:.2} of it",
         stream_fps / engine_fps
     );
+    Ok(())
+}
+
+/// Has ONNX Runtime run the student on the stream's first inputs.
+///
+/// # Errors
+/// When the engine finds something else: its plan doesn't compute the student.
+fn compare_with_processor(
+    report: &mut Report,
+    inputs: &[Vec<u8>],
+    wanted: &EngineWanted,
+) -> anyhow::Result<()> {
+    let mut processor = Installed.on_processor(wanted)?;
+    let mut found = Vec::new();
+    for input in inputs.iter().take(INPUTS_TO_AGREE_ON) {
+        let (mut reference, mut other) = (Regions::default(), Regions::default());
+        processor.infer(input, &mut reference)?;
+        report.engine.infer(input, &mut other)?;
+        found.push((reference, other));
+    }
+    let agreement = Agreement::between(&found, report.engine.facts().embedding_size);
+    let name = report.engine.name();
+    tell!("agreement {agreement}: {name} beside ONNX Runtime, {} inputs", found.len());
+    if let Some(missed) = agreement.missed(Bound::of(name)) {
+        bail!(
+            "{name} does not find what ONNX Runtime finds: {missed}. Build the plan again with `{} --rebuild`; if that does \
+             not help, set engine.precision = \"fp32\", or engine.kind = \"onnxruntime\"",
+            wanted.plan_command()
+        );
+    }
     Ok(())
 }

@@ -236,8 +236,8 @@ fn on_gpu(patient: &Patient, about: &'static str, instead: &str) -> Finding {
             about,
             format!("{library}: {error:#}"),
             format!(
-                "build it with `wordsight plan build {}`; until then {instead} runs the student",
-                configured.engine.student.display()
+                "build it with `{}`; until then {instead} runs the student",
+                configured.engine.plan_command()
             ),
         ),
     }

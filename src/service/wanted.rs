@@ -71,6 +71,18 @@ pub struct EngineWanted {
     pub workspace_mib: u32,
 }
 
+impl EngineWanted {
+    /// The command that builds the plan that is wanted.
+    pub fn plan_command(&self) -> String {
+        let precision = match self.precision {
+            Precision::Auto => "",
+            Precision::Fp32 => " --precision fp32",
+            Precision::Fp16 => " --precision fp16",
+        };
+        format!("wordsight plan build {}{precision}", self.student.display())
+    }
+}
+
 /// A vocabulary, and what is told of what it names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WordsWanted {

@@ -13,8 +13,10 @@ struct Channel {
     float const* column_weights;  // [resized_width, column_stride]
     int const* row_spans;         // [resized_height, 2]
     float const* row_weights;     // [resized_height, row_stride]
+    float* sums;                  // [resized_height, samples]: each column's, down the rows of a pixel
     int column_stride, row_stride;
     int offset, sample_bytes, row_bytes;
+    int samples;                  // in a row
 };
 
 struct Letterbox {
@@ -34,25 +36,36 @@ __device__ unsigned char to_byte(float value)
     return value <= 0.0f ? 0 : value >= 255.0f ? 255 : (unsigned char) value;
 }
 
-// Down each column first, then along the row of these sums: the order of the twin.
-__device__ float sample(Channel const& channel, unsigned char const* frame, int column, int row)
+// The letterbox in two passes, the sums in the order of the twin: down each column of samples first, then along the row
+// of these sums. A pixel of its own would sum up each column once for every pixel that the column is part of.
+//
+// A thread a column of samples, of a resized row and a channel.
+extern "C" __global__ void letterbox_columns(Letterbox p)
 {
-    int first_x = channel.column_spans[2 * column], columns = channel.column_spans[2 * column + 1];
-    int first_y = channel.row_spans[2 * row], rows = channel.row_spans[2 * row + 1];
-    float const* column_weights = channel.column_weights + column * channel.column_stride;
-    float const* row_weights = channel.row_weights + row * channel.row_stride;
-    unsigned char const* at = frame + channel.offset + first_y * channel.row_bytes + first_x * channel.sample_bytes;
+    Channel const& channel = p.channels[blockIdx.z];
+    int column = blockIdx.x * blockDim.x + threadIdx.x;
+    int row = blockIdx.y * blockDim.y + threadIdx.y;
+    if (column >= channel.samples || row >= p.resized_height) return;
+    int first = channel.row_spans[2 * row], rows = channel.row_spans[2 * row + 1];
+    float const* weights = channel.row_weights + row * channel.row_stride;
+    unsigned char const* at = p.frame + channel.offset + first * channel.row_bytes + column * channel.sample_bytes;
+    float down = 0.0f;
+    for (int j = 0; j < rows; ++j) down += weights[j] * (float) at[j * channel.row_bytes];
+    channel.sums[row * channel.samples + column] = down;
+}
+
+__device__ float sample(Channel const& channel, int column, int row)
+{
+    int first = channel.column_spans[2 * column], columns = channel.column_spans[2 * column + 1];
+    float const* weights = channel.column_weights + column * channel.column_stride;
+    float const* sums = channel.sums + row * channel.samples + first;
     float along = 0.0f;
-    for (int i = 0; i < columns; ++i) {
-        float down = 0.0f;
-        for (int j = 0; j < rows; ++j) down += row_weights[j] * (float) at[i * channel.sample_bytes + j * channel.row_bytes];
-        along += column_weights[i] * down;
-    }
+    for (int i = 0; i < columns; ++i) along += weights[i] * sums[i];
     return along;
 }
 
 // A thread a pixel of the input.
-extern "C" __global__ void letterbox(Letterbox p)
+extern "C" __global__ void letterbox_rows(Letterbox p)
 {
     int x = blockIdx.x * blockDim.x + threadIdx.x;
     int y = blockIdx.y * blockDim.y + threadIdx.y;
@@ -64,9 +77,9 @@ extern "C" __global__ void letterbox(Letterbox p)
         out[0] = out[plane] = out[2 * plane] = (unsigned char) p.padding;
         return;
     }
-    float a = sample(p.channels[0], p.frame, column, row);
-    float b = sample(p.channels[1], p.frame, column, row);
-    float c = sample(p.channels[2], p.frame, column, row);
+    float a = sample(p.channels[0], column, row);
+    float b = sample(p.channels[1], column, row);
+    float c = sample(p.channels[2], column, row);
     if (p.is_yuv) {
         float luma = (a - p.y_offset) * p.y_scale, u = b - 128.0f, v = c - 128.0f;
         a = luma + p.red_v * v;

@@ -14,7 +14,8 @@ const CUBIN_87: &[u8] = include_bytes!("kernels.sm_87.cubin");
 
 /// The kernels of `kernels.cu`.
 pub(super) struct Kernels {
-    letterbox: CudaFunction,
+    letterbox_columns: CudaFunction,
+    letterbox_rows: CudaFunction,
     similarities: CudaFunction,
     rank: CudaFunction,
 }
@@ -22,7 +23,8 @@ pub(super) struct Kernels {
 /// One of them.
 #[derive(Clone, Copy)]
 pub(super) enum Kernel {
-    Letterbox,
+    LetterboxColumns,
+    LetterboxRows,
     Similarities,
     Rank,
 }
@@ -41,7 +43,8 @@ impl Kernels {
         .map_err(cuda(DOING))?;
         let function = |name| module.load_function(name).map_err(cuda(DOING));
         Ok(Self {
-            letterbox: function("letterbox")?,
+            letterbox_columns: function("letterbox_columns")?,
+            letterbox_rows: function("letterbox_rows")?,
             similarities: function("similarities")?,
             rank: function("rank")?,
         })
@@ -61,7 +64,8 @@ impl Kernels {
         parameters: &P,
     ) -> Result<(), GpuError> {
         let function = match kernel {
-            Kernel::Letterbox => &self.letterbox,
+            Kernel::LetterboxColumns => &self.letterbox_columns,
+            Kernel::LetterboxRows => &self.letterbox_rows,
             Kernel::Similarities => &self.similarities,
             Kernel::Rank => &self.rank,
         };

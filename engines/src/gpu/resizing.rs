@@ -17,11 +17,13 @@ struct ChannelParameters {
     column_weights: u64,
     row_spans: u64,
     row_weights: u64,
+    sums: u64,
     column_stride: i32,
     row_stride: i32,
     offset: i32,
     sample_bytes: i32,
     row_bytes: i32,
+    samples: i32,
 }
 
 /// `kernels.cu`'s `Letterbox`, field by field.
@@ -78,7 +80,10 @@ pub(super) struct Resizing {
     pub frame: CudaSlice<u8>,
     parameters: Parameters,
     input_size: (usize, usize),
+    /// The most samples that a row of a channel has, and rows.
+    columns: (usize, usize),
     _tables: (Vec<CudaSlice<i32>>, Vec<CudaSlice<f32>>),
+    _sums: Vec<CudaSlice<f32>>,
 }
 
 impl Resizing {
@@ -105,20 +110,31 @@ impl Resizing {
             weights.push(copies.1);
             Ok(addresses)
         };
+        let mut all_sums = Vec::new();
+        let mut columns = (0, resized.1);
         let mut channel = |channel: &Channel| -> Result<ChannelParameters, GpuError> {
-            let (column_spans, column_weights, column_stride) = copy(tables.columns(channel))?;
+            let along = tables.columns(channel);
+            let ends = along.spans.iter().map(|[first, count]| usize::try_from(first + count).unwrap_or(0));
+            let samples = ends.max().unwrap_or(0);
+            columns.0 = columns.0.max(samples);
+            let sums = device.zeros::<f32>(samples * resized.1)?;
+            let (column_spans, column_weights, column_stride) = copy(along)?;
             let (row_spans, row_weights, row_stride) = copy(tables.rows(channel))?;
-            Ok(ChannelParameters {
+            let parameters = ChannelParameters {
                 column_spans,
                 column_weights,
                 row_spans,
                 row_weights,
+                sums: device.address(&sums),
                 column_stride,
                 row_stride,
                 offset: number(channel.offset),
                 sample_bytes: number(channel.sample_stride),
                 row_bytes: number(channel.row_stride),
-            })
+                samples: number(samples),
+            };
+            all_sums.push(sums);
+            Ok(parameters)
         };
         let [a, b, c] = shape.format.channels(shape.width, shape.height);
         let channels = [channel(&a)?, channel(&b)?, channel(&c)?];
@@ -142,7 +158,7 @@ impl Resizing {
             green_v: factors.green_v,
             blue_u: factors.blue_u,
         };
-        Ok(Self { shape, frame, parameters, input_size, _tables: (spans, weights) })
+        Ok(Self { shape, frame, parameters, input_size, columns, _tables: (spans, weights), _sums: all_sums })
     }
 
     pub fn is_for(&self, shape: Shape) -> bool {
@@ -151,13 +167,18 @@ impl Resizing {
 
     /// Queues the letterbox of what `frame` holds then.
     pub fn queue(&self, device: &Device, kernels: &Kernels) -> Result<(), GpuError> {
-        let config = LaunchConfig {
-            grid_dim: (blocks(self.input_size.0, BLOCK.0), blocks(self.input_size.1, BLOCK.1), 1),
+        let config = |(width, height): (usize, usize), depth: u32| LaunchConfig {
+            grid_dim: (blocks(width, BLOCK.0), blocks(height, BLOCK.1), depth),
             block_dim: (BLOCK.0 as u32, BLOCK.1 as u32, 1),
             shared_mem_bytes: 0,
         };
-        // SAFETY: the tables and the frame are this struct's own and made for these sizes; `input` is the engine's,
-        // lives as long as this and was measured in `new`. Taps stay within the frame, as their test has it.
-        unsafe { kernels.launch(device, Kernel::Letterbox, config, &self.parameters) }
+        // SAFETY: the tables, the sums and the frame are this struct's own and made for these sizes; `input` is the
+        // engine's, lives as long as this and was measured in `new`. Taps stay within the frame, as their test has it,
+        // and within a row's sums, which are as many as the last tap has it.
+        unsafe {
+            let columns = config(self.columns, self.parameters.channels.len() as u32);
+            kernels.launch(device, Kernel::LetterboxColumns, columns, &self.parameters)?;
+            kernels.launch(device, Kernel::LetterboxRows, config(self.input_size, 1), &self.parameters)
+        }
     }
 }

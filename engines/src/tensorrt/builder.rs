@@ -31,6 +31,11 @@ pub(super) fn default_workspace_mib() -> u32 {
     available_mib().map_or(MOST_MIB, |free| (free / 4).clamp(LEAST_MIB, MOST_MIB))
 }
 
+/// Whether TensorRT says that an allocation failed. It often says instead that it finds no implementation.
+pub(super) fn lacks_memory(reason: &str) -> bool {
+    ["OutOfMemory", "out of memory"].iter().any(|words| reason.contains(words))
+}
+
 /// Memory that programs can still have, MiB (proc(5), MemAvailable).
 fn available_mib() -> Option<u32> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
@@ -266,8 +271,7 @@ impl PlanBuilder {
 
     /// What TensorRT does not say of memory: where an allocation fails, it finds "no implementation" of a layer.
     fn lack_of_memory(&self, reason: &str) -> String {
-        let words = ["Could not find any implementation", "OutOfMemory", "out of memory"];
-        if !words.iter().any(|words| reason.contains(words)) {
+        if !reason.contains("Could not find any implementation") && !lacks_memory(reason) {
             return String::new();
         }
         let free = available_mib().map_or("an unknown part".to_owned(), |mib| format!("{mib} MiB"));

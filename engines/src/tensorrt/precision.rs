@@ -1,10 +1,12 @@
 //! What a plan computes in, decided when it is built, and the model that TensorRT is given for it.
 //!
 //! TensorRT's networks are strongly typed: their precision is the file's. A student in FP32 becomes one in FP16 on the
-//! way to TensorRT, unless that is forbidden; one that somebody made in FP16 or INT8 stays what it is.
+//! way to TensorRT, unless that is forbidden; one that somebody made in FP16 stays what it is. One in INT8 gets FP16
+//! around its integers, which operator set 19 has and our files have not, and where TensorRT can't build it, it becomes
+//! one in FP16.
 
 use serde::{Deserialize, Serialize};
-use wordsight_calibration::{fold_casts, to_f16};
+use wordsight_calibration::{fold_casts, to_f16, to_f16_around_integers, without_integers};
 use wordsight_onnx::proto::ModelProto;
 
 /// What a student in FP32 may become.
@@ -53,9 +55,28 @@ impl Decided {
             // TensorRT's default from compute capability 8.0 on: 10 bits of mantissa in products.
             ("fp32", _) if gpu >= 80 => ("tf32", Self::left(wanted)),
             ("fp32", _) => ("fp32", Self::left(wanted)),
+            ("int8", _) if to_f16_around_integers(model).is_err() => (
+                own,
+                "as the student's file has it, with FP32 around its integers: `wordsight-distill quantize --target \
+                 tensorrt` of this version makes one that gets FP16"
+                    .to_owned(),
+            ),
             (own, _) => (own, "as the student's file has it".to_owned()),
         };
         Self { precision: precision.to_owned(), because }
+    }
+
+    /// What the plan of a student in INT8 is to compute in after TensorRT has refused to build it.
+    pub(super) fn without_integers(refusal: &str) -> Self {
+        // What is added about memory is advice for whoever watches the build.
+        let refusal = refusal.split("; ").next().unwrap_or(refusal);
+        let because = format!("for TensorRT can't build this student in INT8 here ({refusal})");
+        Self { precision: "fp16".to_owned(), because }
+    }
+
+    /// Whether it is in integers.
+    pub(super) fn is_in_integers(&self) -> bool {
+        self.precision == "int8"
     }
 
     fn left(wanted: Precision) -> String {
@@ -67,9 +88,13 @@ impl Decided {
 
     /// The model that TensorRT is to be given.
     pub(super) fn model(&self, model: &ModelProto) -> ModelProto {
-        let is_to_change = self.precision == "fp16" && wordsight_onnx::precision_of(model) == "fp32";
-        let halved = if is_to_change { to_f16(model).ok() } else { None };
-        fold_casts(halved.as_ref().unwrap_or(model))
+        let changed = match (wordsight_onnx::precision_of(model), self.precision.as_str()) {
+            ("fp32", "fp16") => to_f16(model).ok(),
+            ("int8", "int8") => to_f16_around_integers(model).ok(),
+            ("int8", "fp16") => without_integers(model).and_then(|float| to_f16(&float)).ok(),
+            _ => None,
+        };
+        fold_casts(changed.as_ref().unwrap_or(model))
     }
 }
 
@@ -100,6 +125,34 @@ mod tests {
         for wanted in [Precision::Auto, Precision::Fp32, Precision::Fp16] {
             assert_eq!(decided(&halved, wanted, 87), both("fp16", "fp16"));
         }
+    }
+
+    #[test]
+    fn a_student_in_int8_has_fp16_around_its_integers_or_takes_their_place() {
+        use wordsight_calibration::{Layers, Method, Ranges, Target, quantize};
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/student.onnx");
+        let shipped = wordsight_onnx::read(&shipped).unwrap();
+        let layers = Layers::of(&shipped).unwrap();
+        let mut ranges = Ranges::default();
+        layers.tensors().into_iter().for_each(|tensor| ranges.add(tensor, &[-1.0, 6.0]));
+        let of = |target| quantize(&shipped, &layers, &ranges, Method::Max, target).unwrap();
+        let model = to_f16(&of(Target::TensorRt)).unwrap();
+        for wanted in [Precision::Auto, Precision::Fp32, Precision::Fp16] {
+            let int8 = Decided::of(&model, wanted, 87);
+            assert_eq!(
+                (int8.precision.as_str(), int8.because.as_str()),
+                ("int8", "as the student's file has it")
+            );
+            assert_eq!(int8.model(&model).opset_import[0].version, 19);
+        }
+        let instead = Decided::without_integers("no kernel");
+        assert_eq!(wordsight_onnx::precision_of(&instead.model(&model)), "fp16");
+        assert!(instead.because.contains("INT8 here (no kernel)"), "{}", instead.because);
+        // Of another target, or of before: as it was, and that is said.
+        let other = of(Target::Cpu);
+        let decided = Decided::of(&other, Precision::Auto, 87);
+        assert!(decided.because.contains("FP32 around its integers"), "{}", decided.because);
+        assert_eq!(decided.model(&other).opset_import[0].version, 17);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::Instant;
 use wordsight_onnx::proto::ModelProto;
 
 use super::attempts::Attempt;
-use super::builder::default_workspace_mib;
+use super::builder::{default_workspace_mib, lacks_memory};
 use super::state::give_to_owner;
 use super::{
     BuildSettings, Decided, Going, Library, Manifest, PlanBuilder, PlanKey, Precision, Step, TensorRtError,
@@ -139,32 +139,26 @@ impl PlanStore {
             })?;
         let model = request.decode()?;
         let decided = Decided::of(&model, request.settings.precision, gpu);
-        let key = PlanKey::new(request.library, request.bytes, &decided.precision, gpu);
-        let path = out.map_or_else(|| self.path_of(request.model, &key), Path::to_owned);
-        let unwritable = |reason| TensorRtError::Unwritable { path: path.clone(), reason };
-        let folder = match path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
+        let named = |decided: Decided| {
+            let key = PlanKey::new(request.library, request.bytes, &decided.precision, gpu);
+            let path = out.map_or_else(|| self.path_of(request.model, &key), Path::to_owned);
+            Named { decided, key, path }
         };
-        if !folder.is_dir() {
-            fs::create_dir_all(folder).map_err(unwritable)?;
-            give_to_owner(folder);
-        }
-        let lock = File::open(folder).map_err(unwritable)?;
-        if lock.try_lock().is_err() {
-            tracing::warn!(folder = %folder.display(), "another process builds plans here: waiting for it");
-            lock.lock().map_err(unwritable)?;
-        }
-        remove_leftovers(folder, &path);
+        let wanted = named(decided);
+        let folder = wanted.folder();
+        let unwritable = |reason| TensorRtError::Unwritable { path: wanted.path.clone(), reason };
+        let _lock = lock(folder).map_err(unwritable)?;
+        remove_leftovers(folder, &wanted.path);
 
-        if !matches!(request.policy, BuildPolicy::Always | BuildPolicy::Replace)
-            && let Ok(manifest) = Manifest::read(&path)
-            && manifest.key == key
-            && let Ok(bytes) = manifest.read_plan(&path)
-        {
-            return Ok(Plan { path, manifest, bytes, is_new: false });
+        if !matches!(request.policy, BuildPolicy::Always | BuildPolicy::Replace) {
+            // Integers that TensorRT couldn't build once are not tried again each time.
+            let instead =
+                wanted.decided.is_in_integers().then(|| named(Decided::without_integers("an earlier build")));
+            if let Some(plan) = wanted.read().or_else(|| instead?.read()) {
+                return Ok(plan);
+            }
         }
-        let nearest = self.nearest(request.model, &key);
+        let nearest = self.nearest(request.model, &wanted.key);
         if request.policy == BuildPolicy::Never {
             let command = request.command();
             return Err(match nearest {
@@ -178,34 +172,44 @@ impl PlanStore {
             let differences = differences.join("; ");
             tracing::info!(plan = %path.display(), differences, "a plan that is there does not fit: building another");
         }
-        let (manifest, bytes) = self.build(request, (&model, &decided), key, &path, progress)?;
-        replace(folder, &path, &bytes).map_err(unwritable)?;
-        let text = serde_json::to_vec_pretty(&manifest).map_err(|error| unwritable(error.into()))?;
-        replace(folder, &Manifest::path_of(&path), &text).map_err(unwritable)?;
-        Ok(Plan { path, manifest, bytes, is_new: true })
+        match self.build(request, &model, &wanted, progress) {
+            Err(TensorRtError::Refused { reason, .. })
+                if wanted.decided.is_in_integers() && !lacks_memory(&reason) =>
+            {
+                tracing::warn!(
+                    model = %request.model.display(), reason,
+                    "TensorRT can't build the student in INT8 here: building it in FP16, which takes more time a frame"
+                );
+                let instead = named(Decided::without_integers(&reason));
+                remove_leftovers(folder, &instead.path);
+                self.build(request, &model, &instead, progress)
+            }
+            built => built,
+        }
     }
 
+    /// Builds a plan and puts it and its manifest in their places.
     fn build<F: Fn(Step<'_>) -> Going + Sync>(
         &self,
         request: &PlanRequest<'_>,
-        (model, decided): (&ModelProto, &Decided),
-        key: PlanKey,
-        path: &Path,
+        model: &ModelProto,
+        wanted: &Named,
         progress: &F,
-    ) -> Result<(Manifest, Vec<u8>), TensorRtError> {
+    ) -> Result<Plan, TensorRtError> {
+        let Named { decided, key, path } = wanted;
         let name = name_of(request.model);
         let began = Instant::now();
         let again = request.policy == BuildPolicy::Always;
-        let wanted = request.settings.workspace_mib.unwrap_or_else(default_workspace_mib);
-        let attempt = Attempt::begin(path, wanted, again, request.model)?;
+        let workspace_mib = request.settings.workspace_mib.unwrap_or_else(default_workspace_mib);
+        let attempt = Attempt::begin(path, workspace_mib, again, request.model)?;
         let settings =
             BuildSettings { workspace_mib: Some(attempt.workspace_mib), ..request.settings.clone() };
         let given = wordsight_onnx::encode(&decided.model(model));
         let mut builder = PlanBuilder::parse(request.library, &given, &name, settings)?;
-        let cache = self.timing_cache(&key);
+        let cache = self.timing_cache(key);
         let timed = fs::read(&cache).unwrap_or_default();
         let uses_cache = builder.use_timing_cache(&timed);
-        let plan = builder.build(&|step: Step<'_>| {
+        let bytes = builder.build(&|step: Step<'_>| {
             let going = progress(step);
             if going == Going::Stop {
                 attempt.is_to_stop();
@@ -220,8 +224,13 @@ impl PlanStore {
         }
         let ports = (builder.inputs(), builder.outputs());
         let seconds = began.elapsed().as_secs_f64();
-        let manifest = Manifest::new(key, (&name, decided), attempt.workspace_mib, ports, &plan, seconds);
-        Ok((manifest, plan))
+        let manifest =
+            Manifest::new(key.clone(), (&name, decided), attempt.workspace_mib, ports, &bytes, seconds);
+        let unwritable = |reason| TensorRtError::Unwritable { path: path.clone(), reason };
+        replace(wanted.folder(), path, &bytes).map_err(unwritable)?;
+        let text = serde_json::to_vec_pretty(&manifest).map_err(|error| unwritable(error.into()))?;
+        replace(wanted.folder(), &Manifest::path_of(path), &text).map_err(unwritable)?;
+        Ok(Plan { path: path.clone(), manifest, bytes, is_new: true })
     }
 
     /// Of the plans of a model of that name, the one that differs least from a key, and in what.
@@ -246,6 +255,40 @@ impl PlanStore {
         let name = format!("{}-{}-{}.timing", key.flavour, key.version, key.gpu);
         self.folder.join(name.replace(' ', "-").to_lowercase())
     }
+}
+
+/// A plan that may be there or be built: what it is to compute in, what it is known by, and where it lies.
+struct Named {
+    decided: Decided,
+    key: PlanKey,
+    path: PathBuf,
+}
+
+impl Named {
+    fn folder(&self) -> &Path {
+        self.path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
+    }
+
+    /// The plan, where it is there, whole, and what it is to be.
+    fn read(&self) -> Option<Plan> {
+        let manifest = Manifest::read(&self.path).ok().filter(|manifest| manifest.key == self.key)?;
+        let bytes = manifest.read_plan(&self.path).ok()?;
+        Some(Plan { path: self.path.clone(), manifest, bytes, is_new: false })
+    }
+}
+
+/// Makes a folder where there is none and locks it as long as the file lives.
+fn lock(folder: &Path) -> std::io::Result<File> {
+    if !folder.is_dir() {
+        fs::create_dir_all(folder)?;
+        give_to_owner(folder);
+    }
+    let lock = File::open(folder)?;
+    if lock.try_lock().is_err() {
+        tracing::warn!(folder = %folder.display(), "another process builds plans here: waiting for it");
+        lock.lock()?;
+    }
+    Ok(lock)
 }
 
 /// What the bytes of a plan are written under until they are whole.

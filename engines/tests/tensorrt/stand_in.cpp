@@ -38,6 +38,7 @@ struct Demands {
     long killed_above = 0;   // and above which the system kills it
     long refuses_plans = 0;  // whether plans are refused though they fit
     long no_context = 0;     // whether there is no room to run one
+    long no_int8 = 0;        // whether a layer in integers has no kernel
 
     Demands()
     {
@@ -51,6 +52,7 @@ struct Demands {
             else if (name == "killed_above") killed_above = value;
             else if (name == "refuses_plans") refuses_plans = value;
             else if (name == "no_context") no_context = value;
+            else if (name == "no_int8") no_int8 = value;
             else die(("WORDSIGHT_TEST_TENSORRT: " + word).c_str());
         }
     }
@@ -133,6 +135,7 @@ using Ports = std::vector<std::unique_ptr<Tensor>>;
 struct Network final : INetworkDefinition {
     Ports inputs, outputs;
     uint64_t hash{};
+    bool has_integers{};
     Door<Network> door;
 
     Network() : door{table().places, this} { mImpl = reinterpret_cast<apiv::VNetworkDefinition*>(&door); }
@@ -245,7 +248,7 @@ IHostMemory* build(Network const& network, Config const& config)
     record("build workspace_mib=" + std::to_string(mib));
     if (demands.killed_above && mib > demands.killed_above) raise(SIGKILL);
     if (!go_on(config.monitor)) return nullptr;
-    if (demands.fails_above && mib > demands.fails_above) {
+    if ((demands.fails_above && mib > demands.fails_above) || (demands.no_int8 && network.has_integers)) {
         say(ILogger::Severity::kERROR,
             "[optimizer.cpp::computeCosts::4048] Error Code 10: Internal Error (Could not find any implementation for node "
             "{ForeignNode[stem]}.)");
@@ -575,6 +578,10 @@ struct Parser final : nvonnxparser::IParser {
         bool is_model = for_each(bytes, [&](Field const& of_model) {
             if (of_model.number != 7) return;
             for_each(of_model.bytes, [&](Field const& of_graph) {
+                if (of_graph.number == 1)
+                    for_each(of_graph.bytes, [&](Field const& of_node) {
+                        if (of_node.number == 4 && of_node.bytes == "QuantizeLinear") network.has_integers = true;
+                    });
                 if (of_graph.number == 11) network.inputs.push_back(port_of(of_graph.bytes, true));
                 if (of_graph.number == 12) network.outputs.push_back(port_of(of_graph.bytes, false));
             });
