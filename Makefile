@@ -95,7 +95,7 @@ bars: end-to-end ## What the shipped student finds in the demo's clip and photog
 	$(TARGET)/release/wordsight run --json $(TARGET)/main.jsonl
 	$(TARGET)/release/wordsight-demo check --truth demo/clip.truth.json --detections $(TARGET)/main.jsonl --vocabulary main --known-misses clock
 	$(TARGET)/release/wordsight run --json $(TARGET)/other.jsonl --vocabulary demo/other-words.safetensors
-	$(TARGET)/release/wordsight-demo check --truth demo/clip.truth.json --detections $(TARGET)/other.jsonl --vocabulary other
+	$(TARGET)/release/wordsight-demo check --truth demo/clip.truth.json --detections $(TARGET)/other.jsonl --vocabulary other --known-misses cup
 	$(TARGET)/release/wordsight detect demo/photographs/*.jpg --vocabulary demo/photographs.safetensors --json $(TARGET)/photographs.jsonl > /dev/null
 	$(TARGET)/release/wordsight-demo check-photographs --truth demo/photographs.truth.json --detections $(TARGET)/photographs.jsonl
 
