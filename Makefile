@@ -24,7 +24,7 @@ demo: setup deps ## Stream the bundled clip through the shipped student, then lo
 	$(TARGET)/release/wordsight detect demo/photographs/*.jpg --vocabulary demo/photographs.safetensors --save demo/out/photographs --json -
 	@echo "Annotated pictures: demo/out/ of the clip, demo/out/photographs/ of the photographs"
 
-test: setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc camera-deps fmt clippy no-std docs teacher unit end-to-end api bars reference shim check-deb device arm64 images ## Everything that CI runs
+test: setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc camera-deps fmt clippy no-std docs teacher unit end-to-end api bars reference shim check-deb device arm64 ## Everything that CI runs
 	@echo "make test: all passed"
 
 setup: ## Compilers, and Python for wheels, by apt where they lack
