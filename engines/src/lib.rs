@@ -15,6 +15,7 @@
 //! [`OnnxSession`] is the plain door for any other ONNX file: the teacher's towers, an exported
 //! graph under test.
 
+mod agreement;
 pub mod cpu;
 mod engine;
 mod error;
@@ -26,6 +27,7 @@ mod student;
 #[cfg(feature = "tensorrt")]
 pub mod tensorrt;
 
+pub use agreement::{Agreement, Cosines};
 pub use cpu::CpuEngine;
 pub use cpu::session::{ElementType, Input, OnnxSession, PortSpec, Tensor, TensorView};
 pub use engine::{Engine, StepTimes, WholeFrames};

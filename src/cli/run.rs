@@ -9,10 +9,10 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::{ArgAction, Args};
 use wordsight_detection::FrameView;
-use wordsight_engines::{Regions, StepTimes};
+use wordsight_engines::{Cosines, Regions, StepTimes};
 
 use super::CommonArgs;
-use super::agreement::{Agreement, Bound};
+use super::agreement::Bound;
 use super::parts::{LONGEST_STOP, SourceArgs, governor_wanted, json_wanted, tracked, tracking_wanted};
 use crate::config::{Config, ConfigError};
 use crate::pipeline::{Report, Stage, Stop, run_alone};
@@ -212,17 +212,18 @@ fn compare_with_processor(
     wanted: &EngineWanted,
 ) -> anyhow::Result<()> {
     let mut processor = Installed.on_processor(wanted)?;
-    let mut found = Vec::new();
-    for input in inputs.iter().take(INPUTS_TO_AGREE_ON) {
-        let (mut reference, mut other) = (Regions::default(), Regions::default());
+    let size = report.engine.facts().embedding_size;
+    let (mut reference, mut other, mut cosines) =
+        (Regions::default(), Regions::default(), Cosines::default());
+    let inputs = &inputs[..inputs.len().min(INPUTS_TO_AGREE_ON)];
+    for input in inputs {
         processor.infer(input, &mut reference)?;
         report.engine.infer(input, &mut other)?;
-        found.push((reference, other));
+        cosines.add(&reference, &other, size);
     }
-    let agreement = Agreement::between(&found, report.engine.facts().embedding_size);
-    let name = report.engine.name();
-    tell!("agreement {agreement}: {name} beside ONNX Runtime, {} inputs", found.len());
-    if let Some(missed) = agreement.missed(Bound::of(name)) {
+    let (agreement, name) = (cosines.agreement(), report.engine.name());
+    tell!("agreement {agreement}: {name} beside ONNX Runtime, {} inputs", inputs.len());
+    if let Some(missed) = Bound::of(name).missed(agreement) {
         bail!(
             "{name} does not find what ONNX Runtime finds: {missed}. Build the plan again with `{} --rebuild`; if that does \
              not help, set engine.precision = \"fp32\", or engine.kind = \"onnxruntime\"",

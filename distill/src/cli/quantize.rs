@@ -11,9 +11,9 @@ use wordsight_calibration::{Method, Target};
 use wordsight_distill::eval::Detector;
 use wordsight_distill::eval::annotated::{self, AnnotatedSet, Row, Rules};
 use wordsight_distill::quantization::{
-    Agreement, BUDGET_IMAGES, Budget, Calibration, FEWEST_IMAGES, Sensitivity, engine_as_on, plot,
+    BUDGET_IMAGES, Budget, Calibration, FEWEST_IMAGES, Sensitivity, engine_as_on, plot,
 };
-use wordsight_engines::CpuEngine;
+use wordsight_engines::{Agreement, CpuEngine};
 use wordsight_onnx::proto::ModelProto;
 use wordsight_teacher::Teacher;
 

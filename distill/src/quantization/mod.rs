@@ -16,8 +16,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use wordsight_calibration::{Layers, Method, Ranges, Target, observed, quantize, to_f16};
-use wordsight_detection::{Preprocessor, iou};
-use wordsight_engines::{CpuEngine, Engine, Input, OnnxSession, Regions, StudentFacts, TensorView};
+use wordsight_detection::Preprocessor;
+use wordsight_engines::{
+    Agreement, Cosines, CpuEngine, Engine, Input, OnnxSession, Regions, StudentFacts, TensorView,
+};
 use wordsight_onnx::proto::{ModelProto, StringStringEntryProto};
 
 use crate::photographs::open_picture;
@@ -25,8 +27,6 @@ use crate::progress;
 
 /// Fewer photographs than this leave too much to chance.
 pub const FEWEST_IMAGES: usize = 500;
-/// Regions of two students are of the same thing from this overlap on.
-const SAME_PLACE: f32 = 0.7;
 /// The layer-by-layer sweep compares on so many images.
 const SWEEP_IMAGES: usize = 8;
 /// Budgets are held on so many.
@@ -42,17 +42,6 @@ pub struct Calibration {
     images: Vec<Vec<u8>>,
     /// What the student in float finds on the first [`BUDGET_IMAGES`].
     reference: Vec<Regions>,
-}
-
-/// How near a quantised student is to the one in float.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Agreement {
-    /// The median cosine between their embeddings of the same region, over both embeddings.
-    pub median_cosine: f32,
-    /// A tenth of the cosines are below this.
-    pub lowest_tenth: f32,
-    /// The share of the float student's regions that the other proposes too.
-    pub regions_kept: f32,
 }
 
 /// What [`Agreement`] is to be at least.
@@ -215,40 +204,19 @@ impl Calibration {
     /// # Errors
     /// When ONNX Runtime can't run it.
     pub fn agreement(&self, model: &ModelProto, target: Target) -> Result<Agreement> {
-        let (mut cosines, kept) = self.cosines(model, target, self.images.len())?;
-        cosines.sort_by(f32::total_cmp);
-        let at = |share: f32| {
-            let place = (share * cosines.len() as f32) as usize;
-            cosines.get(place.min(cosines.len().saturating_sub(1))).copied().unwrap_or(0.0)
-        };
-        Ok(Agreement { median_cosine: at(0.5), lowest_tenth: at(0.1), regions_kept: kept })
+        Ok(self.cosines(model, target, self.images.len())?.agreement())
     }
 
-    /// Cosines of regions at the same place, and the share of regions that have one.
-    fn cosines(&self, model: &ModelProto, target: Target, images: usize) -> Result<(Vec<f32>, f32)> {
+    /// Cosines between what a model and the student in float find in so many of the images.
+    fn cosines(&self, model: &ModelProto, target: Target, images: usize) -> Result<Cosines> {
         let mut engine = engine_as_on(model, target)?;
         let size = engine.facts().embedding_size;
-        let mut regions = Regions::default();
-        let (mut cosines, mut all) = (Vec::new(), 0);
+        let (mut regions, mut cosines) = (Regions::default(), Cosines::default());
         for (image, reference) in self.images.iter().zip(&self.reference).take(images) {
             engine.infer(image, &mut regions)?;
-            for (place, corners) in reference.boxes_in_input.iter().enumerate() {
-                all += 1;
-                let overlaps = regions.boxes_in_input.iter().map(|other| iou(*corners, *other));
-                let best = overlaps.enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
-                let Some((other, _)) = best.filter(|(_, overlap)| *overlap >= SAME_PLACE) else { continue };
-                for (ours, theirs) in [
-                    (&reference.text_embeddings, &regions.text_embeddings),
-                    (&reference.image_embeddings, &regions.image_embeddings),
-                ] {
-                    let row = |rows: &[f32], at: usize| rows[at * size..(at + 1) * size].to_vec();
-                    let products = row(ours, place).into_iter().zip(row(theirs, other)).map(|(a, b)| a * b);
-                    cosines.push(products.sum());
-                }
-            }
+            cosines.add(reference, &regions, size);
         }
-        let kept = cosines.len() as f32 / 2.0 / all.max(1) as f32;
-        Ok((cosines, kept))
+        Ok(cosines)
     }
 
     /// What each layer costs alone, the costliest first.
@@ -260,9 +228,9 @@ impl Calibration {
         let mut sensitivities = Vec::new();
         for layer in self.layers.iter() {
             let model = quantize(&self.model, &self.layers.only(&layer.name), &self.ranges, method, target)?;
-            let (cosines, kept) = self.cosines(&model, target, SWEEP_IMAGES)?;
-            let error = cosines.iter().map(|cosine| 1.0 - cosine).sum::<f32>() / cosines.len().max(1) as f32;
-            sensitivities.push(Sensitivity { layer: layer.name.clone(), error, regions_lost: 1.0 - kept });
+            let cosines = self.cosines(&model, target, SWEEP_IMAGES)?;
+            let (error, regions_lost) = (cosines.mean_error(), 1.0 - cosines.regions_kept());
+            sensitivities.push(Sensitivity { layer: layer.name.clone(), error, regions_lost });
             bar.inc(1);
         }
         bar.finish_and_clear();

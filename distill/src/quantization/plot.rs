@@ -10,8 +10,9 @@ use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+use wordsight_engines::Agreement;
 
-use super::{Agreement, Sensitivity};
+use super::Sensitivity;
 
 /// Width of the picture in pixels; its height follows what is in it.
 const WIDTH: i32 = 1080;
