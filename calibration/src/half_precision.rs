@@ -81,7 +81,6 @@ fn halved(model: &ModelProto, around_integers: bool) -> Result<ModelProto, Calib
         initializer: view.graph.initializer.iter().cloned().chain(constants.into_values()).collect(),
         ..view.graph.clone()
     };
-    crate::quantize::remove_unused(&mut graph);
     drop_idle_casts(&mut graph);
     Ok(ModelProto { graph: Some(graph), ..model.clone() })
 }

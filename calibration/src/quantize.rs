@@ -188,9 +188,7 @@ impl Step {
             }
         }
     }
-}
 
-impl Step {
     /// Whether everything from `high` on becomes the largest integer of TensorRT's.
     fn saturates_at(self, high: f32) -> bool {
         (high / self.scale).round_ties_even() >= 127.0
