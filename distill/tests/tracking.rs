@@ -74,7 +74,8 @@ fn the_tracker_keeps_numbers_and_words_better_than_detections_linked_frame_by_fr
     };
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("figures.json");
-    // The command that docs/tracking.md gives, on fewer clips.
+    // The command that docs/tracking.md gives, on fewer clips, and at a threshold that costs many detections: it is what
+    // weak ones make up for.
     let command = GUIDE.split("```sh\n").nth(1).unwrap().lines().next().unwrap();
     let mut words = command.split(' ').map(|word| match word {
         "../shared/data" => data.as_os_str(),
@@ -84,7 +85,7 @@ fn the_tracker_keeps_numbers_and_words_better_than_detections_linked_frame_by_fr
     assert_eq!(words.next().unwrap(), "wordsight-distill");
     let output = Command::new(env!("CARGO_BIN_EXE_wordsight-distill"))
         .args(words)
-        .args(["--clips", "6", "--length-s", "4", "--json"])
+        .args(["--clips", "6", "--length-s", "4", "--score-threshold", "0.4", "--json"])
         .arg(&json)
         .current_dir(support::checkout("."))
         .output()
@@ -97,8 +98,7 @@ fn the_tracker_keeps_numbers_and_words_better_than_detections_linked_frame_by_fr
     for (ways, is_fast) in rows.chunks(3).zip([true, false]) {
         let figure = |way: usize, name: &str| ways[way][name].as_f64().unwrap();
         let [linked, tracked, with_weak] = [0, 1, 2].map(|way| figure(way, "idf1"));
-        // Where the threshold is nearly the best one, weak ones cost what they bring (docs/tracking.md).
-        assert!(with_weak > tracked - 0.05 && with_weak > linked + 0.03, "{linked} {tracked} {with_weak}");
+        assert!(with_weak > tracked && with_weak > linked + 0.03, "{linked} {tracked} {with_weak}");
         // At five frames a second a thing that is found in three of ten is often gone before it is confirmed.
         assert!(!is_fast || tracked > linked + 0.03, "{linked} {tracked}");
         for way in [1, 2] {
