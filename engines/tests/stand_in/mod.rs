@@ -16,8 +16,15 @@ fn run(command: &mut Command) {
 
 /// Writes `libcuda.so.1` into a folder, from the sources in the folder of the crate `engines`.
 pub fn compile_into(folder: &Path, engines: &Path) {
+    compile_driver_into(folder, &[], engines);
+}
+
+/// The same with more of the compiler's arguments: `-DCUDA_STAND_IN_OF_11` for a driver that lacks what CUDA 12 brought.
+pub fn compile_driver_into(folder: &Path, more: &[&str], engines: &Path) {
     run(compiler()
-        .args(["-std=c++17", "-O2", "-Wall", "-Wextra", "-ffp-contract=off", "-fPIC", "-shared", "-o"])
+        .args(["-std=c++17", "-O2", "-Wall", "-Wextra", "-ffp-contract=off", "-fPIC", "-shared"])
+        .args(more)
+        .arg("-o")
         .arg(folder.join("libcuda.so.1"))
         .arg(engines.join("tests/cuda_stand_in.cpp")));
 }
