@@ -23,6 +23,8 @@ mod cli;
 mod config;
 #[path = "../src/doctor/mod.rs"]
 mod doctor;
+#[path = "../src/files.rs"]
+mod files;
 #[path = "../src/fuzzing.rs"]
 pub mod fuzzing;
 #[path = "../src/governor.rs"]
@@ -31,8 +33,6 @@ mod governor;
 mod health;
 #[path = "../src/http/mod.rs"]
 mod http;
-#[path = "../src/locks.rs"]
-mod locks;
 #[path = "../src/logging.rs"]
 mod logging;
 #[path = "../src/pipeline/mod.rs"]
@@ -45,5 +45,9 @@ mod publish;
 mod scoring;
 #[path = "../src/service/mod.rs"]
 mod service;
+#[path = "../src/settings.rs"]
+mod settings;
+#[path = "../src/threads/mod.rs"]
+mod threads;
 #[path = "../src/tracking/mod.rs"]
 mod tracking;

@@ -10,15 +10,14 @@
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::capture::{Pacing, SourceUri, UriError};
+use crate::files::is_standard_output;
 use crate::http::{HttpKeys, HttpSettings};
 use crate::publish::{LinesSettings, MqttKeys, PicturesKeys, Place, SinkSettings, VideoKeys, WebhookKeys};
-use crate::service::is_standard_output;
+use crate::settings::{Degrees, Fraction, FramesPerSecond, LongSeconds, Part, Seconds, SettingError};
 
 /// The configuration that holds where the user's says nothing.
 const BUILT_IN: &str = include_str!("../demo/wordsight.toml");
@@ -54,13 +53,8 @@ pub enum ConfigError {
         flag: &'static str,
     },
     /// A value of an output or the server that can't be what it is, by itself or beside the others.
-    #[error("the configuration's [{section}] is wrong: {reason}")]
-    Value {
-        /// Where it stands.
-        section: &'static str,
-        /// What is wrong, and what to do.
-        reason: String,
-    },
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// A key has no value anywhere; a test keeps the built-in configuration from such a gap.
     #[error("the built-in configuration has a gap; this is a bug in wordsight")]
     NoValue,
@@ -91,81 +85,6 @@ impl ConfigError {
     }
 }
 
-/// A number from 0 to 1.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(try_from = "f64")]
-pub struct Fraction(pub f32);
-
-impl TryFrom<f64> for Fraction {
-    type Error = String;
-    fn try_from(value: f64) -> Result<Self, String> {
-        if (0.0..=1.0).contains(&value) {
-            Ok(Self(value as f32))
-        } else {
-            Err(format!("{value} is not between 0 and 1"))
-        }
-    }
-}
-
-impl FromStr for Fraction {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.parse::<f64>().map_err(|error| error.to_string())?.try_into()
-    }
-}
-
-/// A part of something, from a hundredth of it to all.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(try_from = "f64")]
-pub struct Part(pub f32);
-
-impl TryFrom<f64> for Part {
-    type Error = String;
-    fn try_from(value: f64) -> Result<Self, String> {
-        if (0.01..=1.0).contains(&value) {
-            Ok(Self(value as f32))
-        } else {
-            Err(format!("{value} is not between 0.01 and 1"))
-        }
-    }
-}
-
-/// Frames per second, above 0.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(try_from = "f64")]
-pub struct FramesPerSecond(f64);
-
-impl TryFrom<f64> for FramesPerSecond {
-    type Error = String;
-    fn try_from(value: f64) -> Result<Self, String> {
-        // Below one frame in a day a period would overflow long before it made sense.
-        if (1e-5..=1e6).contains(&value) {
-            Ok(Self(value))
-        } else {
-            Err(format!("{value} is no number of frames per second (0.00001 to 1000000)"))
-        }
-    }
-}
-
-impl FromStr for FramesPerSecond {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.parse::<f64>().map_err(|error| error.to_string())?.try_into()
-    }
-}
-
-impl FramesPerSecond {
-    /// The number itself.
-    pub fn get(self) -> f64 {
-        self.0
-    }
-
-    /// From one frame to the next.
-    pub fn period(self) -> Duration {
-        Duration::from_secs_f64(self.0.recip())
-    }
-}
-
 /// `source.pacing`, in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -186,52 +105,6 @@ impl PacingName {
             (Self::Lossless, true) => None,
             (Self::Auto | Self::Lossless, false) => Some(Pacing::Lossless),
             (Self::Camera, false) => Some(Pacing::Camera { period: fps.period() }),
-        }
-    }
-}
-
-/// A duration in seconds, 0 or more.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(try_from = "f64")]
-pub struct Seconds(pub Duration);
-
-impl TryFrom<f64> for Seconds {
-    type Error = String;
-    fn try_from(value: f64) -> Result<Self, String> {
-        // A year: more would be a mistake, and far more would overflow.
-        let duration = Duration::try_from_secs_f64(value).ok().filter(|_| value <= 31_536_000.0);
-        duration.map(Self).ok_or_else(|| format!("{value} is no number of seconds (0 to a year)"))
-    }
-}
-
-/// A duration in seconds that is long enough to do something in.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(try_from = "f64")]
-pub struct LongSeconds(pub Duration);
-
-impl TryFrom<f64> for LongSeconds {
-    type Error = String;
-    fn try_from(value: f64) -> Result<Self, String> {
-        let Seconds(duration) = value.try_into()?;
-        if duration < Duration::from_millis(50) {
-            return Err(format!("{value} is too short: it takes 0.05 seconds or more"));
-        }
-        Ok(Self(duration))
-    }
-}
-
-/// Degrees between two temperatures, Celsius.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(try_from = "f64")]
-pub struct Degrees(pub f32);
-
-impl TryFrom<f64> for Degrees {
-    type Error = String;
-    fn try_from(value: f64) -> Result<Self, String> {
-        if (0.0..=50.0).contains(&value) {
-            Ok(Self(value as f32))
-        } else {
-            Err(format!("{value} is no number of degrees to keep away by (0 to 50)"))
         }
     }
 }
@@ -542,7 +415,7 @@ impl Config {
         };
         let listen = listen.map(|address| address.to_string());
         let own = HttpKeys { listen: listen.or_else(|| own.listen.clone()), ..own.clone() };
-        own.resolve(folder, &self.built_in.http)
+        Ok(own.resolve(folder, &self.built_in.http)?)
     }
 
     /// The path that the user's own file gives a key, if it does.

@@ -16,8 +16,8 @@ use wordsight_board::{Decision, Governor, GovernorSettings, Look, Readings, Reas
 
 use crate::bench::Governed;
 use crate::health::Health;
-use crate::locks::locked;
 use crate::pipeline::RateLimit;
+use crate::threads::locked;
 
 /// From one look at the board to the next.
 const LOOK: Duration = Duration::from_secs(1);

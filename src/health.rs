@@ -7,17 +7,18 @@
 //! The one surprising thing: a stream whose camera is gone is alive. It is lost only to whoever wants frames, and
 //! `state` says so; a process that has died says nothing more, which is what `written_at` is for.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::files::{Durability, replace};
 use crate::governor::GovernorHealth;
-use crate::locks::locked;
+use crate::threads::clock::since_1970;
+use crate::threads::{locked, named};
 
 /// From one look at the health to the next.
 const LOOK: Duration = Duration::from_millis(100);
@@ -250,7 +251,7 @@ impl Health {
             losses: noticed.losses,
             published: noticed.published,
             last_published_s: noticed.last_published.map(|at| at.elapsed().as_secs_f64()),
-            written_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+            written_at: since_1970().as_secs_f64(),
         }
     }
 
@@ -282,7 +283,7 @@ impl HealthFile {
         write(&health, &path)?;
         let (stop, stopped) = mpsc::channel();
         let work = move || keep_fresh(&health, &path, &stopped);
-        let thread = std::thread::Builder::new().name("health".to_owned()).spawn(work)?;
+        let thread = named("health").spawn(work)?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
@@ -319,11 +320,7 @@ fn keep_fresh(health: &Health, path: &Path, stopped: &mpsc::Receiver<()>) {
 fn write(health: &Health, path: &Path) -> std::io::Result<()> {
     let mut text = serde_json::to_vec(&health.report())?;
     text.push(b'\n');
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let part = path.with_file_name(name);
-    let written = std::fs::File::create(&part).and_then(|mut file| file.write_all(&text));
-    written.and_then(|()| std::fs::rename(&part, path)).inspect_err(|_| drop(std::fs::remove_file(&part)))
+    replace(path, Durability::Fleeting, &text)
 }
 
 #[cfg(test)]

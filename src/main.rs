@@ -21,18 +21,20 @@ mod capture;
 mod cli;
 mod config;
 mod doctor;
+mod files;
 #[cfg(test)]
 mod fuzzing;
 mod governor;
 mod health;
 mod http;
-mod locks;
 mod logging;
 mod pipeline;
 mod preprocess;
 mod publish;
 mod scoring;
 mod service;
+mod settings;
+mod threads;
 mod tracking;
 
 use std::process::ExitCode;

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use wordsight_board::{Machine, Process, Readings, Reason};
 
 use super::recorder::{FrameTimes, Recorder};
+use crate::threads::clock::rfc_3339;
 
 /// The version of the JSON file. It goes up when a reader of the old one would misunderstand the new one; a field
 /// more is none such.
@@ -591,23 +592,6 @@ impl Report {
         super::json::write(self, path)
             .map_err(|reason| ReportError::Unwritable { path: path.to_owned(), reason })
     }
-}
-
-/// A time as RFC 3339 writes it, in UTC and to the second. Days to dates as Howard Hinnant derives it in
-/// "chrono-Compatible Low-Level Date Algorithms": years that begin in March, so that a leap day is the last.
-pub(crate) fn rfc_3339(time: SystemTime) -> String {
-    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = 400 * era + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 #[cfg(test)]

@@ -34,10 +34,11 @@ pub(crate) mod cameras {
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use wordsight_detection::{FrameView, PixelFormat, YuvEncoding};
 
+use crate::threads::clock::since_1970;
 #[cfg(feature = "gstreamer")]
 pub(crate) use gstreamer::init as start_gstreamer;
 pub use held::Held;
@@ -122,8 +123,7 @@ impl Frame {
         self.received_at = Instant::now();
         // A machine that has run for less than the age has never seen that moment.
         self.captured_at = self.received_at.checked_sub(age).unwrap_or(self.received_at);
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.timestamp_ns = since_1970.saturating_sub(age).as_nanos() as u64;
+        self.timestamp_ns = since_1970().saturating_sub(age).as_nanos() as u64;
         self.missed = 0;
     }
 

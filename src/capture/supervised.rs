@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::{CaptureError, Captured, Frame, LONGEST_NAP, Source};
 use crate::health::Health;
+use crate::threads::named;
 
 /// From a loss to the first try; each further wait is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -314,7 +315,7 @@ impl Attendant {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("attendant".to_owned()).spawn(work);
+        let thread = named("attendant").spawn(work);
         // It isn't joined: one that is stuck in a driver can't be.
         thread.map_err(|error| format!("cannot start a thread for it: {error}"))?;
         Ok(Self { orders: Some(orders), opened })

@@ -17,8 +17,8 @@ use super::measure::{Wanted, measure};
 use super::parts::print;
 use super::swaps::measure_swaps;
 use crate::bench::{Board, Estimate, Mode, PlotPath, Report, compare, draw};
-use crate::config::FramesPerSecond;
-use crate::service::is_standard_output;
+use crate::files::is_standard_output;
+use crate::settings::FramesPerSecond;
 
 /// Measures a stream, or compares two measurements.
 #[derive(Debug, Args)]

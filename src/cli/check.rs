@@ -15,9 +15,9 @@ use wordsight_engines::StudentFacts;
 use super::parts::print;
 use super::run::RunArgs;
 use crate::health::Health;
-use crate::pipeline::Stop;
 use crate::publish::{LinesSettings, Place, SinkSettings};
 use crate::service::{Wanted, of_usage};
+use crate::threads::Stop;
 
 /// Says whether a configuration works, part by part, without running it.
 #[derive(Debug, Args)]

@@ -11,10 +11,12 @@ use super::CommonArgs;
 use super::parts::LONGEST_STOP;
 use crate::capture::{Pacing, Photographs, is_motion_jpeg};
 use crate::config::ConfigError;
+use crate::files::is_standard_output;
 use crate::health::Health;
-use crate::pipeline::{Control, Frames, Pipeline, Stop};
+use crate::pipeline::{Control, Frames, Pipeline};
 use crate::publish::{Outputs, PictureNames, Publisher, SaveSettings, SinkSettings, Table};
-use crate::service::{is_standard_output, open_output};
+use crate::service::open_output;
+use crate::threads::Stop;
 use crate::tracking::Tracking;
 
 /// Names the things in photographs.

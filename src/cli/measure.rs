@@ -25,15 +25,16 @@ use crate::bench::{
     StartAndEnd, Student, Vocabulary,
 };
 use crate::capture::{Held, Pacing, Source};
-use crate::config::{Config, FramesPerSecond, PacingName};
+use crate::config::{Config, PacingName};
 use crate::governor::{Governing, board_root};
 use crate::health::Health;
-use crate::locks::locked;
 use crate::pipeline::{
-    Control, Frames, Measurement, MeasurementSettings, Pipeline, Rates, Report as Run, Slices, Stage, Stop,
+    Control, Frames, Measurement, MeasurementSettings, Pipeline, Rates, Report as Run, Slices, Stage,
 };
 use crate::publish::{Outputs, Publisher};
 use crate::service::of_usage;
+use crate::settings::FramesPerSecond;
+use crate::threads::{Stop, locked};
 use crate::tracking::Tracking;
 
 /// The stream's slice and the engine's, by turns: short, so that both see the same moods of the machine, and long enough

@@ -31,7 +31,8 @@ use clap::{Args, Parser, Subcommand};
 use wordsight_detection::VocabularyError;
 
 use crate::bench::ReportError;
-use crate::config::{ConfigError, EngineKind, Fraction};
+use crate::config::{ConfigError, EngineKind};
+use crate::settings::{Fraction, SettingError};
 
 /// Finds in pictures what you can name.
 #[derive(Debug, Parser)]
@@ -133,7 +134,8 @@ fn code_of(error: &anyhow::Error) -> u8 {
         matches!(
             cause.downcast_ref(),
             Some(VocabularyError::OtherTeacher { .. } | VocabularyError::OtherSize { .. })
-        ) || cause.downcast_ref::<ConfigError>().is_some_and(ConfigError::is_a_mistake_of_usage)
+        ) || cause.is::<SettingError>()
+            || cause.downcast_ref::<ConfigError>().is_some_and(ConfigError::is_a_mistake_of_usage)
             || cause.downcast_ref::<ReportError>().is_some_and(ReportError::is_a_mistake_of_usage)
     });
     if configured { 2 } else { 1 }

@@ -12,9 +12,11 @@ use wordsight_tracking::TrackingSettings;
 
 use super::CommonArgs;
 use crate::capture::{StreamSettings, SupervisionSettings};
-use crate::config::{Config, ConfigError, FramesPerSecond, PacingName};
+use crate::config::{Config, ConfigError, PacingName};
+use crate::files::is_standard_output;
 use crate::publish::{LinesSettings, Place};
-use crate::service::{EngineWanted, SourceWanted, WordsWanted, is_standard_output};
+use crate::service::{EngineWanted, SourceWanted, WordsWanted};
+use crate::settings::FramesPerSecond;
 
 /// How long a stream may take to end when it is asked to. One whose results are read takes two seconds at most.
 pub(super) const LONGEST_STOP: Duration = Duration::from_secs(5);

@@ -15,7 +15,7 @@ use wordsight_engines::tensorrt::{
 };
 
 use crate::config::Precision;
-use crate::pipeline::Stop;
+use crate::threads::Stop;
 
 impl From<Precision> for wordsight_engines::tensorrt::Precision {
     fn from(precision: Precision) -> Self {

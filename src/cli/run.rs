@@ -15,9 +15,10 @@ use super::CommonArgs;
 use super::agreement::Bound;
 use super::parts::{LONGEST_STOP, SourceArgs, governor_wanted, json_wanted, tracked, tracking_wanted};
 use crate::config::{Config, ConfigError};
-use crate::pipeline::{Report, Stage, Stop, run_alone};
+use crate::pipeline::{Report, Stage, run_alone};
 use crate::publish::{PictureNames, SaveSettings, SinkSettings};
 use crate::service::{EngineWanted, Engines, Installed, Patience, Service, Wanted, of_usage};
+use crate::threads::Stop;
 
 /// Inputs kept for `--compare-engine`: enough that they don't all stay in the processor's cache.
 const INPUTS_TO_COMPARE: usize = 64;

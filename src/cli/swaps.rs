@@ -15,10 +15,10 @@ use super::CommonArgs;
 use super::measure::{Wanted, open_source};
 use crate::bench::{Dice, Percentiles, SwapReport, Swaps, microseconds};
 use crate::health::Health;
-use crate::locks::locked;
-use crate::pipeline::{Control, Counters, Frames, Measurement, MeasurementSettings, OnFrame, Pipeline, Stop};
+use crate::pipeline::{Control, Counters, Frames, Measurement, MeasurementSettings, OnFrame, Pipeline};
 use crate::publish::{Outputs, Publisher};
 use crate::scoring::Scoring;
+use crate::threads::{Stop, locked};
 use crate::tracking::Tracking;
 
 /// Swaps of each size.

@@ -18,9 +18,9 @@ use wordsight_engines::cpu::library;
 
 use crate::config::{ConfigError, EngineKind};
 use crate::health::Health;
-use crate::pipeline::Stop;
 use crate::publish::SinkSettings;
 use crate::service::{EngineWanted, Wanted, WordsWanted};
+use crate::threads::Stop;
 use service::Service;
 
 /// How something is.

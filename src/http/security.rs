@@ -15,7 +15,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use axum::body::{Body, HttpBody};
@@ -31,7 +31,8 @@ use super::answer::{Answer, Refusal};
 use super::api::Asked;
 use super::settings::{HttpSettings, wrong};
 use super::shared::Shared;
-use crate::locks::locked;
+use crate::threads::clock::since_1970;
+use crate::threads::locked;
 
 /// The fewest characters of a token.
 const SHORTEST_TOKEN: usize = 16;
@@ -199,7 +200,7 @@ fn bytes_of(digits: &str) -> Option<Vec<u8>> {
 
 /// Seconds since 1970.
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    since_1970().as_secs()
 }
 
 /// Lets a request on, or not; and puts what browsers should know to every answer.
@@ -446,8 +447,7 @@ mod tests {
     fn a_file_without_a_token_is_a_mistake_of_usage_and_its_text_is_not_told() {
         for text in ["", "too short", "  \n", "with a blank in it, and long", &"x".repeat(5_000)] {
             let error = guard(text).err().unwrap();
-            let configured = error.downcast_ref::<crate::config::ConfigError>().unwrap();
-            assert!(configured.is_a_mistake_of_usage());
+            assert!(error.is::<crate::settings::SettingError>());
             assert!(text.trim().is_empty() || !error.to_string().contains(text.trim()), "{error}");
             assert!(error.to_string().contains("16 characters"), "{error}");
         }

@@ -34,7 +34,7 @@ use super::security::{Guard, Peer};
 use super::settings::HttpSettings;
 use super::shared::{Parts, Shared};
 use super::{routes, status};
-use crate::pipeline::{let_others_go_first, named};
+use crate::threads::{let_others_go_first, named};
 
 /// How nice the thread is, of 19.
 const NICE: i32 = 10;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::security::Guard;
-use crate::config::ConfigError;
+use crate::settings::SettingError;
 
 /// The least and the most of `picture_fps`.
 const PICTURE_FPS: std::ops::RangeInclusive<f64> = 0.1..=60.0;
@@ -43,12 +43,12 @@ impl HttpKeys {
     ///
     /// # Errors
     /// When a value can't be what it is, or the address would be open to others without a token.
-    pub fn resolve(&self, folder: &Path, built_in: &Self) -> Result<Option<HttpSettings>, ConfigError> {
-        let picture_fps = self.picture_fps.or(built_in.picture_fps).ok_or(ConfigError::NoValue)?;
+    pub fn resolve(&self, folder: &Path, built_in: &Self) -> Result<Option<HttpSettings>, SettingError> {
+        let picture_fps = self.picture_fps.or(built_in.picture_fps).unwrap_or(10.0);
         if !PICTURE_FPS.contains(&picture_fps) {
             return Err(wrong(format!("picture_fps is {picture_fps}, and may be 0.1 to 60")));
         }
-        let listen = self.listen.as_ref().or(built_in.listen.as_ref()).ok_or(ConfigError::NoValue)?;
+        let listen = self.listen.as_ref().or(built_in.listen.as_ref()).map_or("", String::as_str);
         if listen.is_empty() {
             return Ok(None);
         }
@@ -91,8 +91,8 @@ impl HttpSettings {
 }
 
 /// That something under `[http]` can't be what it is.
-pub(super) fn wrong(reason: String) -> ConfigError {
-    ConfigError::Value { section: "http", reason }
+pub(super) fn wrong(reason: String) -> SettingError {
+    SettingError { section: "http", reason }
 }
 
 #[cfg(test)]

@@ -12,9 +12,9 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::shared::{Parts, Shared};
 use crate::health::{HealthReport, SourceState};
-use crate::locks::locked;
 use crate::pipeline::PulseReading;
 use crate::publish::{DurationCounts, Event, OutletStatus};
+use crate::threads::locked;
 
 /// From one look to the next.
 const LOOK: Duration = Duration::from_secs(1);

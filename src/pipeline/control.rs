@@ -17,8 +17,8 @@ use wordsight_detection::WordTable;
 
 use super::measurement::Stage;
 use super::rate_limit::RateLimit;
-use crate::locks::locked;
 use crate::scoring::Scoring;
+use crate::threads::locked;
 
 /// One edition of the words.
 struct Edition {

@@ -16,7 +16,7 @@ use wordsight_engines::{Engine, EngineError, Regions};
 
 use super::Job;
 
-use crate::locks::locked;
+use crate::threads::locked;
 
 /// Runs of the engine alone that aren't counted.
 const SETTLING_RUNS: u64 = 3;

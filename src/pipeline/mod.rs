@@ -16,8 +16,6 @@ mod control;
 mod measurement;
 mod pool;
 mod rate_limit;
-mod ring;
-mod stop;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -34,8 +32,6 @@ pub use measurement::{
 };
 pub use pool::{Job, Lease, Pool, Rooms, StageTimes};
 pub use rate_limit::RateLimit;
-pub use ring::{Disconnected, Receiver, Sender, ring};
-pub use stop::Stop;
 
 use crate::allocations;
 use crate::capture::{CaptureError, Captured, LONGEST_NAP, Metronome, Pacing, Source};
@@ -43,6 +39,7 @@ use crate::health::Health;
 use crate::preprocess::Preprocess;
 use crate::publish::{Live, Publisher, Verdict};
 use crate::scoring::Scoring;
+use crate::threads::{Disconnected, Receiver, Sender, Stop, let_others_go_first, named, ring};
 use crate::tracking::Tracking;
 use measurement::Turns;
 use rate_limit::Gate;
@@ -271,17 +268,6 @@ fn give_way(pacing: Pacing) {
     if pacing == Pacing::Lossless {
         let_others_go_first(NICE);
     }
-}
-
-/// Makes the calling thread as nice as this, of 19.
-pub fn let_others_go_first(nice: i32) {
-    // SAFETY: it takes three numbers; 0 is the calling thread. A system that refuses leaves things as they were.
-    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
-}
-
-/// A thread with a name, for `top -H` and a debugger.
-pub fn named(stage: &str) -> thread::Builder {
-    thread::Builder::new().name(stage.to_owned())
 }
 
 fn panicked(stage: &str) -> anyhow::Error {

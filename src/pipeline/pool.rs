@@ -14,8 +14,8 @@ use wordsight_detection::Letterbox;
 use wordsight_engines::{Regions, StudentFacts};
 
 use crate::capture::Frame;
-use crate::locks::locked;
 use crate::scoring::{Found, Words};
+use crate::threads::locked;
 use crate::tracking::Thumbnail;
 
 /// One frame on its way, and what the stages make of it.

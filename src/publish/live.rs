@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, watch};
 use super::message::{Event, Picture, Record};
 use super::metrics::Metrics;
 use super::sink::OutletWatch;
-use crate::locks::locked;
+use crate::threads::locked;
 
 /// Events that a reader who is slow may be behind by.
 const EVENTS_HELD: usize = 256;

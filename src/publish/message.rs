@@ -5,12 +5,13 @@
 //! nothing.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::pipeline::{Job, StageTimes};
 use crate::scoring::{Found, Words};
+use crate::threads::clock::since_1970;
 
 /// One message to one output.
 #[derive(Clone)]
@@ -114,7 +115,7 @@ pub struct Event {
 pub fn run_id() -> &'static str {
     static RUN: OnceLock<String> = OnceLock::new();
     RUN.get_or_init(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = since_1970();
         format!("{:x}", now.as_nanos() as u64)
     })
 }

@@ -18,7 +18,8 @@ use super::live::Live;
 use super::message::{Event, Message, Picture, Record};
 use super::sink::Door;
 use super::{PublishError, annotate};
-use crate::pipeline::{Lease, Receiver, Sender, let_others_go_first, named, ring};
+use crate::pipeline::Lease;
+use crate::threads::{Receiver, Sender, let_others_go_first, named, ring};
 
 /// JPEG quality, 1 to 100: no visible blocks around text.
 const QUALITY: u8 = 90;

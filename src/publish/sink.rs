@@ -14,8 +14,7 @@ use serde::Serialize;
 use super::PublishError;
 use super::message::{Event, Message, Record};
 use super::queue::{Pushed, Queue};
-use crate::locks::locked;
-use crate::pipeline::named;
+use crate::threads::{locked, named};
 
 /// How long what a stream can't wait for is waited for when it ends.
 const LONGEST_FLUSH: Duration = Duration::from_millis(500);

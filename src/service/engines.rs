@@ -16,7 +16,7 @@ use super::wanted::EngineWanted;
 use crate::capture::LONGEST_NAP;
 use crate::config::EngineKind;
 use crate::health::EngineHealth;
-use crate::pipeline::Stop;
+use crate::threads::Stop;
 
 /// From one question to the next while a service starts.
 const ASK_EVERY: Duration = Duration::from_secs(1);

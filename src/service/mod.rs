@@ -29,13 +29,14 @@ use signal_hook::consts::SIGHUP;
 
 use crate::capture::{CaptureError, Captured, Frame, Source};
 use crate::config::Config;
+use crate::files::state_folder;
 use crate::governor::{Governing, board_root};
 use crate::health::{Health, HealthFile};
 use crate::http::{HttpSettings, Parts, Server};
-use crate::locks::locked;
-use crate::pipeline::{Control, Counters, Frames, Pipeline, Report, Stop, named};
+use crate::pipeline::{Control, Counters, Frames, Pipeline, Report};
 use crate::publish::{Live, Outputs, Publisher, SinkContext};
 use crate::scoring::Words;
+use crate::threads::{Stop, locked, named};
 use crate::tracking::Tracking;
 pub use engines::{Engines, Installed, Patience};
 use last_good::LastGood;
@@ -44,9 +45,7 @@ use stamp::Watched;
 use systemd::Systemd;
 use wishes::Granted;
 
-pub use wanted::{
-    EngineWanted, SourceWanted, Wanted, WordsWanted, is_standard_output, of_usage, open_output,
-};
+pub use wanted::{EngineWanted, SourceWanted, Wanted, WordsWanted, of_usage, open_output};
 pub use wishes::{InUseShown, Wish, Wishes};
 
 /// What says what is wanted by a configuration's text.
@@ -444,17 +443,6 @@ impl Common {
 /// What outputs need to know.
 fn sink_context(wanted: &Wanted, systemd: &Systemd) -> SinkContext {
     SinkContext { stream: wanted.name.clone(), appends: systemd.is_there(), state: state_folder() }
-}
-
-/// A folder for what must outlive the program: systemd's, or else the user's.
-fn state_folder() -> PathBuf {
-    let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let first = |paths: PathBuf| std::env::split_paths(&paths).next();
-    of("STATE_DIRECTORY")
-        .and_then(first)
-        .or_else(|| Some(of("XDG_STATE_HOME")?.join("wordsight")))
-        .or_else(|| Some(of("HOME")?.join(".local/state/wordsight")))
-        .unwrap_or_else(|| std::env::temp_dir().join("wordsight"))
 }
 
 /// In the place of a source that is closed, until another is open.

@@ -23,10 +23,10 @@ use crate::capture::Source;
 use crate::governor::Governing;
 use crate::health::{EngineHealth, HealthFile};
 use crate::http::Server;
-use crate::locks::locked;
-use crate::pipeline::{Control, Stop};
+use crate::pipeline::Control;
 use crate::publish::{SinkContext, SinkSettings, Slot};
 use crate::scoring::{Scoring, Words};
+use crate::threads::{Stop, locked};
 
 /// From one look at the files to the next.
 const LOOK: Duration = Duration::from_millis(200);

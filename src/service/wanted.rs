@@ -20,11 +20,12 @@ use crate::capture::{
     CaptureError, LONGEST_NAP, Pacing, Source, SourceUri, StreamSettings, Supervised, SupervisionSettings,
 };
 use crate::config::{ConfigError, EngineKind, Precision};
+use crate::files::is_standard_output;
 use crate::health::Health;
 use crate::http::HttpSettings;
-use crate::pipeline::{Stop, named};
 use crate::publish::{Output, SinkSettings};
 use crate::scoring::Scoring;
+use crate::threads::{Stop, named};
 
 /// How long a source may take to say what it offers.
 const LONGEST_CHECK: Duration = Duration::from_secs(5);
@@ -197,9 +198,4 @@ pub fn open_output(path: &Path) -> anyhow::Result<Output> {
     }
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Box::new(file))
-}
-
-/// Whether a path stands for the standard output.
-pub fn is_standard_output(path: &Path) -> bool {
-    path == Path::new("-")
 }

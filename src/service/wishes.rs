@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use super::wanted::WordsWanted;
-use crate::locks::locked;
 use crate::scoring::Words;
+use crate::threads::locked;
 
 /// How long a wish may take to be granted: an engine may be busy opening.
 const LONGEST: Duration = Duration::from_secs(30);

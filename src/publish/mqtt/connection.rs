@@ -20,9 +20,9 @@ use tokio::time::timeout_at;
 
 use super::MqttSettings;
 use super::board::{Board, Publication, What};
-use crate::locks::locked;
 use crate::publish::network::{self, Backoff};
 use crate::publish::sink::Inbox;
+use crate::threads::locked;
 
 /// How many publications are under way at most.
 const WINDOW: usize = 16;

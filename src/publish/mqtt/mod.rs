@@ -31,9 +31,8 @@ use super::message::{Event, EventKind, Record};
 use super::network::{self, Address, Scheme};
 use super::settings::SinkContext;
 use super::sink::{Chooser, Inbox, Interests, Sink};
-use crate::config::ConfigError;
-use crate::locks::locked;
-use crate::pipeline::named;
+use crate::settings::SettingError;
+use crate::threads::{locked, named};
 
 const SCHEMES: [Scheme; 2] = [("mqtt", false, 1883), ("mqtts", true, 8883)];
 /// How many messages may wait to be taken in: some seconds' on a machine that is very busy.
@@ -83,8 +82,8 @@ impl MqttKeys {
     ///
     /// # Errors
     /// When a value can't be what it is.
-    pub fn resolve(&self, folder: &Path) -> Result<MqttSettings, ConfigError> {
-        self.resolved(folder).map_err(|reason| ConfigError::Value { section: "[mqtt]", reason })
+    pub fn resolve(&self, folder: &Path) -> Result<MqttSettings, SettingError> {
+        self.resolved(folder).map_err(|reason| SettingError { section: "[mqtt]", reason })
     }
 
     fn resolved(&self, folder: &Path) -> Result<MqttSettings, String> {

@@ -24,9 +24,8 @@ use super::message::{Event, EventKind, Message, run_id};
 use super::network::{self, Address, Scheme};
 use super::settings::SinkContext;
 use super::sink::{Inbox, Interests, Sink};
-use crate::config::{ConfigError, Fraction, LongSeconds, Seconds};
-use crate::locks::locked;
-use crate::pipeline::named;
+use crate::settings::{Fraction, LongSeconds, Seconds, SettingError};
+use crate::threads::{locked, named};
 
 const SCHEMES: [Scheme; 2] = [("https", true, 443), ("http", false, 80)];
 /// How many messages may wait to be gathered.
@@ -80,8 +79,8 @@ impl WebhookKeys {
     ///
     /// # Errors
     /// When a value can't be what it is.
-    pub fn resolve(&self, folder: &Path) -> Result<WebhookSettings, ConfigError> {
-        self.resolved(folder).map_err(|reason| ConfigError::Value { section: "[webhook]", reason })
+    pub fn resolve(&self, folder: &Path) -> Result<WebhookSettings, SettingError> {
+        self.resolved(folder).map_err(|reason| SettingError { section: "[webhook]", reason })
     }
 
     fn resolved(&self, folder: &Path) -> Result<WebhookSettings, String> {

@@ -2,7 +2,7 @@
 //!
 //! Holds the newest items; a slow reader misses stale ones and finds the newest. The ring is `ring-channel`'s. Its own
 //! way of waiting goes by wakers, each of which is allocated; a bell of a mutex and a condition variable allocates
-//! nothing, and neither does the ring where an item is no larger than a pointer, as a [`super::Lease`] is.
+//! nothing, and neither does the ring where an item is no larger than a pointer, as a leased job is.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use ring_channel::{RingReceiver, RingSender, TryRecvError, ring_channel};
 
-use crate::locks::locked;
+use crate::threads::locked;
 
 /// The two ends of a ring that holds as many items as `size`.
 pub fn ring<T>(size: NonZeroUsize) -> (Sender<T>, Receiver<T>) {
