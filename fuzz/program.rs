@@ -33,6 +33,8 @@ mod governor;
 mod health;
 #[path = "../src/http/mod.rs"]
 mod http;
+#[path = "../src/job/mod.rs"]
+mod job;
 #[path = "../src/logging.rs"]
 mod logging;
 #[path = "../src/pipeline/mod.rs"]

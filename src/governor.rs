@@ -11,11 +11,10 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use wordsight_board::{Decision, Governor, GovernorSettings, Look, Readings, Reason, Sampler};
 
-use crate::bench::Governed;
-use crate::health::Health;
+use crate::health::{GovernorHealth, Health};
 use crate::pipeline::RateLimit;
 use crate::threads::locked;
 
@@ -33,21 +32,15 @@ pub fn board_root() -> PathBuf {
     std::env::var_os(ROOT).map_or_else(|| PathBuf::from("/"), PathBuf::from)
 }
 
-/// What the health says of it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct GovernorHealth {
-    /// Frames a second that are let in; nothing while all are.
-    pub limit_fps: Option<f64>,
-    /// Frames a second that come when nothing is held back.
-    pub full_fps: Option<f64>,
-    /// Why frames are held back.
+/// That the governor held the stream back because of the board.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Governed {
+    /// For how long, seconds, the warm-up included.
+    pub seconds: f64,
+    /// The lowest frame rate that it left, frames a second.
+    pub least_fps: f64,
+    /// Why, at that moment.
     pub reason: Option<Reason>,
-    /// For how long the stream was held back since the start, seconds.
-    pub held_back_s: f64,
-    /// The zone that is nearest to where the board is slowed for its heat.
-    pub hottest: Option<String>,
-    /// By how many degrees it is away from that.
-    pub margin_c: Option<f64>,
 }
 
 /// A governor at work on one stream.

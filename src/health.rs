@@ -14,9 +14,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use wordsight_board::Reason;
 
 use crate::files::{Durability, replace};
-use crate::governor::GovernorHealth;
 use crate::threads::clock::since_1970;
 use crate::threads::{locked, named};
 
@@ -67,6 +67,23 @@ pub struct ReloadHealth {
     pub refused: u64,
     /// Why, if the last one was refused.
     pub last_error: Option<String>,
+}
+
+/// What the governor does.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct GovernorHealth {
+    /// Frames a second that are let in; nothing while all are.
+    pub limit_fps: Option<f64>,
+    /// Frames a second that come when nothing is held back.
+    pub full_fps: Option<f64>,
+    /// Why frames are held back.
+    pub reason: Option<Reason>,
+    /// For how long the stream was held back since the start, seconds.
+    pub held_back_s: f64,
+    /// The zone that is nearest to where the board is slowed for its heat.
+    pub hottest: Option<String>,
+    /// By how many degrees it is away from that.
+    pub margin_c: Option<f64>,
 }
 
 /// How the stream is at a moment.

@@ -27,6 +27,7 @@ mod fuzzing;
 mod governor;
 mod health;
 mod http;
+mod job;
 mod logging;
 mod pipeline;
 mod preprocess;

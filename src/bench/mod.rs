@@ -20,8 +20,8 @@ pub use estimate::{Board, Estimate};
 pub use plot::{PlotPath, draw};
 pub use recorder::{FrameTimes, Recorder};
 pub use report::{
-    Allocations, Cpu, Drops, Frame, Governed, Measured, Memory, Mode, Report, ReportError, Settings,
-    StartAndEnd, Student, Vocabulary,
+    Allocations, Cpu, Drops, Frame, Measured, Memory, Mode, Report, ReportError, Settings, StartAndEnd,
+    Student, Vocabulary,
 };
 pub use swaps::{Percentiles, SwapReport, Swaps, microseconds};
 

@@ -15,9 +15,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use wordsight_board::{Machine, Process, Readings, Reason};
+use wordsight_board::{Machine, Process, Readings};
 
 use super::recorder::{FrameTimes, Recorder};
+use crate::governor::Governed;
 use crate::threads::clock::rfc_3339;
 
 /// The version of the JSON file. It goes up when a reader of the old one would misunderstand the new one; a field
@@ -307,17 +308,6 @@ impl Allocations {
     pub fn new(total: u64, frames: u64) -> Self {
         Self { per_frame: rounded(total as f64 / frames.max(1) as f64), total, frames }
     }
-}
-
-/// That the governor held the stream back because of the board.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Governed {
-    /// For how long, seconds, the warm-up included.
-    pub seconds: f64,
-    /// The lowest frame rate that it left, frames a second.
-    pub least_fps: f64,
-    /// Why, at that moment.
-    pub reason: Option<Reason>,
 }
 
 /// What the source's frames are.

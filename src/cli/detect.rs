@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::CommonArgs;
-use super::parts::LONGEST_STOP;
+use super::parts::{INSTALLED, LONGEST_STOP};
 use crate::capture::{Pacing, Photographs, is_motion_jpeg};
 use crate::config::ConfigError;
 use crate::files::is_standard_output;
@@ -42,7 +42,7 @@ impl DetectArgs {
         }
         let config = self.common.load_config()?;
         let stop = Stop::on_signals()?;
-        let engine = self.common.engine_wanted(&config)?.open(&stop, &|| ())?;
+        let engine = self.common.engine_wanted(&config)?.open(&INSTALLED, &stop, &|| ())?;
         let scoring = self.common.words_wanted(&config)?.open(engine.facts())?;
         let photographs = Photographs::open(&self.photographs);
         let json_on_stdout = self.json.as_deref().is_some_and(is_standard_output);

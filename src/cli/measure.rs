@@ -19,7 +19,7 @@ use wordsight_engines::cpu::library;
 use wordsight_engines::{Engine, EngineError, Regions, StudentFacts};
 
 use super::CommonArgs;
-use super::parts::{Pace, governor_wanted, source_wanted, tracked, tracking_wanted};
+use super::parts::{INSTALLED, Pace, governor_wanted, source_wanted, tracked, tracking_wanted};
 use crate::bench::{
     Allocations, Cpu, Drops, Frame, FrameTimes, Measured, Memory, Mode, Recorder, Report, Settings,
     StartAndEnd, Student, Vocabulary,
@@ -28,8 +28,9 @@ use crate::capture::{Held, Pacing, Source};
 use crate::config::{Config, PacingName};
 use crate::governor::{Governing, board_root};
 use crate::health::Health;
+use crate::job::Stage;
 use crate::pipeline::{
-    Control, Frames, Measurement, MeasurementSettings, Pipeline, Rates, Report as Run, Slices, Stage,
+    Control, Frames, Measurement, MeasurementSettings, Pipeline, Rates, Report as Run, Slices,
 };
 use crate::publish::{Outputs, Publisher};
 use crate::service::of_usage;
@@ -69,7 +70,7 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
     let board = board_root();
     let (machine, readings, started_at) = (Machine::read(&board), Readings::read(&board), SystemTime::now());
 
-    let engine = common.engine_wanted(&config)?.open(&stop, &|| ())?;
+    let engine = common.engine_wanted(&config)?.open(&INSTALLED, &stop, &|| ())?;
     let scoring = tracked(common.words_wanted(&config)?, &config)?.open(engine.facts())?;
     let engine = match wanted.least_inference {
         Some(least) => Box::new(Slowed { name: slowed_name(&*engine, least), engine, least }),

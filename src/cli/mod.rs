@@ -20,9 +20,6 @@ mod plan;
 mod run;
 mod swaps;
 
-#[cfg(feature = "tensorrt")]
-pub use plan::BuildBar;
-
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;

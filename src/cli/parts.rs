@@ -15,8 +15,14 @@ use crate::capture::{StreamSettings, SupervisionSettings};
 use crate::config::{Config, ConfigError, PacingName};
 use crate::files::is_standard_output;
 use crate::publish::{LinesSettings, Place};
-use crate::service::{EngineWanted, SourceWanted, WordsWanted};
+use crate::service::{EngineWanted, Installed, SourceWanted, WordsWanted};
 use crate::settings::FramesPerSecond;
+
+/// The engines of this machine, whose plans are built in sight of whoever sits at the terminal.
+pub(super) const INSTALLED: Installed = Installed {
+    #[cfg(feature = "tensorrt")]
+    progress: super::plan::show_build,
+};
 
 /// How long a stream may take to end when it is asked to. One whose results are read takes two seconds at most.
 pub(super) const LONGEST_STOP: Duration = Duration::from_secs(5);

@@ -13,11 +13,14 @@ use wordsight_engines::{Cosines, Regions, StepTimes};
 
 use super::CommonArgs;
 use super::agreement::Bound;
-use super::parts::{LONGEST_STOP, SourceArgs, governor_wanted, json_wanted, tracked, tracking_wanted};
+use super::parts::{
+    INSTALLED, LONGEST_STOP, SourceArgs, governor_wanted, json_wanted, tracked, tracking_wanted,
+};
 use crate::config::{Config, ConfigError};
-use crate::pipeline::{Report, Stage, run_alone};
+use crate::job::Stage;
+use crate::pipeline::{Report, run_alone};
 use crate::publish::{PictureNames, SaveSettings, SinkSettings};
-use crate::service::{EngineWanted, Engines, Installed, Patience, Service, Wanted, of_usage};
+use crate::service::{EngineWanted, Engines, Patience, Service, Wanted, of_usage};
 use crate::threads::Stop;
 
 /// Inputs kept for `--compare-engine`: enough that they don't all stay in the processor's cache.
@@ -74,7 +77,7 @@ impl RunArgs {
             inputs_to_keep: if self.compare_engine { INPUTS_TO_COMPARE } else { 0 },
             longest_stop: LONGEST_STOP,
             stop: stop.clone(),
-            engines: &Installed,
+            engines: &INSTALLED,
             patience: Patience::SERVICE,
         };
         let mut report = service.run()?;
@@ -212,7 +215,7 @@ fn compare_with_processor(
     inputs: &[Vec<u8>],
     wanted: &EngineWanted,
 ) -> anyhow::Result<()> {
-    let mut processor = Installed.on_processor(wanted)?;
+    let mut processor = INSTALLED.on_processor(wanted)?;
     let size = report.engine.facts().embedding_size;
     let (mut reference, mut other, mut cosines) =
         (Regions::default(), Regions::default(), Cosines::default());

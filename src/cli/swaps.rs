@@ -13,6 +13,7 @@ use wordsight_engines::{Engine, StudentFacts};
 
 use super::CommonArgs;
 use super::measure::{Wanted, open_source};
+use super::parts::INSTALLED;
 use crate::bench::{Dice, Percentiles, SwapReport, Swaps, microseconds};
 use crate::health::Health;
 use crate::pipeline::{Control, Counters, Frames, Measurement, MeasurementSettings, OnFrame, Pipeline};
@@ -39,7 +40,7 @@ pub(super) fn measure_swaps(
 ) -> anyhow::Result<SwapReport> {
     let config = common.load_config()?;
     let stop = Stop::on_signals()?;
-    let mut engine = common.engine_wanted(&config)?.open(&stop, &|| ())?;
+    let mut engine = common.engine_wanted(&config)?.open(&INSTALLED, &stop, &|| ())?;
     let detection = common.words_wanted(&config)?.detection;
     let name = engine.name().to_owned();
     let mut mode = wanted.mode.to_string();

@@ -19,7 +19,7 @@ use wordsight_engines::cpu::library;
 use crate::config::{ConfigError, EngineKind};
 use crate::health::Health;
 use crate::publish::SinkSettings;
-use crate::service::{EngineWanted, Wanted, WordsWanted};
+use crate::service::{EngineWanted, Installed, Wanted, WordsWanted};
 use crate::threads::Stop;
 use service::Service;
 
@@ -80,7 +80,7 @@ impl Finding {
 }
 
 /// What to look at.
-pub struct Patient {
+pub struct Device {
     /// The configuration's file; nothing for the built-in one.
     pub file: Option<PathBuf>,
     /// What it asks for.
@@ -92,22 +92,22 @@ pub struct Patient {
 }
 
 /// Looks at everything, in order.
-pub fn examine(patient: &Patient) -> Vec<Finding> {
-    let root = &patient.root;
-    let service = Service::look(patient);
-    let mut found = vec![configuration(patient)];
-    if let Ok(configured) = &patient.configured {
+pub fn examine(device: &Device) -> Vec<Finding> {
+    let root = &device.root;
+    let service = Service::look(device);
+    let mut found = vec![configuration(device)];
+    if let Ok(configured) = &device.configured {
         found.extend(student_and_words(configured));
         found.push(source(configured, service.runs()));
     }
     found.extend(system::permissions(root));
     let (machine, readings) = (Machine::read(root), Readings::read(root));
     found.push(system::releases(&machine));
-    found.push(tensorrt(patient, &machine));
+    found.push(tensorrt(device, &machine));
     found.extend(system::power(root, &machine, &readings));
-    let written = patient.configured.as_ref().map_or(Vec::new(), folders_written);
+    let written = device.configured.as_ref().map_or(Vec::new(), folders_written);
     found.push(system::disk(root, &written));
-    found.push(system::clock(root, patient.now));
+    found.push(system::clock(root, device.now));
     found.extend(service.findings(root));
     found
 }
@@ -117,10 +117,10 @@ fn folders_written(configured: &Wanted) -> Vec<PathBuf> {
     configured.sinks.iter().filter_map(SinkSettings::folder).map(Path::to_path_buf).collect()
 }
 
-fn configuration(patient: &Patient) -> Finding {
+fn configuration(device: &Device) -> Finding {
     let name =
-        patient.file.as_deref().map_or("the built-in one".to_owned(), |file| file.display().to_string());
-    match &patient.configured {
+        device.file.as_deref().map_or("the built-in one".to_owned(), |file| file.display().to_string());
+    match &device.configured {
         Ok(_) => Finding::ok("configuration", name),
         Err(error) => Finding {
             found: error.to_string(),
@@ -132,7 +132,7 @@ fn configuration(patient: &Patient) -> Finding {
 /// The engine is opened as a stream would, but no plan is built for it: that takes minutes.
 fn student_and_words(configured: &Wanted) -> Vec<Finding> {
     let engine = EngineWanted { builds_plans: false, ..configured.engine.clone() };
-    let engine = match engine.open(&Stop::default(), &|| ()) {
+    let engine = match engine.open(&Installed::QUIET, &Stop::default(), &|| ()) {
         Ok(engine) => engine,
         Err(error) => return vec![Finding::failed("student", error), words_alone(&configured.words)],
     };
@@ -185,11 +185,11 @@ fn source(configured: &Wanted, is_in_use: bool) -> Finding {
 }
 
 /// TensorRT and its plan for the student, or what there is instead.
-fn tensorrt(patient: &Patient, machine: &Machine) -> Finding {
+fn tensorrt(device: &Device, machine: &Machine) -> Finding {
     let about = "TensorRT";
     let instead = library::loaded_version()
         .map_or("ONNX Runtime".to_owned(), |version| format!("ONNX Runtime {version}"));
-    let kind = patient.configured.as_ref().map(|configured| configured.engine.kind);
+    let kind = device.configured.as_ref().map(|configured| configured.engine.kind);
     if matches!(kind, Ok(EngineKind::OnnxRuntime)) {
         return Finding::ok(about, format!("not asked for: {instead} runs the student on the processor"));
     }
@@ -199,11 +199,11 @@ fn tensorrt(patient: &Patient, machine: &Machine) -> Finding {
             format!("no GPU of NVIDIA's is here: {instead} runs the student on the processor"),
         );
     }
-    on_gpu(patient, about, &instead)
+    on_gpu(device, about, &instead)
 }
 
 #[cfg(not(feature = "tensorrt"))]
-fn on_gpu(_: &Patient, about: &'static str, instead: &str) -> Finding {
+fn on_gpu(_: &Device, about: &'static str, instead: &str) -> Finding {
     Finding::warning(
         about,
         format!("this wordsight was built without it, and {instead} runs the student on the processor"),
@@ -212,9 +212,9 @@ fn on_gpu(_: &Patient, about: &'static str, instead: &str) -> Finding {
 }
 
 #[cfg(feature = "tensorrt")]
-fn on_gpu(patient: &Patient, about: &'static str, instead: &str) -> Finding {
+fn on_gpu(device: &Device, about: &'static str, instead: &str) -> Finding {
     use wordsight_engines::tensorrt::Library;
-    let Ok(configured) = &patient.configured else {
+    let Ok(configured) = &device.configured else {
         return Finding::ok(about, "not looked at without a configuration");
     };
     let library = match Library::open(configured.engine.tensorrt.as_deref()) {
@@ -229,7 +229,7 @@ fn on_gpu(patient: &Patient, about: &'static str, instead: &str) -> Finding {
     };
     let wanted =
         EngineWanted { kind: EngineKind::TensorRt, builds_plans: false, ..configured.engine.clone() };
-    match wanted.open(&Stop::default(), &|| ()) {
+    match wanted.open(&Installed::QUIET, &Stop::default(), &|| ()) {
         // Its name has the precision that the plan computes in.
         Ok(engine) => Finding::ok(about, format!("{}, with a plan of the student that fits", engine.name())),
         Err(error) => Finding::warning(

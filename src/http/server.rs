@@ -55,7 +55,7 @@ const BACKLOG: u32 = 64;
 const GRACE: Duration = Duration::from_millis(300);
 /// Before the next connection is let in where one could not be: there are too many open files, say.
 const REST: Duration = Duration::from_millis(100);
-/// Threads for what takes its time: reading files, waiting for a wish.
+/// Threads for what takes its time: reading files, waiting for a change.
 const HELPERS: usize = 6;
 
 /// A server at work, for as long as this lives.

@@ -15,8 +15,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use wordsight_detection::WordTable;
 
-use super::measurement::Stage;
 use super::rate_limit::RateLimit;
+use crate::job::Stage;
 use crate::scoring::Scoring;
 use crate::threads::locked;
 

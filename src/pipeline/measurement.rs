@@ -14,8 +14,7 @@ use std::time::{Duration, Instant};
 
 use wordsight_engines::{Engine, EngineError, Regions};
 
-use super::Job;
-
+use crate::job::{Ended, Job, Stage};
 use crate::threads::locked;
 
 /// Runs of the engine alone that aren't counted.
@@ -51,17 +50,6 @@ const MOST_MOMENTS: usize = 20_000;
 /// What is called with every measured frame once it is published, on the publishing thread. It should allocate nothing.
 pub type OnFrame = Box<dyn FnMut(&Job, &Ended) + Send>;
 
-/// How a frame ended.
-#[derive(Debug, Clone, Copy)]
-pub struct Ended {
-    /// When it was published.
-    pub at: Instant,
-    /// How long publishing took.
-    pub publish: Duration,
-    /// Since the camera took it.
-    pub age: Duration,
-}
-
 /// A measurement that is wanted.
 pub struct Measurement {
     /// How.
@@ -84,34 +72,6 @@ impl Rate {
     pub fn per_second(&self) -> f64 {
         let seconds = self.time.as_secs_f64();
         if seconds > 0.0 { self.frames as f64 / seconds } else { 0.0 }
-    }
-}
-
-/// The line's stages, as far as they count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Frames from the source.
-    Capture,
-    /// Frames to inputs.
-    Preprocess,
-    /// Inputs to regions.
-    Engine,
-    /// Regions to named things, and out.
-    Publish,
-}
-
-impl Stage {
-    /// All, in the order that data flows.
-    pub const ALL: [Self; 4] = [Self::Capture, Self::Preprocess, Self::Engine, Self::Publish];
-
-    /// Its name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Capture => "capture",
-            Self::Preprocess => "preprocess",
-            Self::Engine => "engine",
-            Self::Publish => "publish",
-        }
     }
 }
 

@@ -14,7 +14,6 @@
 
 mod control;
 mod measurement;
-mod pool;
 mod rate_limit;
 
 use std::num::NonZeroUsize;
@@ -27,15 +26,13 @@ use wordsight_detection::PixelFormat;
 use wordsight_engines::{Engine, WholeFrames};
 
 pub use control::{Control, PulseReading};
-pub use measurement::{
-    Counters, Ended, Measurement, MeasurementSettings, OnFrame, Rates, Slices, Stage, run_alone,
-};
-pub use pool::{Job, Lease, Pool, Rooms, StageTimes};
+pub use measurement::{Counters, Measurement, MeasurementSettings, OnFrame, Rates, Slices, run_alone};
 pub use rate_limit::RateLimit;
 
 use crate::allocations;
 use crate::capture::{CaptureError, Captured, LONGEST_NAP, Metronome, Pacing, Source};
 use crate::health::Health;
+use crate::job::{FrameBuffers, Job, Lease, Pool, Stage, StageTimes};
 use crate::preprocess::Preprocess;
 use crate::publish::{Live, Publisher, Verdict};
 use crate::scoring::Scoring;
@@ -53,7 +50,7 @@ const LOSSLESS_JOBS: NonZeroUsize = NonZeroUsize::new(7).unwrap();
 const CAMERA_JOBS: NonZeroUsize = NonZeroUsize::new(11).unwrap();
 /// Frames of a camera before the letterbox: in the hands of capture and preprocess, in the ring between them, and one that
 /// was just pushed out of it.
-const CAMERA_ROOMS: usize = 4;
+const CAMERA_BUFFERS: usize = 4;
 /// How nice is [`give_way`], of 19.
 const NICE: i32 = 10;
 /// How long frames that are on their way when a stop is requested are still worked on: an engine that takes a second for
@@ -165,12 +162,12 @@ impl Pipeline {
         let pool = Pool::new(jobs.get(), || Job::with_room(facts, most_found, ranks));
         let counters = self.counters;
         // An engine that takes whole frames and whoever draws on them look at them behind the letterbox.
-        let before_letterbox = if self.pacing == Pacing::Lossless { jobs.get() } else { CAMERA_ROOMS };
-        let rooms = (!ranks && !self.publisher.draws()).then(|| Rooms::new(before_letterbox));
-        let rooms = rooms.as_ref();
+        let before_letterbox = if self.pacing == Pacing::Lossless { jobs.get() } else { CAMERA_BUFFERS };
+        let buffers = (!ranks && !self.publisher.draws()).then(|| FrameBuffers::new(before_letterbox));
+        let buffers = buffers.as_ref();
         let preprocess = PreprocessStage {
             preprocess: Preprocess::new(facts.input_width, facts.input_height, letterboxed),
-            rooms,
+            buffers,
             live: self.publisher.live().clone(),
             counters: Arc::clone(&counters),
             control,
@@ -197,7 +194,7 @@ impl Pipeline {
             waits_for_us: self.pacing == Pacing::Lossless,
             throttle: matches!(self.pacing, Pacing::Live).then(Throttle::default),
             given_up: None,
-            rooms,
+            buffers,
             counters: Arc::clone(&counters),
             control,
         };
@@ -289,7 +286,7 @@ struct CaptureStage<'a> {
     /// For a source whose errors may be without end.
     throttle: Option<Throttle>,
     given_up: Option<CaptureError>,
-    rooms: Option<&'a Rooms>,
+    buffers: Option<&'a FrameBuffers>,
     counters: Arc<Counters>,
     control: &'a Control,
 }
@@ -304,7 +301,7 @@ impl CaptureStage<'_> {
                 break;
             };
             let allocations = allocations::on_this_thread();
-            self.rooms.inspect(|rooms| rooms.give_to(&mut job));
+            self.buffers.inspect(|buffers| buffers.give_to(&mut job));
             self.control.pulse().begin(Stage::Capture);
             let outcome = self.source.capture(&mut job.frame);
             self.control.pulse().done(Stage::Capture);
@@ -320,7 +317,7 @@ impl CaptureStage<'_> {
                     let limit = self.control.rate_limit().period().filter(|_| !self.waits_for_us);
                     if !self.gate.lets_in(received_at, limit) {
                         self.counters.held_back();
-                        self.rooms.inspect(|rooms| rooms.take_from(&mut job));
+                        self.buffers.inspect(|buffers| buffers.take_from(&mut job));
                         continue;
                     }
                     job.interval = self.received_at.map(|before| received_at - before);
@@ -328,8 +325,8 @@ impl CaptureStage<'_> {
                     match captured.send(job) {
                         Ok(mut pushed_out) => {
                             self.counters.dropped_before(Stage::Preprocess, &pushed_out);
-                            if let (Some(rooms), Some(job)) = (self.rooms, &mut pushed_out) {
-                                rooms.take_from(job);
+                            if let (Some(buffers), Some(job)) = (self.buffers, &mut pushed_out) {
+                                buffers.take_from(job);
                             }
                         }
                         Err(Disconnected) => break,
@@ -337,7 +334,7 @@ impl CaptureStage<'_> {
                     self.counters.allocated(Stage::Capture, allocations::on_this_thread() - allocations);
                 }
                 Ok(Captured::NotYet) => {
-                    self.rooms.inspect(|rooms| rooms.take_from(&mut job));
+                    self.buffers.inspect(|buffers| buffers.take_from(&mut job));
                 }
                 // A pass without a frame would be followed by others like it.
                 Ok(Captured::End) if self.repeat && self.frames.in_pass > 0 => {
@@ -431,7 +428,7 @@ impl Throttle {
 /// The second thread: frames to the engine's inputs.
 struct PreprocessStage<'a> {
     preprocess: Preprocess,
-    rooms: Option<&'a Rooms>,
+    buffers: Option<&'a FrameBuffers>,
     /// Whoever watches wants the frame until the end of the line.
     live: Live,
     counters: Arc<Counters>,
@@ -444,7 +441,7 @@ impl PreprocessStage<'_> {
             let (start, allocations) = (Instant::now(), allocations::on_this_thread());
             self.control.pulse().begin(Stage::Preprocess);
             self.preprocess.run(&mut job);
-            self.rooms.filter(|_| !self.live.is_watched()).inspect(|rooms| rooms.take_from(&mut job));
+            self.buffers.filter(|_| !self.live.is_watched()).inspect(|buffers| buffers.take_from(&mut job));
             job.times.preprocess = start.elapsed();
             match preprocessed.send(job) {
                 Ok(pushed_out) => self.counters.dropped_before(Stage::Engine, &pushed_out),

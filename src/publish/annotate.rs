@@ -12,7 +12,7 @@ use std::fmt::{self, Write};
 
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, RasterizedChar, get_raster, get_raster_width};
 
-use crate::scoring::{Found, Words};
+use crate::job::{Found, Words};
 
 /// The part of a picture's shorter side that a line of text is high.
 const TEXT_PART: f32 = 1.0 / 26.0;
@@ -409,7 +409,7 @@ fn coverage(glyph: &RasterizedChar, (x, y): (i64, i64), zoom: i64) -> u8 {
 mod tests {
     use super::*;
     use crate::allocations;
-    use crate::scoring::Tracked;
+    use crate::job::Tracked;
 
     /// A grey picture with things drawn in.
     struct Picture {

@@ -120,7 +120,7 @@ impl Sink for LinesSink {
         while let Some(message) = inbox.next() {
             let written = match &message {
                 Message::Frame(record) => output.write(&mut lines, &json::line(record)),
-                Message::Event(event) => output.write(&mut lines, &event.json()),
+                Message::Event(event) => output.write(&mut lines, &json::event(event)),
                 Message::Picture(_) => continue,
             };
             match written {

@@ -35,10 +35,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use annotate::colour_of;
-pub use json::line as json_line;
+pub use json::{event as event_json, line as json_line};
 pub use lines::{LinesSettings, Place, lines_to};
 pub use live::{Live, Viewer};
-pub use message::{Event, EventKind, Message, Picture, Record};
+pub use message::{Message, Picture, Record};
 pub use metrics::{BUCKETS_MS, DurationCounts, STAGES};
 pub use mqtt::{MqttKeys, MqttSettings};
 pub use rules::{PicturesKeys, RuleSettings};
@@ -51,7 +51,7 @@ pub use table::Table;
 pub use video::{VideoKeys, VideoSettings};
 pub use webhook::{WebhookKeys, WebhookSettings};
 
-use crate::pipeline::{Ended, Job, Lease};
+use crate::job::{Ended, Event, Job, Lease};
 use pictures::{Order, Studio};
 
 /// Where the JSON lines or the table are written.

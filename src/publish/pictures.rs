@@ -15,10 +15,10 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use wordsight_detection::PixelFormat;
 
 use super::live::Live;
-use super::message::{Event, Message, Picture, Record};
+use super::message::{Message, Picture, Record};
 use super::sink::Door;
 use super::{PublishError, annotate};
-use crate::pipeline::Lease;
+use crate::job::{Event, Lease};
 use crate::threads::{Receiver, Sender, let_others_go_first, named, ring};
 
 /// JPEG quality, 1 to 100: no visible blocks around text.

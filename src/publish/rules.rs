@@ -16,11 +16,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::Deserialize;
 
 use super::json;
-use super::message::{Event, EventKind, Message, Picture, Record};
+use super::message::{Message, Picture, Record};
 use super::retention::{Kept, RetentionSettings};
 use super::sink::{Chooser, Inbox, Interests, Sink};
 use super::{PublishError, SinkSettings};
 use crate::files::{Durability, replace};
+use crate::job::{Event, EventKind};
 use crate::settings::{Fraction, Seconds, SettingError};
 use crate::threads::clock::rfc_3339;
 
@@ -331,7 +332,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::allocations;
-    use crate::scoring::{Found, Tracked, Words};
+    use crate::job::{Found, Tracked, Words};
 
     fn rule(text: &str) -> Result<RuleSettings, SettingError> {
         let keys: PicturesKeys = toml::from_str(&format!("folder = \"found\"\n{text}")).unwrap();

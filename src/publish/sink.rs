@@ -12,8 +12,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::PublishError;
-use super::message::{Event, Message, Record};
+use super::message::{Message, Record};
 use super::queue::{Pushed, Queue};
+use crate::job::Event;
 use crate::threads::{locked, named};
 
 /// How long what a stream can't wait for is waited for when it ends.

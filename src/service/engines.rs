@@ -81,8 +81,24 @@ pub trait Engines: Sync {
     fn wait(&self, duration: Duration, stop: &Stop);
 }
 
+/// Takes the steps of a plan's build, which takes minutes.
+#[cfg(feature = "tensorrt")]
+pub type BuildProgress = Box<dyn Fn(wordsight_engines::tensorrt::Step<'_>) + Send + Sync>;
+
 /// The engines of this machine.
-pub struct Installed;
+pub struct Installed {
+    /// Begins to show the build of a student's plan.
+    #[cfg(feature = "tensorrt")]
+    pub progress: fn(&std::path::Path) -> anyhow::Result<BuildProgress>,
+}
+
+impl Installed {
+    /// Who builds no plan has nothing to show.
+    pub const QUIET: Self = Self {
+        #[cfg(feature = "tensorrt")]
+        progress: |_| Ok(Box::new(|_| ())),
+    };
+}
 
 impl Engines for Installed {
     fn on_processor(&self, wanted: &EngineWanted) -> anyhow::Result<Box<dyn Engine>> {
@@ -96,7 +112,9 @@ impl Engines for Installed {
         stop: &Stop,
         alive: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Box<dyn Engine>> {
-        use wordsight_engines::tensorrt::{BuildSettings, PlanStore, TensorRtEngine, TensorRtSettings};
+        use wordsight_engines::tensorrt::{
+            BuildSettings, Going, PlanStore, TensorRtEngine, TensorRtSettings,
+        };
         let settings = TensorRtSettings {
             libraries: wanted.tensorrt.clone(),
             state: PlanStore::default_state(),
@@ -107,10 +125,11 @@ impl Engines for Installed {
                 precision: wanted.precision.into(),
             },
         };
-        let bar = crate::cli::BuildBar::new(&wanted.student)?;
+        let progress = (self.progress)(&wanted.student)?;
         let show = |step: wordsight_engines::tensorrt::Step<'_>| {
             alive();
-            bar.show(step, stop)
+            progress(step);
+            if stop.is_requested() { Going::Stop } else { Going::On }
         };
         Ok(Box::new(TensorRtEngine::open(&wanted.student, &settings, &show)?))
     }
@@ -143,8 +162,13 @@ impl EngineWanted {
     ///
     /// # Errors
     /// When the student or what is to run it can't be opened.
-    pub fn open(&self, stop: &Stop, alive: &(dyn Fn() + Sync)) -> anyhow::Result<Box<dyn Engine>> {
-        Ok(self.open_with(&Installed, Duration::ZERO, stop, alive)?.engine)
+    pub fn open(
+        &self,
+        engines: &dyn Engines,
+        stop: &Stop,
+        alive: &(dyn Fn() + Sync),
+    ) -> anyhow::Result<Box<dyn Engine>> {
+        Ok(self.open_with(engines, Duration::ZERO, stop, alive)?.engine)
     }
 
     /// Opens the student and runs it once on grey, so that the first frame isn't slower than the rest: engines lay out

@@ -11,11 +11,11 @@
 
 mod engines;
 mod last_good;
+mod overrides;
 mod reload;
 mod stamp;
 mod systemd;
 mod wanted;
-mod wishes;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -32,21 +32,22 @@ use crate::config::Config;
 use crate::files::state_folder;
 use crate::governor::{Governing, board_root};
 use crate::health::{Health, HealthFile};
-use crate::http::{HttpSettings, Parts, Server};
+use crate::http::{Current, HttpSettings, Parts, Requests, Server};
+use crate::job::Words;
 use crate::pipeline::{Control, Counters, Frames, Pipeline, Report};
 use crate::publish::{Live, Outputs, Publisher, SinkContext};
-use crate::scoring::Words;
 use crate::threads::{Stop, locked, named};
 use crate::tracking::Tracking;
+#[cfg(feature = "tensorrt")]
+pub use engines::BuildProgress;
 pub use engines::{Engines, Installed, Patience};
 use last_good::LastGood;
+use overrides::Overrides;
 use reload::{Change, NewSource, Reloader, Waiting};
 use stamp::Watched;
 use systemd::Systemd;
-use wishes::Granted;
 
 pub use wanted::{EngineWanted, SourceWanted, Wanted, WordsWanted, of_usage, open_output};
-pub use wishes::{InUseShown, Wish, Wishes};
 
 /// What says what is wanted by a configuration's text.
 pub type Load<'a> = &'a (dyn Fn(Option<&str>) -> anyhow::Result<Wanted> + Sync);
@@ -58,7 +59,7 @@ struct Common {
     counters: Arc<Counters>,
     control: Arc<Control>,
     live: Live,
-    wishes: Wishes,
+    requests: Requests,
 }
 
 /// What is to be looked after.
@@ -84,7 +85,7 @@ pub struct Service<'a> {
 /// What was loaded, and the files as they were when they were about to be read.
 struct Loaded {
     wanted: Wanted,
-    /// The words that the configuration asks for, whatever was granted since.
+    /// The words that the configuration asks for, whatever was requested since.
     configured: WordsWanted,
     /// The configuration.
     text: Option<String>,
@@ -185,11 +186,11 @@ impl Service<'_> {
 
     /// Loads what is configured, or what this text says.
     fn load_files(&self, text: Option<&str>) -> anyhow::Result<Loaded> {
-        self.load_files_over(text, &Granted::default())
+        self.load_files_over(text, &Overrides::default())
     }
 
-    /// The same, with what was granted since over it.
-    fn load_files_over(&self, text: Option<&str>, granted: &Granted) -> anyhow::Result<Loaded> {
+    /// The same, with what was requested since over it.
+    fn load_files_over(&self, text: Option<&str>, overrides: &Overrides) -> anyhow::Result<Loaded> {
         let text = match (text, &self.configuration) {
             (Some(text), _) => Some(text.to_owned()),
             (None, Some(path)) => Some(Config::text_of(path)?),
@@ -197,7 +198,7 @@ impl Service<'_> {
         };
         let mut wanted = (self.load)(text.as_deref())?;
         let configured = wanted.words.clone();
-        granted.apply(&mut wanted.words);
+        overrides.apply(&mut wanted.words);
         let (vocabulary, student) = (&wanted.words.vocabulary, &wanted.engine.student);
         let (vocabulary, student) = (Watched::new(vocabulary), Watched::new(student));
         Ok(Loaded { text, vocabulary, student, wanted, configured })
@@ -421,14 +422,14 @@ impl Common {
             health: self.health.clone(),
             counters: Arc::clone(&self.counters),
             control: Arc::clone(&self.control),
-            wishes: self.wishes.clone(),
+            requests: self.requests.clone(),
             board_root: board_root(),
         }
     }
 
     /// Shows what is in use.
     fn show(&self, wanted: &Wanted, is_as_configured: bool, words: &Words, engine: &str) {
-        self.wishes.show(InUseShown {
+        self.requests.show(Current {
             stream: wanted.name.clone(),
             vocabulary: wanted.words.vocabulary.clone(),
             words: words.clone(),

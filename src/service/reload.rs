@@ -13,19 +13,20 @@ use wordsight_tracking::TrackingSettings;
 
 use super::engines::Opened;
 use super::last_good::LastGood;
+use super::overrides::Overrides;
 use super::stamp::Watched;
 use super::systemd::Systemd;
-use super::wishes::{Asked, Granted, InUseShown, Wish};
 use super::{
     Common, Loaded, Service, SourceWanted, Start, Wanted, WordsWanted, of_usage, open_health, sink_context,
 };
 use crate::capture::Source;
 use crate::governor::Governing;
 use crate::health::{EngineHealth, HealthFile};
-use crate::http::Server;
+use crate::http::{ChangeRequest, Current, Pending, Server};
+use crate::job::Words;
 use crate::pipeline::Control;
 use crate::publish::{SinkContext, SinkSettings, Slot};
-use crate::scoring::{Scoring, Words};
+use crate::scoring::Scoring;
 use crate::threads::{Stop, locked};
 
 /// From one look at the files to the next.
@@ -95,8 +96,8 @@ pub struct Reloader<'a> {
     in_use: InUse,
     health_file: Option<HealthFile>,
     server: Option<Server>,
-    /// What was granted over the configuration, and the words that the configuration asked for then.
-    granted: Granted,
+    /// What change requests have put over the configuration, and the words that the configuration asked for then.
+    overrides: Overrides,
     configured: WordsWanted,
     seen: Seen,
     /// What is in use is kept when so many frames are out.
@@ -176,7 +177,7 @@ impl<'a> Reloader<'a> {
         };
         let seen = Seen { configuration, vocabulary: vocabulary.clone(), student: student.clone() };
         let keep_at = (!is_refused).then_some(FRAMES_OF_PROOF);
-        let (granted, configured) = (Granted::default(), configured.clone());
+        let (overrides, configured) = (Overrides::default(), configured.clone());
         let mut reloader = Self {
             service,
             shared,
@@ -186,7 +187,7 @@ impl<'a> Reloader<'a> {
             in_use,
             health_file,
             server,
-            granted,
+            overrides,
             configured,
             seen,
             keep_at,
@@ -211,9 +212,9 @@ impl<'a> Reloader<'a> {
             if is_asked || has_changed {
                 drop(self.reload(None));
             }
-            for Asked { wish, answer } in self.shared.common.wishes.take() {
+            for Pending { request, answer } in self.shared.common.requests.take() {
                 // Whoever asked may have gone.
-                drop(answer.send(self.reload(Some(&wish))));
+                drop(answer.send(self.reload(Some(&request))));
             }
             if let Some(reason) = self.shared.control.take_refusal() {
                 self.in_use.vocabulary = None;
@@ -240,13 +241,13 @@ impl<'a> Reloader<'a> {
         self.keep_at = None;
     }
 
-    /// Loads everything again, and grants a wish if there is one.
+    /// Loads everything again, and applies a request if there is one.
     ///
     /// # Errors
-    /// Why what is there now, or what is wished for, is not used.
-    fn reload(&mut self, wish: Option<&Wish>) -> Result<(), String> {
+    /// Why what is there now, or what is requested, is not used.
+    fn reload(&mut self, request: Option<&ChangeRequest>) -> Result<(), String> {
         self.systemd.reloading();
-        let reloaded = self.try_reload(wish);
+        let reloaded = self.try_reload(request);
         let answer = reloaded.as_ref().map(drop).map_err(|reason| format!("{reason:#}"));
         match reloaded {
             Ok(outcome) => {
@@ -262,24 +263,25 @@ impl<'a> Reloader<'a> {
             }
             Err(_) if self.stop.is_requested() => {}
             // Nothing is wrong with the files: whoever asked is told, and nobody else.
-            Err(reason) if wish.is_some() => tracing::warn!("what was asked for is not used: {reason:#}"),
+            Err(reason) if request.is_some() => tracing::warn!("what was asked for is not used: {reason:#}"),
             Err(reason) => self.refuse(&format!("{reason:#}")),
         }
         self.systemd.ready();
         answer
     }
 
-    fn try_reload(&mut self, wish: Option<&Wish>) -> anyhow::Result<Outcome> {
+    fn try_reload(&mut self, request: Option<&ChangeRequest>) -> anyhow::Result<Outcome> {
         // All before they are read: what is written meanwhile is read again.
         if let Some(configuration) = &mut self.seen.configuration {
             *configuration = Watched::new(configuration.path());
         }
         self.seen.vocabulary = Watched::new(self.seen.vocabulary.path());
-        let mut granted = wish.map_or_else(|| self.granted.clone(), |wish| self.granted.and(wish));
-        let mut loaded = self.service.load_files_over(None, &granted)?;
-        if wish.is_none() && loaded.configured != self.configured {
+        let mut overrides =
+            request.map_or_else(|| self.overrides.clone(), |request| self.overrides.with(request));
+        let mut loaded = self.service.load_files_over(None, &overrides)?;
+        if request.is_none() && loaded.configured != self.configured {
             // The configuration has the last word.
-            granted = Granted::default();
+            overrides = Overrides::default();
             loaded = self.service.load_files(None)?;
         }
         (self.seen.vocabulary, self.seen.student) = (loaded.vocabulary.clone(), loaded.student.clone());
@@ -289,8 +291,8 @@ impl<'a> Reloader<'a> {
             return Ok(Outcome::Same);
         }
         let configured = loaded.configured.clone();
-        self.take_over(loaded, granted.is_empty(), new_vocabulary, new_student)?;
-        (self.granted, self.configured) = (granted, configured);
+        self.take_over(loaded, overrides.is_empty(), new_vocabulary, new_student)?;
+        (self.overrides, self.configured) = (overrides, configured);
         Ok(Outcome::Taken)
     }
 
@@ -363,7 +365,7 @@ impl<'a> Reloader<'a> {
         let News { engine, facts, ranks, words, health_file } = news;
         let common = self.shared.common;
         self.shared.governing.set(wanted.governor);
-        let shown = common.wishes.in_use();
+        let shown = common.requests.current();
         let name = engine.as_ref().map_or(shown.engine, |(health, _)| health.name.clone());
         if let Some((health, gpu_may_come)) = engine {
             common.health.of_engine(health);
@@ -436,7 +438,7 @@ impl<'a> Reloader<'a> {
         self.in_use.ranks = ranks;
         tracing::info!(engine = name, "the GPU has come up and runs the student from now on");
         let common = self.shared.common;
-        common.wishes.show(InUseShown { engine: name.clone(), ..common.wishes.in_use() });
+        common.requests.show(Current { engine: name.clone(), ..common.requests.current() });
         common.health.of_engine(EngineHealth { name, instead_of_tensorrt: None });
     }
 

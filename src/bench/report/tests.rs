@@ -1,4 +1,6 @@
 #![allow(clippy::unwrap_used)]
+use wordsight_board::Reason;
+
 use super::*;
 use wordsight_board::Temperature;
 

@@ -15,9 +15,9 @@ use serde_json::json;
 
 use super::home_assistant::{Discovery, MOST_WORDS};
 use super::topics;
+use crate::job::{Event, EventKind, Words, run_id};
 use crate::publish::json;
-use crate::publish::message::{Event, EventKind, Message, Picture, Record, run_id};
-use crate::scoring::Words;
+use crate::publish::message::{Message, Picture, Record};
 
 /// The most events that wait.
 const MOST_EVENTS: usize = 1_000;
@@ -368,7 +368,7 @@ impl Board {
         if self.is_event_under_way {
             return None;
         }
-        let payload = serde_json::to_vec(&self.events.front()?.json()).ok()?;
+        let payload = serde_json::to_vec(&json::event(self.events.front()?)).ok()?;
         self.is_event_under_way = true;
         let topic = self.topic("events");
         Some(Publication { what: What::Event, topic, payload, is_kept: false, is_acknowledged: true })
@@ -451,7 +451,7 @@ impl Board {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::scoring::{Found, Tracked};
+    use crate::job::{Found, Tracked};
 
     fn words_of(words: &[&str]) -> Words {
         words.iter().map(|word| (*word).to_owned()).collect()

@@ -27,10 +27,11 @@ use self::connection::Shared;
 use self::home_assistant::Discovery;
 use self::remembered::Remembered;
 use super::PublishError;
-use super::message::{Event, EventKind, Record};
+use super::message::Record;
 use super::network::{self, Address, Scheme};
 use super::settings::SinkContext;
 use super::sink::{Chooser, Inbox, Interests, Sink};
+use crate::job::{Event, EventKind};
 use crate::settings::SettingError;
 use crate::threads::{locked, named};
 

@@ -16,8 +16,9 @@ use anyhow::Context;
 
 use super::recording::{Encoder, Recording, encoder_for};
 use super::{Files, Target, VideoSettings};
+use crate::job::Event;
 use crate::publish::PublishError;
-use crate::publish::message::{Event, Message, Picture, Record};
+use crate::publish::message::{Message, Picture, Record};
 use crate::publish::settings::SinkContext;
 use crate::publish::sink::{Chooser, Inbox, Interests, Sink};
 use crate::threads::clock::rfc_3339;

@@ -20,10 +20,12 @@ use serde::{Deserialize, Serialize};
 use self::sender::{Sender, Shared};
 use self::spool::Spool;
 use super::PublishError;
-use super::message::{Event, EventKind, Message, run_id};
+use super::json;
+use super::message::Message;
 use super::network::{self, Address, Scheme};
 use super::settings::SinkContext;
 use super::sink::{Inbox, Interests, Sink};
+use crate::job::{Event, EventKind, run_id};
 use crate::settings::{Fraction, LongSeconds, Seconds, SettingError};
 use crate::threads::{locked, named};
 
@@ -290,7 +292,7 @@ impl Gatherer<'_> {
             run: &'a str,
             events: Vec<E>,
         }
-        let events = self.gathered.iter().take(size).map(|event| event.json()).collect();
+        let events = self.gathered.iter().take(size).map(|event| json::event(event)).collect();
         let body = Body { stream: &self.stream, run: run_id(), events };
         serde_json::to_vec(&body).map_err(|error| error.to_string())
     }

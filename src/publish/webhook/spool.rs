@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::files::{Durability, replace};
-use crate::publish::message::run_id;
+use crate::job::run_id;
 
 /// How many batches are kept that the server refused, and how many files that can't be batches.
 const MOST_ASIDE: usize = 100;
