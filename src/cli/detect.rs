@@ -3,7 +3,6 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 
@@ -12,12 +11,10 @@ use super::parts::{INSTALLED, LONGEST_STOP};
 use crate::capture::{Pacing, Photographs, is_motion_jpeg};
 use crate::config::ConfigError;
 use crate::files::is_standard_output;
-use crate::health::Health;
-use crate::pipeline::{Control, Frames, Pipeline};
+use crate::pipeline::{Control, Pipeline};
 use crate::publish::{Outputs, PictureNames, Publisher, SaveSettings, SinkSettings, Table};
 use crate::service::open_output;
 use crate::threads::Stop;
-use crate::tracking::Tracking;
 
 /// Names the things in photographs.
 #[derive(Debug, Args)]
@@ -58,20 +55,8 @@ impl DetectArgs {
         let sinks =
             save.map(|save| (SinkSettings::Pictures(save.clone()), save.open())).into_iter().collect();
         let outputs = Outputs { json, table, sinks, ..Outputs::default() };
-        let pipeline = Pipeline {
-            source: Box::new(photographs),
-            pacing: Pacing::Lossless,
-            repeat: false,
-            engine,
-            scoring: Box::new(scoring),
-            tracking: Tracking::new(None),
-            publisher: Publisher::new(outputs)?,
-            before: Frames::default(),
-            inputs_to_keep: 0,
-            health: Health::default(),
-            counters: Arc::default(),
-            measurement: None,
-        };
+        let publisher = Publisher::new(outputs)?;
+        let pipeline = Pipeline::new(Box::new(photographs), Pacing::Lossless, engine, scoring, publisher);
         stop.ends_process_after(LONGEST_STOP)?;
         let report = pipeline.run(&stop, &Control::default())?;
         let (summary, unreadable) = (report.publisher.summary(), report.frames.unreadable);

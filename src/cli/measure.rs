@@ -29,9 +29,7 @@ use crate::config::{Config, PacingName};
 use crate::governor::{Governing, board_root};
 use crate::health::Health;
 use crate::job::Stage;
-use crate::pipeline::{
-    Control, Frames, Measurement, MeasurementSettings, Pipeline, Rates, Report as Run, Slices,
-};
+use crate::pipeline::{Control, Measurement, MeasurementSettings, Pipeline, Rates, Report as Run, Slices};
 use crate::publish::{Outputs, Publisher};
 use crate::service::of_usage;
 use crate::settings::FramesPerSecond;
@@ -91,19 +89,15 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
         },
         on_frame: record_into(Arc::clone(&recorder)),
     };
+    let outputs = Outputs { json: Some(Box::new(std::io::sink())), ..Outputs::default() };
+    let publisher = Publisher::new(outputs)?;
     let pipeline = Pipeline {
-        source: source.source,
-        pacing: source.pacing,
         repeat: true,
-        engine,
-        scoring: Box::new(scoring),
         tracking: Tracking::new(tracking_wanted(&config)?),
-        publisher: Publisher::new(Outputs { json: Some(Box::new(std::io::sink())), ..Outputs::default() })?,
-        before: Frames::default(),
         inputs_to_keep: if is_stream_the_only_one { 0 } else { INPUTS_ALONE },
         health: health.clone(),
-        counters: Arc::default(),
         measurement: Some(measurement),
+        ..Pipeline::new(source.source, source.pacing, engine, scoring, publisher)
     };
     let (control, governing) = (Control::default(), Governing::new(governor_wanted(&config)?, &board));
     let is_over = AtomicBool::new(false);

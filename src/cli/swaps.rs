@@ -16,11 +16,10 @@ use super::measure::{Wanted, open_source};
 use super::parts::INSTALLED;
 use crate::bench::{Dice, Percentiles, SwapReport, Swaps, microseconds};
 use crate::health::Health;
-use crate::pipeline::{Control, Counters, Frames, Measurement, MeasurementSettings, OnFrame, Pipeline};
+use crate::pipeline::{Control, Counters, Measurement, MeasurementSettings, OnFrame, Pipeline};
 use crate::publish::{Outputs, Publisher};
 use crate::scoring::Scoring;
 use crate::threads::{Stop, locked};
-use crate::tracking::Tracking;
 
 /// Swaps of each size.
 const SWAPS: usize = 200;
@@ -51,30 +50,23 @@ pub(super) fn measure_swaps(
         let scored: Scored = Arc::new(Mutex::new(Vec::with_capacity(MOST_FRAMES)));
         let counters = Arc::new(Counters::default());
         counters.note_swaps(SWAPS);
+        let scoring = scoring_of(words, 0, engine.facts(), detection)?;
+        let outputs = Outputs { json: Some(Box::new(std::io::sink())), ..Outputs::default() };
+        let publisher = Publisher::new(outputs)?;
+        let measurement = Measurement {
+            settings: MeasurementSettings {
+                warm_up: Duration::ZERO,
+                duration: Duration::MAX,
+                slices: None,
+                cpu_time: || None,
+            },
+            on_frame: record_into(Arc::clone(&scored)),
+        };
         let pipeline = Pipeline {
-            source: source.source,
-            pacing: source.pacing,
             repeat: true,
-            scoring: Box::new(scoring_of(words, 0, engine.facts(), detection)?),
-            tracking: Tracking::new(None),
-            publisher: Publisher::new(Outputs {
-                json: Some(Box::new(std::io::sink())),
-                ..Outputs::default()
-            })?,
-            before: Frames::default(),
-            inputs_to_keep: 0,
-            health: Health::default(),
             counters,
-            measurement: Some(Measurement {
-                settings: MeasurementSettings {
-                    warm_up: Duration::ZERO,
-                    duration: Duration::MAX,
-                    slices: None,
-                    cpu_time: || None,
-                },
-                on_frame: record_into(Arc::clone(&scored)),
-            }),
-            engine,
+            measurement: Some(measurement),
+            ..Pipeline::new(source.source, source.pacing, engine, scoring, publisher)
         };
         let (swaps, back) = run(pipeline, words, detection, &scored, &stop)?;
         engine = back;
@@ -143,7 +135,7 @@ fn swap(
         let scoring = scoring_of(words, number, student, detection)?;
         made.push(start.elapsed());
         control.swap_words(scoring, ranks);
-        control.clear_grave();
+        control.drop_retired();
     }
     // The last ones are to be used too.
     thread::sleep(2 * PAUSE);

@@ -34,7 +34,7 @@ use crate::governor::{Governing, board_root};
 use crate::health::{Health, HealthFile};
 use crate::http::{Current, HttpSettings, Parts, Requests, Server};
 use crate::job::Words;
-use crate::pipeline::{Control, Counters, Frames, Pipeline, Report};
+use crate::pipeline::{Control, Counters, Pipeline, Report};
 use crate::publish::{Live, Outputs, Publisher, SinkContext};
 use crate::threads::{Stop, locked, named};
 use crate::tracking::Tracking;
@@ -274,19 +274,14 @@ impl Service<'_> {
             ..Outputs::default()
         };
         common.show(wanted, true, &scoring.words(), engine.title());
+        let (pacing, publisher) = (wanted.source.pacing, Publisher::new(outputs)?);
         let pipeline = Pipeline {
-            source,
-            pacing: wanted.source.pacing,
             repeat: wanted.source.repeat,
-            engine,
-            scoring: Box::new(scoring),
             tracking: Tracking::new(wanted.tracking),
-            publisher: Publisher::new(outputs)?,
-            before: Frames::default(),
             inputs_to_keep: self.inputs_to_keep,
             health: health.clone(),
             counters: Arc::clone(&common.counters),
-            measurement: None,
+            ..Pipeline::new(source, pacing, engine, scoring, publisher)
         };
         let has_kept_words = kept_words.is_some();
         Ok(Start { pipeline, loaded, has_kept_words, gpu_may_come, is_refused: false })
@@ -301,24 +296,13 @@ impl Service<'_> {
         health: &Health,
     ) -> anyhow::Result<Report> {
         loop {
-            let (pacing, repeat) = (pipeline.pacing, pipeline.repeat);
-            let report = pipeline.run(&self.stop, control)?;
-            let Some(source) = report.source.filter(|_| !report.is_enough) else {
-                return Ok(Report { source: None, ..report });
-            };
-            let mut next = Pipeline {
-                source,
-                pacing,
-                repeat,
-                engine: report.engine,
-                scoring: report.scoring,
-                tracking: report.tracking,
-                publisher: report.publisher,
-                before: report.frames,
-                inputs_to_keep: self.inputs_to_keep,
-                health: health.clone(),
-                counters: report.counters,
-                measurement: None,
+            let mut report = pipeline.run(&self.stop, control)?;
+            if report.is_enough {
+                report.source = None;
+            }
+            let mut next = match report.next() {
+                Ok(next) => next,
+                Err(ended) => return Ok(*ended),
             };
             let waiting = locked(changes).take();
             let told = waiting.map(|(change, done)| (done, self.change(&mut next, change, control, health)));

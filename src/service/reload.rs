@@ -206,7 +206,7 @@ impl<'a> Reloader<'a> {
             let is_asked = asked.swap(false, Ordering::Relaxed);
             let has_changed = looked.elapsed() >= LOOK && {
                 looked = Instant::now();
-                self.shared.control.clear_grave();
+                self.shared.control.drop_retired();
                 self.seen.has_changed(self.is_refused)
             };
             if is_asked || has_changed {
