@@ -19,7 +19,7 @@ mod bench;
 mod capture;
 #[path = "../src/cli/mod.rs"]
 mod cli;
-#[path = "../src/config.rs"]
+#[path = "../src/config/mod.rs"]
 mod config;
 #[path = "../src/doctor/mod.rs"]
 mod doctor;

@@ -40,12 +40,12 @@ pub fn configuration(bytes: &[u8]) {
         Ok(sinks) => sinks.iter().for_each(|sink| drop((sink.place(), sink.folder()))),
         Err(error) => assert_told(&error),
     }
-    match config.source(None) {
+    match config.source_uri() {
         Ok(source) => drop((source.display().to_owned(), source.is_live())),
         Err(error) => assert_told(&error),
     }
     drop(SourceUri::parse(text));
-    if let Err(error) = config.http(None) {
+    if let Err(error) = config.http.settings() {
         assert_told(&error);
     }
 }

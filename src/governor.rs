@@ -16,6 +16,7 @@ use wordsight_board::{Decision, Governor, GovernorSettings, Look, Readings, Reas
 
 use crate::health::{GovernorHealth, Health};
 use crate::pipeline::RateLimit;
+use crate::settings::{Degrees, Part};
 use crate::threads::locked;
 
 /// From one look at the board to the next.
@@ -26,6 +27,23 @@ const NAP: Duration = Duration::from_millis(50);
 const NOTABLE: f64 = 0.2;
 /// Names another root than `/` for the board's files: a copy of another board's, for a test of what would happen.
 const ROOT: &str = "WORDSIGHT_BOARD_ROOT";
+
+/// `[governor]` of a configuration, as it is written.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GovernorKeys {
+    pub enabled: bool,
+    pub margin_c: Degrees,
+    pub least_fraction: Part,
+}
+
+impl GovernorKeys {
+    /// The settings, if there is to be a governor.
+    pub fn settings(&self) -> Option<GovernorSettings> {
+        let settings = GovernorSettings { margin_c: self.margin_c.0, least_fraction: self.least_fraction.0 };
+        self.enabled.then_some(settings)
+    }
+}
 
 /// Where the board's files are.
 pub fn board_root() -> PathBuf {

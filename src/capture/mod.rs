@@ -18,6 +18,7 @@ mod pacing;
 mod photographs;
 #[cfg(feature = "gstreamer")]
 mod pipelines;
+mod settings;
 mod supervised;
 mod test_pattern;
 mod uri;
@@ -46,6 +47,7 @@ pub use motion_jpeg::MotionJpeg;
 pub(crate) use pacing::Metronome;
 pub use pacing::Pacing;
 pub use photographs::{Photographs, is_photograph};
+pub use settings::{PacingName, SourceKeys};
 pub use supervised::{Supervised, SupervisionSettings};
 pub(crate) use uri::without_password;
 pub use uri::{SourceUri, StreamSettings, UriError};

@@ -16,7 +16,7 @@ use super::parts::print;
 use super::run::RunArgs;
 use crate::health::Health;
 use crate::publish::{LinesSettings, Place, SinkSettings};
-use crate::service::{Wanted, of_usage};
+use crate::service::{Target, of_usage};
 use crate::threads::Stop;
 
 /// Says whether a configuration works, part by part, without running it.
@@ -62,8 +62,7 @@ impl CheckArgs {
         let mut checked = Checked { is_fine: true, parts: Vec::new(), code: 0 };
         let name = self.file.as_deref().map_or("built in".to_owned(), |file| file.display().to_string());
         let run = RunArgs::of_configuration(self.file.clone());
-        let wanted =
-            run.load_config(None).and_then(|config| run.wanted(&config)).map_err(anyhow::Error::from);
+        let wanted = run.target(None).map_err(anyhow::Error::from);
         let Some(wanted) = checked.note("configuration", wanted, |_| name) else { return checked };
         let student = checked.note("student", student_of(&wanted), |facts| {
             let StudentFacts { input_width, input_height, proposals, teacher, .. } = facts;
@@ -112,13 +111,13 @@ impl fmt::Display for Checked {
     }
 }
 
-fn student_of(wanted: &Wanted) -> anyhow::Result<StudentFacts> {
+fn student_of(wanted: &Target) -> anyhow::Result<StudentFacts> {
     let path = &wanted.engine.student;
     let model = wordsight_onnx::read(path)?;
     Ok(StudentFacts::of_model(&model, &path.display().to_string())?)
 }
 
-fn words_of(wanted: &Wanted, student: Option<&StudentFacts>) -> anyhow::Result<usize> {
+fn words_of(wanted: &Target, student: Option<&StudentFacts>) -> anyhow::Result<usize> {
     let vocabulary = Vocabulary::load(&wanted.words.vocabulary)?;
     if let Some(student) = student {
         vocabulary.check_against(&student.teacher, student.embedding_size)?;
@@ -126,7 +125,7 @@ fn words_of(wanted: &Wanted, student: Option<&StudentFacts>) -> anyhow::Result<u
     Ok(vocabulary.shown().len())
 }
 
-fn source_of(wanted: &Wanted) -> anyhow::Result<String> {
+fn source_of(wanted: &Target) -> anyhow::Result<String> {
     let uri = &wanted.source.uri;
     if uri.is_live() {
         return Ok(format!("{}: not opened; `wordsight doctor` looks at cameras", uri.display()));
@@ -136,7 +135,7 @@ fn source_of(wanted: &Wanted) -> anyhow::Result<String> {
 }
 
 /// Whether the folders are there that files are to be made in.
-fn outputs_of(wanted: &Wanted) -> anyhow::Result<String> {
+fn outputs_of(wanted: &Target) -> anyhow::Result<String> {
     let mut places = Vec::new();
     for sink in &wanted.sinks {
         if let SinkSettings::Lines(LinesSettings {

@@ -13,7 +13,7 @@ use crate::config::ConfigError;
 use crate::files::is_standard_output;
 use crate::pipeline::{Control, Pipeline};
 use crate::publish::{Outputs, PictureNames, Publisher, SaveSettings, SinkSettings, Table};
-use crate::service::open_output;
+use crate::service::{EngineTarget, WordsTarget, open_output};
 use crate::threads::Stop;
 
 /// Names the things in photographs.
@@ -39,8 +39,8 @@ impl DetectArgs {
         }
         let config = self.common.load_config()?;
         let stop = Stop::on_signals()?;
-        let engine = self.common.engine_wanted(&config)?.open(&INSTALLED, &stop, &|| ())?;
-        let scoring = self.common.words_wanted(&config)?.open(engine.facts())?;
+        let engine = EngineTarget::of(&config)?.open(&INSTALLED, &stop, &|| ())?;
+        let scoring = WordsTarget::of(&config)?.open(engine.facts())?;
         let photographs = Photographs::open(&self.photographs);
         let json_on_stdout = self.json.as_deref().is_some_and(is_standard_output);
         let table = (!json_on_stdout).then(|| {

@@ -36,7 +36,7 @@ impl DoctorArgs {
         let file =
             self.common.config.clone().or_else(|| Some(root.join(SERVICE)).filter(|path| path.exists()));
         let run = RunArgs::of_parts(self.source, self.common);
-        let configured = Config::load(file.as_deref()).and_then(|config| run.wanted(&config));
+        let configured = Config::load(file.as_deref()).and_then(|config| run.target_of(config));
         let findings = examine(&Device { file, configured, root, now: SystemTime::now() });
         if self.json {
             print(&(serde_json::to_string_pretty(&findings)? + "\n"))?;

@@ -19,19 +19,19 @@ use wordsight_engines::cpu::library;
 use wordsight_engines::{Engine, EngineError, Regions, StudentFacts};
 
 use super::CommonArgs;
-use super::parts::{INSTALLED, Pace, governor_wanted, source_wanted, tracked, tracking_wanted};
+use super::parts::{INSTALLED, put};
 use crate::bench::{
     Allocations, Cpu, Drops, Frame, FrameTimes, Measured, Memory, Mode, Recorder, Report, Settings,
     StartAndEnd, Student, Vocabulary,
 };
-use crate::capture::{Held, Pacing, Source};
-use crate::config::{Config, PacingName};
+use crate::capture::{Held, Pacing, PacingName, Source};
+use crate::config::{Config, ConfigError};
 use crate::governor::{Governing, board_root};
 use crate::health::Health;
 use crate::job::Stage;
 use crate::pipeline::{Control, Measurement, MeasurementSettings, Pipeline, Rates, Report as Run, Slices};
 use crate::publish::{Outputs, Publisher};
-use crate::service::of_usage;
+use crate::service::{EngineTarget, SourceTarget, WordsTarget, of_usage};
 use crate::settings::FramesPerSecond;
 use crate::threads::{Stop, locked};
 use crate::tracking::Tracking;
@@ -63,20 +63,20 @@ pub(super) struct Wanted<'a> {
 
 /// Runs a stream and reports what it took.
 pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Result<Report> {
-    let config = common.load_config()?;
+    let config = config_of(common, wanted)?;
     let stop = Stop::on_signals()?;
     let board = board_root();
     let (machine, readings, started_at) = (Machine::read(&board), Readings::read(&board), SystemTime::now());
 
-    let engine = common.engine_wanted(&config)?.open(&INSTALLED, &stop, &|| ())?;
-    let scoring = tracked(common.words_wanted(&config)?, &config)?.open(engine.facts())?;
+    let engine = EngineTarget::of(&config)?.open(&INSTALLED, &stop, &|| ())?;
+    let scoring = WordsTarget::of(&config)?.tracked(&config).open(engine.facts())?;
     let engine = match wanted.least_inference {
         Some(least) => Box::new(Slowed { name: slowed_name(&*engine, least), engine, least }),
         None => engine,
     };
     let health = Health::default();
     let source = open_source(wanted, &config, &health, &stop)?;
-    let mut settings = settings(common, &config, wanted, &*engine, &source, scoring.words().len())?;
+    let mut settings = settings(&config, wanted, &*engine, &source, scoring.words().len())?;
 
     let recorder = Arc::new(Mutex::new(Recorder::for_run_of(wanted.seconds)));
     let is_stream_the_only_one = wanted.mode == Mode::Live || source.is_live;
@@ -93,13 +93,13 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
     let publisher = Publisher::new(outputs)?;
     let pipeline = Pipeline {
         repeat: true,
-        tracking: Tracking::new(tracking_wanted(&config)?),
+        tracking: Tracking::new(config.tracking.settings()),
         inputs_to_keep: if is_stream_the_only_one { 0 } else { INPUTS_ALONE },
         health: health.clone(),
         measurement: Some(measurement),
         ..Pipeline::new(source.source, source.pacing, engine, scoring, publisher)
     };
-    let (control, governing) = (Control::default(), Governing::new(governor_wanted(&config)?, &board));
+    let (control, governing) = (Control::default(), Governing::new(config.governor.settings(), &board));
     let is_over = AtomicBool::new(false);
     let run = thread::scope(|scope| {
         scope.spawn(|| governing.run(control.rate_limit(), &health, &|| is_over.load(Ordering::Relaxed)));
@@ -162,19 +162,26 @@ pub(super) struct OpenSource {
     pub is_live: bool,
 }
 
-/// Opens the source at the pace of the mode; a file's frames are decoded now.
+/// The configuration, with what is wanted over it: a source that begins again and again, at the pace of the mode.
+pub(super) fn config_of(common: &CommonArgs, wanted: &Wanted<'_>) -> Result<Config, ConfigError> {
+    let mut config = common.load_config()?;
+    if let Some(written) = wanted.source {
+        config.set_source(written);
+    }
+    config.source.pacing = if wanted.mode == Mode::Live { PacingName::Camera } else { PacingName::Auto };
+    config.source.repeat = true;
+    put(&mut config.source.fps, wanted.fps);
+    Ok(config)
+}
+
+/// Opens the source; a file's frames are decoded now.
 pub(super) fn open_source(
     wanted: &Wanted<'_>,
     config: &Config,
     health: &Health,
     stop: &Stop,
 ) -> anyhow::Result<OpenSource> {
-    let pace = Pace {
-        pacing: if wanted.mode == Mode::Live { PacingName::Camera } else { PacingName::Auto },
-        fps: config.or(wanted.fps, |keys| keys.source.fps)?,
-        repeat: true,
-    };
-    let asked = source_wanted(wanted.source, pace, config)?;
+    let asked = SourceTarget::of(config)?;
     let mut source = OpenSource {
         source: asked.open(health, stop).map_err(of_usage)?,
         pacing: asked.pacing,
@@ -191,14 +198,13 @@ pub(super) fn open_source(
 
 /// How the measurement is made, as far as that is known before it.
 fn settings(
-    common: &CommonArgs,
     config: &Config,
     wanted: &Wanted<'_>,
     engine: &dyn Engine,
     source: &OpenSource,
     words: usize,
 ) -> anyhow::Result<Settings> {
-    let (engine_wanted, words_wanted) = (common.engine_wanted(config)?, common.words_wanted(config)?);
+    let (engine_wanted, words_wanted) = (EngineTarget::of(config)?, WordsTarget::of(config)?);
     let (student, vocabulary) = (engine_wanted.student, words_wanted.vocabulary);
     let on_processor = engine.name().starts_with("onnxruntime");
     let threads = match engine_wanted.threads {
@@ -207,7 +213,7 @@ fn settings(
     };
     let detection = words_wanted.detection;
     let camera_fps = match wanted.mode {
-        Mode::Live if !source.is_live => Some(config.or(wanted.fps, |keys| keys.source.fps)?.get()),
+        Mode::Live if !source.is_live => Some(config.source.fps.get()),
         _ => None,
     };
     Ok(Settings {

@@ -28,7 +28,8 @@ use clap::{Args, Parser, Subcommand};
 use wordsight_detection::VocabularyError;
 
 use crate::bench::ReportError;
-use crate::config::{ConfigError, EngineKind};
+use crate::config::ConfigError;
+use crate::pipeline::EngineKind;
 use crate::settings::{Fraction, SettingError};
 
 /// Finds in pictures what you can name.

@@ -14,19 +14,9 @@ use wordsight_engines::tensorrt::{
     TensorRtError,
 };
 
-use crate::config::Precision;
+use crate::pipeline::Precision;
 use crate::service::BuildProgress;
 use crate::threads::Stop;
-
-impl From<Precision> for wordsight_engines::tensorrt::Precision {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::Auto => Self::Auto,
-            Precision::Fp32 => Self::Fp32,
-            Precision::Fp16 => Self::Fp16,
-        }
-    }
-}
 
 /// Builds, shows and lists TensorRT plans.
 #[derive(Debug, Args)]

@@ -12,13 +12,14 @@ use wordsight_detection::{DetectionSettings, Vocabulary, Word};
 use wordsight_engines::{Engine, StudentFacts};
 
 use super::CommonArgs;
-use super::measure::{Wanted, open_source};
+use super::measure::{Wanted, config_of, open_source};
 use super::parts::INSTALLED;
 use crate::bench::{Dice, Percentiles, SwapReport, Swaps, microseconds};
 use crate::health::Health;
 use crate::pipeline::{Control, Counters, Measurement, MeasurementSettings, OnFrame, Pipeline};
 use crate::publish::{Outputs, Publisher};
 use crate::scoring::Scoring;
+use crate::service::{EngineTarget, WordsTarget};
 use crate::threads::{Stop, locked};
 
 /// Swaps of each size.
@@ -37,10 +38,10 @@ pub(super) fn measure_swaps(
     wanted: &Wanted<'_>,
     sizes: &[usize],
 ) -> anyhow::Result<SwapReport> {
-    let config = common.load_config()?;
+    let config = config_of(common, wanted)?;
     let stop = Stop::on_signals()?;
-    let mut engine = common.engine_wanted(&config)?.open(&INSTALLED, &stop, &|| ())?;
-    let detection = common.words_wanted(&config)?.detection;
+    let mut engine = EngineTarget::of(&config)?.open(&INSTALLED, &stop, &|| ())?;
+    let detection = WordsTarget::of(&config)?.detection;
     let name = engine.name().to_owned();
     let mut mode = wanted.mode.to_string();
     let mut done = Vec::new();

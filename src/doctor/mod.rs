@@ -16,10 +16,11 @@ use serde::Serialize;
 use wordsight_board::{Machine, Readings};
 use wordsight_engines::cpu::library;
 
-use crate::config::{ConfigError, EngineKind};
+use crate::config::ConfigError;
 use crate::health::Health;
+use crate::pipeline::EngineKind;
 use crate::publish::SinkSettings;
-use crate::service::{EngineWanted, Installed, Wanted, WordsWanted};
+use crate::service::{EngineTarget, Installed, Target, WordsTarget};
 use crate::threads::Stop;
 use service::Service;
 
@@ -84,7 +85,7 @@ pub struct Device {
     /// The configuration's file; nothing for the built-in one.
     pub file: Option<PathBuf>,
     /// What it asks for.
-    pub configured: Result<Wanted, ConfigError>,
+    pub configured: Result<Target, ConfigError>,
     /// Where the system's files are.
     pub root: PathBuf,
     /// What time the clock says it is.
@@ -113,7 +114,7 @@ pub fn examine(device: &Device) -> Vec<Finding> {
 }
 
 /// Folders that results go to.
-fn folders_written(configured: &Wanted) -> Vec<PathBuf> {
+fn folders_written(configured: &Target) -> Vec<PathBuf> {
     configured.sinks.iter().filter_map(SinkSettings::folder).map(Path::to_path_buf).collect()
 }
 
@@ -130,8 +131,8 @@ fn configuration(device: &Device) -> Finding {
 }
 
 /// The engine is opened as a stream would, but no plan is built for it: that takes minutes.
-fn student_and_words(configured: &Wanted) -> Vec<Finding> {
-    let engine = EngineWanted { builds_plans: false, ..configured.engine.clone() };
+fn student_and_words(configured: &Target) -> Vec<Finding> {
+    let engine = EngineTarget { builds_plans: false, ..configured.engine.clone() };
     let engine = match engine.open(&Installed::QUIET, &Stop::default(), &|| ()) {
         Ok(engine) => engine,
         Err(error) => return vec![Finding::failed("student", error), words_alone(&configured.words)],
@@ -158,7 +159,7 @@ fn student_and_words(configured: &Wanted) -> Vec<Finding> {
     vec![student, words]
 }
 
-fn words_alone(words: &WordsWanted) -> Finding {
+fn words_alone(words: &WordsTarget) -> Finding {
     match wordsight_detection::Vocabulary::load(&words.vocabulary) {
         Ok(vocabulary) => Finding::ok(
             "vocabulary",
@@ -172,7 +173,7 @@ fn words_alone(words: &WordsWanted) -> Finding {
     }
 }
 
-fn source(configured: &Wanted, is_in_use: bool) -> Finding {
+fn source(configured: &Target, is_in_use: bool) -> Finding {
     let uri = &configured.source.uri;
     if is_in_use && uri.is_live() {
         return Finding::ok("source", format!("{}: in use by the service, and left alone", uri.display()));
@@ -228,7 +229,7 @@ fn on_gpu(device: &Device, about: &'static str, instead: &str) -> Finding {
         }
     };
     let wanted =
-        EngineWanted { kind: EngineKind::TensorRt, builds_plans: false, ..configured.engine.clone() };
+        EngineTarget { kind: EngineKind::TensorRt, builds_plans: false, ..configured.engine.clone() };
     match wanted.open(&Installed::QUIET, &Stop::default(), &|| ()) {
         // Its name has the precision that the plan computes in.
         Ok(engine) => Finding::ok(about, format!("{}, with a plan of the student that fits", engine.name())),

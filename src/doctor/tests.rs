@@ -14,7 +14,7 @@ const NOW_S: u64 = 1_767_225_600;
 fn device(root: &Path) -> Device {
     Device {
         file: Some("/etc/wordsight/wordsight.toml".into()),
-        configured: Err(ConfigError::NoValue),
+        configured: Err(ConfigError::NotAPhotograph("none".into())),
         root: root.to_owned(),
         now: SystemTime::UNIX_EPOCH + Duration::from_secs(NOW_S),
     }

@@ -22,6 +22,7 @@ mod measurement;
 mod preprocess;
 mod publish;
 mod rate_limit;
+mod settings;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub use control::{Control, PulseReading};
 pub use counters::Counters;
 pub use measurement::{Measurement, MeasurementSettings, OnFrame, Rates, Slices, run_alone};
 pub use rate_limit::RateLimit;
+pub use settings::{EngineKeys, EngineKind, Precision};
 
 use self::capture::CaptureStage;
 use self::engine::EngineStage;

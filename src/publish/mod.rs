@@ -36,14 +36,14 @@ use std::time::Instant;
 
 pub use annotate::colour_of;
 pub use json::{event as event_json, line as json_line};
-pub use lines::{LinesSettings, Place, lines_to};
+pub use lines::{LinesKeys, LinesSettings, Place, lines_to};
 pub use live::{Live, Viewer};
 pub use message::{Message, Picture, Record};
 pub use metrics::{BUCKETS_MS, DurationCounts, STAGES};
 pub use mqtt::{MqttKeys, MqttSettings};
 pub use rules::{PicturesKeys, RuleSettings};
 pub use save::{PictureNames, SaveSettings};
-pub use settings::{SinkContext, SinkSettings};
+pub use settings::{PublishKeys, SinkContext, SinkSettings};
 use sink::Outlet;
 pub use sink::{OutletStatus, Sink};
 pub use summary::Summary;

@@ -3,6 +3,8 @@
 //! In flow the engine's regions, out flow [`Found`] things with boxes in pixels of the frame. The
 //! stage holds the vocabulary; the arithmetic is `wordsight-detection`'s.
 
+mod settings;
+
 use std::time::Instant;
 
 use wordsight_detection::{
@@ -11,6 +13,7 @@ use wordsight_detection::{
 use wordsight_engines::StudentFacts;
 
 use crate::job::{Found, Job, Words};
+pub use settings::DetectionKeys;
 
 /// The stage's state.
 pub struct Scoring {

@@ -1,6 +1,6 @@
 //! Opening the engine that a stream asks for, and what `auto` does while the GPU can't be used.
 //!
-//! In flow a student and what is to run it ([`EngineWanted`]); out flows an [`Opened`] engine and, where ONNX Runtime has
+//! In flow a student and what is to run it ([`EngineTarget`]); out flows an [`Opened`] engine and, where ONNX Runtime has
 //! taken TensorRT's place, why.
 //!
 //! The one surprising thing: a driver that finds no GPU is asked again and again. At boot the service may be there before
@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use wordsight_engines::{CpuEngine, Engine, Regions};
 
-use super::wanted::EngineWanted;
+use super::target::EngineTarget;
 use crate::capture::LONGEST_NAP;
-use crate::config::EngineKind;
 use crate::health::EngineHealth;
+use crate::pipeline::EngineKind;
 use crate::threads::Stop;
 
 /// From one question to the next while a service starts.
@@ -67,12 +67,12 @@ impl Patience {
 /// What opens engines: those that are installed, or a test's.
 pub trait Engines: Sync {
     /// Opens the student on ONNX Runtime.
-    fn on_processor(&self, wanted: &EngineWanted) -> anyhow::Result<Box<dyn Engine>>;
+    fn on_processor(&self, wanted: &EngineTarget) -> anyhow::Result<Box<dyn Engine>>;
 
     /// Opens the student on TensorRT. `alive` is called now and then while a plan is built.
     fn on_tensorrt(
         &self,
-        wanted: &EngineWanted,
+        wanted: &EngineTarget,
         stop: &Stop,
         alive: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Box<dyn Engine>>;
@@ -101,14 +101,14 @@ impl Installed {
 }
 
 impl Engines for Installed {
-    fn on_processor(&self, wanted: &EngineWanted) -> anyhow::Result<Box<dyn Engine>> {
+    fn on_processor(&self, wanted: &EngineTarget) -> anyhow::Result<Box<dyn Engine>> {
         Ok(Box::new(CpuEngine::open(&wanted.student, wanted.threads)?))
     }
 
     #[cfg(feature = "tensorrt")]
     fn on_tensorrt(
         &self,
-        wanted: &EngineWanted,
+        wanted: &EngineTarget,
         stop: &Stop,
         alive: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Box<dyn Engine>> {
@@ -137,7 +137,7 @@ impl Engines for Installed {
     #[cfg(not(feature = "tensorrt"))]
     fn on_tensorrt(
         &self,
-        wanted: &EngineWanted,
+        wanted: &EngineTarget,
         _: &Stop,
         _: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Box<dyn Engine>> {
@@ -156,7 +156,7 @@ impl Engines for Installed {
     }
 }
 
-impl EngineWanted {
+impl EngineTarget {
     /// Opens the student, and with `auto` takes at once what there is. `alive` is called now and then while a plan is
     /// built.
     ///

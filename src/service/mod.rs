@@ -1,6 +1,6 @@
 //! A stream that is looked after: it starts, is told other things while it runs, and says how it is.
 //!
-//! In flow what a stream is to be made of ([`Wanted`]), and again whenever the configuration or the vocabulary changes or
+//! In flow what a stream is to be made of ([`Target`]), and again whenever the configuration or the vocabulary changes or
 //! SIGHUP comes; out flows the [`Report`] of the last of its streams. The parts: [`reload`] finds out what is to be another
 //! and makes it, `systemd` tells how the stream is, `last_good` keeps what works.
 //!
@@ -15,7 +15,7 @@ mod overrides;
 mod reload;
 mod stamp;
 mod systemd;
-mod wanted;
+mod target;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -47,10 +47,10 @@ use reload::{Change, NewSource, Reloader, Waiting};
 use stamp::Watched;
 use systemd::Systemd;
 
-pub use wanted::{EngineWanted, SourceWanted, Wanted, WordsWanted, of_usage, open_output};
+pub use target::{EngineTarget, SourceTarget, Target, WordsTarget, of_usage, open_output};
 
 /// What says what is wanted by a configuration's text.
-pub type Load<'a> = &'a (dyn Fn(Option<&str>) -> anyhow::Result<Wanted> + Sync);
+pub type Load<'a> = &'a (dyn Fn(Option<&str>) -> anyhow::Result<Target> + Sync);
 
 /// What the threads of a service and whoever watches it share.
 #[derive(Default)]
@@ -84,9 +84,9 @@ pub struct Service<'a> {
 
 /// What was loaded, and the files as they were when they were about to be read.
 struct Loaded {
-    wanted: Wanted,
+    wanted: Target,
     /// The words that the configuration asks for, whatever was requested since.
-    configured: WordsWanted,
+    configured: WordsTarget,
     /// The configuration.
     text: Option<String>,
     vocabulary: Watched,
@@ -254,7 +254,7 @@ impl Service<'_> {
         let (engine_health, gpu_may_come) = (opened.health(), opened.gpu_may_come());
         let engine = opened.engine;
         let words = match kept_words {
-            Some(kept) => WordsWanted { vocabulary: kept.to_owned(), ..wanted.words.clone() },
+            Some(kept) => WordsTarget { vocabulary: kept.to_owned(), ..wanted.words.clone() },
             None => wanted.words.clone(),
         };
         let scoring = words.open(engine.facts())?;
@@ -347,7 +347,7 @@ impl Service<'_> {
         &self,
         pipeline: &mut Pipeline,
         new: NewSource,
-        old: &SourceWanted,
+        old: &SourceTarget,
         health: &Health,
     ) -> anyhow::Result<()> {
         let before = std::mem::replace(&mut pipeline.source, Box::new(NoSource));
@@ -383,7 +383,7 @@ impl Service<'_> {
     }
 
     /// Opens a live source; one that isn't there is waited for, and one that is written wrong is an error.
-    fn open_or_wait(&self, wanted: &SourceWanted, health: &Health) -> anyhow::Result<Box<dyn Source>> {
+    fn open_or_wait(&self, wanted: &SourceTarget, health: &Health) -> anyhow::Result<Box<dyn Source>> {
         match wanted.at_once().open(health, &self.stop) {
             Ok(source) => Ok(source),
             Err(error @ CaptureError::Uri(_)) => Err(of_usage(error)),
@@ -412,7 +412,7 @@ impl Common {
     }
 
     /// Shows what is in use.
-    fn show(&self, wanted: &Wanted, is_as_configured: bool, words: &Words, engine: &str) {
+    fn show(&self, wanted: &Target, is_as_configured: bool, words: &Words, engine: &str) {
         self.requests.show(Current {
             stream: wanted.name.clone(),
             vocabulary: wanted.words.vocabulary.clone(),
@@ -426,7 +426,7 @@ impl Common {
 }
 
 /// What outputs need to know.
-fn sink_context(wanted: &Wanted, systemd: &Systemd) -> SinkContext {
+fn sink_context(wanted: &Target, systemd: &Systemd) -> SinkContext {
     SinkContext { stream: wanted.name.clone(), appends: systemd.is_there(), state: state_folder() }
 }
 

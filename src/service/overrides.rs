@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::wanted::WordsWanted;
+use super::target::WordsTarget;
 use crate::http::ChangeRequest;
 
 /// What holds in the place of what the configuration says.
@@ -30,7 +30,7 @@ impl Overrides {
     }
 
     /// Puts the overrides in their place.
-    pub fn apply(&self, words: &mut WordsWanted) {
+    pub fn apply(&self, words: &mut WordsTarget) {
         if let Some(vocabulary) = &self.vocabulary {
             words.vocabulary.clone_from(vocabulary);
         }

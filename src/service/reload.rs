@@ -17,7 +17,7 @@ use super::overrides::Overrides;
 use super::stamp::Watched;
 use super::systemd::Systemd;
 use super::{
-    Common, Loaded, Service, SourceWanted, Start, Wanted, WordsWanted, of_usage, open_health, sink_context,
+    Common, Loaded, Service, SourceTarget, Start, Target, WordsTarget, of_usage, open_health, sink_context,
 };
 use crate::capture::Source;
 use crate::governor::Governing;
@@ -42,7 +42,7 @@ pub struct Change {
     pub engine: Option<Box<dyn Engine>>,
     pub scoring: Option<Scoring>,
     /// The new one, and the one that is there.
-    pub source: Option<(NewSource, SourceWanted)>,
+    pub source: Option<(NewSource, SourceTarget)>,
     pub tracking: Option<Option<TrackingSettings>>,
     /// All outputs, those that stay among them.
     pub sinks: Option<Vec<Slot>>,
@@ -60,7 +60,7 @@ pub type Waiting = Mutex<Option<(Change, Done)>>;
 
 /// A source to come.
 pub struct NewSource {
-    pub wanted: SourceWanted,
+    pub wanted: SourceTarget,
     /// A file, which can be open beside another. A live one is opened when the old one is closed.
     pub opened: Option<Box<dyn Source>>,
 }
@@ -98,7 +98,7 @@ pub struct Reloader<'a> {
     server: Option<Server>,
     /// What change requests have put over the configuration, and the words that the configuration asked for then.
     overrides: Overrides,
-    configured: WordsWanted,
+    configured: WordsTarget,
     seen: Seen,
     /// What is in use is kept when so many frames are out.
     keep_at: Option<u64>,
@@ -110,7 +110,7 @@ pub struct Reloader<'a> {
 
 /// What the stream is made of.
 struct InUse {
-    wanted: Wanted,
+    wanted: Target,
     configuration: Option<String>,
     /// As it was when it was read; none where it isn't what is configured.
     vocabulary: Option<Watched>,
@@ -313,7 +313,7 @@ impl<'a> Reloader<'a> {
     /// Makes and tries what is another, while the stream goes on with what there is.
     fn make(
         &self,
-        wanted: &Wanted,
+        wanted: &Target,
         new_vocabulary: bool,
         new_student: bool,
     ) -> anyhow::Result<(Change, News)> {
@@ -384,7 +384,7 @@ impl<'a> Reloader<'a> {
             InUse { wanted, configuration: text, vocabulary: Some(vocabulary), student, facts, ranks };
     }
 
-    fn new_engine(&self, wanted: &Wanted) -> anyhow::Result<Opened> {
+    fn new_engine(&self, wanted: &Target) -> anyhow::Result<Opened> {
         let alive = || self.systemd.is_getting_on();
         wanted.engine.open_with(self.service.engines, Duration::ZERO, &self.stop, &alive)
     }
@@ -444,7 +444,7 @@ impl<'a> Reloader<'a> {
 
     /// Serves what is wanted over HTTP from now on. The address may be the same, so the old server ends first; should the new
     /// one not start, the stream goes on without, and says so.
-    fn serve(&mut self, wanted: &Wanted) {
+    fn serve(&mut self, wanted: &Target) {
         if wanted.http == self.in_use.wanted.http {
             return;
         }
@@ -457,7 +457,7 @@ impl<'a> Reloader<'a> {
     }
 
     /// Outputs by other settings: those that are the same stay, and the new are opened beside them.
-    fn new_sinks(&self, wanted: &Wanted) -> anyhow::Result<Vec<Slot>> {
+    fn new_sinks(&self, wanted: &Target) -> anyhow::Result<Vec<Slot>> {
         let before = &self.in_use.wanted;
         // Nothing that is there is lost by it, should the rest be refused.
         let context = SinkContext { appends: true, ..sink_context(wanted, &self.systemd) };
@@ -470,7 +470,7 @@ impl<'a> Reloader<'a> {
         wanted.sinks.iter().map(slot).collect()
     }
 
-    fn new_source(&self, wanted: &SourceWanted) -> anyhow::Result<NewSource> {
+    fn new_source(&self, wanted: &SourceTarget) -> anyhow::Result<NewSource> {
         let opened = if wanted.uri.is_live() {
             None
         } else {

@@ -12,7 +12,7 @@ use wordsight_engines::{Engine, EngineError, Regions, StudentFacts};
 
 use super::*;
 use crate::capture::{Pacing, SourceUri, StreamSettings, SupervisionSettings};
-use crate::config::{EngineKind, Precision};
+use crate::pipeline::{EngineKind, Precision};
 
 /// What TensorRT answers at one try.
 #[derive(Clone, Copy)]
@@ -47,13 +47,13 @@ impl Made {
 }
 
 impl Engines for Made {
-    fn on_processor(&self, _: &EngineWanted) -> anyhow::Result<Box<dyn Engine>> {
+    fn on_processor(&self, _: &EngineTarget) -> anyhow::Result<Box<dyn Engine>> {
         Ok(Box::new(MadeEngine { title: "the processor", facts: facts(), frames_left: None }))
     }
 
     fn on_tensorrt(
         &self,
-        _: &EngineWanted,
+        _: &EngineTarget,
         _: &Stop,
         _: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Box<dyn Engine>> {
@@ -124,7 +124,7 @@ fn facts() -> StudentFacts {
 }
 
 /// A stream of `source` without end, named by a vocabulary that lies in `folder`.
-fn wanted(folder: &Path, source: &str) -> Wanted {
+fn wanted(folder: &Path, source: &str) -> Target {
     let vocabulary = folder.join("words.safetensors");
     let words = Vocabulary {
         teacher: "t".to_owned(),
@@ -142,8 +142,8 @@ fn wanted(folder: &Path, source: &str) -> Wanted {
         words_per_region: 1,
         weak_fraction: 1.0,
     };
-    Wanted {
-        engine: EngineWanted {
+    Target {
+        engine: EngineTarget {
             student: folder.join("student.onnx"),
             kind: EngineKind::Auto,
             threads: 1,
@@ -152,8 +152,8 @@ fn wanted(folder: &Path, source: &str) -> Wanted {
             precision: Precision::Auto,
             workspace_mib: 0,
         },
-        words: WordsWanted { vocabulary, detection },
-        source: SourceWanted {
+        words: WordsTarget { vocabulary, detection },
+        source: SourceTarget {
             uri: SourceUri::parse(source).unwrap(),
             pacing: Pacing::Lossless,
             repeat: false,
@@ -174,7 +174,7 @@ fn wanted(folder: &Path, source: &str) -> Wanted {
     }
 }
 
-fn run(engines: &Made, wanted: &Wanted) -> anyhow::Result<Report> {
+fn run(engines: &Made, wanted: &Target) -> anyhow::Result<Report> {
     let service = Service {
         load: &|_| Ok(wanted.clone()),
         configuration: None,

@@ -7,12 +7,15 @@
 //! tracks end. A place in a vocabulary means nothing in another, and
 //! what a thing is called is what a track is about; what is still there appears again by its new name.
 
+mod settings;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wordsight_tracking::{Observation, Track, Tracker, TrackingSettings};
 
 use crate::job::{Event, EventKind, Job, Thumbnail, Tracked, Words};
+pub use settings::TrackingKeys;
 
 /// Room for the things of a frame.
 const ROOM: usize = 128;

@@ -46,18 +46,18 @@ const LOOK: Duration = Duration::from_secs(1);
 #[serde(deny_unknown_fields)]
 pub struct MqttKeys {
     url: String,
-    prefix: Option<String>,
     username: Option<String>,
     password_file: Option<PathBuf>,
-    client_id: Option<String>,
-    ca_file: Option<PathBuf>,
-    certificate_file: Option<PathBuf>,
-    key_file: Option<PathBuf>,
-    keep_alive_s: Option<NonZeroU16>,
+    prefix: Option<String>,
     snapshots: Option<bool>,
     frames: Option<bool>,
     home_assistant: Option<bool>,
     discovery_prefix: Option<String>,
+    ca_file: Option<PathBuf>,
+    certificate_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+    client_id: Option<String>,
+    keep_alive_s: Option<NonZeroU16>,
 }
 
 /// What the output is made from, resolved.
