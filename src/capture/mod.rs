@@ -6,7 +6,7 @@
 //!
 //! The one surprising thing: an error is about one frame, not about the source. A folder with a broken photograph and
 //! a recording with a torn frame go on with the next one; only [`Captured::End`] ends a source. What ends by itself
-//! and shouldn't, a camera, is wrapped into [`Supervised`], which opens it again.
+//! and shouldn't, a camera, is wrapped into [`Reconnecting`], which opens it again.
 
 mod decode;
 pub(crate) mod framing;
@@ -18,8 +18,8 @@ mod pacing;
 mod photographs;
 #[cfg(feature = "gstreamer")]
 mod pipelines;
+mod reconnect;
 mod settings;
-mod supervised;
 mod test_pattern;
 mod uri;
 #[cfg(feature = "v4l2")]
@@ -47,8 +47,8 @@ pub use motion_jpeg::MotionJpeg;
 pub(crate) use pacing::Metronome;
 pub use pacing::Pacing;
 pub use photographs::{Photographs, is_photograph};
+pub use reconnect::{ReconnectSettings, Reconnecting};
 pub use settings::{PacingName, SourceKeys};
-pub use supervised::{Supervised, SupervisionSettings};
 pub(crate) use uri::without_password;
 pub use uri::{SourceUri, StreamSettings, UriError};
 

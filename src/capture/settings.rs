@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Pacing, StreamSettings, SupervisionSettings};
+use super::{Pacing, ReconnectSettings, StreamSettings};
 use crate::settings::{FramesPerSecond, LongSeconds, Seconds};
 
 /// `[source]`, as it is written.
@@ -28,9 +28,9 @@ impl SourceKeys {
     }
 
     /// What happens to a live source that is lost.
-    pub fn supervision(&self) -> SupervisionSettings {
+    pub fn reconnect(&self) -> ReconnectSettings {
         let give_up_after = self.give_up_after_s.0;
-        SupervisionSettings {
+        ReconnectSettings {
             stalled_after: self.stalled_after_s.0,
             longest_wait: self.longest_wait_s.0,
             give_up_after: (!give_up_after.is_zero()).then_some(give_up_after),

@@ -42,7 +42,7 @@ const SLICES: Slices = Slices { stream: Duration::from_millis(800), alone: Durat
 /// Inputs that the engine alone is given: enough that they don't all stay in the processor's cache.
 const INPUTS_ALONE: usize = 64;
 /// When a stream whose measurement doesn't end, for no frame comes, is stopped.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LONGEST_OVERRUN: Duration = Duration::from_secs(10);
 /// From one look at the time to the next.
 const TICK: Duration = Duration::from_millis(100);
 /// Where the kernel tells about this process.
@@ -316,7 +316,7 @@ fn with_progress<T>(wanted: &Wanted<'_>, stop: &Stop, run: impl FnOnce() -> T) -
                 bar.set_message(if elapsed < wanted.warm_up { "warming up" } else { "measuring" });
                 bar.set_position(elapsed.min(total).as_secs());
                 bar.tick();
-                if elapsed > total + PATIENCE {
+                if elapsed > total + LONGEST_OVERRUN {
                     stop.request();
                 }
                 thread::sleep(TICK);

@@ -102,7 +102,7 @@ struct CommonArgs {
     /// What to look for: a .safetensors file from `wordsight-distill vocabulary`
     #[arg(long, value_name = "FILE")]
     vocabulary: Option<PathBuf>,
-    /// The least score of a detection, 0 to 1
+    /// The score threshold: what scores less is not told, 0 to 1
     #[arg(long, value_name = "X")]
     score_threshold: Option<Fraction>,
     /// Overlap (intersection over union, 0 to 1) above which two detections are one thing

@@ -17,7 +17,7 @@ use super::parts::{INSTALLED, LONGEST_STOP, SourceArgs, put};
 use crate::config::{Config, ConfigError};
 use crate::job::Stage;
 use crate::pipeline::{Report, run_alone};
-use crate::service::{EngineTarget, Engines, Patience, Service, Target, of_usage};
+use crate::service::{EngineTarget, Engines, GpuWait, Service, Target, of_usage};
 use crate::threads::Stop;
 
 /// Inputs kept for `--compare-engine`: enough that they don't all stay in the processor's cache.
@@ -75,7 +75,7 @@ impl RunArgs {
             longest_stop: LONGEST_STOP,
             stop: stop.clone(),
             engines: &INSTALLED,
-            patience: Patience::SERVICE,
+            gpu_wait: GpuWait::SERVICE,
         };
         let mut report = service.run()?;
         print_summary(&report);

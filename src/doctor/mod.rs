@@ -228,9 +228,9 @@ fn on_gpu(device: &Device, about: &'static str, instead: &str) -> Finding {
             );
         }
     };
-    let wanted =
+    let target =
         EngineTarget { kind: EngineKind::TensorRt, builds_plans: false, ..configured.engine.clone() };
-    match wanted.open(&Installed::QUIET, &Stop::default(), &|| ()) {
+    match target.open(&Installed::QUIET, &Stop::default(), &|| ()) {
         // Its name has the precision that the plan computes in.
         Ok(engine) => Finding::ok(about, format!("{}, with a plan of the student that fits", engine.name())),
         Err(error) => Finding::warning(

@@ -97,7 +97,11 @@ fn things(text: &mut Text, parts: &Parts) {
     text.counter(name, "Things that appeared, of words beyond the first thousand that did.", others);
     text.gauge("wordsight_vocabulary_words", "Words in use.", in_use.words.len());
     let name = "wordsight_score_threshold_ratio";
-    text.gauge(name, "The least score of words without a threshold of their own.", in_use.score_threshold);
+    text.gauge(
+        name,
+        "The score threshold of words without a threshold of their own.",
+        in_use.score_threshold,
+    );
     let name = "wordsight_as_configured";
     text.gauge(
         name,

@@ -6,7 +6,7 @@
 //! The one surprising thing: the engine works alone in slices *between* slices of the stream, on the same thread and
 //! inputs. Its speed alone and in the stream are then seen by the same machine within the same seconds; one run after
 //! the other would compare two moods of the machine. While the engine is alone the other stages wait: none of their
-//! jobs comes home.
+//! jobs returns to the pool.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

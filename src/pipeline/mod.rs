@@ -12,7 +12,7 @@
 //! the pool makes the difference. For a camera the rings hold one job each and the pool holds more
 //! jobs than all rings and stages together, so capture never waits and a slow stage finds the
 //! newest frame. For a file every ring is as large as the whole pool: no ring can be full when
-//! something is sent, nothing is overwritten, and capture waits for a job to come home.
+//! something is sent, nothing is overwritten, and capture waits for a job to return to the pool.
 
 mod capture;
 mod control;
@@ -56,7 +56,7 @@ use crate::tracking::Tracking;
 /// this time.
 const LOSSLESS_JOBS: NonZeroUsize = NonZeroUsize::new(7).unwrap();
 /// Jobs for a camera: as many in the threads' hands, one in each of the four rings, and one more for the moment in
-/// which a pushed-out job is on its way home.
+/// which a pushed-out job is on its way back to the pool.
 const CAMERA_JOBS: NonZeroUsize = NonZeroUsize::new(11).unwrap();
 /// Frames of a camera before the letterbox: in the hands of capture and preprocess, in the ring between them, and one that
 /// was just pushed out of it.

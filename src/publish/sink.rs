@@ -192,9 +192,9 @@ impl OutletWatch {
 
 /// A way into an output's queue, for whoever makes pictures.
 #[derive(Clone)]
-pub(super) struct Door(Arc<Shared>);
+pub(super) struct PictureSender(Arc<Shared>);
 
-impl Door {
+impl PictureSender {
     /// Whether it is pixels that are wanted there, and no JPEG.
     pub(super) fn wants_pixels(&self) -> bool {
         self.0.wants_pixels
@@ -314,8 +314,8 @@ impl Outlet {
         if self.shared.queue.is_abandoned() { self.join() } else { Ok(()) }
     }
 
-    pub(super) fn door(&self) -> Door {
-        Door(Arc::clone(&self.shared))
+    pub(super) fn sender(&self) -> PictureSender {
+        PictureSender(Arc::clone(&self.shared))
     }
 
     /// What tells how it is.

@@ -52,14 +52,14 @@ impl Opened {
 
 /// How long a GPU is waited for that the driver can't use yet.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct GpuWait {
     /// Before the processor takes its place.
     pub at_start: Duration,
     /// From one try to the next after that.
     pub later: Duration,
 }
 
-impl Patience {
+impl GpuWait {
     /// A service's: it has the whole uptime before it.
     pub const SERVICE: Self = Self { at_start: Duration::from_secs(30), later: Duration::from_secs(30) };
 }
@@ -67,12 +67,12 @@ impl Patience {
 /// What opens engines: those that are installed, or a test's.
 pub trait Engines: Sync {
     /// Opens the student on ONNX Runtime.
-    fn on_processor(&self, wanted: &EngineTarget) -> anyhow::Result<Box<dyn Engine>>;
+    fn on_processor(&self, target: &EngineTarget) -> anyhow::Result<Box<dyn Engine>>;
 
     /// Opens the student on TensorRT. `alive` is called now and then while a plan is built.
     fn on_tensorrt(
         &self,
-        wanted: &EngineTarget,
+        target: &EngineTarget,
         stop: &Stop,
         alive: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Box<dyn Engine>>;
@@ -101,14 +101,14 @@ impl Installed {
 }
 
 impl Engines for Installed {
-    fn on_processor(&self, wanted: &EngineTarget) -> anyhow::Result<Box<dyn Engine>> {
-        Ok(Box::new(CpuEngine::open(&wanted.student, wanted.threads)?))
+    fn on_processor(&self, target: &EngineTarget) -> anyhow::Result<Box<dyn Engine>> {
+        Ok(Box::new(CpuEngine::open(&target.student, target.threads)?))
     }
 
     #[cfg(feature = "tensorrt")]
     fn on_tensorrt(
         &self,
-        wanted: &EngineTarget,
+        target: &EngineTarget,
         stop: &Stop,
         alive: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Box<dyn Engine>> {
@@ -116,32 +116,32 @@ impl Engines for Installed {
             BuildSettings, Going, PlanStore, TensorRtEngine, TensorRtSettings,
         };
         let settings = TensorRtSettings {
-            libraries: wanted.tensorrt.clone(),
+            libraries: target.tensorrt.clone(),
             state: PlanStore::default_state(),
-            builds_plans: wanted.builds_plans,
+            builds_plans: target.builds_plans,
             build: BuildSettings {
-                workspace_mib: (wanted.workspace_mib > 0).then_some(wanted.workspace_mib),
+                workspace_mib: (target.workspace_mib > 0).then_some(target.workspace_mib),
                 target: None,
-                precision: wanted.precision.into(),
+                precision: target.precision.into(),
             },
         };
-        let progress = (self.progress)(&wanted.student)?;
+        let progress = (self.progress)(&target.student)?;
         let show = |step: wordsight_engines::tensorrt::Step<'_>| {
             alive();
             progress(step);
             if stop.is_requested() { Going::Stop } else { Going::On }
         };
-        Ok(Box::new(TensorRtEngine::open(&wanted.student, &settings, &show)?))
+        Ok(Box::new(TensorRtEngine::open(&target.student, &settings, &show)?))
     }
 
     #[cfg(not(feature = "tensorrt"))]
     fn on_tensorrt(
         &self,
-        wanted: &EngineTarget,
+        target: &EngineTarget,
         _: &Stop,
         _: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Box<dyn Engine>> {
-        let _ = (&wanted.tensorrt, wanted.builds_plans, wanted.precision, wanted.workspace_mib);
+        let _ = (&target.tensorrt, target.builds_plans, target.precision, target.workspace_mib);
         Err(crate::config::ConfigError::NoTensorRt.into())
     }
 

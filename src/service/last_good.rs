@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::stamp::Watched;
+use super::file_watch::Watched;
 use crate::files::{Durability, replace, systemd_state_folder};
 
 const CONFIGURATION: &str = "wordsight.toml";

@@ -16,7 +16,7 @@ use wordsight_engines::StudentFacts;
 use wordsight_tracking::TrackingSettings;
 
 use crate::capture::{
-    CaptureError, LONGEST_NAP, Pacing, Source, SourceUri, StreamSettings, Supervised, SupervisionSettings,
+    CaptureError, LONGEST_NAP, Pacing, ReconnectSettings, Reconnecting, Source, SourceUri, StreamSettings,
 };
 use crate::config::{Config, ConfigError};
 use crate::files::is_standard_output;
@@ -170,7 +170,7 @@ pub struct SourceTarget {
     /// How a live stream is opened.
     pub stream: StreamSettings,
     /// What happens to a live one that is lost.
-    pub supervision: SupervisionSettings,
+    pub reconnect: ReconnectSettings,
 }
 
 impl SourceTarget {
@@ -182,7 +182,7 @@ impl SourceTarget {
         let (keys, uri) = (&config.source, config.source_uri()?);
         let pacing = keys.pacing.at(keys.fps, uri.is_live());
         let pacing = pacing.ok_or_else(|| ConfigError::LosslessCamera(uri.display().to_owned()))?;
-        Ok(Self { uri, pacing, repeat: keys.repeat, stream: keys.stream(), supervision: keys.supervision() })
+        Ok(Self { uri, pacing, repeat: keys.repeat, stream: keys.stream(), reconnect: keys.reconnect() })
     }
 
     /// Opens the source; one that is live is kept open from then on.
@@ -196,9 +196,9 @@ impl SourceTarget {
         let (uri, stream) = (self.uri.clone(), self.stream);
         let open = move || uri.open(&stream);
         let name = self.uri.display();
-        let supervised =
-            Supervised::open(name, self.supervision, health.clone(), open, &|| stop.is_requested())?;
-        Ok(Box::new(supervised))
+        let reconnecting =
+            Reconnecting::open(name, self.reconnect, health.clone(), open, &|| stop.is_requested())?;
+        Ok(Box::new(reconnecting))
     }
 
     /// Looks whether the source can give what is asked for, before anything that takes long is done for it. One that isn't
@@ -209,7 +209,7 @@ impl SourceTarget {
     pub fn check(&self, stop: &Stop) -> Result<(), CaptureError> {
         let (uri, stream) = (self.uri.clone(), self.stream);
         let (tell, told) = mpsc::channel();
-        // A thread of its own, as in `Supervised`: a driver that hangs would keep whoever asks.
+        // A thread of its own, as in `Reconnecting`: a driver that hangs would keep whoever asks.
         let check = move || drop(tell.send(uri.check(&stream)));
         if named("check").spawn(check).is_err() {
             return Ok(());
@@ -218,7 +218,7 @@ impl SourceTarget {
         while begun.elapsed() < LONGEST_CHECK && !stop.is_requested() {
             match told.recv_timeout(LONGEST_NAP) {
                 Ok(Err(error @ CaptureError::Uri(_))) => return Err(error),
-                Ok(Err(error)) if !self.uri.is_live() || !self.supervision.waits_at_start => {
+                Ok(Err(error)) if !self.uri.is_live() || !self.reconnect.waits_at_start => {
                     return Err(error);
                 }
                 Ok(_) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -230,14 +230,14 @@ impl SourceTarget {
 
     /// The same, but one that isn't there is waited for.
     pub fn waited_for(&self) -> Self {
-        let supervision = SupervisionSettings { waits_at_start: true, ..self.supervision };
-        Self { supervision, ..self.clone() }
+        let reconnect = ReconnectSettings { waits_at_start: true, ..self.reconnect };
+        Self { reconnect, ..self.clone() }
     }
 
     /// The same, but one that isn't there is an error.
     pub fn at_once(&self) -> Self {
-        let supervision = SupervisionSettings { waits_at_start: false, ..self.supervision };
-        Self { supervision, ..self.clone() }
+        let reconnect = ReconnectSettings { waits_at_start: false, ..self.reconnect };
+        Self { reconnect, ..self.clone() }
     }
 }
 
