@@ -2,9 +2,6 @@
 //!
 //! In flow any bytes, out flows nothing: a function that comes back has found nothing wrong. The fuzzers in `fuzz/` call
 //! them millions of times (`scripts/fuzz`); `cargo test` calls them with the seeds in `fuzz/seeds`.
-//!
-//! The one surprising thing: this is a module of the program and no crate, since a program's modules can't be reached from
-//! outside of it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
