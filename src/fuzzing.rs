@@ -2,9 +2,6 @@
 //!
 //! In flow any bytes, out flows nothing: a function that comes back has found nothing wrong. The fuzzers in `fuzz/` call
 //! them millions of times (`scripts/fuzz`); `cargo test` calls them with the seeds in `fuzz/seeds`.
-//!
-//! The one surprising thing: this is a module of the program and no crate, since a program's modules can't be reached from
-//! outside of it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -40,12 +37,12 @@ pub fn configuration(bytes: &[u8]) {
         Ok(sinks) => sinks.iter().for_each(|sink| drop((sink.place(), sink.folder()))),
         Err(error) => assert_told(&error),
     }
-    match config.source(None) {
+    match config.source_uri() {
         Ok(source) => drop((source.display().to_owned(), source.is_live())),
         Err(error) => assert_told(&error),
     }
     drop(SourceUri::parse(text));
-    if let Err(error) = config.http(None) {
+    if let Err(error) = config.http.settings() {
         assert_told(&error);
     }
 }

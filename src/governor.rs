@@ -11,13 +11,13 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use wordsight_board::{Decision, Governor, GovernorSettings, Look, Readings, Reason, Sampler};
 
-use crate::bench::Governed;
-use crate::health::Health;
-use crate::locks::locked;
+use crate::health::{GovernorHealth, Health};
 use crate::pipeline::RateLimit;
+use crate::settings::{Degrees, Part};
+use crate::threads::locked;
 
 /// From one look at the board to the next.
 const LOOK: Duration = Duration::from_secs(1);
@@ -28,26 +28,37 @@ const NOTABLE: f64 = 0.2;
 /// Names another root than `/` for the board's files: a copy of another board's, for a test of what would happen.
 const ROOT: &str = "WORDSIGHT_BOARD_ROOT";
 
+/// `[governor]` of a configuration, as it is written.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GovernorKeys {
+    pub enabled: bool,
+    pub margin_c: Degrees,
+    pub least_fraction: Part,
+}
+
+impl GovernorKeys {
+    /// The settings, if there is to be a governor.
+    pub fn settings(&self) -> Option<GovernorSettings> {
+        let settings = GovernorSettings { margin_c: self.margin_c.0, least_fraction: self.least_fraction.0 };
+        self.enabled.then_some(settings)
+    }
+}
+
 /// Where the board's files are.
 pub fn board_root() -> PathBuf {
     std::env::var_os(ROOT).map_or_else(|| PathBuf::from("/"), PathBuf::from)
 }
 
-/// What the health says of it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct GovernorHealth {
-    /// Frames a second that are let in; nothing while all are.
-    pub limit_fps: Option<f64>,
-    /// Frames a second that come when nothing is held back.
-    pub full_fps: Option<f64>,
-    /// Why frames are held back.
+/// That the governor held the stream back because of the board.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Governed {
+    /// For how long, seconds, the warm-up included.
+    pub seconds: f64,
+    /// The lowest frame rate that it left, frames a second.
+    pub least_fps: f64,
+    /// Why, at that moment.
     pub reason: Option<Reason>,
-    /// For how long the stream was held back since the start, seconds.
-    pub held_back_s: f64,
-    /// The zone that is nearest to where the board is slowed for its heat.
-    pub hottest: Option<String>,
-    /// By how many degrees it is away from that.
-    pub margin_c: Option<f64>,
 }
 
 /// A governor at work on one stream.

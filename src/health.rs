@@ -7,17 +7,18 @@
 //! The one surprising thing: a stream whose camera is gone is alive. It is lost only to whoever wants frames, and
 //! `state` says so; a process that has died says nothing more, which is what `written_at` is for.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use wordsight_board::Reason;
 
-use crate::governor::GovernorHealth;
-use crate::locks::locked;
+use crate::files::{Durability, replace};
+use crate::threads::clock::since_1970;
+use crate::threads::{locked, named};
 
 /// From one look at the health to the next.
 const LOOK: Duration = Duration::from_millis(100);
@@ -66,6 +67,23 @@ pub struct ReloadHealth {
     pub refused: u64,
     /// Why, if the last one was refused.
     pub last_error: Option<String>,
+}
+
+/// What the governor does.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct GovernorHealth {
+    /// Frames a second that are let in; nothing while all are.
+    pub limit_fps: Option<f64>,
+    /// Frames a second that come when nothing is held back.
+    pub full_fps: Option<f64>,
+    /// Why frames are held back.
+    pub reason: Option<Reason>,
+    /// For how long the stream was held back since the start, seconds.
+    pub held_back_s: f64,
+    /// The zone that is nearest to where the board is slowed for its heat.
+    pub hottest: Option<String>,
+    /// By how many degrees it is away from that.
+    pub margin_c: Option<f64>,
 }
 
 /// How the stream is at a moment.
@@ -250,7 +268,7 @@ impl Health {
             losses: noticed.losses,
             published: noticed.published,
             last_published_s: noticed.last_published.map(|at| at.elapsed().as_secs_f64()),
-            written_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+            written_at: since_1970().as_secs_f64(),
         }
     }
 
@@ -282,7 +300,7 @@ impl HealthFile {
         write(&health, &path)?;
         let (stop, stopped) = mpsc::channel();
         let work = move || keep_fresh(&health, &path, &stopped);
-        let thread = std::thread::Builder::new().name("health".to_owned()).spawn(work)?;
+        let thread = named("health").spawn(work)?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
@@ -319,11 +337,7 @@ fn keep_fresh(health: &Health, path: &Path, stopped: &mpsc::Receiver<()>) {
 fn write(health: &Health, path: &Path) -> std::io::Result<()> {
     let mut text = serde_json::to_vec(&health.report())?;
     text.push(b'\n');
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let part = path.with_file_name(name);
-    let written = std::fs::File::create(&part).and_then(|mut file| file.write_all(&text));
-    written.and_then(|()| std::fs::rename(&part, path)).inspect_err(|_| drop(std::fs::remove_file(&part)))
+    replace(path, Durability::Fleeting, &text)
 }
 
 #[cfg(test)]

@@ -1,54 +1,11 @@
-//! `wordsight`: frames in, named boxes out.
-//!
-//! The folders are the stages, in the order that data flows: `capture`, `preprocess`, `pipeline`
-//! (the engine and the threads), `scoring`, `tracking`, `publish`; `cli` turns flags and the configuration
-//! file into them, and `service` looks after a stream of them. This file parses, runs, and maps the outcome to an exit code.
-//!
-//! The one surprising thing: exit codes tell what to put right. 0: done; 1: something failed or
-//! could not be read; 2: the command line, the configuration or the combination of files is wrong.
-
-/// `eprintln!` for a program that goes on when nobody reads its stderr any more.
-macro_rules! tell {
-    ($($what:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), $($what)*);
-    }};
-}
-
-mod allocations;
-mod bench;
-mod capture;
-mod cli;
-mod config;
-mod doctor;
-#[cfg(test)]
-mod fuzzing;
-mod governor;
-mod health;
-mod http;
-mod locks;
-mod logging;
-mod pipeline;
-mod preprocess;
-mod publish;
-mod scoring;
-mod service;
-mod tracking;
+//! The program: see the library of the same name.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
+/// Counts what each thread allocates: a benchmark tells that a frame in steady state allocates nothing.
 #[global_allocator]
-static ALLOCATOR: allocations::Counting = allocations::Counting;
+static ALLOCATOR: wordsight::Counting = wordsight::Counting;
 
 fn main() -> ExitCode {
-    logging::start();
-    match cli::Cli::parse().run() {
-        Ok(code) => code,
-        Err(error) => {
-            tell!("wordsight: {error:#}");
-            cli::exit_code_of(&error)
-        }
-    }
+    wordsight::run()
 }

@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wordsight_fuzz::fuzzing::framing(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wordsight::fuzzing::framing(bytes));

@@ -11,7 +11,7 @@ use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 /// Writes a value to a file, whole or not at all, or for `-` to the standard output.
 pub(super) fn write(value: &impl Serialize, path: &Path) -> io::Result<()> {
-    super::file::write(path, |output| write_to(output, value))
+    crate::files::write_result(path, |output| write_to(output, value))
 }
 
 fn write_to(output: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {

@@ -8,7 +8,6 @@
 
 mod compare;
 mod estimate;
-mod file;
 mod json;
 mod plot;
 mod recorder;
@@ -20,10 +19,9 @@ pub use compare::{Dice, compare};
 pub use estimate::{Board, Estimate};
 pub use plot::{PlotPath, draw};
 pub use recorder::{FrameTimes, Recorder};
-pub(crate) use report::rfc_3339;
 pub use report::{
-    Allocations, Cpu, Drops, Frame, Governed, Measured, Memory, Mode, Report, ReportError, Settings,
-    StartAndEnd, Student, Vocabulary,
+    Allocations, Cpu, Drops, Frame, Measured, Memory, Mode, Report, ReportError, Settings, StartAndEnd,
+    Student, Vocabulary,
 };
 pub use swaps::{Percentiles, SwapReport, Swaps, microseconds};
 

@@ -104,7 +104,7 @@ pub fn draw(report: &Report, path: &PlotPath) -> Result<(), PlotError> {
     let picture = layout(report);
     for path in path.files() {
         let is_svg = path.extension().is_some_and(|extension| extension == "svg");
-        let written = super::file::write(&path, |output| {
+        let written = crate::files::write_result(&path, |output| {
             if is_svg {
                 output.write_all(picture.svg().as_bytes())
             } else {

@@ -15,9 +15,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use wordsight_board::{Machine, Process, Readings, Reason};
+use wordsight_board::{Machine, Process, Readings};
 
 use super::recorder::{FrameTimes, Recorder};
+use crate::governor::Governed;
+use crate::threads::clock::rfc_3339;
 
 /// The version of the JSON file. It goes up when a reader of the old one would misunderstand the new one; a field
 /// more is none such.
@@ -308,17 +310,6 @@ impl Allocations {
     }
 }
 
-/// That the governor held the stream back because of the board.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Governed {
-    /// For how long, seconds, the warm-up included.
-    pub seconds: f64,
-    /// The lowest frame rate that it left, frames a second.
-    pub least_fps: f64,
-    /// Why, at that moment.
-    pub reason: Option<Reason>,
-}
-
 /// What the source's frames are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
@@ -591,23 +582,6 @@ impl Report {
         super::json::write(self, path)
             .map_err(|reason| ReportError::Unwritable { path: path.to_owned(), reason })
     }
-}
-
-/// A time as RFC 3339 writes it, in UTC and to the second. Days to dates as Howard Hinnant derives it in
-/// "chrono-Compatible Low-Level Date Algorithms": years that begin in March, so that a leap day is the last.
-pub(crate) fn rfc_3339(time: SystemTime) -> String {
-    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = 400 * era + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 #[cfg(test)]

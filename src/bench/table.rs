@@ -7,7 +7,8 @@ use std::fmt;
 
 use wordsight_board::{Look, Machine, Readings};
 
-use super::report::{Governed, Report, Settings};
+use super::report::{Report, Settings};
+use crate::governor::Governed;
 
 /// The columns of a terminal that everybody has.
 const COLUMNS: usize = 100;

@@ -6,7 +6,7 @@
 //!
 //! The one surprising thing: an error is about one frame, not about the source. A folder with a broken photograph and
 //! a recording with a torn frame go on with the next one; only [`Captured::End`] ends a source. What ends by itself
-//! and shouldn't, a camera, is wrapped into [`Supervised`], which opens it again.
+//! and shouldn't, a camera, is wrapped into [`Reconnecting`], which opens it again.
 
 mod decode;
 pub(crate) mod framing;
@@ -18,7 +18,8 @@ mod pacing;
 mod photographs;
 #[cfg(feature = "gstreamer")]
 mod pipelines;
-mod supervised;
+mod reconnect;
+mod settings;
 mod test_pattern;
 mod uri;
 #[cfg(feature = "v4l2")]
@@ -34,10 +35,11 @@ pub(crate) mod cameras {
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use wordsight_detection::{FrameView, PixelFormat, YuvEncoding};
 
+use crate::threads::clock::since_1970;
 #[cfg(feature = "gstreamer")]
 pub(crate) use gstreamer::init as start_gstreamer;
 pub use held::Held;
@@ -45,7 +47,8 @@ pub use motion_jpeg::MotionJpeg;
 pub(crate) use pacing::Metronome;
 pub use pacing::Pacing;
 pub use photographs::{Photographs, is_photograph};
-pub use supervised::{Supervised, SupervisionSettings};
+pub use reconnect::{ReconnectSettings, Reconnecting};
+pub use settings::{PacingName, SourceKeys};
 pub(crate) use uri::without_password;
 pub use uri::{SourceUri, StreamSettings, UriError};
 
@@ -122,8 +125,7 @@ impl Frame {
         self.received_at = Instant::now();
         // A machine that has run for less than the age has never seen that moment.
         self.captured_at = self.received_at.checked_sub(age).unwrap_or(self.received_at);
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.timestamp_ns = since_1970.saturating_sub(age).as_nanos() as u64;
+        self.timestamp_ns = since_1970().saturating_sub(age).as_nanos() as u64;
         self.missed = 0;
     }
 

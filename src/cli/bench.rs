@@ -17,8 +17,9 @@ use super::measure::{Wanted, measure};
 use super::parts::print;
 use super::swaps::measure_swaps;
 use crate::bench::{Board, Estimate, Mode, PlotPath, Report, compare, draw};
-use crate::config::FramesPerSecond;
-use crate::service::is_standard_output;
+use crate::files::is_standard_output;
+use crate::service::EngineTarget;
+use crate::settings::FramesPerSecond;
 
 /// Measures a stream, or compares two measurements.
 #[derive(Debug, Args)]
@@ -113,7 +114,7 @@ impl BenchArgs {
     }
 
     fn estimate(&self, board: Board) -> anyhow::Result<ExitCode> {
-        let student = self.common.engine_wanted(&self.common.load_config()?)?.student;
+        let student = EngineTarget::of(&self.common.load_config()?)?.student;
         let shown = student.display();
         let estimate = Estimate::of(&wordsight_onnx::read(&student)?, &shown.to_string(), board)
             .map_err(|reason| anyhow::anyhow!("there is no estimate of {shown}: {reason}"))?;

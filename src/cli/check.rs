@@ -15,9 +15,9 @@ use wordsight_engines::StudentFacts;
 use super::parts::print;
 use super::run::RunArgs;
 use crate::health::Health;
-use crate::pipeline::Stop;
 use crate::publish::{LinesSettings, Place, SinkSettings};
-use crate::service::{Wanted, of_usage};
+use crate::service::{Target, of_usage};
+use crate::threads::Stop;
 
 /// Says whether a configuration works, part by part, without running it.
 #[derive(Debug, Args)]
@@ -62,21 +62,20 @@ impl CheckArgs {
         let mut checked = Checked { is_fine: true, parts: Vec::new(), code: 0 };
         let name = self.file.as_deref().map_or("built in".to_owned(), |file| file.display().to_string());
         let run = RunArgs::of_configuration(self.file.clone());
-        let wanted =
-            run.load_config(None).and_then(|config| run.wanted(&config)).map_err(anyhow::Error::from);
-        let Some(wanted) = checked.note("configuration", wanted, |_| name) else { return checked };
-        let student = checked.note("student", student_of(&wanted), |facts| {
+        let target = run.target(None).map_err(anyhow::Error::from);
+        let Some(target) = checked.note("configuration", target, |_| name) else { return checked };
+        let student = checked.note("student", student_of(&target), |facts| {
             let StudentFacts { input_width, input_height, proposals, teacher, .. } = facts;
-            let path = wanted.engine.student.display();
+            let path = target.engine.student.display();
             format!("{path}: {input_width}x{input_height}, {proposals} regions, teacher {teacher}")
         });
-        checked.note("vocabulary", words_of(&wanted, student.as_ref()), |words| {
+        checked.note("vocabulary", words_of(&target, student.as_ref()), |words| {
             let fits = if student.is_some() { ", which the student understands" } else { "" };
-            format!("{}: {words} words{fits}", wanted.words.vocabulary.display())
+            format!("{}: {words} words{fits}", target.words.vocabulary.display())
         });
-        checked.note("source", source_of(&wanted), |says| says.clone());
-        checked.note("results", outputs_of(&wanted), |says| says.clone());
-        if let Some(http) = &wanted.http {
+        checked.note("source", source_of(&target), |says| says.clone());
+        checked.note("results", outputs_of(&target), |says| says.clone());
+        if let Some(http) = &target.http {
             checked.note("page", http.check(), |says| says.clone());
         }
         checked
@@ -112,33 +111,33 @@ impl fmt::Display for Checked {
     }
 }
 
-fn student_of(wanted: &Wanted) -> anyhow::Result<StudentFacts> {
-    let path = &wanted.engine.student;
+fn student_of(target: &Target) -> anyhow::Result<StudentFacts> {
+    let path = &target.engine.student;
     let model = wordsight_onnx::read(path)?;
     Ok(StudentFacts::of_model(&model, &path.display().to_string())?)
 }
 
-fn words_of(wanted: &Wanted, student: Option<&StudentFacts>) -> anyhow::Result<usize> {
-    let vocabulary = Vocabulary::load(&wanted.words.vocabulary)?;
+fn words_of(target: &Target, student: Option<&StudentFacts>) -> anyhow::Result<usize> {
+    let vocabulary = Vocabulary::load(&target.words.vocabulary)?;
     if let Some(student) = student {
         vocabulary.check_against(&student.teacher, student.embedding_size)?;
     }
     Ok(vocabulary.shown().len())
 }
 
-fn source_of(wanted: &Wanted) -> anyhow::Result<String> {
-    let uri = &wanted.source.uri;
+fn source_of(target: &Target) -> anyhow::Result<String> {
+    let uri = &target.source.uri;
     if uri.is_live() {
         return Ok(format!("{}: not opened; `wordsight doctor` looks at cameras", uri.display()));
     }
-    drop(wanted.source.open(&Health::default(), &Stop::default()).map_err(of_usage)?);
+    drop(target.source.open(&Health::default(), &Stop::default()).map_err(of_usage)?);
     Ok(uri.display().to_owned())
 }
 
 /// Whether the folders are there that files are to be made in.
-fn outputs_of(wanted: &Wanted) -> anyhow::Result<String> {
+fn outputs_of(target: &Target) -> anyhow::Result<String> {
     let mut places = Vec::new();
-    for sink in &wanted.sinks {
+    for sink in &target.sinks {
         if let SinkSettings::Lines(LinesSettings {
             place: Place::File { path, .. } | Place::Socket(path),
             ..
@@ -148,7 +147,7 @@ fn outputs_of(wanted: &Wanted) -> anyhow::Result<String> {
         }
         places.push(sink.place());
     }
-    if let Some(path) = &wanted.health {
+    if let Some(path) = &target.health {
         places.push(folder_of(path)?);
     }
     Ok(if places.is_empty() { "nowhere".to_owned() } else { places.join(", ") })

@@ -3,19 +3,18 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 
 use super::CommonArgs;
-use super::parts::LONGEST_STOP;
+use super::parts::{INSTALLED, LONGEST_STOP};
 use crate::capture::{Pacing, Photographs, is_motion_jpeg};
 use crate::config::ConfigError;
-use crate::health::Health;
-use crate::pipeline::{Control, Frames, Pipeline, Stop};
+use crate::files::is_standard_output;
+use crate::pipeline::{Control, Pipeline};
 use crate::publish::{Outputs, PictureNames, Publisher, SaveSettings, SinkSettings, Table};
-use crate::service::{is_standard_output, open_output};
-use crate::tracking::Tracking;
+use crate::service::{EngineTarget, WordsTarget, open_output};
+use crate::threads::Stop;
 
 /// Names the things in photographs.
 #[derive(Debug, Args)]
@@ -40,8 +39,8 @@ impl DetectArgs {
         }
         let config = self.common.load_config()?;
         let stop = Stop::on_signals()?;
-        let engine = self.common.engine_wanted(&config)?.open(&stop, &|| ())?;
-        let scoring = self.common.words_wanted(&config)?.open(engine.facts())?;
+        let engine = EngineTarget::of(&config)?.open(&INSTALLED, &stop, &|| ())?;
+        let scoring = WordsTarget::of(&config)?.open(engine.facts())?;
         let photographs = Photographs::open(&self.photographs);
         let json_on_stdout = self.json.as_deref().is_some_and(is_standard_output);
         let table = (!json_on_stdout).then(|| {
@@ -56,20 +55,8 @@ impl DetectArgs {
         let sinks =
             save.map(|save| (SinkSettings::Pictures(save.clone()), save.open())).into_iter().collect();
         let outputs = Outputs { json, table, sinks, ..Outputs::default() };
-        let pipeline = Pipeline {
-            source: Box::new(photographs),
-            pacing: Pacing::Lossless,
-            repeat: false,
-            engine,
-            scoring: Box::new(scoring),
-            tracking: Tracking::new(None),
-            publisher: Publisher::new(outputs)?,
-            before: Frames::default(),
-            inputs_to_keep: 0,
-            health: Health::default(),
-            counters: Arc::default(),
-            measurement: None,
-        };
+        let publisher = Publisher::new(outputs)?;
+        let pipeline = Pipeline::new(Box::new(photographs), Pacing::Lossless, engine, scoring, publisher);
         stop.ends_process_after(LONGEST_STOP)?;
         let report = pipeline.run(&stop, &Control::default())?;
         let (summary, unreadable) = (report.publisher.summary(), report.frames.unreadable);

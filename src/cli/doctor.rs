@@ -10,7 +10,7 @@ use super::parts::{SourceArgs, print};
 use super::run::RunArgs;
 use crate::bench;
 use crate::config::Config;
-use crate::doctor::{Finding, Patient, State, examine};
+use crate::doctor::{Device, Finding, State, examine};
 use crate::governor::board_root;
 
 /// Where the service's configuration is.
@@ -36,8 +36,8 @@ impl DoctorArgs {
         let file =
             self.common.config.clone().or_else(|| Some(root.join(SERVICE)).filter(|path| path.exists()));
         let run = RunArgs::of_parts(self.source, self.common);
-        let configured = Config::load(file.as_deref()).and_then(|config| run.wanted(&config));
-        let findings = examine(&Patient { file, configured, root, now: SystemTime::now() });
+        let configured = Config::load(file.as_deref()).and_then(|config| run.target_of(config));
+        let findings = examine(&Device { file, configured, root, now: SystemTime::now() });
         if self.json {
             print(&(serde_json::to_string_pretty(&findings)? + "\n"))?;
         } else {

@@ -19,21 +19,21 @@ use wordsight_engines::cpu::library;
 use wordsight_engines::{Engine, EngineError, Regions, StudentFacts};
 
 use super::CommonArgs;
-use super::parts::{Pace, governor_wanted, source_wanted, tracked, tracking_wanted};
+use super::parts::{INSTALLED, put};
 use crate::bench::{
     Allocations, Cpu, Drops, Frame, FrameTimes, Measured, Memory, Mode, Recorder, Report, Settings,
     StartAndEnd, Student, Vocabulary,
 };
-use crate::capture::{Held, Pacing, Source};
-use crate::config::{Config, FramesPerSecond, PacingName};
+use crate::capture::{Held, Pacing, PacingName, Source};
+use crate::config::{Config, ConfigError};
 use crate::governor::{Governing, board_root};
 use crate::health::Health;
-use crate::locks::locked;
-use crate::pipeline::{
-    Control, Frames, Measurement, MeasurementSettings, Pipeline, Rates, Report as Run, Slices, Stage, Stop,
-};
+use crate::job::Stage;
+use crate::pipeline::{Control, Measurement, MeasurementSettings, Pipeline, Rates, Report as Run, Slices};
 use crate::publish::{Outputs, Publisher};
-use crate::service::of_usage;
+use crate::service::{EngineTarget, SourceTarget, WordsTarget, of_usage};
+use crate::settings::FramesPerSecond;
+use crate::threads::{Stop, locked};
 use crate::tracking::Tracking;
 
 /// The stream's slice and the engine's, by turns: short, so that both see the same moods of the machine, and long enough
@@ -42,7 +42,7 @@ const SLICES: Slices = Slices { stream: Duration::from_millis(800), alone: Durat
 /// Inputs that the engine alone is given: enough that they don't all stay in the processor's cache.
 const INPUTS_ALONE: usize = 64;
 /// When a stream whose measurement doesn't end, for no frame comes, is stopped.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LONGEST_OVERRUN: Duration = Duration::from_secs(10);
 /// From one look at the time to the next.
 const TICK: Duration = Duration::from_millis(100);
 /// Where the kernel tells about this process.
@@ -63,20 +63,20 @@ pub(super) struct Wanted<'a> {
 
 /// Runs a stream and reports what it took.
 pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Result<Report> {
-    let config = common.load_config()?;
+    let config = config_of(common, wanted)?;
     let stop = Stop::on_signals()?;
     let board = board_root();
     let (machine, readings, started_at) = (Machine::read(&board), Readings::read(&board), SystemTime::now());
 
-    let engine = common.engine_wanted(&config)?.open(&stop, &|| ())?;
-    let scoring = tracked(common.words_wanted(&config)?, &config)?.open(engine.facts())?;
+    let engine = EngineTarget::of(&config)?.open(&INSTALLED, &stop, &|| ())?;
+    let scoring = WordsTarget::of(&config)?.tracked(&config).open(engine.facts())?;
     let engine = match wanted.least_inference {
         Some(least) => Box::new(Slowed { name: slowed_name(&*engine, least), engine, least }),
         None => engine,
     };
     let health = Health::default();
     let source = open_source(wanted, &config, &health, &stop)?;
-    let mut settings = settings(common, &config, wanted, &*engine, &source, scoring.words().len())?;
+    let mut settings = settings(&config, wanted, &*engine, &source, scoring.words().len())?;
 
     let recorder = Arc::new(Mutex::new(Recorder::for_run_of(wanted.seconds)));
     let is_stream_the_only_one = wanted.mode == Mode::Live || source.is_live;
@@ -89,21 +89,17 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
         },
         on_frame: record_into(Arc::clone(&recorder)),
     };
+    let outputs = Outputs { json: Some(Box::new(std::io::sink())), ..Outputs::default() };
+    let publisher = Publisher::new(outputs)?;
     let pipeline = Pipeline {
-        source: source.source,
-        pacing: source.pacing,
         repeat: true,
-        engine,
-        scoring: Box::new(scoring),
-        tracking: Tracking::new(tracking_wanted(&config)?),
-        publisher: Publisher::new(Outputs { json: Some(Box::new(std::io::sink())), ..Outputs::default() })?,
-        before: Frames::default(),
+        tracking: Tracking::new(config.tracking.settings()),
         inputs_to_keep: if is_stream_the_only_one { 0 } else { INPUTS_ALONE },
         health: health.clone(),
-        counters: Arc::default(),
         measurement: Some(measurement),
+        ..Pipeline::new(source.source, source.pacing, engine, scoring, publisher)
     };
-    let (control, governing) = (Control::default(), Governing::new(governor_wanted(&config)?, &board));
+    let (control, governing) = (Control::default(), Governing::new(config.governor.settings(), &board));
     let is_over = AtomicBool::new(false);
     let run = thread::scope(|scope| {
         scope.spawn(|| governing.run(control.rate_limit(), &health, &|| is_over.load(Ordering::Relaxed)));
@@ -166,19 +162,26 @@ pub(super) struct OpenSource {
     pub is_live: bool,
 }
 
-/// Opens the source at the pace of the mode; a file's frames are decoded now.
+/// The configuration, with what is wanted over it: a source that begins again and again, at the pace of the mode.
+pub(super) fn config_of(common: &CommonArgs, wanted: &Wanted<'_>) -> Result<Config, ConfigError> {
+    let mut config = common.load_config()?;
+    if let Some(written) = wanted.source {
+        config.set_source(written);
+    }
+    config.source.pacing = if wanted.mode == Mode::Live { PacingName::Camera } else { PacingName::Auto };
+    config.source.repeat = true;
+    put(&mut config.source.fps, wanted.fps);
+    Ok(config)
+}
+
+/// Opens the source; a file's frames are decoded now.
 pub(super) fn open_source(
     wanted: &Wanted<'_>,
     config: &Config,
     health: &Health,
     stop: &Stop,
 ) -> anyhow::Result<OpenSource> {
-    let pace = Pace {
-        pacing: if wanted.mode == Mode::Live { PacingName::Camera } else { PacingName::Auto },
-        fps: config.or(wanted.fps, |keys| keys.source.fps)?,
-        repeat: true,
-    };
-    let asked = source_wanted(wanted.source, pace, config)?;
+    let asked = SourceTarget::of(config)?;
     let mut source = OpenSource {
         source: asked.open(health, stop).map_err(of_usage)?,
         pacing: asked.pacing,
@@ -195,14 +198,13 @@ pub(super) fn open_source(
 
 /// How the measurement is made, as far as that is known before it.
 fn settings(
-    common: &CommonArgs,
     config: &Config,
     wanted: &Wanted<'_>,
     engine: &dyn Engine,
     source: &OpenSource,
     words: usize,
 ) -> anyhow::Result<Settings> {
-    let (engine_wanted, words_wanted) = (common.engine_wanted(config)?, common.words_wanted(config)?);
+    let (engine_wanted, words_wanted) = (EngineTarget::of(config)?, WordsTarget::of(config)?);
     let (student, vocabulary) = (engine_wanted.student, words_wanted.vocabulary);
     let on_processor = engine.name().starts_with("onnxruntime");
     let threads = match engine_wanted.threads {
@@ -211,7 +213,7 @@ fn settings(
     };
     let detection = words_wanted.detection;
     let camera_fps = match wanted.mode {
-        Mode::Live if !source.is_live => Some(config.or(wanted.fps, |keys| keys.source.fps)?.get()),
+        Mode::Live if !source.is_live => Some(config.source.fps.get()),
         _ => None,
     };
     Ok(Settings {
@@ -314,7 +316,7 @@ fn with_progress<T>(wanted: &Wanted<'_>, stop: &Stop, run: impl FnOnce() -> T) -
                 bar.set_message(if elapsed < wanted.warm_up { "warming up" } else { "measuring" });
                 bar.set_position(elapsed.min(total).as_secs());
                 bar.tick();
-                if elapsed > total + PATIENCE {
+                if elapsed > total + LONGEST_OVERRUN {
                     stop.request();
                 }
                 thread::sleep(TICK);

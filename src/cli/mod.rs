@@ -20,9 +20,6 @@ mod plan;
 mod run;
 mod swaps;
 
-#[cfg(feature = "tensorrt")]
-pub use plan::BuildBar;
-
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,7 +28,9 @@ use clap::{Args, Parser, Subcommand};
 use wordsight_detection::VocabularyError;
 
 use crate::bench::ReportError;
-use crate::config::{ConfigError, EngineKind, Fraction};
+use crate::config::ConfigError;
+use crate::pipeline::EngineKind;
+use crate::settings::{Fraction, SettingError};
 
 /// Finds in pictures what you can name.
 #[derive(Debug, Parser)]
@@ -103,7 +102,7 @@ struct CommonArgs {
     /// What to look for: a .safetensors file from `wordsight-distill vocabulary`
     #[arg(long, value_name = "FILE")]
     vocabulary: Option<PathBuf>,
-    /// The least score of a detection, 0 to 1
+    /// The score threshold: what scores less is not told, 0 to 1
     #[arg(long, value_name = "X")]
     score_threshold: Option<Fraction>,
     /// Overlap (intersection over union, 0 to 1) above which two detections are one thing
@@ -133,7 +132,8 @@ fn code_of(error: &anyhow::Error) -> u8 {
         matches!(
             cause.downcast_ref(),
             Some(VocabularyError::OtherTeacher { .. } | VocabularyError::OtherSize { .. })
-        ) || cause.downcast_ref::<ConfigError>().is_some_and(ConfigError::is_a_mistake_of_usage)
+        ) || cause.is::<SettingError>()
+            || cause.downcast_ref::<ConfigError>().is_some_and(ConfigError::is_a_mistake_of_usage)
             || cause.downcast_ref::<ReportError>().is_some_and(ReportError::is_a_mistake_of_usage)
     });
     if configured { 2 } else { 1 }

@@ -14,18 +14,9 @@ use wordsight_engines::tensorrt::{
     TensorRtError,
 };
 
-use crate::config::Precision;
-use crate::pipeline::Stop;
-
-impl From<Precision> for wordsight_engines::tensorrt::Precision {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::Auto => Self::Auto,
-            Precision::Fp32 => Self::Fp32,
-            Precision::Fp16 => Self::Fp16,
-        }
-    }
-}
+use crate::pipeline::Precision;
+use crate::service::BuildProgress;
+use crate::threads::Stop;
 
 /// Builds, shows and lists TensorRT plans.
 #[derive(Debug, Args)]
@@ -130,7 +121,10 @@ fn build(
         fs::read(student).map_err(|reason| TensorRtError::Unreadable { path: student.to_owned(), reason })?;
     let (library, bytes) = (&library, &bytes);
     let request = PlanRequest { library, model: student, bytes, settings, gpu: first_gpu(), policy };
-    let plan = store(places.state.as_deref()).obtain(&request, out, &|step| bar.show(step, &stop));
+    let plan = store(places.state.as_deref()).obtain(&request, out, &|step| {
+        bar.show(step);
+        if stop.is_requested() { Going::Stop } else { Going::On }
+    });
     drop(bar);
     let plan = plan?;
     if json {
@@ -157,28 +151,33 @@ fn build(
 }
 
 /// How far a build is, on a terminal; nothing where nothing is built.
-pub struct BuildBar {
+struct BuildBar {
     bar: ProgressBar,
     ticking: Once,
 }
 
 impl BuildBar {
     /// For the plan of a student.
-    pub fn new(student: &Path) -> anyhow::Result<Self> {
+    fn new(student: &Path) -> anyhow::Result<Self> {
         let style = ProgressStyle::with_template("{spinner} {elapsed} [{wide_bar}] {pos}/{len} {msg}")?;
         let bar = ProgressBar::new_spinner().with_style(style);
         bar.set_message(format!("TensorRT builds {}", student.display()));
         Ok(Self { bar, ticking: Once::new() })
     }
 
-    /// Shows a step, and says whether to go on.
-    pub fn show(&self, step: Step<'_>, stop: &Stop) -> Going {
+    /// Shows a step.
+    fn show(&self, step: Step<'_>) {
         self.ticking.call_once(|| self.bar.enable_steady_tick(std::time::Duration::from_millis(200)));
         self.bar.set_length(u64::from(step.done.1));
         self.bar.set_position(u64::from(step.done.0));
         self.bar.set_message(step.phase.to_owned());
-        if stop.is_requested() { Going::Stop } else { Going::On }
     }
+}
+
+/// Shows the build of a student's plan on a terminal.
+pub(super) fn show_build(student: &Path) -> anyhow::Result<BuildProgress> {
+    let bar = BuildBar::new(student)?;
+    Ok(Box::new(move |step| bar.show(step)))
 }
 
 impl Drop for BuildBar {

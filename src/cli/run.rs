@@ -13,11 +13,12 @@ use wordsight_engines::{Cosines, Regions, StepTimes};
 
 use super::CommonArgs;
 use super::agreement::Bound;
-use super::parts::{LONGEST_STOP, SourceArgs, governor_wanted, json_wanted, tracked, tracking_wanted};
+use super::parts::{INSTALLED, LONGEST_STOP, SourceArgs, put};
 use crate::config::{Config, ConfigError};
-use crate::pipeline::{Report, Stage, Stop, run_alone};
-use crate::publish::{PictureNames, SaveSettings, SinkSettings};
-use crate::service::{EngineWanted, Engines, Installed, Patience, Service, Wanted, of_usage};
+use crate::job::Stage;
+use crate::pipeline::{Report, run_alone};
+use crate::service::{EngineTarget, Engines, GpuWait, Service, Target, of_usage};
+use crate::threads::Stop;
 
 /// Inputs kept for `--compare-engine`: enough that they don't all stay in the processor's cache.
 const INPUTS_TO_COMPARE: usize = 64;
@@ -67,14 +68,14 @@ impl RunArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let stop = Stop::on_signals()?;
         let service = Service {
-            load: &|text| Ok(self.wanted(&self.load_config(text)?)?),
+            load: &|text| Ok(self.target(text)?),
             configuration: self.common.config.clone(),
             frames: self.frames.map(NonZeroU64::get),
             inputs_to_keep: if self.compare_engine { INPUTS_TO_COMPARE } else { 0 },
             longest_stop: LONGEST_STOP,
             stop: stop.clone(),
-            engines: &Installed,
-            patience: Patience::SERVICE,
+            engines: &INSTALLED,
+            gpu_wait: GpuWait::SERVICE,
         };
         let mut report = service.run()?;
         print_summary(&report);
@@ -82,8 +83,8 @@ impl RunArgs {
             let inputs = std::mem::take(&mut report.kept_inputs);
             compare_engine(&mut report, &inputs, &stop)?;
             if report.engine.name().starts_with("TensorRT") {
-                let wanted = self.common.engine_wanted(&self.load_config(None)?)?;
-                compare_with_processor(&mut report, &inputs, &wanted)?;
+                let target = EngineTarget::of(&self.common.load_config()?)?;
+                compare_with_processor(&mut report, &inputs, &target)?;
             }
         }
         if let Some(error) = report.given_up {
@@ -104,31 +105,25 @@ impl RunArgs {
         Self { source, common, ..Self::default() }
     }
 
-    /// Reads the configuration, or takes this text for it.
-    pub(super) fn load_config(&self, text: Option<&str>) -> Result<Config, ConfigError> {
-        self.common.load_config_as(text)
+    /// What these flags ask for, over the configuration's file, or over this text in its place.
+    pub(super) fn target(&self, text: Option<&str>) -> Result<Target, ConfigError> {
+        self.target_of(match (text, self.common.config.as_deref()) {
+            (Some(text), Some(path)) => Config::parse(text, path)?,
+            (_, path) => Config::load(path)?,
+        })
     }
 
-    /// What these flags and a configuration ask for.
-    pub(super) fn wanted(&self, config: &Config) -> Result<Wanted, ConfigError> {
-        let every = config.or(self.save_every, |keys| keys.publish.save_every)?;
-        let folder = self.save.clone().or_else(|| config.own_path(|keys| keys.publish.save.clone()));
-        let save = folder.map(|folder| SaveSettings { folder, every, names: PictureNames::Numbers });
-        let mut sinks = Vec::new();
-        sinks.extend(json_wanted(self.json.as_deref(), config)?.map(SinkSettings::Lines));
-        sinks.extend(save.map(SinkSettings::Pictures));
-        sinks.extend(config.sinks()?);
-        Ok(Wanted {
-            engine: self.common.engine_wanted(config)?,
-            words: tracked(self.common.words_wanted(config)?, config)?,
-            source: self.source.wanted(config, self.repeat)?,
-            tracking: tracking_wanted(config)?,
-            sinks,
-            name: config.or(None, |keys| keys.name.clone())?,
-            http: config.http(self.http)?,
-            health: self.health.clone().or_else(|| config.own_path(|keys| keys.publish.health.clone())),
-            governor: governor_wanted(config)?,
-        })
+    /// What these flags ask for, over a configuration.
+    pub(super) fn target_of(&self, mut config: Config) -> Result<Target, ConfigError> {
+        self.common.apply(&mut config);
+        self.source.apply(&mut config);
+        config.source.repeat |= self.repeat;
+        put(&mut config.publish.json, self.json.clone());
+        put(&mut config.publish.save_every, self.save_every);
+        put(&mut config.publish.save, self.save.clone().map(Some));
+        put(&mut config.publish.health, self.health.clone().map(Some));
+        put(&mut config.http.listen, self.http.map(|address| address.to_string()));
+        Target::of(&config)
     }
 }
 
@@ -209,9 +204,9 @@ fn compare_engine(report: &mut Report, inputs: &[Vec<u8>], stop: &Stop) -> anyho
 fn compare_with_processor(
     report: &mut Report,
     inputs: &[Vec<u8>],
-    wanted: &EngineWanted,
+    target: &EngineTarget,
 ) -> anyhow::Result<()> {
-    let mut processor = Installed.on_processor(wanted)?;
+    let mut processor = INSTALLED.on_processor(target)?;
     let size = report.engine.facts().embedding_size;
     let (mut reference, mut other, mut cosines) =
         (Regions::default(), Regions::default(), Cosines::default());
@@ -227,7 +222,7 @@ fn compare_with_processor(
         bail!(
             "{name} does not find what ONNX Runtime finds: {missed}. Build the plan again with `{} --rebuild`; if that does \
              not help, set engine.precision = \"fp32\", or engine.kind = \"onnxruntime\"",
-            wanted.plan_command()
+            target.plan_command()
         );
     }
     Ok(())

@@ -12,14 +12,15 @@ use wordsight_detection::{DetectionSettings, Vocabulary, Word};
 use wordsight_engines::{Engine, StudentFacts};
 
 use super::CommonArgs;
-use super::measure::{Wanted, open_source};
+use super::measure::{Wanted, config_of, open_source};
+use super::parts::INSTALLED;
 use crate::bench::{Dice, Percentiles, SwapReport, Swaps, microseconds};
 use crate::health::Health;
-use crate::locks::locked;
-use crate::pipeline::{Control, Counters, Frames, Measurement, MeasurementSettings, OnFrame, Pipeline, Stop};
+use crate::pipeline::{Control, Counters, Measurement, MeasurementSettings, OnFrame, Pipeline};
 use crate::publish::{Outputs, Publisher};
 use crate::scoring::Scoring;
-use crate::tracking::Tracking;
+use crate::service::{EngineTarget, WordsTarget};
+use crate::threads::{Stop, locked};
 
 /// Swaps of each size.
 const SWAPS: usize = 200;
@@ -37,10 +38,10 @@ pub(super) fn measure_swaps(
     wanted: &Wanted<'_>,
     sizes: &[usize],
 ) -> anyhow::Result<SwapReport> {
-    let config = common.load_config()?;
+    let config = config_of(common, wanted)?;
     let stop = Stop::on_signals()?;
-    let mut engine = common.engine_wanted(&config)?.open(&stop, &|| ())?;
-    let detection = common.words_wanted(&config)?.detection;
+    let mut engine = EngineTarget::of(&config)?.open(&INSTALLED, &stop, &|| ())?;
+    let detection = WordsTarget::of(&config)?.detection;
     let name = engine.name().to_owned();
     let mut mode = wanted.mode.to_string();
     let mut done = Vec::new();
@@ -50,30 +51,23 @@ pub(super) fn measure_swaps(
         let scored: Scored = Arc::new(Mutex::new(Vec::with_capacity(MOST_FRAMES)));
         let counters = Arc::new(Counters::default());
         counters.note_swaps(SWAPS);
+        let scoring = scoring_of(words, 0, engine.facts(), detection)?;
+        let outputs = Outputs { json: Some(Box::new(std::io::sink())), ..Outputs::default() };
+        let publisher = Publisher::new(outputs)?;
+        let measurement = Measurement {
+            settings: MeasurementSettings {
+                warm_up: Duration::ZERO,
+                duration: Duration::MAX,
+                slices: None,
+                cpu_time: || None,
+            },
+            on_frame: record_into(Arc::clone(&scored)),
+        };
         let pipeline = Pipeline {
-            source: source.source,
-            pacing: source.pacing,
             repeat: true,
-            scoring: Box::new(scoring_of(words, 0, engine.facts(), detection)?),
-            tracking: Tracking::new(None),
-            publisher: Publisher::new(Outputs {
-                json: Some(Box::new(std::io::sink())),
-                ..Outputs::default()
-            })?,
-            before: Frames::default(),
-            inputs_to_keep: 0,
-            health: Health::default(),
             counters,
-            measurement: Some(Measurement {
-                settings: MeasurementSettings {
-                    warm_up: Duration::ZERO,
-                    duration: Duration::MAX,
-                    slices: None,
-                    cpu_time: || None,
-                },
-                on_frame: record_into(Arc::clone(&scored)),
-            }),
-            engine,
+            measurement: Some(measurement),
+            ..Pipeline::new(source.source, source.pacing, engine, scoring, publisher)
         };
         let (swaps, back) = run(pipeline, words, detection, &scored, &stop)?;
         engine = back;
@@ -142,7 +136,7 @@ fn swap(
         let scoring = scoring_of(words, number, student, detection)?;
         made.push(start.elapsed());
         control.swap_words(scoring, ranks);
-        control.clear_grave();
+        control.drop_retired();
     }
     // The last ones are to be used too.
     thread::sleep(2 * PAUSE);

@@ -16,11 +16,12 @@ use serde::Serialize;
 use wordsight_board::{Machine, Readings};
 use wordsight_engines::cpu::library;
 
-use crate::config::{ConfigError, EngineKind};
+use crate::config::ConfigError;
 use crate::health::Health;
-use crate::pipeline::Stop;
+use crate::pipeline::EngineKind;
 use crate::publish::SinkSettings;
-use crate::service::{EngineWanted, Wanted, WordsWanted};
+use crate::service::{EngineTarget, Installed, Target, WordsTarget};
+use crate::threads::Stop;
 use service::Service;
 
 /// How something is.
@@ -80,11 +81,11 @@ impl Finding {
 }
 
 /// What to look at.
-pub struct Patient {
+pub struct Device {
     /// The configuration's file; nothing for the built-in one.
     pub file: Option<PathBuf>,
     /// What it asks for.
-    pub configured: Result<Wanted, ConfigError>,
+    pub configured: Result<Target, ConfigError>,
     /// Where the system's files are.
     pub root: PathBuf,
     /// What time the clock says it is.
@@ -92,35 +93,35 @@ pub struct Patient {
 }
 
 /// Looks at everything, in order.
-pub fn examine(patient: &Patient) -> Vec<Finding> {
-    let root = &patient.root;
-    let service = Service::look(patient);
-    let mut found = vec![configuration(patient)];
-    if let Ok(configured) = &patient.configured {
+pub fn examine(device: &Device) -> Vec<Finding> {
+    let root = &device.root;
+    let service = Service::look(device);
+    let mut found = vec![configuration(device)];
+    if let Ok(configured) = &device.configured {
         found.extend(student_and_words(configured));
         found.push(source(configured, service.runs()));
     }
     found.extend(system::permissions(root));
     let (machine, readings) = (Machine::read(root), Readings::read(root));
     found.push(system::releases(&machine));
-    found.push(tensorrt(patient, &machine));
+    found.push(tensorrt(device, &machine));
     found.extend(system::power(root, &machine, &readings));
-    let written = patient.configured.as_ref().map_or(Vec::new(), folders_written);
+    let written = device.configured.as_ref().map_or(Vec::new(), folders_written);
     found.push(system::disk(root, &written));
-    found.push(system::clock(root, patient.now));
+    found.push(system::clock(root, device.now));
     found.extend(service.findings(root));
     found
 }
 
 /// Folders that results go to.
-fn folders_written(configured: &Wanted) -> Vec<PathBuf> {
+fn folders_written(configured: &Target) -> Vec<PathBuf> {
     configured.sinks.iter().filter_map(SinkSettings::folder).map(Path::to_path_buf).collect()
 }
 
-fn configuration(patient: &Patient) -> Finding {
+fn configuration(device: &Device) -> Finding {
     let name =
-        patient.file.as_deref().map_or("the built-in one".to_owned(), |file| file.display().to_string());
-    match &patient.configured {
+        device.file.as_deref().map_or("the built-in one".to_owned(), |file| file.display().to_string());
+    match &device.configured {
         Ok(_) => Finding::ok("configuration", name),
         Err(error) => Finding {
             found: error.to_string(),
@@ -130,9 +131,9 @@ fn configuration(patient: &Patient) -> Finding {
 }
 
 /// The engine is opened as a stream would, but no plan is built for it: that takes minutes.
-fn student_and_words(configured: &Wanted) -> Vec<Finding> {
-    let engine = EngineWanted { builds_plans: false, ..configured.engine.clone() };
-    let engine = match engine.open(&Stop::default(), &|| ()) {
+fn student_and_words(configured: &Target) -> Vec<Finding> {
+    let engine = EngineTarget { builds_plans: false, ..configured.engine.clone() };
+    let engine = match engine.open(&Installed::QUIET, &Stop::default(), &|| ()) {
         Ok(engine) => engine,
         Err(error) => return vec![Finding::failed("student", error), words_alone(&configured.words)],
     };
@@ -158,7 +159,7 @@ fn student_and_words(configured: &Wanted) -> Vec<Finding> {
     vec![student, words]
 }
 
-fn words_alone(words: &WordsWanted) -> Finding {
+fn words_alone(words: &WordsTarget) -> Finding {
     match wordsight_detection::Vocabulary::load(&words.vocabulary) {
         Ok(vocabulary) => Finding::ok(
             "vocabulary",
@@ -172,7 +173,7 @@ fn words_alone(words: &WordsWanted) -> Finding {
     }
 }
 
-fn source(configured: &Wanted, is_in_use: bool) -> Finding {
+fn source(configured: &Target, is_in_use: bool) -> Finding {
     let uri = &configured.source.uri;
     if is_in_use && uri.is_live() {
         return Finding::ok("source", format!("{}: in use by the service, and left alone", uri.display()));
@@ -185,11 +186,11 @@ fn source(configured: &Wanted, is_in_use: bool) -> Finding {
 }
 
 /// TensorRT and its plan for the student, or what there is instead.
-fn tensorrt(patient: &Patient, machine: &Machine) -> Finding {
+fn tensorrt(device: &Device, machine: &Machine) -> Finding {
     let about = "TensorRT";
     let instead = library::loaded_version()
         .map_or("ONNX Runtime".to_owned(), |version| format!("ONNX Runtime {version}"));
-    let kind = patient.configured.as_ref().map(|configured| configured.engine.kind);
+    let kind = device.configured.as_ref().map(|configured| configured.engine.kind);
     if matches!(kind, Ok(EngineKind::OnnxRuntime)) {
         return Finding::ok(about, format!("not asked for: {instead} runs the student on the processor"));
     }
@@ -199,11 +200,11 @@ fn tensorrt(patient: &Patient, machine: &Machine) -> Finding {
             format!("no GPU of NVIDIA's is here: {instead} runs the student on the processor"),
         );
     }
-    on_gpu(patient, about, &instead)
+    on_gpu(device, about, &instead)
 }
 
 #[cfg(not(feature = "tensorrt"))]
-fn on_gpu(_: &Patient, about: &'static str, instead: &str) -> Finding {
+fn on_gpu(_: &Device, about: &'static str, instead: &str) -> Finding {
     Finding::warning(
         about,
         format!("this wordsight was built without it, and {instead} runs the student on the processor"),
@@ -212,9 +213,9 @@ fn on_gpu(_: &Patient, about: &'static str, instead: &str) -> Finding {
 }
 
 #[cfg(feature = "tensorrt")]
-fn on_gpu(patient: &Patient, about: &'static str, instead: &str) -> Finding {
+fn on_gpu(device: &Device, about: &'static str, instead: &str) -> Finding {
     use wordsight_engines::tensorrt::Library;
-    let Ok(configured) = &patient.configured else {
+    let Ok(configured) = &device.configured else {
         return Finding::ok(about, "not looked at without a configuration");
     };
     let library = match Library::open(configured.engine.tensorrt.as_deref()) {
@@ -227,9 +228,9 @@ fn on_gpu(patient: &Patient, about: &'static str, instead: &str) -> Finding {
             );
         }
     };
-    let wanted =
-        EngineWanted { kind: EngineKind::TensorRt, builds_plans: false, ..configured.engine.clone() };
-    match wanted.open(&Stop::default(), &|| ()) {
+    let target =
+        EngineTarget { kind: EngineKind::TensorRt, builds_plans: false, ..configured.engine.clone() };
+    match target.open(&Installed::QUIET, &Stop::default(), &|| ()) {
         // Its name has the precision that the plan computes in.
         Ok(engine) => Finding::ok(about, format!("{}, with a plan of the student that fits", engine.name())),
         Err(error) => Finding::warning(

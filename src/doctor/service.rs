@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use super::{Finding, Patient};
+use super::{Device, Finding};
 
 /// A health file that is older than this was written by something that is gone. It is written every second.
 const STALE: Duration = Duration::from_secs(10);
@@ -24,14 +24,14 @@ pub enum Service {
 }
 
 impl Service {
-    pub fn look(patient: &Patient) -> Self {
-        let configured = patient.configured.as_ref().ok().and_then(|configured| configured.health.clone());
-        let path = configured.unwrap_or_else(|| patient.root.join("run/wordsight/health.json"));
+    pub fn look(device: &Device) -> Self {
+        let configured = device.configured.as_ref().ok().and_then(|configured| configured.health.clone());
+        let path = configured.unwrap_or_else(|| device.root.join("run/wordsight/health.json"));
         let read = std::fs::read(&path).ok();
         let Some(health) = read.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()) else {
             return Self::Silent(path);
         };
-        let now = patient.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = device.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let written = Duration::try_from_secs_f64(health["written_at"].as_f64().unwrap_or_default());
         match now.saturating_sub(written.unwrap_or_default()) {
             age if age > STALE && health["state"] != "ended" => Self::Stale(path, age),

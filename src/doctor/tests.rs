@@ -11,10 +11,10 @@ use super::*;
 /// 2026-01-01.
 const NOW_S: u64 = 1_767_225_600;
 
-fn patient(root: &Path) -> Patient {
-    Patient {
+fn device(root: &Path) -> Device {
+    Device {
         file: Some("/etc/wordsight/wordsight.toml".into()),
-        configured: Err(ConfigError::NoValue),
+        configured: Err(ConfigError::NotAPhotograph("none".into())),
         root: root.to_owned(),
         now: SystemTime::UNIX_EPOCH + Duration::from_secs(NOW_S),
     }
@@ -34,7 +34,7 @@ fn orin() -> tempfile::TempDir {
 
 /// What is found about something, as state and text.
 fn about(root: &Path, what: &str) -> (State, String) {
-    let found = examine(&patient(root)).into_iter().find(|finding| finding.about == what);
+    let found = examine(&device(root)).into_iter().find(|finding| finding.about == what);
     let finding = found.unwrap_or_else(|| Finding::ok("nothing", ""));
     (finding.state, format!("{} {}", finding.found, finding.todo.unwrap_or_default()))
 }
@@ -42,7 +42,7 @@ fn about(root: &Path, what: &str) -> (State, String) {
 #[test]
 fn a_configuration_that_is_wrong_leaves_the_rest_to_be_looked_at() {
     let root = orin();
-    let findings = examine(&patient(root.path()));
+    let findings = examine(&device(root.path()));
     assert_eq!((findings[0].about, findings[0].state), ("configuration", State::Wrong));
     let about: Vec<&str> = findings.iter().map(|finding| finding.about).collect();
     assert_eq!(

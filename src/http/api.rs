@@ -16,11 +16,11 @@ use serde::de::DeserializeOwned;
 
 use super::answer::{Answer, Refusal, json, json_with, with_type};
 use super::board::{self, BoardJson};
+use super::requests::ChangeRequest;
 use super::shared::Shared;
 use super::status::{InUse, Reasons, Status};
 use super::vocabularies::{Listed, NameError};
 use crate::publish::{colour_of, json_line};
-use crate::service::Wish;
 
 /// The description of all that stands here, for programs.
 pub const OPENAPI: &str = include_str!("openapi.json");
@@ -128,7 +128,7 @@ pub(super) async fn words(
             format!("{}: `offset` and `limit` are whole numbers", error.body_text()),
         )
     })?;
-    let words = shared.parts.wishes.in_use().words;
+    let words = shared.parts.requests.current().words;
     let total = words.len();
     let start = total.min(offset as usize);
     let limit = limit.unwrap_or(SOME_WORDS).min(MOST_WORDS) as usize;
@@ -147,7 +147,7 @@ pub(super) async fn vocabularies(State(shared): State<Arc<Shared>>) -> Answer {
         vocabularies: Vec<Listed>,
     }
     let listed = tokio::task::spawn_blocking(move || {
-        let (vocabularies, has_more) = shared.folder.list(&shared.parts.wishes.in_use().vocabulary);
+        let (vocabularies, has_more) = shared.folder.list(&shared.parts.requests.current().vocabulary);
         Vocabularies { is_there: shared.folder.is_there(), has_more, vocabularies }
     });
     Ok(json(&listed.await.map_err(|_| busy())?))
@@ -168,16 +168,16 @@ pub(super) async fn set_vocabulary(
     State(shared): State<Arc<Shared>>,
     Asked(ByName { name }): Asked<ByName>,
 ) -> Answer {
-    let wish = move |shared: &Shared| -> Result<Wish, Refusal> {
+    let request = move |shared: &Shared| -> Result<ChangeRequest, Refusal> {
         let file: Result<PathBuf, NameError> = shared.folder.file(&name);
         let status = |error: &NameError| match error {
             NameError::NoFolder => StatusCode::CONFLICT,
             NameError::Unknown => StatusCode::NOT_FOUND,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
-        file.map(Wish::Vocabulary).map_err(|error| Refusal::new(status(&error), error.to_string()))
+        file.map(ChangeRequest::Vocabulary).map_err(|error| Refusal::new(status(&error), error.to_string()))
     };
-    ask(shared, wish).await
+    ask(shared, request).await
 }
 
 #[derive(serde::Deserialize)]
@@ -194,24 +194,24 @@ pub(super) async fn set_threshold(
     if !(0.0..=1.0).contains(&score) {
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "`score` is a number from 0 to 1"));
     }
-    ask(shared, move |_| Ok(Wish::ScoreThreshold(score))).await
+    ask(shared, move |_| Ok(ChangeRequest::ScoreThreshold(score))).await
 }
 
 /// Has everything be as the configuration says.
 pub(super) async fn forget_choices(State(shared): State<Arc<Shared>>) -> Answer {
-    ask(shared, |_| Ok(Wish::AsConfigured)).await
+    ask(shared, |_| Ok(ChangeRequest::AsConfigured)).await
 }
 
 /// Asks the stream for something, and tells what is in use then.
 async fn ask(
     shared: Arc<Shared>,
-    wish: impl FnOnce(&Shared) -> Result<Wish, Refusal> + Send + 'static,
+    request: impl FnOnce(&Shared) -> Result<ChangeRequest, Refusal> + Send + 'static,
 ) -> Answer {
     let asking = tokio::task::spawn_blocking(move || {
-        let wish = wish(&shared)?;
-        let _place = shared.wishes.try_acquire().map_err(|_| busy())?;
-        let granted = shared.parts.wishes.ask(wish);
-        granted.map_err(|reason| Refusal::new(StatusCode::CONFLICT, reason))?;
+        let request = request(&shared)?;
+        let _place = shared.changes.try_acquire().map_err(|_| busy())?;
+        let answer = shared.parts.requests.ask(request);
+        answer.map_err(|reason| Refusal::new(StatusCode::CONFLICT, reason))?;
         Ok(json(&InUse::of(&shared)))
     });
     asking.await.map_err(|_| busy())?

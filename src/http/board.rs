@@ -11,7 +11,7 @@ use serde::Serialize;
 use wordsight_board::{Machine, Process, Readings, Sampler};
 
 use super::shared::Shared;
-use crate::locks::locked;
+use crate::threads::locked;
 
 /// For how long readings are new.
 const FRESH: Duration = Duration::from_millis(900);

@@ -24,7 +24,8 @@ use super::api::colour;
 use super::shared::Shared;
 use super::status::Status;
 use super::stream::feed;
-use crate::publish::{Event, Record, json_line};
+use crate::job::Event;
+use crate::publish::{Record, event_json, json_line};
 
 /// From one frame that is told to the next.
 const FRAME_PERIOD: Duration = Duration::from_millis(100);
@@ -113,7 +114,7 @@ struct EventJson<T: Serialize> {
 
 impl<'a> EventJson<()> {
     fn of(event: &'a Event) -> EventJson<impl Serialize + 'a> {
-        EventJson { event: event.json(), colour: colour(event.word()) }
+        EventJson { event: event_json(event), colour: colour(event.word()) }
     }
 }
 

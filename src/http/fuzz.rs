@@ -32,7 +32,7 @@ pub fn parts() -> Parts {
         health: Default::default(),
         counters: Arc::default(),
         control: Arc::default(),
-        wishes: Default::default(),
+        requests: Default::default(),
         // A board that tells nothing: its files are looked for where none are.
         board_root: PathBuf::from("/proc/self/fdinfo"),
     }
@@ -55,7 +55,7 @@ pub fn answers(bytes: &[u8], longest: Duration) -> Vec<u8> {
         let guard = Guard::new(&settings).unwrap();
         let shared = Shared::new(&settings, parts(), guard, stopped);
         // Nobody is there to grant any, and a thread would wait for that.
-        shared.wishes.close();
+        shared.changes.close();
         let router = routes::router(Arc::new(shared));
         let router = TowerToHyperService::new(router);
         let service =

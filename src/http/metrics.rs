@@ -20,7 +20,7 @@ use super::answer::with_type;
 use super::board::{self, Taken};
 use super::shared::{Parts, Shared};
 use crate::health::{HealthReport, SourceState};
-use crate::pipeline::Stage;
+use crate::job::Stage;
 use crate::publish::{BUCKETS_MS, DurationCounts, OutletStatus, STAGES};
 
 /// Their type.
@@ -82,7 +82,7 @@ fn frames(text: &mut Text, parts: &Parts) {
 
 fn things(text: &mut Text, parts: &Parts) {
     let metrics = parts.live.metrics();
-    let in_use = parts.wishes.in_use();
+    let in_use = parts.requests.current();
     text.counter("wordsight_things_total", "Things that were found in frames.", metrics.things());
     text.gauge("wordsight_things_tracked", "Things that are followed now.", metrics.present());
     let (by_word, others) = metrics.appeared_by_word();
@@ -97,7 +97,11 @@ fn things(text: &mut Text, parts: &Parts) {
     text.counter(name, "Things that appeared, of words beyond the first thousand that did.", others);
     text.gauge("wordsight_vocabulary_words", "Words in use.", in_use.words.len());
     let name = "wordsight_score_threshold_ratio";
-    text.gauge(name, "The least score of words without a threshold of their own.", in_use.score_threshold);
+    text.gauge(
+        name,
+        "The score threshold of words without a threshold of their own.",
+        in_use.score_threshold,
+    );
     let name = "wordsight_as_configured";
     text.gauge(
         name,

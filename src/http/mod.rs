@@ -1,7 +1,7 @@
 //! HTTP: the live page, metrics, health and an interface for programs.
 //!
 //! In flow what is to be seen of a stream ([`Parts`]) and requests; out flow a page, pictures, numbers and events, and
-//! wishes, which the stream grants as it takes over a configuration. The parts: [`settings`] says what is served and to
+//! change requests, which the reloader applies as it takes over a configuration. The parts: [`settings`] says what is served and to
 //! whom, `server` lets connections in and out, `security` decides who may ask for what, `routes` lists what there is.
 //!
 //! The one surprising thing: all of it runs on one thread, which is nicer than any of the stream's. Whoever looks on, however
@@ -15,6 +15,7 @@ mod events;
 pub mod fuzz;
 mod metrics;
 mod page;
+mod requests;
 mod routes;
 mod security;
 mod server;
@@ -24,6 +25,7 @@ mod status;
 mod stream;
 mod vocabularies;
 
+pub use requests::{ChangeRequest, Current, Pending, Requests};
 pub use server::Server;
 pub use settings::{HttpKeys, HttpSettings};
 pub use shared::Parts;

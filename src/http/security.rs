@@ -15,7 +15,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use axum::body::{Body, HttpBody};
@@ -31,7 +31,8 @@ use super::answer::{Answer, Refusal};
 use super::api::Asked;
 use super::settings::{HttpSettings, wrong};
 use super::shared::Shared;
-use crate::locks::locked;
+use crate::threads::clock::since_1970;
+use crate::threads::locked;
 
 /// The fewest characters of a token.
 const SHORTEST_TOKEN: usize = 16;
@@ -84,20 +85,20 @@ impl Guard {
     }
 
     /// Whether a request has the token, as a header or a browser's cookie.
-    fn knows(&self, headers: &HeaderMap) -> Knows {
-        let Some(token) = &self.token else { return Knows::Yes };
+    fn authenticate(&self, headers: &HeaderMap) -> TokenCheck {
+        let Some(token) = &self.token else { return TokenCheck::Right };
         if headers.get_all(header::COOKIE).iter().any(|cookies| token.is_cookie(cookies)) {
-            return Knows::Yes;
+            return TokenCheck::Right;
         }
         match headers.get(header::AUTHORIZATION) {
-            Some(given) if bearer(given).is_some_and(|given| token.is(given)) => Knows::Yes,
-            Some(_) => Knows::Wrong,
-            None => Knows::No,
+            Some(given) if bearer(given).is_some_and(|given| token.is(given)) => TokenCheck::Right,
+            Some(_) => TokenCheck::Wrong,
+            None => TokenCheck::Missing,
         }
     }
 
     /// Lets whoever has a wrong token wait, and says so in the log now and then.
-    async fn punish(&self, peer: Option<Peer>) {
+    async fn delay_wrong_token(&self, peer: Option<Peer>) {
         {
             let mut wrong = locked(&self.wrong);
             wrong.since += 1;
@@ -112,9 +113,11 @@ impl Guard {
     }
 }
 
-enum Knows {
-    Yes,
-    No,
+/// What a request has for a token.
+enum TokenCheck {
+    /// The right one, or none is asked for.
+    Right,
+    Missing,
     Wrong,
 }
 
@@ -199,7 +202,7 @@ fn bytes_of(digits: &str) -> Option<Vec<u8>> {
 
 /// Seconds since 1970.
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    since_1970().as_secs()
 }
 
 /// Lets a request on, or not; and puts what browsers should know to every answer.
@@ -236,11 +239,11 @@ async fn check(guard: &Guard, request: Request) -> Result<Request, Refusal> {
         ));
     }
     if !PUBLIC.contains(&parts.uri.path()) {
-        match guard.knows(&parts.headers) {
-            Knows::Yes => {}
-            Knows::No => return Err(no_token()),
-            Knows::Wrong => {
-                guard.punish(parts.extensions.get::<Peer>().copied()).await;
+        match guard.authenticate(&parts.headers) {
+            TokenCheck::Right => {}
+            TokenCheck::Missing => return Err(no_token()),
+            TokenCheck::Wrong => {
+                guard.delay_wrong_token(parts.extensions.get::<Peer>().copied()).await;
                 return Err(no_token());
             }
         }
@@ -358,7 +361,7 @@ pub(super) async fn log_in(
 ) -> Answer {
     let Some(token) = &shared.guard.token else { return Ok(StatusCode::NO_CONTENT.into_response()) };
     if !token.is(login.token.trim().as_bytes()) {
-        shared.guard.punish(peer.map(|axum::Extension(peer)| peer)).await;
+        shared.guard.delay_wrong_token(peer.map(|axum::Extension(peer)| peer)).await;
         return Err(Refusal::new(StatusCode::UNAUTHORIZED, "that is not the token")
             .with(header::WWW_AUTHENTICATE, "Bearer"));
     }
@@ -409,7 +412,9 @@ mod tests {
     #[test]
     fn a_token_is_known_by_its_header_and_nothing_like_it_is() {
         let guard = guard("0123456789abcdef\n").unwrap();
-        let is_known = |value: &str| matches!(guard.knows(&headers(&[("authorization", value)])), Knows::Yes);
+        let is_known = |value: &str| {
+            matches!(guard.authenticate(&headers(&[("authorization", value)])), TokenCheck::Right)
+        };
         assert!(is_known("Bearer 0123456789abcdef") && is_known("bearer 0123456789abcdef"));
         for other in [
             "",
@@ -421,7 +426,7 @@ mod tests {
         ] {
             assert!(!is_known(other), "{other}");
         }
-        assert!(matches!(guard.knows(&HeaderMap::new()), Knows::No));
+        assert!(matches!(guard.authenticate(&HeaderMap::new()), TokenCheck::Missing));
     }
 
     #[test]
@@ -430,7 +435,7 @@ mod tests {
         let value = |guard: &Guard, until| guard.token.as_ref().unwrap().cookie_value(until);
         let is_known = |value: &str| {
             let cookies = format!("theme=dark; wordsight-8620={value}");
-            matches!(one.knows(&headers(&[("cookie", &cookies)])), Knows::Yes)
+            matches!(one.authenticate(&headers(&[("cookie", &cookies)])), TokenCheck::Right)
         };
         let good = value(&one, now() + 60);
         assert!(is_known(&good));
@@ -446,8 +451,7 @@ mod tests {
     fn a_file_without_a_token_is_a_mistake_of_usage_and_its_text_is_not_told() {
         for text in ["", "too short", "  \n", "with a blank in it, and long", &"x".repeat(5_000)] {
             let error = guard(text).err().unwrap();
-            let configured = error.downcast_ref::<crate::config::ConfigError>().unwrap();
-            assert!(configured.is_a_mistake_of_usage());
+            assert!(error.is::<crate::settings::SettingError>());
             assert!(text.trim().is_empty() || !error.to_string().contains(text.trim()), "{error}");
             assert!(error.to_string().contains("16 characters"), "{error}");
         }

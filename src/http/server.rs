@@ -34,7 +34,7 @@ use super::security::{Guard, Peer};
 use super::settings::HttpSettings;
 use super::shared::{Parts, Shared};
 use super::{routes, status};
-use crate::pipeline::{let_others_go_first, named};
+use crate::threads::{let_others_go_first, named};
 
 /// How nice the thread is, of 19.
 const NICE: i32 = 10;
@@ -55,7 +55,7 @@ const BACKLOG: u32 = 64;
 const GRACE: Duration = Duration::from_millis(300);
 /// Before the next connection is let in where one could not be: there are too many open files, say.
 const REST: Duration = Duration::from_millis(100);
-/// Threads for what takes its time: reading files, waiting for a wish.
+/// Threads for what takes its time: reading files, waiting for a change.
 const HELPERS: usize = 6;
 
 /// A server at work, for as long as this lives.
@@ -162,7 +162,7 @@ fn full() -> Router {
 async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, shared: &Shared) {
     // Pictures are written whole, and what is small is to go at once.
     drop(stream.set_nodelay(true));
-    let io = TokioIo::new(Impatient::new(stream, READS_WITHIN));
+    let io = TokioIo::new(WriteTimeout::new(stream, READS_WITHIN));
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
@@ -187,14 +187,14 @@ async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, shared: &
 }
 
 /// A stream that fails when the other side doesn't read for too long.
-struct Impatient<S> {
+struct WriteTimeout<S> {
     stream: S,
     longest: Duration,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S: AsyncWrite + Unpin> Impatient<S> {
+impl<S: AsyncWrite + Unpin> WriteTimeout<S> {
     fn new(stream: S, longest: Duration) -> Self {
         Self { stream, longest, waiting: None }
     }
@@ -212,7 +212,7 @@ impl<S: AsyncWrite + Unpin> Impatient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -222,7 +222,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -268,14 +268,14 @@ mod tests {
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let (near, far) = tokio::io::duplex(16);
-            let mut near = Impatient::new(near, Duration::from_millis(50));
+            let mut near = WriteTimeout::new(near, Duration::from_millis(50));
             near.write_all(&[0; 16]).await.unwrap();
             let error = near.write_all(&[0; 16]).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
             drop(far);
 
             let (near, mut far) = tokio::io::duplex(16);
-            let mut near = Impatient::new(near, Duration::from_millis(200));
+            let mut near = WriteTimeout::new(near, Duration::from_millis(200));
             let reading = tokio::spawn(async move {
                 let mut bytes = [0; 16];
                 for _ in 0..10 {

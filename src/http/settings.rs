@@ -5,24 +5,24 @@
 //! on the network.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
 use super::security::Guard;
-use crate::config::ConfigError;
+use crate::settings::SettingError;
 
 /// The least and the most of `picture_fps`.
 const PICTURE_FPS: std::ops::RangeInclusive<f64> = 0.1..=60.0;
 
 /// `[http]` of a configuration, as it is written.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HttpKeys {
-    pub listen: Option<String>,
+    pub listen: String,
     pub token_file: Option<PathBuf>,
     pub vocabularies: Option<PathBuf>,
-    pub picture_fps: Option<f64>,
+    pub picture_fps: f64,
 }
 
 /// What the server is made from, resolved.
@@ -39,16 +39,15 @@ pub struct HttpSettings {
 }
 
 impl HttpKeys {
-    /// Resolves paths, which are relative to `folder`, over what is built in; `None`: no server.
+    /// What they come to; `None`: no server.
     ///
     /// # Errors
     /// When a value can't be what it is, or the address would be open to others without a token.
-    pub fn resolve(&self, folder: &Path, built_in: &Self) -> Result<Option<HttpSettings>, ConfigError> {
-        let picture_fps = self.picture_fps.or(built_in.picture_fps).ok_or(ConfigError::NoValue)?;
-        if !PICTURE_FPS.contains(&picture_fps) {
+    pub fn settings(&self) -> Result<Option<HttpSettings>, SettingError> {
+        let Self { listen, picture_fps, .. } = self;
+        if !PICTURE_FPS.contains(picture_fps) {
             return Err(wrong(format!("picture_fps is {picture_fps}, and may be 0.1 to 60")));
         }
-        let listen = self.listen.as_ref().or(built_in.listen.as_ref()).ok_or(ConfigError::NoValue)?;
         if listen.is_empty() {
             return Ok(None);
         }
@@ -65,9 +64,9 @@ impl HttpKeys {
         }
         Ok(Some(HttpSettings {
             listen,
-            token_file: self.token_file.as_ref().map(|path| folder.join(path)),
-            vocabularies: self.vocabularies.as_ref().map(|path| folder.join(path)),
-            picture_fps,
+            token_file: self.token_file.clone(),
+            vocabularies: self.vocabularies.clone(),
+            picture_fps: *picture_fps,
         }))
     }
 }
@@ -91,8 +90,8 @@ impl HttpSettings {
 }
 
 /// That something under `[http]` can't be what it is.
-pub(super) fn wrong(reason: String) -> ConfigError {
-    ConfigError::Value { section: "http", reason }
+pub(super) fn wrong(reason: String) -> SettingError {
+    SettingError { section: "http", reason }
 }
 
 #[cfg(test)]
@@ -101,10 +100,10 @@ mod tests {
     use super::*;
 
     fn resolved(text: &str) -> Result<Option<HttpSettings>, String> {
-        let keys: HttpKeys = toml::from_str(text).unwrap();
-        let built_in =
-            HttpKeys { listen: Some(String::new()), picture_fps: Some(10.0), ..HttpKeys::default() };
-        keys.resolve(Path::new("/etc/wordsight"), &built_in).map_err(|error| error.to_string())
+        let mut keys: toml::Table = "listen = \"\"\npicture_fps = 10.0".parse().unwrap();
+        keys.extend(text.parse::<toml::Table>().unwrap());
+        let keys: HttpKeys = keys.try_into().unwrap();
+        keys.settings().map_err(|error| error.to_string())
     }
 
     #[test]
@@ -137,13 +136,5 @@ mod tests {
             let told = resolved(text).unwrap_err();
             assert!(told.contains(reason), "{told}");
         }
-    }
-
-    #[test]
-    fn paths_are_relative_to_the_file_they_stand_in() {
-        let text = "listen = \"[::1]:1\"\ntoken_file = \"token\"\nvocabularies = \"/words\"";
-        let settings = resolved(text).unwrap().unwrap();
-        assert_eq!(settings.token_file.as_deref(), Some(Path::new("/etc/wordsight/token")));
-        assert_eq!(settings.vocabularies.as_deref(), Some(Path::new("/words")));
     }
 }

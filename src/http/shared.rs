@@ -7,6 +7,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::board::Board;
 use super::page::Page;
+use super::requests::Requests;
 use super::security::Guard;
 use super::settings::HttpSettings;
 use super::status::Observer;
@@ -14,14 +15,13 @@ use super::vocabularies::Folder;
 use crate::health::Health;
 use crate::pipeline::{Control, Counters};
 use crate::publish::Live;
-use crate::service::Wishes;
 
 /// The most that have pictures sent at once.
 const MOST_VIEWERS: usize = 16;
 /// The most that are told of events at once.
 pub(super) const MOST_LISTENERS: usize = 32;
-/// The most changes that are asked for at once; each keeps a thread until it is granted or not.
-const MOST_WISHES: usize = 2;
+/// The most changes that are asked for at once; each keeps a thread until it is answered.
+const MOST_CHANGES: usize = 2;
 
 /// What the server shows and tells.
 #[derive(Clone)]
@@ -35,7 +35,7 @@ pub struct Parts {
     /// Whether the stages get on.
     pub control: Arc<Control>,
     /// What is in use, and the way to ask for something else.
-    pub wishes: Wishes,
+    pub requests: Requests,
     /// Where the board's files are: `/`.
     pub board_root: PathBuf,
 }
@@ -48,10 +48,10 @@ pub(super) struct Shared {
     pub board: Board,
     pub observer: Observer,
     pub folder: Folder,
-    /// Seats of those who have pictures sent, who are told of events, and whose wishes are under way.
+    /// Seats of those who have pictures sent, who are told of events, and whose changes are under way.
     pub viewers: Arc<Semaphore>,
     pub listeners: Arc<Semaphore>,
-    pub wishes: Semaphore,
+    pub changes: Semaphore,
     /// Closed when the server is to stop.
     pub stopped: watch::Receiver<()>,
 }
@@ -71,7 +71,7 @@ impl Shared {
             folder: Folder::new(settings.vocabularies.clone()),
             viewers: Arc::new(Semaphore::new(MOST_VIEWERS)),
             listeners: Arc::new(Semaphore::new(MOST_LISTENERS)),
-            wishes: Semaphore::new(MOST_WISHES),
+            changes: Semaphore::new(MOST_CHANGES),
             stopped,
             parts,
         }

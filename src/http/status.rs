@@ -12,9 +12,10 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::shared::{Parts, Shared};
 use crate::health::{HealthReport, SourceState};
-use crate::locks::locked;
+use crate::job::Event;
 use crate::pipeline::PulseReading;
-use crate::publish::{DurationCounts, Event, OutletStatus};
+use crate::publish::{DurationCounts, OutletStatus};
+use crate::threads::locked;
 
 /// From one look to the next.
 const LOOK: Duration = Duration::from_secs(1);
@@ -292,7 +293,7 @@ pub(super) struct InUse {
 
 impl InUse {
     pub fn of(shared: &Shared) -> Self {
-        let in_use = shared.parts.wishes.in_use();
+        let in_use = shared.parts.requests.current();
         let name = |path: &std::path::Path, without: &str| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             name.strip_suffix(without).unwrap_or(&name).to_owned()
@@ -320,7 +321,7 @@ impl Status {
         let drops = parts.counters.drops(false);
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            name: parts.wishes.in_use().stream,
+            name: parts.requests.current().stream,
             is_well: reasons.is_empty(),
             is_ready,
             reasons,
@@ -344,7 +345,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::http::fuzz::parts;
-    use crate::pipeline::Stage;
+    use crate::job::Stage;
 
     fn observed() -> (Parts, Observed) {
         let parts = parts();

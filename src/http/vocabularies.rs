@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 use wordsight_detection::Vocabulary;
 
-use crate::locks::locked;
+use crate::threads::locked;
 
 /// What the files' names end with.
 const ENDING: &str = ".safetensors";

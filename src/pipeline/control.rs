@@ -6,8 +6,8 @@
 //! frame whose words an engine has ranked on a GPU is never named by another vocabulary.
 //!
 //! The one surprising thing: the swap is of one pointer, and what was before is not dropped by the stages. Freeing
-//! twenty thousand words takes longer than all else that a swap does; they lie in [`Control::bury`]'s grave until whoever
-//! brought the new ones clears it.
+//! twenty thousand words takes longer than all else that a swap does; they are retired, and dropped
+//! by whoever brought the new ones ([`Control::drop_retired`]).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,10 +15,10 @@ use std::sync::{Mutex, MutexGuard};
 
 use wordsight_detection::WordTable;
 
-use super::measurement::Stage;
 use super::rate_limit::RateLimit;
-use crate::locks::locked;
+use crate::job::Stage;
 use crate::scoring::Scoring;
+use crate::threads::locked;
 
 /// One edition of the words.
 struct Edition {
@@ -33,7 +33,7 @@ struct Edition {
 pub struct Control {
     newest: AtomicU64,
     editions: Mutex<Editions>,
-    grave: Mutex<Grave>,
+    retired: Mutex<Retired>,
     /// Why words were not taken.
     refusal: Mutex<Option<String>>,
     pauses: AtomicBool,
@@ -42,7 +42,7 @@ pub struct Control {
 }
 
 /// Boxed, so that a stage moves a pointer into it and not all that is behind it.
-type Grave = Vec<Box<Scoring>>;
+type Retired = Vec<Box<Scoring>>;
 
 #[derive(Default)]
 struct Editions {
@@ -56,8 +56,8 @@ impl Control {
         locked(&self.editions)
     }
 
-    fn grave(&self) -> MutexGuard<'_, Grave> {
-        locked(&self.grave)
+    fn retired(&self) -> MutexGuard<'_, Retired> {
+        locked(&self.retired)
     }
 
     /// Has the next frame that reaches the engine, and all after it, scored by other words.
@@ -98,11 +98,11 @@ impl Control {
         if editions.waiting.back().is_some_and(|edition| edition.number == number)
             && let Some(edition) = editions.waiting.pop_back()
         {
-            self.bury(edition.scoring);
+            self.retire(edition.scoring);
         }
     }
 
-    /// The scoring of an edition that a frame carries; older ones that no frame came for are buried.
+    /// The scoring of an edition that a frame carries; older ones that no frame came for are retired.
     pub(super) fn scoring_of(&self, number: u64) -> Option<Box<Scoring>> {
         let mut editions = self.editions();
         while editions.waiting.front().is_some_and(|edition| edition.number <= number) {
@@ -110,7 +110,7 @@ impl Control {
             if edition.number == number {
                 return Some(edition.scoring);
             }
-            self.bury(edition.scoring);
+            self.retire(edition.scoring);
         }
         None
     }
@@ -129,24 +129,28 @@ impl Control {
     /// Drops the editions that no frame has come for. For whoever has the stream pause.
     pub fn discard_waiting(&self) {
         if let (_, Some(scoring)) = self.begin() {
-            self.bury(scoring);
+            self.retire(scoring);
         }
     }
 
-    /// Lays words aside that are not used any more.
-    pub(super) fn bury(&self, scoring: Box<Scoring>) {
-        self.grave().push(scoring);
+    /// Keeps words that are not used any more, to be dropped beside the stream.
+    pub(super) fn retire(&self, scoring: Box<Scoring>) {
+        self.retired().push(scoring);
     }
 
-    /// Drops what was laid aside and is in nobody's hands any more.
-    pub fn clear_grave(&self) {
-        let mut free = Grave::new();
+    /// Drops what was retired and is in nobody's hands any more.
+    pub fn drop_retired(&self) {
+        let mut free = Retired::new();
         {
-            let mut grave = self.grave();
+            let mut retired = self.retired();
             let mut at = 0;
-            while at < grave.len() {
+            while at < retired.len() {
                 // A frame on its way may still carry these words, and its stage would be the one to free them.
-                if grave[at].is_only_owner_of_words() { free.push(grave.swap_remove(at)) } else { at += 1 }
+                if retired[at].is_only_owner_of_words() {
+                    free.push(retired.swap_remove(at))
+                } else {
+                    at += 1
+                }
             }
         }
         drop(free);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::locks::locked;
+use crate::threads::locked;
 
 /// Intervals over which the full rate is smoothed, and before which it isn't told.
 const SMOOTHED_OVER: u32 = 16;

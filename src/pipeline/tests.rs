@@ -3,14 +3,16 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use wordsight_detection::{DetectionSettings, FrameView, Ranked, Vocabulary, Word, WordTable};
-use wordsight_engines::{EngineError, Regions, StepTimes, StudentFacts};
+use wordsight_engines::{EngineError, Regions, StepTimes, StudentFacts, WholeFrames};
 
 use super::*;
-use crate::capture::{CaptureError, Frame};
-use crate::publish::Outputs;
+use crate::capture::{CaptureError, Captured, Frame};
+use crate::job::Stage;
+use crate::publish::{Output, Outputs};
 
 /// Frames of one grey each, which is their number.
 struct Greys {
@@ -167,24 +169,11 @@ fn scoring(engine: &Made, word: &str) -> Scoring {
 }
 
 fn pipeline(engine: Made, pacing: Pacing, count: u8, json: &std::path::Path) -> Pipeline {
-    Pipeline {
-        source: Box::new(Greys { next: 0, count }),
-        pacing,
-        repeat: false,
-        scoring: Box::new(scoring(&engine, "grey")),
-        engine: Box::new(engine),
-        tracking: Tracking::new(None),
-        publisher: Publisher::new(Outputs {
-            json: Some(Box::new(std::fs::File::create(json).unwrap())),
-            ..Outputs::default()
-        })
-        .unwrap(),
-        before: Frames::default(),
-        inputs_to_keep: 3,
-        health: Health::default(),
-        counters: Arc::default(),
-        measurement: None,
-    }
+    let (source, scoring) = (Box::new(Greys { next: 0, count }), scoring(&engine, "grey"));
+    let json: Output = Box::new(std::fs::File::create(json).unwrap());
+    let publisher = Publisher::new(Outputs { json: Some(json), ..Outputs::default() }).unwrap();
+    let stream = Pipeline::new(source, pacing, Box::new(engine), scoring, publisher);
+    Pipeline { inputs_to_keep: 3, ..stream }
 }
 
 /// The right sides of the boxes in each line.
@@ -289,27 +278,6 @@ fn measure_made(made: Made) {
     assert!(stream.time < Duration::from_millis(600), "without the engine's slices: {stream:?}");
 }
 
-#[test]
-fn a_camera_that_fails_for_ever_is_told_of_a_few_times_at_once_and_then_now_and_then() {
-    let mut throttle = Throttle::default();
-    let start = Instant::now();
-    let told: Vec<u64> = (0..100).filter_map(|_| throttle.turn(start)).collect();
-    assert_eq!(told, [0; ERRORS_AT_ONCE as usize]);
-    assert_eq!(throttle.turn(start + ERROR_PAUSE), Some(95), "with how many were kept silent");
-}
-
-#[test]
-fn a_stale_frame_is_left_for_one_that_is_due_soon_and_a_fresh_or_lonely_one_is_taken() {
-    let ms = Duration::from_millis;
-    let wait = |age, interval, inference| wait_for_newer(ms(age), ms(interval), ms(1), ms(inference));
-    assert_eq!(wait(20, 32, 330), Some(ms(13 + 8)), "behind a slow engine");
-    assert_eq!(wait(34, 32, 330), Some(ms(8)), "one that should have been followed by now");
-    assert_eq!(wait(5, 32, 330), None, "a fresh one");
-    assert_eq!(wait(20, 32, 40), None, "an engine that would lose a third of its time");
-    assert_eq!(wait(500, 1000, 330), None, "a slow camera");
-    assert_eq!(wait(60, 32, 330), None, "a camera that is late already");
-}
-
 /// The words of each line, with those that follow on equal ones left out.
 fn words_in_order(json: &std::path::Path) -> Vec<String> {
     let text = std::fs::read_to_string(json).unwrap();
@@ -337,7 +305,7 @@ fn words_are_swapped_between_two_frames_of_either_engine_and_no_frame_is_lost() 
                 for other in others {
                     thread::sleep(Duration::from_millis(if takes_frames { 1 } else { 20 }));
                     control.swap_words(other, takes_frames);
-                    control.clear_grave();
+                    control.drop_retired();
                 }
             }
         });
@@ -384,20 +352,7 @@ fn a_stream_that_pauses_gives_its_parts_back_and_another_goes_on_where_it_was() 
     let captured = first.frames.captured;
     assert!(captured < 120 && first.publisher.summary().frames() == captured, "what was captured came out");
     control.resume();
-    let next = Pipeline {
-        source: first.source.unwrap(),
-        pacing: Pacing::Lossless,
-        repeat: false,
-        engine: first.engine,
-        scoring: first.scoring,
-        tracking: first.tracking,
-        publisher: first.publisher,
-        before: first.frames,
-        inputs_to_keep: 0,
-        health: Health::default(),
-        counters: first.counters,
-        measurement: None,
-    };
+    let next = first.next().ok().unwrap();
     let report = next.run(&Stop::default(), &control).unwrap();
     assert_eq!((report.frames.captured, report.publisher.summary().frames()), (120, 120));
     let expected: Vec<f64> = (0..120).map(|grey| f64::from(grey) / 4.0 + 1.0).collect();

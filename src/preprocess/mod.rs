@@ -10,8 +10,7 @@
 
 use wordsight_detection::{Letterbox, PixelFormat, Preprocessor, Resampler};
 
-use crate::pipeline::Job;
-use crate::tracking::Thumbnail;
+use crate::job::{Job, Thumbnail};
 
 /// The stage's state.
 pub struct Preprocess {

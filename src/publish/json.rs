@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
 use super::message::Record;
-use crate::scoring::{Found, Words};
+use crate::job::{Event, EventKind, Found, Words};
 
 #[derive(serde::Serialize)]
 struct Line<'a> {
@@ -73,6 +73,41 @@ pub fn line(record: &Record) -> impl Serialize + '_ {
         age_ms: milliseconds(record.age),
         latency_ms: milliseconds(record.times.latency()),
         detections: Detections { found: &record.found, words: &record.words },
+    }
+}
+
+/// An event as readers get it, in JSON lines, MQTT, webhooks and over HTTP.
+pub fn event(event: &Event) -> impl Serialize + '_ {
+    #[derive(serde::Serialize)]
+    struct Json<'a> {
+        id: String,
+        event: EventKind,
+        track: u64,
+        word: &'a str,
+        score: f64,
+        best_score: f64,
+        box_in_frame: [f64; 4],
+        frame_size: [usize; 2],
+        first_seen_ns: u64,
+        last_seen_ns: u64,
+        timestamp_ns: u64,
+        frame: u64,
+        source: &'a str,
+    }
+    Json {
+        id: event.id(),
+        event: event.kind,
+        track: event.track,
+        word: event.word(),
+        score: rounded(event.score.into(), 4),
+        best_score: rounded(event.best_score.into(), 4),
+        box_in_frame: event.box_in_frame.map(|side| rounded(side.into(), 2)),
+        frame_size: [event.frame_size.0, event.frame_size.1],
+        first_seen_ns: event.first_seen_ns,
+        last_seen_ns: event.last_seen_ns,
+        timestamp_ns: event.timestamp_ns,
+        frame: event.frame,
+        source: &event.source,
     }
 }
 

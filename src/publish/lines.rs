@@ -12,10 +12,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use super::json::{self, Lines};
 use super::message::Message;
 use super::sink::{Inbox, Interests, Sink};
 use super::{Output, PublishError};
+use crate::files::is_standard_output;
 
 /// How long a reader of a socket may keep a line.
 const LONGEST_WRITE: Duration = Duration::from_millis(250);
@@ -38,6 +41,33 @@ pub enum Place {
     },
     /// A Unix socket that readers connect to.
     Socket(PathBuf),
+}
+
+/// One `[[lines]]` of a configuration, as it is written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinesKeys {
+    to: String,
+    frames: Option<bool>,
+    events: Option<bool>,
+    rotate_mib: Option<u32>,
+    keep: Option<u32>,
+}
+
+impl LinesKeys {
+    /// Resolves a path, which is relative to `folder`.
+    pub fn resolve(&self, folder: &Path) -> LinesSettings {
+        let place = match self.to.strip_prefix("unix:") {
+            Some(path) => Place::Socket(folder.join(path)),
+            None if is_standard_output(Path::new(&self.to)) => Place::StandardOutput,
+            None => Place::File {
+                path: folder.join(&self.to),
+                rotate_bytes: u64::from(self.rotate_mib.unwrap_or(0)) << 20,
+                keep: self.keep.unwrap_or(3),
+            },
+        };
+        LinesSettings { place, frames: self.frames.unwrap_or(true), events: self.events.unwrap_or(false) }
+    }
 }
 
 /// What lines are written.
@@ -120,7 +150,7 @@ impl Sink for LinesSink {
         while let Some(message) = inbox.next() {
             let written = match &message {
                 Message::Frame(record) => output.write(&mut lines, &json::line(record)),
-                Message::Event(event) => output.write(&mut lines, &event.json()),
+                Message::Event(event) => output.write(&mut lines, &json::event(event)),
                 Message::Picture(_) => continue,
             };
             match written {

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, watch};
 
-use super::message::{Event, Picture, Record};
+use super::message::{Picture, Record};
 use super::metrics::Metrics;
 use super::sink::OutletWatch;
-use crate::locks::locked;
+use crate::job::Event;
+use crate::threads::locked;
 
 /// Events that a reader who is slow may be behind by.
 const EVENTS_HELD: usize = 256;

@@ -8,9 +8,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::message::{Event, EventKind};
-use crate::locks::locked;
-use crate::pipeline::{Ended, Job};
+use crate::job::{Ended, Event, EventKind, Job};
+use crate::threads::locked;
 
 /// Upper ends of the buckets of a duration, milliseconds; one more takes what is longer.
 pub const BUCKETS_MS: [f64; 14] =

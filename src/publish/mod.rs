@@ -35,15 +35,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use annotate::colour_of;
-pub use json::line as json_line;
-pub use lines::{LinesSettings, Place, lines_to};
+pub use json::{event as event_json, line as json_line};
+pub use lines::{LinesKeys, LinesSettings, Place, lines_to};
 pub use live::{Live, Viewer};
-pub use message::{Event, EventKind, Message, Picture, Record};
+pub use message::{Message, Picture, Record};
 pub use metrics::{BUCKETS_MS, DurationCounts, STAGES};
 pub use mqtt::{MqttKeys, MqttSettings};
 pub use rules::{PicturesKeys, RuleSettings};
 pub use save::{PictureNames, SaveSettings};
-pub use settings::{SinkContext, SinkSettings};
+pub use settings::{PublishKeys, SinkContext, SinkSettings};
 use sink::Outlet;
 pub use sink::{OutletStatus, Sink};
 pub use summary::Summary;
@@ -51,8 +51,8 @@ pub use table::Table;
 pub use video::{VideoKeys, VideoSettings};
 pub use webhook::{WebhookKeys, WebhookSettings};
 
-use crate::pipeline::{Ended, Job, Lease};
-use pictures::{Order, Studio};
+use crate::job::{Ended, Event, Job, Lease};
+use pictures::{PictureRequest, Renderer};
 
 /// Where the JSON lines or the table are written.
 pub type Output = Box<dyn Write + Send>;
@@ -142,7 +142,7 @@ pub struct Publisher {
     outlets: Vec<Placed>,
     table: Option<Table>,
     live: Live,
-    studio: Option<Studio>,
+    renderer: Option<Renderer>,
     /// Records that were published, to be used again when nobody reads them any more.
     records: Vec<Arc<Record>>,
     next_record: usize,
@@ -168,7 +168,7 @@ impl Publisher {
             outlets: outlets.collect::<Result<_, PublishError>>()?,
             table,
             live,
-            studio: None,
+            renderer: None,
             records: Vec::new(),
             next_record: 0,
             frames,
@@ -277,7 +277,7 @@ impl Publisher {
         let record = Arc::new(record);
         self.next_record = self.records.len();
         self.records.push(Arc::clone(&record));
-        // Whoever orders a picture of this frame looks for it there.
+        // Whoever requests a picture of this frame looks for it there.
         self.next_record = self.records.len() - 1;
         record
     }
@@ -312,39 +312,44 @@ impl Publisher {
         }
     }
 
-    /// Passes a frame that was told on to where pictures are drawn, or home.
+    /// Passes a frame that was told on to where pictures are drawn, or back to the pool.
     ///
     /// # Errors
     /// When the system gives no thread to draw on.
     pub fn pass_on(&mut self, lease: Lease, events: &[Arc<Event>]) -> Result<Verdict, PublishError> {
         // Of a frame that nobody wanted when it passed the letterbox there is nothing to draw on.
         if !lease.frame.bytes.is_empty() {
-            self.order_picture(lease, events)?;
+            self.request_picture(lease, events)?;
         }
         let is_enough = self.frames.is_some_and(|frames| self.summary.frames() >= frames);
         Ok(if is_enough { Verdict::Enough } else { Verdict::Continue })
     }
 
-    fn order_picture(&mut self, lease: Lease, events: &[Arc<Event>]) -> Result<(), PublishError> {
+    fn request_picture(&mut self, lease: Lease, events: &[Arc<Event>]) -> Result<(), PublishError> {
         let Some(record) = self.records.get(self.next_record) else { return Ok(()) };
         let is_for_viewers = self.live.wants_picture();
         // Allocates where a picture is wanted, which does anyway.
-        let mut doors = Vec::new();
+        let mut senders = Vec::new();
         for Placed { outlet, .. } in &mut self.outlets {
             if outlet.pictures.as_mut().is_some_and(|chooser| chooser.wants(record, events)) {
-                doors.push(outlet.door());
+                senders.push(outlet.sender());
             }
         }
-        if doors.is_empty() && !is_for_viewers {
+        if senders.is_empty() && !is_for_viewers {
             return Ok(());
         }
-        let order =
-            Order { lease, record: Arc::clone(record), events: events.to_vec(), doors, is_for_viewers };
-        let studio = match &mut self.studio {
-            Some(studio) => studio,
-            none => none.insert(Studio::start(self.ring, self.live.clone(), self.can_wait)?),
+        let request = PictureRequest {
+            lease,
+            record: Arc::clone(record),
+            events: events.to_vec(),
+            senders,
+            is_for_viewers,
         };
-        studio.order(Box::new(order));
+        let renderer = match &mut self.renderer {
+            Some(renderer) => renderer,
+            none => none.insert(Renderer::start(self.ring, self.live.clone(), self.can_wait)?),
+        };
+        renderer.request(Box::new(request));
         Ok(())
     }
 
@@ -353,8 +358,8 @@ impl Publisher {
     /// # Errors
     /// When an output has failed that the stream doesn't outlive.
     pub fn end(&mut self) -> Result<(), PublishError> {
-        if let Some(studio) = self.studio.take() {
-            self.summary.add_undrawn(studio.finish()?);
+        if let Some(renderer) = self.renderer.take() {
+            self.summary.add_undrawn(renderer.finish()?);
         }
         let can_wait = self.can_wait;
         for Placed { outlet, .. } in &mut self.outlets {

@@ -15,10 +15,11 @@ use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use wordsight_detection::PixelFormat;
 
 use super::live::Live;
-use super::message::{Event, Message, Picture, Record};
-use super::sink::Door;
+use super::message::{Message, Picture, Record};
+use super::sink::PictureSender;
 use super::{PublishError, annotate};
-use crate::pipeline::{Lease, Receiver, Sender, let_others_go_first, named, ring};
+use crate::job::{Event, Lease};
+use crate::threads::{Receiver, Sender, let_others_go_first, named, ring};
 
 /// JPEG quality, 1 to 100: no visible blocks around text.
 const QUALITY: u8 = 90;
@@ -26,39 +27,39 @@ const QUALITY: u8 = 90;
 const NICE: i32 = 15;
 
 /// One frame to be drawn.
-pub(super) struct Order {
+pub(super) struct PictureRequest {
     pub lease: Lease,
     pub record: Arc<Record>,
     pub events: Vec<Arc<Event>>,
     /// Who wants it.
-    pub doors: Vec<Door>,
+    pub senders: Vec<PictureSender>,
     /// Whether somebody watches.
     pub is_for_viewers: bool,
 }
 
 /// The thread that draws.
-pub(super) struct Studio {
-    to_thread: Sender<Box<Order>>,
+pub(super) struct Renderer {
+    to_thread: Sender<Box<PictureRequest>>,
     thread: JoinHandle<()>,
     dropped: u64,
 }
 
-impl Studio {
+impl Renderer {
     pub(super) fn start(size: NonZeroUsize, live: Live, can_wait: bool) -> Result<Self, PublishError> {
-        let (to_thread, orders) = ring(size);
+        let (to_thread, requests) = ring(size);
         let work = move || {
             if !can_wait {
                 let_others_go_first(NICE);
             }
-            draw_all(&orders, &live);
+            draw_all(&requests, &live);
         };
         let thread = named("pictures").spawn(work).map_err(PublishError::NoThread)?;
         Ok(Self { to_thread, thread, dropped: 0 })
     }
 
-    /// Takes an order; one that the thread could not keep up with is given up for it.
-    pub(super) fn order(&mut self, order: Box<Order>) {
-        let pushed_out = self.to_thread.send(order);
+    /// Takes a request; one that the thread could not keep up with is given up for it.
+    pub(super) fn request(&mut self, request: Box<PictureRequest>) {
+        let pushed_out = self.to_thread.send(request);
         self.dropped += u64::from(matches!(pushed_out, Ok(Some(_))));
     }
 
@@ -71,10 +72,10 @@ impl Studio {
     }
 }
 
-fn draw_all(orders: &Receiver<Box<Order>>, live: &Live) {
+fn draw_all(requests: &Receiver<Box<PictureRequest>>, live: &Live) {
     let (mut converted, mut copies) = (Vec::new(), Copies::default());
-    while let Ok(order) = orders.recv() {
-        let Order { mut lease, record, events, doors, is_for_viewers } = *order;
+    while let Ok(request) = requests.recv() {
+        let PictureRequest { mut lease, record, events, senders, is_for_viewers } = *request;
         let job = &mut *lease;
         let size = (job.frame.width, job.frame.height);
         let rgb = if job.frame.format == PixelFormat::Rgb {
@@ -84,8 +85,8 @@ fn draw_all(orders: &Receiver<Box<Order>>, live: &Live) {
             &mut converted
         };
         annotate::draw(rgb, size, &job.found, &job.words);
-        let pixels = doors.iter().any(Door::wants_pixels).then(|| copies.of(rgb));
-        let wants_jpeg = is_for_viewers || doors.iter().any(|door| !door.wants_pixels());
+        let pixels = senders.iter().any(PictureSender::wants_pixels).then(|| copies.of(rgb));
+        let wants_jpeg = is_for_viewers || senders.iter().any(|sender| !sender.wants_pixels());
         let jpeg = match if wants_jpeg { jpeg_of(rgb, size) } else { Ok(Vec::new()) } {
             Ok(jpeg) => jpeg,
             Err(reason) => {
@@ -93,21 +94,21 @@ fn draw_all(orders: &Receiver<Box<Order>>, live: &Live) {
                 continue;
             }
         };
-        // The frame is home before anybody has been told of it.
+        // The frame is back in the pool before anybody has been told of it.
         drop(lease);
         live.metrics().picture();
         let picture = Arc::new(Picture { jpeg, pixels, record, events });
         if is_for_viewers {
             live.tell_picture(&picture);
         }
-        for door in doors {
-            door.offer(Message::Picture(Arc::clone(&picture)));
+        for sender in senders {
+            sender.offer(Message::Picture(Arc::clone(&picture)));
         }
     }
 }
 
-/// Pixels for whoever takes them: copies, since the buffer that was drawn in goes home. Each is used again when nobody has
-/// it any more, so that there are no more than are in use at once.
+/// Pixels for whoever takes them: copies, since the buffer that was drawn in goes back to the pool. Each is used again when
+/// nobody has it any more, so that there are no more than are in use at once.
 #[derive(Default)]
 struct Copies(Vec<Arc<Vec<u8>>>);
 

@@ -3,14 +3,14 @@
 //! In flow messages from the stream, out they flow to one output's thread, in order. Where the stream may not wait, a full
 //! queue loses its oldest message and says so; where it may (a file's), it waits for room.
 //!
-//! The one surprising thing: this is not the stages' [`ring`](crate::pipeline::ring), which can only overwrite. An output
+//! The one surprising thing: this is not the stages' [`ring`](crate::threads::ring), which can only overwrite. An output
 //! of a recording is to get every message, and the queue is no longer for it: the stream waits instead.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::locks::locked;
+use crate::threads::locked;
 
 /// A queue between two threads; shared by reference.
 pub(super) struct Queue<T> {

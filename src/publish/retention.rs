@@ -12,7 +12,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::rules::{UNFINISHED, day_and_time};
+use super::rules::day_and_time;
+use crate::files::UNFINISHED;
 
 const DAY: Duration = Duration::from_secs(86_400);
 

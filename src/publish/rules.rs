@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -16,12 +16,14 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::Deserialize;
 
 use super::json;
-use super::message::{Event, EventKind, Message, Picture, Record};
+use super::message::{Message, Picture, Record};
 use super::retention::{Kept, RetentionSettings};
 use super::sink::{Chooser, Inbox, Interests, Sink};
 use super::{PublishError, SinkSettings};
-use crate::bench::rfc_3339;
-use crate::config::{ConfigError, Fraction, Seconds};
+use crate::files::{Durability, replace};
+use crate::job::{Event, EventKind};
+use crate::settings::{Fraction, Seconds, SettingError};
+use crate::threads::clock::rfc_3339;
 
 /// From one picture of a rule to the next, where the rule doesn't say.
 const USUAL_PERIOD: Duration = Duration::from_secs(1);
@@ -86,7 +88,7 @@ impl PicturesKeys {
     ///
     /// # Errors
     /// When two share a folder: each removes what is old in its own.
-    pub fn resolve_all(rules: &[Self], folder: &Path) -> Result<Vec<SinkSettings>, ConfigError> {
+    pub fn resolve_all(rules: &[Self], folder: &Path) -> Result<Vec<SinkSettings>, SettingError> {
         let mut seen = HashMap::new();
         let settings = rules.iter().enumerate().map(|(place, rule)| {
             let settings = rule.resolve(folder)?;
@@ -103,7 +105,7 @@ impl PicturesKeys {
         settings.collect()
     }
 
-    fn resolve(&self, folder: &Path) -> Result<RuleSettings, ConfigError> {
+    fn resolve(&self, folder: &Path) -> Result<RuleSettings, SettingError> {
         if self.folder.as_os_str().is_empty() {
             return Err(wrong("folder is empty: name the folder that the pictures go to".to_owned()));
         }
@@ -127,8 +129,8 @@ impl PicturesKeys {
     }
 }
 
-fn wrong(reason: String) -> ConfigError {
-    ConfigError::Value { section: "[pictures]", reason }
+fn wrong(reason: String) -> SettingError {
+    SettingError { section: "[pictures]", reason }
 }
 
 impl RuleSettings {
@@ -259,12 +261,14 @@ impl Album {
         let path = day_folder.join(format!("{stem}.jpg"));
         let mut written = fs::create_dir_all(&day_folder);
         let mut bytes = picture.jpeg.len();
+        // A power cut is to leave no picture that is empty.
+        let write = |path: &Path, bytes: &[u8]| replace(path, Durability::Whole, bytes);
         if self.json && written.is_ok() {
             let line = json_line(picture);
             bytes += line.as_ref().map_or(0, Vec::len);
-            written = line.and_then(|line| write_whole(&day_folder.join(format!("{stem}.json")), &line));
+            written = line.and_then(|line| write(&day_folder.join(format!("{stem}.json")), &line));
         }
-        written.and_then(|()| write_whole(&path, &picture.jpeg)).map_err(|reason| {
+        written.and_then(|()| write(&path, &picture.jpeg)).map_err(|reason| {
             // A line without its picture is of no use.
             drop(fs::remove_file(path.with_file_name(format!("{stem}.json"))));
             PublishError::UnwritablePicture { path, reason: reason.to_string() }
@@ -323,35 +327,14 @@ fn in_a_name(word: &str) -> String {
     if name.is_empty() { "thing".to_owned() } else { name.to_owned() }
 }
 
-/// What a file is called before it is whole.
-pub(super) const UNFINISHED: &str = ".partial";
-
-/// Writes a file whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(UNFINISHED);
-    let unfinished = PathBuf::from(unfinished);
-    let written = fs::File::create(&unfinished)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            // Before it has its name: a power cut is to leave no picture that is empty.
-            file.sync_data()
-        })
-        .and_then(|()| fs::rename(&unfinished, path));
-    if written.is_err() {
-        drop(fs::remove_file(&unfinished));
-    }
-    written
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::allocations;
-    use crate::scoring::{Found, Tracked, Words};
+    use crate::job::{Found, Tracked, Words};
 
-    fn rule(text: &str) -> Result<RuleSettings, ConfigError> {
+    fn rule(text: &str) -> Result<RuleSettings, SettingError> {
         let keys: PicturesKeys = toml::from_str(&format!("folder = \"found\"\n{text}")).unwrap();
         keys.resolve(Path::new("/var"))
     }

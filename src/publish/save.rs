@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::PublishError;
-use super::message::{Event, Message, Record};
+use super::message::{Message, Record};
 use super::sink::{Chooser, Inbox, Interests, Sink};
+use crate::job::Event;
 
 /// What to save, and where.
 #[derive(Debug, Clone, PartialEq)]

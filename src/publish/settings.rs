@@ -3,10 +3,17 @@
 //! The one surprising thing: what is equal stays. A configuration that is loaded again makes only those outputs anew whose
 //! settings have changed; the others keep their connections and what waits in them.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
+
 use super::sink::Sink;
-use super::{LinesSettings, MqttSettings, Place, RuleSettings, SaveSettings, VideoSettings, WebhookSettings};
+use super::{
+    LinesSettings, MqttSettings, PictureNames, Place, RuleSettings, SaveSettings, VideoSettings,
+    WebhookSettings,
+};
+use crate::files::is_standard_output;
 
 /// What an output is made from.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +30,42 @@ pub enum SinkSettings {
     Webhook(WebhookSettings),
     /// Annotated video.
     Video(VideoSettings),
+}
+
+/// `[publish]` of a configuration, as it is written.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishKeys {
+    pub json: PathBuf,
+    pub save: Option<PathBuf>,
+    pub save_every: NonZeroUsize,
+    pub health: Option<PathBuf>,
+}
+
+impl PublishKeys {
+    /// The outputs that are asked for here: lines for every frame, and annotated pictures.
+    pub fn sinks(&self) -> Vec<SinkSettings> {
+        let save = self.save.as_ref().map(|folder| SaveSettings {
+            folder: folder.clone(),
+            every: self.save_every,
+            names: PictureNames::Numbers,
+        });
+        let json = self.lines().map(SinkSettings::Lines);
+        json.into_iter().chain(save.map(SinkSettings::Pictures)).collect()
+    }
+
+    /// Where lines go: `-` is the standard output, and an empty path is none.
+    fn lines(&self) -> Option<LinesSettings> {
+        if self.json.as_os_str().is_empty() {
+            return None;
+        }
+        let place = if is_standard_output(&self.json) {
+            Place::StandardOutput
+        } else {
+            Place::File { path: self.json.clone(), rotate_bytes: 0, keep: 0 }
+        };
+        Some(LinesSettings { place, frames: true, events: false })
+    }
 }
 
 /// What outputs need to know of the program that they are in.

@@ -12,10 +12,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::PublishError;
-use super::message::{Event, Message, Record};
+use super::message::{Message, Record};
 use super::queue::{Pushed, Queue};
-use crate::locks::locked;
-use crate::pipeline::named;
+use crate::job::Event;
+use crate::threads::{locked, named};
 
 /// How long what a stream can't wait for is waited for when it ends.
 const LONGEST_FLUSH: Duration = Duration::from_millis(500);
@@ -192,9 +192,9 @@ impl OutletWatch {
 
 /// A way into an output's queue, for whoever makes pictures.
 #[derive(Clone)]
-pub(super) struct Door(Arc<Shared>);
+pub(super) struct PictureSender(Arc<Shared>);
 
-impl Door {
+impl PictureSender {
     /// Whether it is pixels that are wanted there, and no JPEG.
     pub(super) fn wants_pixels(&self) -> bool {
         self.0.wants_pixels
@@ -314,8 +314,8 @@ impl Outlet {
         if self.shared.queue.is_abandoned() { self.join() } else { Ok(()) }
     }
 
-    pub(super) fn door(&self) -> Door {
-        Door(Arc::clone(&self.shared))
+    pub(super) fn sender(&self) -> PictureSender {
+        PictureSender(Arc::clone(&self.shared))
     }
 
     /// What tells how it is.

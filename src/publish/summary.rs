@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::histogram::Histogram;
 use super::sink::OutletStatus;
-use crate::pipeline::{Ended, Job};
-use crate::scoring::Words;
+use crate::job::{Ended, Job, Words};
 
 /// Counts and durations of everything published; shown as a few lines for people.
 ///

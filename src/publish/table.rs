@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::Output;
-use crate::pipeline::Job;
+use crate::job::Job;
 
 /// The widest that a column of words or files gets; longer ones push their own row to the right.
 const WIDEST_COLUMN: usize = 48;

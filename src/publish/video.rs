@@ -19,7 +19,7 @@ use serde::Deserialize;
 use super::settings::SinkContext;
 use super::sink::Sink;
 use crate::capture::without_password;
-use crate::config::{ConfigError, FramesPerSecond, Seconds};
+use crate::settings::{FramesPerSecond, Seconds, SettingError};
 
 /// Frames a second and kilobits a second, where the configuration doesn't say.
 const USUAL_FPS: f64 = 15.0;
@@ -82,8 +82,8 @@ impl VideoKeys {
     ///
     /// # Errors
     /// When a value can't be what it is, or this program was built without GStreamer.
-    pub fn resolve(&self, folder: &Path) -> Result<VideoSettings, ConfigError> {
-        let wrong = |reason: String| ConfigError::Value { section: "[video]", reason };
+    pub fn resolve(&self, folder: &Path) -> Result<VideoSettings, SettingError> {
+        let wrong = |reason: String| SettingError { section: "[video]", reason };
         if cfg!(not(feature = "gstreamer")) {
             return Err(wrong(
                 "this wordsight was built without GStreamer: leave [[video]] out, or build it with `cargo build --release \

@@ -3,7 +3,8 @@
 //! In flow the engine's regions, out flow [`Found`] things with boxes in pixels of the frame. The
 //! stage holds the vocabulary; the arithmetic is `wordsight-detection`'s.
 
-use std::sync::Arc;
+mod settings;
+
 use std::time::Instant;
 
 use wordsight_detection::{
@@ -11,74 +12,8 @@ use wordsight_detection::{
 };
 use wordsight_engines::StudentFacts;
 
-use crate::pipeline::Job;
-
-/// One thing found in a frame.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Found {
-    /// The word's place in the vocabulary.
-    pub word: usize,
-    /// How sure, 0 to 1.
-    pub score: f32,
-    /// How much it looks like a thing at all, 0 to 1.
-    pub objectness: f32,
-    /// Left, top, right, bottom in pixels of the frame.
-    pub box_in_frame: [f32; 4],
-    /// Whether the score is below the word's threshold: for tracking alone, which takes such things out again.
-    pub is_weak: bool,
-    /// By tracking: which of the things that are followed it is, once it was seen often enough.
-    pub track: Option<Tracked>,
-}
-
-/// A thing that is followed from frame to frame.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Tracked {
-    /// From 1, and never given twice while the program runs.
-    pub id: u64,
-    /// The word's place in the vocabulary, by the votes of the track's frames.
-    pub word: usize,
-    /// How sure, by the votes, 0 to 1.
-    pub score: f32,
-}
-
-impl Found {
-    /// The word and score to be shown: by the votes of its track, or else of this frame.
-    pub fn shown(&self) -> (usize, f32) {
-        self.track.map_or((self.word, self.score), |track| (track.word, track.score))
-    }
-}
-
-/// The words that a vocabulary shows, by their place in it. Its hidden words stay in the scorer.
-#[derive(Debug, Clone, Default)]
-pub struct Words(Arc<[String]>);
-
-impl FromIterator<String> for Words {
-    fn from_iter<I: IntoIterator<Item = String>>(words: I) -> Self {
-        Self(words.into_iter().collect())
-    }
-}
-
-impl Words {
-    /// The word at a place.
-    pub fn get(&self, place: usize) -> &str {
-        self.0.get(place).map_or("?", String::as_str)
-    }
-
-    /// Whether these are the very words, and not others that may be equal.
-    pub fn are(&self, others: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &others.0)
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// The characters of the longest.
-    pub fn longest(&self) -> usize {
-        self.0.iter().map(|word| word.chars().count()).max().unwrap_or(0)
-    }
-}
+use crate::job::{Found, Job, Words};
+pub use settings::DetectionKeys;
 
 /// The stage's state.
 pub struct Scoring {
@@ -126,7 +61,7 @@ impl Scoring {
 
     /// Whether nobody else holds the words.
     pub fn is_only_owner_of_words(&self) -> bool {
-        Arc::strong_count(&self.words.0) == 1
+        self.words.have_one_owner()
     }
 
     /// The words that `Found::word` counts.

@@ -1,6 +1,6 @@
 //! Opening the engine that a stream asks for, and what `auto` does while the GPU can't be used.
 //!
-//! In flow a student and what is to run it ([`EngineWanted`]); out flows an [`Opened`] engine and, where ONNX Runtime has
+//! In flow a student and what is to run it ([`EngineTarget`]); out flows an [`Opened`] engine and, where ONNX Runtime has
 //! taken TensorRT's place, why.
 //!
 //! The one surprising thing: a driver that finds no GPU is asked again and again. At boot the service may be there before
@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use wordsight_engines::{CpuEngine, Engine, Regions};
 
-use super::wanted::EngineWanted;
+use super::target::EngineTarget;
 use crate::capture::LONGEST_NAP;
-use crate::config::EngineKind;
 use crate::health::EngineHealth;
-use crate::pipeline::Stop;
+use crate::pipeline::EngineKind;
+use crate::threads::Stop;
 
 /// From one question to the next while a service starts.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -52,14 +52,14 @@ impl Opened {
 
 /// How long a GPU is waited for that the driver can't use yet.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct GpuWait {
     /// Before the processor takes its place.
     pub at_start: Duration,
     /// From one try to the next after that.
     pub later: Duration,
 }
 
-impl Patience {
+impl GpuWait {
     /// A service's: it has the whole uptime before it.
     pub const SERVICE: Self = Self { at_start: Duration::from_secs(30), later: Duration::from_secs(30) };
 }
@@ -67,12 +67,12 @@ impl Patience {
 /// What opens engines: those that are installed, or a test's.
 pub trait Engines: Sync {
     /// Opens the student on ONNX Runtime.
-    fn on_processor(&self, wanted: &EngineWanted) -> anyhow::Result<Box<dyn Engine>>;
+    fn on_processor(&self, target: &EngineTarget) -> anyhow::Result<Box<dyn Engine>>;
 
     /// Opens the student on TensorRT. `alive` is called now and then while a plan is built.
     fn on_tensorrt(
         &self,
-        wanted: &EngineWanted,
+        target: &EngineTarget,
         stop: &Stop,
         alive: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Box<dyn Engine>>;
@@ -81,48 +81,67 @@ pub trait Engines: Sync {
     fn wait(&self, duration: Duration, stop: &Stop);
 }
 
+/// Takes the steps of a plan's build, which takes minutes.
+#[cfg(feature = "tensorrt")]
+pub type BuildProgress = Box<dyn Fn(wordsight_engines::tensorrt::Step<'_>) + Send + Sync>;
+
 /// The engines of this machine.
-pub struct Installed;
+pub struct Installed {
+    /// Begins to show the build of a student's plan.
+    #[cfg(feature = "tensorrt")]
+    pub progress: fn(&std::path::Path) -> anyhow::Result<BuildProgress>,
+}
+
+impl Installed {
+    /// Who builds no plan has nothing to show.
+    pub const QUIET: Self = Self {
+        #[cfg(feature = "tensorrt")]
+        progress: |_| Ok(Box::new(|_| ())),
+    };
+}
 
 impl Engines for Installed {
-    fn on_processor(&self, wanted: &EngineWanted) -> anyhow::Result<Box<dyn Engine>> {
-        Ok(Box::new(CpuEngine::open(&wanted.student, wanted.threads)?))
+    fn on_processor(&self, target: &EngineTarget) -> anyhow::Result<Box<dyn Engine>> {
+        Ok(Box::new(CpuEngine::open(&target.student, target.threads)?))
     }
 
     #[cfg(feature = "tensorrt")]
     fn on_tensorrt(
         &self,
-        wanted: &EngineWanted,
+        target: &EngineTarget,
         stop: &Stop,
         alive: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Box<dyn Engine>> {
-        use wordsight_engines::tensorrt::{BuildSettings, PlanStore, TensorRtEngine, TensorRtSettings};
+        use wordsight_engines::tensorrt::{
+            BuildSettings, Going, PlanStore, TensorRtEngine, TensorRtSettings,
+        };
         let settings = TensorRtSettings {
-            libraries: wanted.tensorrt.clone(),
+            libraries: target.tensorrt.clone(),
             state: PlanStore::default_state(),
-            builds_plans: wanted.builds_plans,
+            builds_plans: target.builds_plans,
             build: BuildSettings {
-                workspace_mib: (wanted.workspace_mib > 0).then_some(wanted.workspace_mib),
+                workspace_mib: (target.workspace_mib > 0).then_some(target.workspace_mib),
                 target: None,
-                precision: wanted.precision.into(),
+                precision: target.precision.into(),
             },
         };
-        let bar = crate::cli::BuildBar::new(&wanted.student)?;
+        let progress = (self.progress)(&target.student)?;
         let show = |step: wordsight_engines::tensorrt::Step<'_>| {
             alive();
-            bar.show(step, stop)
+            progress(step);
+            if stop.is_requested() { Going::Stop } else { Going::On }
         };
-        Ok(Box::new(TensorRtEngine::open(&wanted.student, &settings, &show)?))
+        Ok(Box::new(TensorRtEngine::open(&target.student, &settings, &show)?))
     }
 
     #[cfg(not(feature = "tensorrt"))]
     fn on_tensorrt(
         &self,
-        wanted: &EngineWanted,
+        target: &EngineTarget,
         _: &Stop,
         _: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Box<dyn Engine>> {
-        let _ = (&wanted.tensorrt, wanted.builds_plans, wanted.precision, wanted.workspace_mib);
+        let _ = (&target.tensorrt, target.builds_plans, target.precision, target.workspace_mib);
         Err(crate::config::ConfigError::NoTensorRt.into())
     }
 
@@ -137,14 +156,19 @@ impl Engines for Installed {
     }
 }
 
-impl EngineWanted {
+impl EngineTarget {
     /// Opens the student, and with `auto` takes at once what there is. `alive` is called now and then while a plan is
     /// built.
     ///
     /// # Errors
     /// When the student or what is to run it can't be opened.
-    pub fn open(&self, stop: &Stop, alive: &(dyn Fn() + Sync)) -> anyhow::Result<Box<dyn Engine>> {
-        Ok(self.open_with(&Installed, Duration::ZERO, stop, alive)?.engine)
+    pub fn open(
+        &self,
+        engines: &dyn Engines,
+        stop: &Stop,
+        alive: &(dyn Fn() + Sync),
+    ) -> anyhow::Result<Box<dyn Engine>> {
+        Ok(self.open_with(engines, Duration::ZERO, stop, alive)?.engine)
     }
 
     /// Opens the student and runs it once on grey, so that the first frame isn't slower than the rest: engines lay out

@@ -6,11 +6,12 @@
 //! The one surprising thing: each takes two `fsync`s, of the bytes before the rename and of the folder after it. Whenever
 //! the power goes, there is an old file or a new one, and it is whole.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::stamp::Watched;
+use super::file_watch::Watched;
+use crate::files::{Durability, replace, systemd_state_folder};
 
 const CONFIGURATION: &str = "wordsight.toml";
 const WORDS: &str = "words.safetensors";
@@ -22,10 +23,7 @@ pub struct LastGood(Option<PathBuf>);
 impl LastGood {
     /// In the state directory that systemd gave this process, if it did.
     pub fn of_this_process() -> Self {
-        // The first of several, by colons.
-        let state = std::env::var_os("STATE_DIRECTORY").filter(|state| !state.is_empty());
-        let first = state.and_then(|state| std::env::split_paths(&state).next());
-        Self(first.map(|state| state.join("last-good")))
+        Self(systemd_state_folder().map(|state| state.join("last-good")))
     }
 
     /// In this place.
@@ -71,16 +69,7 @@ fn keep(bytes: &[u8], copy: &Path) -> io::Result<()> {
     if fs::read(copy).is_ok_and(|kept| kept == bytes) {
         return Ok(());
     }
-    let part = copy.with_extension("part");
-    let written = File::create(&part).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    let folder = copy.parent().unwrap_or(Path::new("."));
-    written
-        .and_then(|()| fs::rename(&part, copy))
-        .and_then(|()| File::open(folder)?.sync_all())
-        .inspect_err(|_| drop(fs::remove_file(&part)))
+    replace(copy, Durability::Kept, bytes)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A stream that is looked after: it starts, is told other things while it runs, and says how it is.
 //!
-//! In flow what a stream is to be made of ([`Wanted`]), and again whenever the configuration or the vocabulary changes or
+//! In flow what a stream is to be made of ([`Target`]), and again whenever the configuration or the vocabulary changes or
 //! SIGHUP comes; out flows the [`Report`] of the last of its streams. The parts: [`reload`] finds out what is to be another
 //! and makes it, `systemd` tells how the stream is, `last_good` keeps what works.
 //!
@@ -10,12 +10,12 @@
 //! what doesn't work never takes the place of what does.
 
 mod engines;
+mod file_watch;
 mod last_good;
+mod overrides;
 mod reload;
-mod stamp;
 mod systemd;
-mod wanted;
-mod wishes;
+mod target;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -29,28 +29,28 @@ use signal_hook::consts::SIGHUP;
 
 use crate::capture::{CaptureError, Captured, Frame, Source};
 use crate::config::Config;
+use crate::files::state_folder;
 use crate::governor::{Governing, board_root};
 use crate::health::{Health, HealthFile};
-use crate::http::{HttpSettings, Parts, Server};
-use crate::locks::locked;
-use crate::pipeline::{Control, Counters, Frames, Pipeline, Report, Stop, named};
+use crate::http::{Current, HttpSettings, Parts, Requests, Server};
+use crate::job::Words;
+use crate::pipeline::{Control, Counters, Pipeline, Report};
 use crate::publish::{Live, Outputs, Publisher, SinkContext};
-use crate::scoring::Words;
+use crate::threads::{Stop, locked, named};
 use crate::tracking::Tracking;
-pub use engines::{Engines, Installed, Patience};
+#[cfg(feature = "tensorrt")]
+pub use engines::BuildProgress;
+pub use engines::{Engines, GpuWait, Installed};
+use file_watch::Watched;
 use last_good::LastGood;
+use overrides::Overrides;
 use reload::{Change, NewSource, Reloader, Waiting};
-use stamp::Watched;
 use systemd::Systemd;
-use wishes::Granted;
 
-pub use wanted::{
-    EngineWanted, SourceWanted, Wanted, WordsWanted, is_standard_output, of_usage, open_output,
-};
-pub use wishes::{InUseShown, Wish, Wishes};
+pub use target::{EngineTarget, SourceTarget, Target, WordsTarget, of_usage, open_output};
 
 /// What says what is wanted by a configuration's text.
-pub type Load<'a> = &'a (dyn Fn(Option<&str>) -> anyhow::Result<Wanted> + Sync);
+pub type Load<'a> = &'a (dyn Fn(Option<&str>) -> anyhow::Result<Target> + Sync);
 
 /// What the threads of a service and whoever watches it share.
 #[derive(Default)]
@@ -59,7 +59,7 @@ struct Common {
     counters: Arc<Counters>,
     control: Arc<Control>,
     live: Live,
-    wishes: Wishes,
+    requests: Requests,
 }
 
 /// What is to be looked after.
@@ -79,14 +79,14 @@ pub struct Service<'a> {
     /// What opens engines.
     pub engines: &'a dyn Engines,
     /// How long `auto` waits for a GPU where systemd started this, and when it asks again.
-    pub patience: Patience,
+    pub gpu_wait: GpuWait,
 }
 
 /// What was loaded, and the files as they were when they were about to be read.
 struct Loaded {
-    wanted: Wanted,
-    /// The words that the configuration asks for, whatever was granted since.
-    configured: WordsWanted,
+    target: Target,
+    /// The words that the configuration asks for, whatever was requested since.
+    configured: WordsTarget,
     /// The configuration.
     text: Option<String>,
     vocabulary: Watched,
@@ -150,8 +150,8 @@ impl Service<'_> {
             // Before it is read: what is written meanwhile is read again.
             let configuration = self.configuration.as_deref().map(Watched::new);
             let mut start = self.start(&last_good, &systemd, &common, &mut file)?;
-            let wanted = &start.loaded.wanted;
-            let server = wanted.http.as_ref().map(|http| common.serve(http)).transpose();
+            let target = &start.loaded.target;
+            let server = target.http.as_ref().map(|http| common.serve(http)).transpose();
             let server = match server {
                 // A device detects whoever has its port; somebody at a terminal wants to know at once.
                 Err(error) if systemd.is_there() => {
@@ -160,7 +160,7 @@ impl Service<'_> {
                 }
                 server => server?,
             };
-            governing.set(start.loaded.wanted.governor);
+            governing.set(start.loaded.target.governor);
             named("governor").spawn_scoped(scope, || {
                 governing.run(control.rate_limit(), health, &|| is_over.load(Ordering::Relaxed));
             })?;
@@ -186,22 +186,22 @@ impl Service<'_> {
 
     /// Loads what is configured, or what this text says.
     fn load_files(&self, text: Option<&str>) -> anyhow::Result<Loaded> {
-        self.load_files_over(text, &Granted::default())
+        self.load_files_over(text, &Overrides::default())
     }
 
-    /// The same, with what was granted since over it.
-    fn load_files_over(&self, text: Option<&str>, granted: &Granted) -> anyhow::Result<Loaded> {
+    /// The same, with what was requested since over it.
+    fn load_files_over(&self, text: Option<&str>, overrides: &Overrides) -> anyhow::Result<Loaded> {
         let text = match (text, &self.configuration) {
             (Some(text), _) => Some(text.to_owned()),
             (None, Some(path)) => Some(Config::text_of(path)?),
             (None, None) => None,
         };
-        let mut wanted = (self.load)(text.as_deref())?;
-        let configured = wanted.words.clone();
-        granted.apply(&mut wanted.words);
-        let (vocabulary, student) = (&wanted.words.vocabulary, &wanted.engine.student);
+        let mut target = (self.load)(text.as_deref())?;
+        let configured = target.words.clone();
+        overrides.apply(&mut target.words);
+        let (vocabulary, student) = (&target.words.vocabulary, &target.engine.student);
         let (vocabulary, student) = (Watched::new(vocabulary), Watched::new(student));
-        Ok(Loaded { text, vocabulary, student, wanted, configured })
+        Ok(Loaded { text, vocabulary, student, target, configured })
     }
 
     /// Makes the first stream, of what is configured or else of what last worked.
@@ -244,49 +244,44 @@ impl Service<'_> {
         file: &mut Option<HealthFile>,
     ) -> anyhow::Result<Start> {
         let loaded = self.load_files(text)?;
-        let (wanted, health) = (&loaded.wanted, &common.health);
+        let (target, health) = (&loaded.target, &common.health);
         // A plan takes minutes: what is wrong with the source is told before.
-        wanted.source.check(&self.stop).map_err(of_usage)?;
+        target.source.check(&self.stop).map_err(of_usage)?;
         // Whoever sits at a terminal is not to wait for a GPU.
-        let longest = if systemd.is_there() { self.patience.at_start } else { Duration::ZERO };
+        let longest = if systemd.is_there() { self.gpu_wait.at_start } else { Duration::ZERO };
         let alive = || systemd.is_getting_on();
-        let opened = wanted.engine.open_with(self.engines, longest, &self.stop, &alive)?;
+        let opened = target.engine.open_with(self.engines, longest, &self.stop, &alive)?;
         let (engine_health, gpu_may_come) = (opened.health(), opened.gpu_may_come());
         let engine = opened.engine;
         let words = match kept_words {
-            Some(kept) => WordsWanted { vocabulary: kept.to_owned(), ..wanted.words.clone() },
-            None => wanted.words.clone(),
+            Some(kept) => WordsTarget { vocabulary: kept.to_owned(), ..target.words.clone() },
+            None => target.words.clone(),
         };
         let scoring = words.open(engine.facts())?;
         health.of_engine(engine_health);
         health.of_vocabulary(&words.vocabulary, scoring.words().len());
-        health.of_source(wanted.source.uri.display());
+        health.of_source(target.source.uri.display());
         // One after the other: they may be of one name.
         *file = None;
-        *file = wanted.health.as_deref().map(|path| open_health(health, path)).transpose()?;
-        let source = wanted.source.open(health, &self.stop).map_err(of_usage)?;
-        let context = sink_context(wanted, systemd);
-        let sinks = wanted.sinks.iter().map(|settings| Ok((settings.clone(), settings.open(&context)?)));
+        *file = target.health.as_deref().map(|path| open_health(health, path)).transpose()?;
+        let source = target.source.open(health, &self.stop).map_err(of_usage)?;
+        let context = sink_context(target, systemd);
+        let sinks = target.sinks.iter().map(|settings| Ok((settings.clone(), settings.open(&context)?)));
         let outputs = Outputs {
             sinks: sinks.collect::<anyhow::Result<_>>()?,
             live: common.live.clone(),
             frames: self.frames,
             ..Outputs::default()
         };
-        common.show(wanted, true, &scoring.words(), engine.title());
+        common.show(target, true, &scoring.words(), engine.title());
+        let (pacing, publisher) = (target.source.pacing, Publisher::new(outputs)?);
         let pipeline = Pipeline {
-            source,
-            pacing: wanted.source.pacing,
-            repeat: wanted.source.repeat,
-            engine,
-            scoring: Box::new(scoring),
-            tracking: Tracking::new(wanted.tracking),
-            publisher: Publisher::new(outputs)?,
-            before: Frames::default(),
+            repeat: target.source.repeat,
+            tracking: Tracking::new(target.tracking),
             inputs_to_keep: self.inputs_to_keep,
             health: health.clone(),
             counters: Arc::clone(&common.counters),
-            measurement: None,
+            ..Pipeline::new(source, pacing, engine, scoring, publisher)
         };
         let has_kept_words = kept_words.is_some();
         Ok(Start { pipeline, loaded, has_kept_words, gpu_may_come, is_refused: false })
@@ -301,24 +296,13 @@ impl Service<'_> {
         health: &Health,
     ) -> anyhow::Result<Report> {
         loop {
-            let (pacing, repeat) = (pipeline.pacing, pipeline.repeat);
-            let report = pipeline.run(&self.stop, control)?;
-            let Some(source) = report.source.filter(|_| !report.is_enough) else {
-                return Ok(Report { source: None, ..report });
-            };
-            let mut next = Pipeline {
-                source,
-                pacing,
-                repeat,
-                engine: report.engine,
-                scoring: report.scoring,
-                tracking: report.tracking,
-                publisher: report.publisher,
-                before: report.frames,
-                inputs_to_keep: self.inputs_to_keep,
-                health: health.clone(),
-                counters: report.counters,
-                measurement: None,
+            let mut report = pipeline.run(&self.stop, control)?;
+            if report.is_enough {
+                report.source = None;
+            }
+            let mut next = match report.next() {
+                Ok(next) => next,
+                Err(ended) => return Ok(*ended),
             };
             let waiting = locked(changes).take();
             let told = waiting.map(|(change, done)| (done, self.change(&mut next, change, control, health)));
@@ -363,24 +347,24 @@ impl Service<'_> {
         &self,
         pipeline: &mut Pipeline,
         new: NewSource,
-        old: &SourceWanted,
+        old: &SourceTarget,
         health: &Health,
     ) -> anyhow::Result<()> {
         let before = std::mem::replace(&mut pipeline.source, Box::new(NoSource));
-        health.of_source(new.wanted.uri.display());
+        health.of_source(new.target.uri.display());
         let opened = match new.opened {
             Some(source) => Ok(source),
             None if old.uri.is_live() => {
                 // A camera can't be open twice.
                 drop(before);
-                self.open_or_wait(&new.wanted, health).map_err(|reason| (reason, None))
+                self.open_or_wait(&new.target, health).map_err(|reason| (reason, None))
             }
-            None => self.open_or_wait(&new.wanted, health).map_err(|reason| (reason, Some(before))),
+            None => self.open_or_wait(&new.target, health).map_err(|reason| (reason, Some(before))),
         };
         match opened {
             Ok(source) => {
-                (pipeline.source, pipeline.pacing) = (source, new.wanted.pacing);
-                pipeline.repeat = new.wanted.repeat;
+                (pipeline.source, pipeline.pacing) = (source, new.target.pacing);
+                pipeline.repeat = new.target.repeat;
                 pipeline.before.in_pass = 0;
                 Ok(())
             }
@@ -399,13 +383,13 @@ impl Service<'_> {
     }
 
     /// Opens a live source; one that isn't there is waited for, and one that is written wrong is an error.
-    fn open_or_wait(&self, wanted: &SourceWanted, health: &Health) -> anyhow::Result<Box<dyn Source>> {
-        match wanted.at_once().open(health, &self.stop) {
+    fn open_or_wait(&self, target: &SourceTarget, health: &Health) -> anyhow::Result<Box<dyn Source>> {
+        match target.at_once().open(health, &self.stop) {
             Ok(source) => Ok(source),
             Err(error @ CaptureError::Uri(_)) => Err(of_usage(error)),
             Err(error) => {
                 tracing::warn!("it is waited for: {error}");
-                wanted.waited_for().open(health, &self.stop).map_err(of_usage)
+                target.waited_for().open(health, &self.stop).map_err(of_usage)
             }
         }
     }
@@ -422,39 +406,28 @@ impl Common {
             health: self.health.clone(),
             counters: Arc::clone(&self.counters),
             control: Arc::clone(&self.control),
-            wishes: self.wishes.clone(),
+            requests: self.requests.clone(),
             board_root: board_root(),
         }
     }
 
     /// Shows what is in use.
-    fn show(&self, wanted: &Wanted, is_as_configured: bool, words: &Words, engine: &str) {
-        self.wishes.show(InUseShown {
-            stream: wanted.name.clone(),
-            vocabulary: wanted.words.vocabulary.clone(),
+    fn show(&self, target: &Target, is_as_configured: bool, words: &Words, engine: &str) {
+        self.requests.show(Current {
+            stream: target.name.clone(),
+            vocabulary: target.words.vocabulary.clone(),
             words: words.clone(),
-            score_threshold: wanted.words.detection.score_threshold,
+            score_threshold: target.words.detection.score_threshold,
             is_as_configured,
-            student: wanted.engine.student.clone(),
+            student: target.engine.student.clone(),
             engine: engine.to_owned(),
         });
     }
 }
 
 /// What outputs need to know.
-fn sink_context(wanted: &Wanted, systemd: &Systemd) -> SinkContext {
-    SinkContext { stream: wanted.name.clone(), appends: systemd.is_there(), state: state_folder() }
-}
-
-/// A folder for what must outlive the program: systemd's, or else the user's.
-fn state_folder() -> PathBuf {
-    let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let first = |paths: PathBuf| std::env::split_paths(&paths).next();
-    of("STATE_DIRECTORY")
-        .and_then(first)
-        .or_else(|| Some(of("XDG_STATE_HOME")?.join("wordsight")))
-        .or_else(|| Some(of("HOME")?.join(".local/state/wordsight")))
-        .unwrap_or_else(|| std::env::temp_dir().join("wordsight"))
+fn sink_context(target: &Target, systemd: &Systemd) -> SinkContext {
+    SinkContext { stream: target.name.clone(), appends: systemd.is_there(), state: state_folder() }
 }
 
 /// In the place of a source that is closed, until another is open.

@@ -12,21 +12,22 @@ use wordsight_engines::{Engine, StudentFacts};
 use wordsight_tracking::TrackingSettings;
 
 use super::engines::Opened;
+use super::file_watch::Watched;
 use super::last_good::LastGood;
-use super::stamp::Watched;
+use super::overrides::Overrides;
 use super::systemd::Systemd;
-use super::wishes::{Asked, Granted, InUseShown, Wish};
 use super::{
-    Common, Loaded, Service, SourceWanted, Start, Wanted, WordsWanted, of_usage, open_health, sink_context,
+    Common, Loaded, Service, SourceTarget, Start, Target, WordsTarget, of_usage, open_health, sink_context,
 };
 use crate::capture::Source;
 use crate::governor::Governing;
 use crate::health::{EngineHealth, HealthFile};
-use crate::http::Server;
-use crate::locks::locked;
-use crate::pipeline::{Control, Stop};
+use crate::http::{ChangeRequest, Current, Pending, Server};
+use crate::job::Words;
+use crate::pipeline::Control;
 use crate::publish::{SinkContext, SinkSettings, Slot};
-use crate::scoring::{Scoring, Words};
+use crate::scoring::Scoring;
+use crate::threads::{Stop, locked};
 
 /// From one look at the files to the next.
 const LOOK: Duration = Duration::from_millis(200);
@@ -41,7 +42,7 @@ pub struct Change {
     pub engine: Option<Box<dyn Engine>>,
     pub scoring: Option<Scoring>,
     /// The new one, and the one that is there.
-    pub source: Option<(NewSource, SourceWanted)>,
+    pub source: Option<(NewSource, SourceTarget)>,
     pub tracking: Option<Option<TrackingSettings>>,
     /// All outputs, those that stay among them.
     pub sinks: Option<Vec<Slot>>,
@@ -59,7 +60,7 @@ pub type Waiting = Mutex<Option<(Change, Done)>>;
 
 /// A source to come.
 pub struct NewSource {
-    pub wanted: SourceWanted,
+    pub target: SourceTarget,
     /// A file, which can be open beside another. A live one is opened when the old one is closed.
     pub opened: Option<Box<dyn Source>>,
 }
@@ -95,9 +96,9 @@ pub struct Reloader<'a> {
     in_use: InUse,
     health_file: Option<HealthFile>,
     server: Option<Server>,
-    /// What was granted over the configuration, and the words that the configuration asked for then.
-    granted: Granted,
-    configured: WordsWanted,
+    /// What change requests have put over the configuration, and the words that the configuration asked for then.
+    overrides: Overrides,
+    configured: WordsTarget,
     seen: Seen,
     /// What is in use is kept when so many frames are out.
     keep_at: Option<u64>,
@@ -109,7 +110,7 @@ pub struct Reloader<'a> {
 
 /// What the stream is made of.
 struct InUse {
-    wanted: Wanted,
+    target: Target,
     configuration: Option<String>,
     /// As it was when it was read; none where it isn't what is configured.
     vocabulary: Option<Watched>,
@@ -163,11 +164,11 @@ impl<'a> Reloader<'a> {
         shared: Shared<'a>,
         (systemd, last_good, stop): (Systemd, LastGood, Stop),
     ) -> Self {
-        let Loaded { wanted, configured, text, vocabulary, student } = &start.loaded;
+        let Loaded { target, configured, text, vocabulary, student } = &start.loaded;
         let engine = &mut start.pipeline.engine;
         let is_refused = start.is_refused;
         let in_use = InUse {
-            wanted: wanted.clone(),
+            target: target.clone(),
             configuration: text.clone(),
             vocabulary: (!start.has_kept_words).then(|| vocabulary.clone()),
             student: student.clone(),
@@ -176,7 +177,7 @@ impl<'a> Reloader<'a> {
         };
         let seen = Seen { configuration, vocabulary: vocabulary.clone(), student: student.clone() };
         let keep_at = (!is_refused).then_some(FRAMES_OF_PROOF);
-        let (granted, configured) = (Granted::default(), configured.clone());
+        let (overrides, configured) = (Overrides::default(), configured.clone());
         let mut reloader = Self {
             service,
             shared,
@@ -186,7 +187,7 @@ impl<'a> Reloader<'a> {
             in_use,
             health_file,
             server,
-            granted,
+            overrides,
             configured,
             seen,
             keep_at,
@@ -205,15 +206,15 @@ impl<'a> Reloader<'a> {
             let is_asked = asked.swap(false, Ordering::Relaxed);
             let has_changed = looked.elapsed() >= LOOK && {
                 looked = Instant::now();
-                self.shared.control.clear_grave();
+                self.shared.control.drop_retired();
                 self.seen.has_changed(self.is_refused)
             };
             if is_asked || has_changed {
                 drop(self.reload(None));
             }
-            for Asked { wish, answer } in self.shared.common.wishes.take() {
+            for Pending { request, answer } in self.shared.common.requests.take() {
                 // Whoever asked may have gone.
-                drop(answer.send(self.reload(Some(&wish))));
+                drop(answer.send(self.reload(Some(&request))));
             }
             if let Some(reason) = self.shared.control.take_refusal() {
                 self.in_use.vocabulary = None;
@@ -240,13 +241,13 @@ impl<'a> Reloader<'a> {
         self.keep_at = None;
     }
 
-    /// Loads everything again, and grants a wish if there is one.
+    /// Loads everything again, and applies a request if there is one.
     ///
     /// # Errors
-    /// Why what is there now, or what is wished for, is not used.
-    fn reload(&mut self, wish: Option<&Wish>) -> Result<(), String> {
+    /// Why what is there now, or what is requested, is not used.
+    fn reload(&mut self, request: Option<&ChangeRequest>) -> Result<(), String> {
         self.systemd.reloading();
-        let reloaded = self.try_reload(wish);
+        let reloaded = self.try_reload(request);
         let answer = reloaded.as_ref().map(drop).map_err(|reason| format!("{reason:#}"));
         match reloaded {
             Ok(outcome) => {
@@ -262,35 +263,36 @@ impl<'a> Reloader<'a> {
             }
             Err(_) if self.stop.is_requested() => {}
             // Nothing is wrong with the files: whoever asked is told, and nobody else.
-            Err(reason) if wish.is_some() => tracing::warn!("what was asked for is not used: {reason:#}"),
+            Err(reason) if request.is_some() => tracing::warn!("what was asked for is not used: {reason:#}"),
             Err(reason) => self.refuse(&format!("{reason:#}")),
         }
         self.systemd.ready();
         answer
     }
 
-    fn try_reload(&mut self, wish: Option<&Wish>) -> anyhow::Result<Outcome> {
+    fn try_reload(&mut self, request: Option<&ChangeRequest>) -> anyhow::Result<Outcome> {
         // All before they are read: what is written meanwhile is read again.
         if let Some(configuration) = &mut self.seen.configuration {
             *configuration = Watched::new(configuration.path());
         }
         self.seen.vocabulary = Watched::new(self.seen.vocabulary.path());
-        let mut granted = wish.map_or_else(|| self.granted.clone(), |wish| self.granted.and(wish));
-        let mut loaded = self.service.load_files_over(None, &granted)?;
-        if wish.is_none() && loaded.configured != self.configured {
+        let mut overrides =
+            request.map_or_else(|| self.overrides.clone(), |request| self.overrides.with(request));
+        let mut loaded = self.service.load_files_over(None, &overrides)?;
+        if request.is_none() && loaded.configured != self.configured {
             // The configuration has the last word.
-            granted = Granted::default();
+            overrides = Overrides::default();
             loaded = self.service.load_files(None)?;
         }
         (self.seen.vocabulary, self.seen.student) = (loaded.vocabulary.clone(), loaded.student.clone());
         let new_vocabulary = self.in_use.vocabulary.as_ref() != Some(&loaded.vocabulary);
         let new_student = self.in_use.student != loaded.student;
-        if loaded.wanted == self.in_use.wanted && !new_vocabulary && !new_student {
+        if loaded.target == self.in_use.target && !new_vocabulary && !new_student {
             return Ok(Outcome::Same);
         }
         let configured = loaded.configured.clone();
-        self.take_over(loaded, granted.is_empty(), new_vocabulary, new_student)?;
-        (self.granted, self.configured) = (granted, configured);
+        self.take_over(loaded, overrides.is_empty(), new_vocabulary, new_student)?;
+        (self.overrides, self.configured) = (overrides, configured);
         Ok(Outcome::Taken)
     }
 
@@ -302,7 +304,7 @@ impl<'a> Reloader<'a> {
         new_vocabulary: bool,
         new_student: bool,
     ) -> anyhow::Result<()> {
-        let (change, news) = self.make(&loaded.wanted, new_vocabulary, new_student)?;
+        let (change, news) = self.make(&loaded.target, new_vocabulary, new_student)?;
         self.hand_over(change, news.ranks)?;
         self.take_note(loaded, news, is_as_configured);
         Ok(())
@@ -311,34 +313,34 @@ impl<'a> Reloader<'a> {
     /// Makes and tries what is another, while the stream goes on with what there is.
     fn make(
         &self,
-        wanted: &Wanted,
+        target: &Target,
         new_vocabulary: bool,
         new_student: bool,
     ) -> anyhow::Result<(Change, News)> {
-        let (in_use, before) = (&self.in_use, &self.in_use.wanted);
-        if wanted.source != before.source {
-            wanted.source.check(&self.stop).map_err(of_usage)?;
+        let (in_use, before) = (&self.in_use, &self.in_use.target);
+        if target.source != before.source {
+            target.source.check(&self.stop).map_err(of_usage)?;
         }
-        let is_other_engine = new_student || wanted.engine != before.engine;
-        let opened = is_other_engine.then(|| self.new_engine(wanted)).transpose()?;
+        let is_other_engine = new_student || target.engine != before.engine;
+        let opened = is_other_engine.then(|| self.new_engine(target)).transpose()?;
         let told = opened.as_ref().map(|opened| (opened.health(), opened.gpu_may_come()));
         let mut engine = opened.map(|opened| opened.engine);
         let facts = engine.as_ref().map_or(&in_use.facts, |engine| engine.facts()).clone();
         let ranks = engine.as_mut().map_or(in_use.ranks, |engine| engine.whole_frames().is_some());
-        let scoring = (is_other_engine || new_vocabulary || wanted.words != before.words)
-            .then(|| wanted.words.open(&facts))
+        let scoring = (is_other_engine || new_vocabulary || target.words != before.words)
+            .then(|| target.words.open(&facts))
             .transpose()?;
-        let source = (wanted.source != before.source)
-            .then(|| self.new_source(&wanted.source))
+        let source = (target.source != before.source)
+            .then(|| self.new_source(&target.source))
             .transpose()?
             .map(|new| (new, before.source.clone()));
-        let sinks = (wanted.sinks != before.sinks || wanted.name != before.name)
-            .then(|| self.new_sinks(wanted))
+        let sinks = (target.sinks != before.sinks || target.name != before.name)
+            .then(|| self.new_sinks(target))
             .transpose()?;
-        let tracking = (wanted.tracking != before.tracking).then_some(wanted.tracking);
+        let tracking = (target.tracking != before.tracking).then_some(target.tracking);
         let health = &self.shared.common.health;
-        let health_file = (wanted.health != before.health)
-            .then(|| wanted.health.as_deref().map(|path| open_health(health, path)).transpose())
+        let health_file = (target.health != before.health)
+            .then(|| target.health.as_deref().map(|path| open_health(health, path)).transpose())
             .transpose()?;
         let words = scoring.as_ref().map(Scoring::words);
         let news = News { engine: told, facts, ranks, words, health_file };
@@ -359,37 +361,37 @@ impl<'a> Reloader<'a> {
 
     /// Tells everybody what is in use from now on.
     fn take_note(&mut self, loaded: Loaded, news: News, is_as_configured: bool) {
-        let Loaded { wanted, text, vocabulary, student, .. } = loaded;
+        let Loaded { target, text, vocabulary, student, .. } = loaded;
         let News { engine, facts, ranks, words, health_file } = news;
         let common = self.shared.common;
-        self.shared.governing.set(wanted.governor);
-        let shown = common.wishes.in_use();
+        self.shared.governing.set(target.governor);
+        let shown = common.requests.current();
         let name = engine.as_ref().map_or(shown.engine, |(health, _)| health.name.clone());
         if let Some((health, gpu_may_come)) = engine {
             common.health.of_engine(health);
             self.expect_gpu(gpu_may_come);
         }
         if let Some(words) = &words {
-            common.health.of_vocabulary(&wanted.words.vocabulary, words.len());
+            common.health.of_vocabulary(&target.words.vocabulary, words.len());
         }
-        common.show(&wanted, is_as_configured, &words.unwrap_or(shown.words), &name);
-        self.serve(&wanted);
+        common.show(&target, is_as_configured, &words.unwrap_or(shown.words), &name);
+        self.serve(&target);
         if let Some(file) = health_file {
             self.health_file = file;
         }
         tracing::info!("what has changed is used from now on");
         self.in_use =
-            InUse { wanted, configuration: text, vocabulary: Some(vocabulary), student, facts, ranks };
+            InUse { target, configuration: text, vocabulary: Some(vocabulary), student, facts, ranks };
     }
 
-    fn new_engine(&self, wanted: &Wanted) -> anyhow::Result<Opened> {
+    fn new_engine(&self, target: &Target) -> anyhow::Result<Opened> {
         let alive = || self.systemd.is_getting_on();
-        wanted.engine.open_with(self.service.engines, Duration::ZERO, &self.stop, &alive)
+        target.engine.open_with(self.service.engines, Duration::ZERO, &self.stop, &alive)
     }
 
     /// Asks for a GPU later, if one may come up yet.
     fn expect_gpu(&mut self, may_come: bool) {
-        self.ask_for_gpu_at = may_come.then(|| Instant::now() + self.service.patience.later);
+        self.ask_for_gpu_at = may_come.then(|| Instant::now() + self.service.gpu_wait.later);
     }
 
     /// Has TensorRT run the student from now on, where the processor stands in for a GPU that has come up.
@@ -403,9 +405,9 @@ impl<'a> Reloader<'a> {
             drop(self.reload(None));
             return;
         }
-        let (wanted, systemd) = (&self.in_use.wanted.engine, &self.systemd);
+        let (target, systemd) = (&self.in_use.target.engine, &self.systemd);
         let alive = || systemd.is_getting_on();
-        let engine = wanted.open_after_all(self.service.engines, &self.stop, &alive);
+        let engine = target.open_after_all(self.service.engines, &self.stop, &alive);
         let health = &self.shared.common.health;
         match engine {
             Ok(engine) => self.take_engine(engine),
@@ -436,18 +438,18 @@ impl<'a> Reloader<'a> {
         self.in_use.ranks = ranks;
         tracing::info!(engine = name, "the GPU has come up and runs the student from now on");
         let common = self.shared.common;
-        common.wishes.show(InUseShown { engine: name.clone(), ..common.wishes.in_use() });
+        common.requests.show(Current { engine: name.clone(), ..common.requests.current() });
         common.health.of_engine(EngineHealth { name, instead_of_tensorrt: None });
     }
 
     /// Serves what is wanted over HTTP from now on. The address may be the same, so the old server ends first; should the new
     /// one not start, the stream goes on without, and says so.
-    fn serve(&mut self, wanted: &Wanted) {
-        if wanted.http == self.in_use.wanted.http {
+    fn serve(&mut self, target: &Target) {
+        if target.http == self.in_use.target.http {
             return;
         }
         self.server = None;
-        let server = wanted.http.as_ref().map(|http| self.shared.common.serve(http)).transpose();
+        let server = target.http.as_ref().map(|http| self.shared.common.serve(http)).transpose();
         match server {
             Ok(server) => self.server = server,
             Err(error) => tracing::error!("nothing is served over HTTP: {error:#}"),
@@ -455,26 +457,26 @@ impl<'a> Reloader<'a> {
     }
 
     /// Outputs by other settings: those that are the same stay, and the new are opened beside them.
-    fn new_sinks(&self, wanted: &Wanted) -> anyhow::Result<Vec<Slot>> {
-        let before = &self.in_use.wanted;
+    fn new_sinks(&self, target: &Target) -> anyhow::Result<Vec<Slot>> {
+        let before = &self.in_use.target;
         // Nothing that is there is lost by it, should the rest be refused.
-        let context = SinkContext { appends: true, ..sink_context(wanted, &self.systemd) };
+        let context = SinkContext { appends: true, ..sink_context(target, &self.systemd) };
         let slot = |settings: &SinkSettings| {
-            if before.name == wanted.name && before.sinks.contains(settings) {
+            if before.name == target.name && before.sinks.contains(settings) {
                 return Ok(Slot::Kept(settings.clone()));
             }
             Ok(Slot::New(settings.clone(), settings.open(&context)?))
         };
-        wanted.sinks.iter().map(slot).collect()
+        target.sinks.iter().map(slot).collect()
     }
 
-    fn new_source(&self, wanted: &SourceWanted) -> anyhow::Result<NewSource> {
-        let opened = if wanted.uri.is_live() {
+    fn new_source(&self, target: &SourceTarget) -> anyhow::Result<NewSource> {
+        let opened = if target.uri.is_live() {
             None
         } else {
-            Some(wanted.open(&self.shared.common.health, &self.stop).map_err(of_usage)?)
+            Some(target.open(&self.shared.common.health, &self.stop).map_err(of_usage)?)
         };
-        Ok(NewSource { wanted: wanted.clone(), opened })
+        Ok(NewSource { target: target.clone(), opened })
     }
 
     /// Has the stream pause and take a change, and waits until it has.

@@ -268,7 +268,7 @@ fn line_of(report: &HealthReport, frames_per_second: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::Stage;
+    use crate::job::Stage;
 
     fn engine(name: &str, instead_of_tensorrt: Option<&str>) -> EngineHealth {
         EngineHealth { name: name.to_owned(), instead_of_tensorrt: instead_of_tensorrt.map(str::to_owned) }
@@ -288,7 +288,7 @@ mod tests {
         let health = running();
         let line = line_of(&health.report(), Some(29.84));
         assert_eq!(line, "29.8 frames/s from test://bars, 62 words, TensorRT 10.3.0 (fp16)");
-        let governor = crate::governor::GovernorHealth {
+        let governor = crate::health::GovernorHealth {
             limit_fps: Some(20.0),
             reason: Some(wordsight_board::Reason::Hot),
             ..Default::default()

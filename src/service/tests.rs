@@ -11,8 +11,8 @@ use wordsight_engines::tensorrt::TensorRtError;
 use wordsight_engines::{Engine, EngineError, Regions, StudentFacts};
 
 use super::*;
-use crate::capture::{Pacing, SourceUri, StreamSettings, SupervisionSettings};
-use crate::config::{EngineKind, Precision};
+use crate::capture::{Pacing, ReconnectSettings, SourceUri, StreamSettings};
+use crate::pipeline::{EngineKind, Precision};
 
 /// What TensorRT answers at one try.
 #[derive(Clone, Copy)]
@@ -47,13 +47,13 @@ impl Made {
 }
 
 impl Engines for Made {
-    fn on_processor(&self, _: &EngineWanted) -> anyhow::Result<Box<dyn Engine>> {
+    fn on_processor(&self, _: &EngineTarget) -> anyhow::Result<Box<dyn Engine>> {
         Ok(Box::new(MadeEngine { title: "the processor", facts: facts(), frames_left: None }))
     }
 
     fn on_tensorrt(
         &self,
-        _: &EngineWanted,
+        _: &EngineTarget,
         _: &Stop,
         _: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Box<dyn Engine>> {
@@ -124,7 +124,7 @@ fn facts() -> StudentFacts {
 }
 
 /// A stream of `source` without end, named by a vocabulary that lies in `folder`.
-fn wanted(folder: &Path, source: &str) -> Wanted {
+fn target(folder: &Path, source: &str) -> Target {
     let vocabulary = folder.join("words.safetensors");
     let words = Vocabulary {
         teacher: "t".to_owned(),
@@ -142,8 +142,8 @@ fn wanted(folder: &Path, source: &str) -> Wanted {
         words_per_region: 1,
         weak_fraction: 1.0,
     };
-    Wanted {
-        engine: EngineWanted {
+    Target {
+        engine: EngineTarget {
             student: folder.join("student.onnx"),
             kind: EngineKind::Auto,
             threads: 1,
@@ -152,13 +152,13 @@ fn wanted(folder: &Path, source: &str) -> Wanted {
             precision: Precision::Auto,
             workspace_mib: 0,
         },
-        words: WordsWanted { vocabulary, detection },
-        source: SourceWanted {
+        words: WordsTarget { vocabulary, detection },
+        source: SourceTarget {
             uri: SourceUri::parse(source).unwrap(),
             pacing: Pacing::Lossless,
             repeat: false,
             stream: StreamSettings { latency_ms: 100 },
-            supervision: SupervisionSettings {
+            reconnect: ReconnectSettings {
                 stalled_after: Duration::from_secs(5),
                 longest_wait: Duration::from_secs(5),
                 give_up_after: None,
@@ -174,9 +174,9 @@ fn wanted(folder: &Path, source: &str) -> Wanted {
     }
 }
 
-fn run(engines: &Made, wanted: &Wanted) -> anyhow::Result<Report> {
+fn run(engines: &Made, target: &Target) -> anyhow::Result<Report> {
     let service = Service {
-        load: &|_| Ok(wanted.clone()),
+        load: &|_| Ok(target.clone()),
         configuration: None,
         frames: None,
         inputs_to_keep: 0,
@@ -184,7 +184,7 @@ fn run(engines: &Made, wanted: &Wanted) -> anyhow::Result<Report> {
         longest_stop: Duration::MAX,
         stop: engines.stop.clone(),
         engines,
-        patience: Patience { at_start: Duration::ZERO, later: Duration::ZERO },
+        gpu_wait: GpuWait { at_start: Duration::ZERO, later: Duration::ZERO },
     };
     service.run()
 }
@@ -192,8 +192,8 @@ fn run(engines: &Made, wanted: &Wanted) -> anyhow::Result<Report> {
 /// The engine that `auto` takes when it may wait so long, whether it goes on asking, and what it has waited.
 fn taken(engines: &Made, longest: Duration) -> (String, bool, Duration) {
     let folder = tempfile::tempdir().unwrap();
-    let wanted = wanted(folder.path(), "test://ff0000").engine;
-    let opened = wanted.open_with(engines, longest, &Stop::default(), &|| ()).unwrap();
+    let target = target(folder.path(), "test://ff0000").engine;
+    let opened = target.open_with(engines, longest, &Stop::default(), &|| ()).unwrap();
     let waited = *engines.waited.lock().unwrap();
     (opened.health().name, opened.gpu_may_come(), waited)
 }
@@ -201,7 +201,7 @@ fn taken(engines: &Made, longest: Duration) -> (String, bool, Duration) {
 #[test]
 fn a_gpu_that_comes_up_within_half_a_minute_is_waited_for() {
     use Answer::{NoGpu, Runs};
-    let longest = Patience::SERVICE.at_start;
+    let longest = GpuWait::SERVICE.at_start;
     let engines = Made::new(&[NoGpu, NoGpu, NoGpu, Runs]);
     assert_eq!(taken(&engines, longest), ("TensorRT".to_owned(), false, Duration::from_secs(3)));
     let never = Made::new(&[NoGpu]);
@@ -214,7 +214,7 @@ fn a_gpu_that_comes_up_within_half_a_minute_is_waited_for() {
 #[test]
 fn what_no_waiting_mends_is_not_waited_for() {
     let engines = Made::new(&[Answer::NotInstalled]);
-    let (name, asks_again, waited) = taken(&engines, Patience::SERVICE.at_start);
+    let (name, asks_again, waited) = taken(&engines, GpuWait::SERVICE.at_start);
     assert_eq!(
         (name.as_str(), asks_again, waited, engines.tries()),
         ("the processor", false, Duration::ZERO, 1)
@@ -226,7 +226,7 @@ fn a_gpu_that_comes_up_later_takes_the_stream_over_from_the_processor() {
     use Answer::{NoGpu, Runs};
     let folder = tempfile::tempdir().unwrap();
     let engines = Made::new(&[NoGpu, NoGpu, NoGpu, Runs]);
-    let report = run(&engines, &wanted(folder.path(), "test://ff0000?width=32&height=32")).unwrap();
+    let report = run(&engines, &target(folder.path(), "test://ff0000?width=32&height=32")).unwrap();
     assert_eq!((report.engine.title(), engines.tries()), ("TensorRT", 4));
     let frames = report.publisher.summary().frames();
     assert!(frames > 0 && frames <= report.frames.captured, "{frames}");
@@ -237,9 +237,9 @@ fn a_source_that_is_wrong_is_told_before_any_engine_is_opened() {
     let folder = tempfile::tempdir().unwrap();
     let engines = Made::new(&[Answer::Runs]);
     let missing = folder.path().join("missing.mjpeg");
-    let error = run(&engines, &wanted(folder.path(), missing.to_str().unwrap())).err().unwrap();
+    let error = run(&engines, &target(folder.path(), missing.to_str().unwrap())).err().unwrap();
     assert!(format!("{error:#}").contains("missing.mjpeg"), "{error:#}");
     assert_eq!(engines.tries(), 0);
-    run(&engines, &wanted(folder.path(), "test://ff0000?width=32&height=32")).unwrap();
+    run(&engines, &target(folder.path(), "test://ff0000?width=32&height=32")).unwrap();
     assert_eq!(engines.tries(), 1, "a source that is right lets it be opened");
 }

@@ -3,21 +3,19 @@
 //! In flow the named things of a frame, out flow the same with the track that each belongs to, and an [`Event`] for each
 //! track that appears or leaves. How frames are joined is `wordsight-tracking`'s.
 //!
-//! The one surprising thing: when the words change, or the scene is another from one frame to the next ([`cut`]), all
+//! The one surprising thing: when the words change, or the scene is another from one frame to the next ([`Thumbnail`]), all
 //! tracks end. A place in a vocabulary means nothing in another, and
 //! what a thing is called is what a track is about; what is still there appears again by its new name.
 
-mod cut;
+mod settings;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use cut::Thumbnail;
 use wordsight_tracking::{Observation, Track, Tracker, TrackingSettings};
 
-use crate::pipeline::Job;
-use crate::publish::{Event, EventKind};
-use crate::scoring::{Tracked, Words};
+use crate::job::{Event, EventKind, Job, Thumbnail, Tracked, Words};
+pub use settings::TrackingKeys;
 
 /// Room for the things of a frame.
 const ROOM: usize = 128;

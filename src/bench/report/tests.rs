@@ -1,4 +1,6 @@
 #![allow(clippy::unwrap_used)]
+use wordsight_board::Reason;
+
 use super::*;
 use wordsight_board::Temperature;
 
@@ -204,20 +206,6 @@ fn the_table_fits_a_terminal_and_tells_what_is_known() {
         assert!(table.contains(told), "{told}:\n{table}");
     }
     assert!(!table.contains("graphics"), "there is no card");
-}
-
-#[test]
-fn a_time_is_written_as_rfc_3339_does() {
-    let cases = [
-        (0, "1970-01-01T00:00:00Z"),
-        (951_782_399, "2000-02-28T23:59:59Z"),
-        (951_782_400, "2000-02-29T00:00:00Z"),
-        (1_764_144_241, "2025-11-26T08:04:01Z"),
-        (4_107_542_400, "2100-03-01T00:00:00Z"),
-    ];
-    for (seconds, written) in cases {
-        assert_eq!(rfc_3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)), written);
-    }
 }
 
 #[test]

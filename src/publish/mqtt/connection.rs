@@ -1,9 +1,9 @@
 //! The connection to the broker, made again whenever it breaks.
 //!
-//! In flow publications from the [`Board`], out flow MQTT packets; what the broker acknowledges the board is told.
+//! In flow publications from the [`Outbox`], out flow MQTT packets; what the broker acknowledges the outbox is told.
 //!
 //! The one surprising thing: each connection has a client of its own. What was under way when one breaks is told to the
-//! board, which knows what is still worth telling; a client that kept it would send it a second time.
+//! outbox, which knows what is still worth telling; a client that kept it would send it a second time.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -19,10 +19,10 @@ use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
 use super::MqttSettings;
-use super::board::{Board, Publication, What};
-use crate::locks::locked;
+use super::outbox::{Outbox, Publication, What};
 use crate::publish::network::{self, Backoff};
 use crate::publish::sink::Inbox;
+use crate::threads::locked;
 
 /// How many publications are under way at most.
 const WINDOW: usize = 16;
@@ -39,7 +39,7 @@ const LARGEST_OUTGOING: usize = 256 << 20;
 
 /// What the thread that takes messages and the one that sends them share.
 pub(super) struct Shared {
-    pub board: Mutex<Board>,
+    pub outbox: Mutex<Outbox>,
     /// There may be more to tell, or the program ends.
     pub woken: Notify,
     pub is_closing: AtomicBool,
@@ -56,7 +56,7 @@ enum End {
 pub(super) async fn run(settings: &MqttSettings, client_id: &str, shared: &Shared, inbox: &Inbox) {
     let mut backoff = Backoff::new(WAITS.0, WAITS.1);
     let mut goodbye = Goodbye::default();
-    let availability = locked(&shared.board).availability();
+    let availability = locked(&shared.outbox).availability();
     loop {
         let end = match settings.options(client_id, &availability) {
             Ok(options) => {
@@ -143,7 +143,7 @@ impl<'a> Connection<'a> {
             self.heard(&event, backoff);
         }
         let under_way = self.under_way.drain(..).map(|(what, _)| what);
-        locked(&self.shared.board).disconnected(under_way);
+        locked(&self.shared.outbox).disconnected(under_way);
         end
     }
 
@@ -172,16 +172,16 @@ impl<'a> Connection<'a> {
         if !is_closing || !self.under_way.is_empty() {
             return false;
         }
-        let mut board = locked(&self.shared.board);
-        if !board.is_empty() {
+        let mut outbox = locked(&self.shared.outbox);
+        if !outbox.is_empty() {
             return false;
         }
         if self.has_said_goodbye {
             return true;
         }
         self.has_said_goodbye = true;
-        board.set_availability("offline");
-        drop(board);
+        outbox.set_availability("offline");
+        drop(outbox);
         hand(&self.client, &mut self.under_way, self.shared);
         false
     }
@@ -190,7 +190,7 @@ impl<'a> Connection<'a> {
         match event {
             Event::Incoming(Incoming::ConnAck(_)) => {
                 self.is_connected = true;
-                locked(&self.shared.board).connected();
+                locked(&self.shared.outbox).connected();
             }
             // Ours are handed over in the order in which they go out.
             Event::Outgoing(Outgoing::Publish(0)) => self.arrived(|number| number.is_none()),
@@ -212,9 +212,9 @@ impl<'a> Connection<'a> {
     fn arrived(&mut self, is_it: impl Fn(Option<u16>) -> bool) {
         let Some(place) = self.under_way.iter().position(|(_, number)| is_it(*number)) else { return };
         if let Some((what, _)) = self.under_way.remove(place) {
-            let mut board = locked(&self.shared.board);
-            let arrived = board.arrived(what);
-            self.inbox.keeps(board.waiting());
+            let mut outbox = locked(&self.shared.outbox);
+            let arrived = outbox.arrived(what);
+            self.inbox.keeps(outbox.waiting());
             self.inbox.sent(arrived);
         }
     }
@@ -222,9 +222,9 @@ impl<'a> Connection<'a> {
 
 /// Hands over as much as may be under way.
 fn hand(client: &AsyncClient, under_way: &mut VecDeque<(What, Option<u16>)>, shared: &Shared) {
-    let mut board = locked(&shared.board);
+    let mut outbox = locked(&shared.outbox);
     while under_way.len() < WINDOW
-        && let Some(publication) = board.next()
+        && let Some(publication) = outbox.next()
     {
         let Publication { what, topic, payload, is_kept, is_acknowledged } = publication;
         let qos = if is_acknowledged { QoS::AtLeastOnce } else { QoS::AtMostOnce };

@@ -3,12 +3,12 @@
 //! In flow messages of the stream, out flow publications below `PREFIX/NAME`: events, how many things of each word there are,
 //! snapshots, the state, and whether we are there at all. `docs/outputs.md` has the list of topics.
 //!
-//! The one surprising thing: there are two threads. One takes messages as fast as they come, onto a [`Board`]; the other
+//! The one surprising thing: there are two threads. One takes messages as fast as they come, into an [`Outbox`]; the other
 //! tells the broker what stands there, and may wait for it as long as it likes.
 
-mod board;
 mod connection;
 mod home_assistant;
+mod outbox;
 mod remembered;
 mod topics;
 
@@ -22,18 +22,18 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use tokio::sync::Notify;
 
-use self::board::{Board, BoardSettings};
 use self::connection::Shared;
 use self::home_assistant::Discovery;
+use self::outbox::{Outbox, OutboxSettings};
 use self::remembered::Remembered;
 use super::PublishError;
-use super::message::{Event, EventKind, Record};
+use super::message::Record;
 use super::network::{self, Address, Scheme};
 use super::settings::SinkContext;
 use super::sink::{Chooser, Inbox, Interests, Sink};
-use crate::config::ConfigError;
-use crate::locks::locked;
-use crate::pipeline::named;
+use crate::job::{Event, EventKind};
+use crate::settings::SettingError;
+use crate::threads::{locked, named};
 
 const SCHEMES: [Scheme; 2] = [("mqtt", false, 1883), ("mqtts", true, 8883)];
 /// How many messages may wait to be taken in: some seconds' on a machine that is very busy.
@@ -46,18 +46,18 @@ const LOOK: Duration = Duration::from_secs(1);
 #[serde(deny_unknown_fields)]
 pub struct MqttKeys {
     url: String,
-    prefix: Option<String>,
     username: Option<String>,
     password_file: Option<PathBuf>,
-    client_id: Option<String>,
-    ca_file: Option<PathBuf>,
-    certificate_file: Option<PathBuf>,
-    key_file: Option<PathBuf>,
-    keep_alive_s: Option<NonZeroU16>,
+    prefix: Option<String>,
     snapshots: Option<bool>,
     frames: Option<bool>,
     home_assistant: Option<bool>,
     discovery_prefix: Option<String>,
+    ca_file: Option<PathBuf>,
+    certificate_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+    client_id: Option<String>,
+    keep_alive_s: Option<NonZeroU16>,
 }
 
 /// What the output is made from, resolved.
@@ -83,8 +83,8 @@ impl MqttKeys {
     ///
     /// # Errors
     /// When a value can't be what it is.
-    pub fn resolve(&self, folder: &Path) -> Result<MqttSettings, ConfigError> {
-        self.resolved(folder).map_err(|reason| ConfigError::Value { section: "[mqtt]", reason })
+    pub fn resolve(&self, folder: &Path) -> Result<MqttSettings, SettingError> {
+        self.resolved(folder).map_err(|reason| SettingError { section: "[mqtt]", reason })
     }
 
     fn resolved(&self, folder: &Path) -> Result<MqttSettings, String> {
@@ -155,15 +155,15 @@ impl MqttSettings {
             base: base.clone(),
             has_snapshots: self.snapshots,
         });
-        let board = BoardSettings {
+        let outbox = OutboxSettings {
             base,
             frames: self.frames,
             snapshots: self.snapshots,
             discovery,
             earlier: remembered.topics(),
         };
-        let board = Board::new(board);
-        Ok(Box::new(MqttSink { settings: self.clone(), client_id, board, remembered }))
+        let outbox = Outbox::new(outbox);
+        Ok(Box::new(MqttSink { settings: self.clone(), client_id, outbox, remembered }))
     }
 }
 
@@ -176,7 +176,7 @@ fn client_id(stream: &str) -> String {
 struct MqttSink {
     settings: MqttSettings,
     client_id: String,
-    board: Board,
+    outbox: Outbox,
     remembered: Remembered,
 }
 
@@ -205,9 +205,9 @@ impl Sink for MqttSink {
     }
 
     fn run(self: Box<Self>, inbox: &Inbox) -> Result<(), PublishError> {
-        let Self { settings, client_id, board, mut remembered } = *self;
+        let Self { settings, client_id, outbox, mut remembered } = *self;
         let shared =
-            Shared { board: Mutex::new(board), woken: Notify::new(), is_closing: AtomicBool::new(false) };
+            Shared { outbox: Mutex::new(outbox), woken: Notify::new(), is_closing: AtomicBool::new(false) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(PublishError::NoThread)?;
         thread::scope(|scope| {
@@ -221,7 +221,7 @@ impl Sink for MqttSink {
             shared.is_closing.store(true, Ordering::Relaxed);
             shared.woken.notify_one();
             let ended = network.join().map_err(|_| PublishError::Panicked(settings.place()));
-            let left = locked(&shared.board).waiting();
+            let left = locked(&shared.outbox).waiting();
             inbox.lost(left as u64);
             inbox.keeps(0);
             ended
@@ -233,23 +233,23 @@ impl Sink for MqttSink {
 fn take_all(inbox: &Inbox, shared: &Shared, remembered: &mut Remembered, is_over: &dyn Fn() -> bool) {
     while !is_over() {
         let message = inbox.next_within(LOOK);
-        let mut board = locked(&shared.board);
+        let mut outbox = locked(&shared.outbox);
         match &message {
-            Some(message) => board.take(message, Instant::now()),
+            Some(message) => outbox.take(message, Instant::now()),
             None if inbox.is_closing() => break,
-            None => board.tick(Instant::now()),
+            None => outbox.tick(Instant::now()),
         }
-        inbox.lost(board.take_lost());
-        inbox.keeps(board.waiting());
-        let topics = board.take_new_topics();
-        drop(board);
+        inbox.lost(outbox.take_lost());
+        inbox.keeps(outbox.waiting());
+        let topics = outbox.take_new_topics();
+        drop(outbox);
         shared.woken.notify_one();
         if let Some(topics) = topics {
             remembered.keep(&topics);
         }
     }
     while let Some(message) = inbox.next() {
-        locked(&shared.board).take(&message, Instant::now());
+        locked(&shared.outbox).take(&message, Instant::now());
     }
 }
 

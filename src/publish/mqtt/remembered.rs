@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::files::{Durability, replace};
 use crate::publish::network::short_hash;
 
 /// The largest list that is read, bytes.
@@ -45,11 +46,9 @@ impl Remembered {
     /// Remembers these.
     pub(super) fn keep(&mut self, topics: &BTreeSet<String>) {
         let text: String = topics.iter().flat_map(|topic| [topic.as_str(), "\n"]).collect();
-        let beside = self.path.with_extension("new");
         let folder = self.path.parent().unwrap_or(Path::new(""));
         let written = std::fs::create_dir_all(folder)
-            .and_then(|()| std::fs::write(&beside, text))
-            .and_then(|()| std::fs::rename(&beside, &self.path));
+            .and_then(|()| replace(&self.path, Durability::Fleeting, text.as_bytes()));
         match written {
             Ok(()) => self.is_complained_of = false,
             Err(error) if !std::mem::replace(&mut self.is_complained_of, true) => tracing::warn!(

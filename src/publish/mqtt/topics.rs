@@ -7,8 +7,8 @@
 
 use std::collections::HashSet;
 
+use crate::job::Words;
 use crate::publish::network::short_hash;
-use crate::scoring::Words;
 
 /// Levels beside those of words.
 const OURS: [&str; 4] = ["availability", "events", "frames", "state"];

@@ -16,11 +16,12 @@ use anyhow::Context;
 
 use super::recording::{Encoder, Recording, encoder_for};
 use super::{Files, Target, VideoSettings};
-use crate::bench::rfc_3339;
+use crate::job::Event;
 use crate::publish::PublishError;
-use crate::publish::message::{Event, Message, Picture, Record};
+use crate::publish::message::{Message, Picture, Record};
 use crate::publish::settings::SinkContext;
 use crate::publish::sink::{Chooser, Inbox, Interests, Sink};
+use crate::threads::clock::rfc_3339;
 
 /// How often it is looked whether the pipeline still works while no picture comes.
 const LOOKED_AFTER: Duration = Duration::from_millis(500);

@@ -20,13 +20,14 @@ use serde::{Deserialize, Serialize};
 use self::sender::{Sender, Shared};
 use self::spool::Spool;
 use super::PublishError;
-use super::message::{Event, EventKind, Message, run_id};
+use super::json;
+use super::message::Message;
 use super::network::{self, Address, Scheme};
 use super::settings::SinkContext;
 use super::sink::{Inbox, Interests, Sink};
-use crate::config::{ConfigError, Fraction, LongSeconds, Seconds};
-use crate::locks::locked;
-use crate::pipeline::named;
+use crate::job::{Event, EventKind, run_id};
+use crate::settings::{Fraction, LongSeconds, Seconds, SettingError};
+use crate::threads::{locked, named};
 
 const SCHEMES: [Scheme; 2] = [("https", true, 443), ("http", false, 80)];
 /// How many messages may wait to be gathered.
@@ -80,8 +81,8 @@ impl WebhookKeys {
     ///
     /// # Errors
     /// When a value can't be what it is.
-    pub fn resolve(&self, folder: &Path) -> Result<WebhookSettings, ConfigError> {
-        self.resolved(folder).map_err(|reason| ConfigError::Value { section: "[webhook]", reason })
+    pub fn resolve(&self, folder: &Path) -> Result<WebhookSettings, SettingError> {
+        self.resolved(folder).map_err(|reason| SettingError { section: "[webhook]", reason })
     }
 
     fn resolved(&self, folder: &Path) -> Result<WebhookSettings, String> {
@@ -291,7 +292,7 @@ impl Gatherer<'_> {
             run: &'a str,
             events: Vec<E>,
         }
-        let events = self.gathered.iter().take(size).map(|event| event.json()).collect();
+        let events = self.gathered.iter().take(size).map(|event| json::event(event)).collect();
         let body = Body { stream: &self.stream, run: run_id(), events };
         serde_json::to_vec(&body).map_err(|error| error.to_string())
     }

@@ -6,7 +6,7 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -15,9 +15,10 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::WebhookSettings;
 use super::spool::{Batch, Spool};
-use crate::locks::locked;
 use crate::publish::network::{self, Backoff};
 use crate::publish::sink::Inbox;
+use crate::threads::clock::since_1970;
+use crate::threads::locked;
 
 /// The shortest and longest wait before a batch is sent again.
 const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(300));
@@ -249,7 +250,7 @@ fn retry_after(value: &str) -> Option<Duration> {
 }
 
 fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    since_1970().as_secs()
 }
 
 /// What proves that a body is ours, and of when.

@@ -9,12 +9,13 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::publish::message::run_id;
+use crate::files::{Durability, replace};
+use crate::job::run_id;
 
 /// How many batches are kept that the server refused, and how many files that can't be batches.
 const MOST_ASIDE: usize = 100;
@@ -101,7 +102,7 @@ impl Spool {
             let path = entry?.path();
             match path.extension().and_then(|extension| extension.to_str()) {
                 // Not whole, and so never taken.
-                Some("new") => drop(fs::remove_file(&path)),
+                Some("partial" | "new") => drop(fs::remove_file(&path)),
                 Some("json") => match batch_of(&path) {
                     Ok(batch) => found.push(batch),
                     Err(why) => {
@@ -139,17 +140,8 @@ impl Spool {
             lost += oldest.events as u64;
             self.remove(&oldest);
         }
-        let beside = self.folder.join(format!("{}.new", batch.id));
-        let written = File::create(&beside)
-            .and_then(|mut file| {
-                file.write_all(body)?;
-                file.sync_all()
-            })
-            .and_then(|()| fs::rename(&beside, self.path(&batch)))
-            .and_then(|()| File::open(&self.folder)?.sync_all());
-        if let Err(error) = written {
-            // Half a batch is none, and takes room; nor is one to be sent that is gathered again.
-            drop(fs::remove_file(&beside));
+        if let Err(error) = replace(&self.path(&batch), Durability::Kept, body) {
+            // It is gathered again, and not to be sent twice.
             drop(fs::remove_file(self.path(&batch)));
             return Err(error);
         }

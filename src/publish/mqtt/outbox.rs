@@ -15,9 +15,9 @@ use serde_json::json;
 
 use super::home_assistant::{Discovery, MOST_WORDS};
 use super::topics;
+use crate::job::{Event, EventKind, Words, run_id};
 use crate::publish::json;
-use crate::publish::message::{Event, EventKind, Message, Picture, Record, run_id};
-use crate::scoring::Words;
+use crate::publish::message::{Message, Picture, Record};
 
 /// The most events that wait.
 const MOST_EVENTS: usize = 1_000;
@@ -68,8 +68,8 @@ pub(super) struct Publication {
     pub is_acknowledged: bool,
 }
 
-/// What a board is made from.
-pub(super) struct BoardSettings {
+/// What an outbox is made from.
+pub(super) struct OutboxSettings {
     /// The stream's topic, below which all others are.
     pub base: String,
     pub frames: bool,
@@ -80,8 +80,8 @@ pub(super) struct BoardSettings {
 }
 
 /// All that there is to tell.
-pub(super) struct Board {
-    settings: BoardSettings,
+pub(super) struct Outbox {
+    settings: OutboxSettings,
     words: Words,
     levels: Vec<String>,
     counts: Vec<u32>,
@@ -109,9 +109,9 @@ struct Rate {
     frames: u32,
 }
 
-impl Board {
-    pub(super) fn new(settings: BoardSettings) -> Self {
-        let mut board = Self {
+impl Outbox {
+    pub(super) fn new(settings: OutboxSettings) -> Self {
+        let mut outbox = Self {
             settings,
             words: Words::default(),
             levels: Vec::new(),
@@ -130,8 +130,8 @@ impl Board {
             source: Arc::default(),
             rate: Rate { since: Instant::now(), frames: 0 },
         };
-        board.set_availability("online");
-        board
+        outbox.set_availability("online");
+        outbox
     }
 
     fn topic(&self, level: &str) -> String {
@@ -368,7 +368,7 @@ impl Board {
         if self.is_event_under_way {
             return None;
         }
-        let payload = serde_json::to_vec(&self.events.front()?.json()).ok()?;
+        let payload = serde_json::to_vec(&json::event(self.events.front()?)).ok()?;
         self.is_event_under_way = true;
         let topic = self.topic("events");
         Some(Publication { what: What::Event, topic, payload, is_kept: false, is_acknowledged: true })
@@ -448,211 +448,4 @@ impl Board {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::scoring::{Found, Tracked};
-
-    fn words_of(words: &[&str]) -> Words {
-        words.iter().map(|word| (*word).to_owned()).collect()
-    }
-
-    fn board_with(discovery: bool, earlier: &[&str]) -> Board {
-        let base = "wordsight/door".to_owned();
-        let prefix = "homeassistant".to_owned();
-        Board::new(BoardSettings {
-            frames: false,
-            snapshots: true,
-            discovery: discovery.then(|| Discovery {
-                prefix,
-                stream: "door".to_owned(),
-                base: base.clone(),
-                has_snapshots: false,
-            }),
-            base,
-            earlier: earlier.iter().map(|topic| (*topic).to_owned()).collect(),
-        })
-    }
-
-    fn frame(words: &Words) -> Record {
-        Record { words: words.clone(), source: "a.mjpeg".into(), ..Record::default() }
-    }
-
-    fn event(words: &Words, kind: EventKind, track: u64, word: usize) -> Arc<Event> {
-        Arc::new(Event {
-            kind,
-            track,
-            words: words.clone(),
-            word,
-            score: 0.9,
-            best_score: 0.9,
-            box_in_frame: [0.0; 4],
-            frame_size: (64, 64),
-            first_seen_ns: 0,
-            last_seen_ns: 0,
-            timestamp_ns: 0,
-            frame: 0,
-            source: "a.mjpeg".into(),
-        })
-    }
-
-    fn picture(words: &Words, track: u64, word: usize) -> Message {
-        let events = vec![event(words, EventKind::Appeared, track, word)];
-        Message::Picture(Arc::new(Picture {
-            jpeg: vec![track as u8],
-            pixels: None,
-            record: Arc::new(frame(words)),
-            events,
-        }))
-    }
-
-    fn take(board: &mut Board, message: Message) {
-        board.take(&message, Instant::now());
-    }
-
-    /// All that there is to tell, as it arrives, one after the other.
-    fn told(board: &mut Board) -> Vec<(String, String)> {
-        let mut told = Vec::new();
-        while let Some(publication) = board.next() {
-            told.push((publication.topic, String::from_utf8_lossy(&publication.payload).into_owned()));
-            board.arrived(publication.what);
-        }
-        told
-    }
-
-    fn of<'a>(told: &'a [(String, String)], topic: &str) -> Vec<&'a str> {
-        told.iter().filter(|(of, _)| of == topic).map(|(_, payload)| payload.as_str()).collect()
-    }
-
-    #[test]
-    fn counts_follow_what_appears_leaves_and_is_called_something_else() {
-        let words = words_of(&["cat", "dog"]);
-        let mut board = board_with(false, &[]);
-        board.connected();
-        take(&mut board, Message::Frame(Arc::new(frame(&words))));
-        let first = told(&mut board);
-        assert_eq!(first[0], ("wordsight/door/availability".to_owned(), "online".to_owned()));
-        assert_eq!(of(&first, "wordsight/door/cat"), ["0"]);
-        for track in [1, 2] {
-            take(&mut board, Message::Event(event(&words, EventKind::Appeared, track, 0)));
-        }
-        let next = told(&mut board);
-        assert_eq!((of(&next, "wordsight/door/cat"), of(&next, "wordsight/door/dog")), (vec!["2"], vec![]));
-        let track = Some(Tracked { id: 2, word: 1, score: 0.9 });
-        let found = vec![Found { track, ..found() }];
-        take(&mut board, Message::Frame(Arc::new(Record { found, ..frame(&words) })));
-        let next = told(&mut board);
-        assert_eq!(
-            (of(&next, "wordsight/door/cat"), of(&next, "wordsight/door/dog")),
-            (vec!["1"], vec!["1"])
-        );
-        // By whatever word it leaves.
-        take(&mut board, Message::Event(event(&words, EventKind::Left, 2, 0)));
-        let next = told(&mut board);
-        assert_eq!((of(&next, "wordsight/door/cat"), of(&next, "wordsight/door/dog")), (vec![], vec!["0"]));
-    }
-
-    fn found() -> Found {
-        Found { word: 0, score: 0.9, objectness: 0.9, box_in_frame: [0.0; 4], is_weak: false, track: None }
-    }
-
-    #[test]
-    fn events_go_one_at_a_time_in_order_and_again_when_a_connection_breaks() {
-        let words = words_of(&["cat"]);
-        let mut board = board_with(false, &[]);
-        told(&mut board);
-        for track in 1..=3 {
-            board.take_event(&event(&words, EventKind::Appeared, track, 0));
-        }
-        let track = |publication: Publication| {
-            let event: serde_json::Value = serde_json::from_slice(&publication.payload).unwrap();
-            event["track"].as_u64().unwrap()
-        };
-        assert_eq!(board.next().map(track), Some(1));
-        assert!(board.next().is_none(), "one is under way");
-        board.arrived(What::Event);
-        assert_eq!(board.next().map(track), Some(2));
-        board.disconnected([What::Event].into_iter());
-        board.connected();
-        let events = told(&mut board);
-        let events: Vec<_> =
-            of(&events, "wordsight/door/events").iter().map(|event| event.contains("\"track\":2")).collect();
-        assert_eq!(events, [true, false], "the second again, and then the third");
-    }
-
-    #[test]
-    fn more_events_than_there_is_room_for_lose_the_oldest_but_not_the_one_under_way() {
-        let words = words_of(&["cat"]);
-        let mut board = board_with(false, &[]);
-        told(&mut board);
-        board.take_event(&event(&words, EventKind::Appeared, 1, 0));
-        board.next().unwrap();
-        for track in 2..=MOST_EVENTS as u64 + 5 {
-            board.take_event(&event(&words, EventKind::Appeared, track, 0));
-        }
-        assert_eq!((board.waiting(), board.take_lost(), board.take_lost()), (MOST_EVENTS, 5, 0));
-        let tracks: Vec<u64> = board.events.iter().take(3).map(|event| event.track).collect();
-        assert_eq!(tracks, [1, 7, 8]);
-    }
-
-    #[test]
-    fn a_broker_that_is_back_is_told_again_what_it_is_to_keep() {
-        let words = words_of(&["cat"]);
-        let mut board = board_with(true, &[]);
-        take(&mut board, Message::Frame(Arc::new(frame(&words))));
-        let first = told(&mut board);
-        assert!(told(&mut board).is_empty());
-        board.disconnected([].into_iter());
-        board.connected();
-        assert_eq!(told(&mut board), first);
-    }
-
-    #[test]
-    fn what_was_kept_of_words_that_are_no_more_goes_also_from_an_earlier_run() {
-        let config = "homeassistant/binary_sensor/wordsight_door/cat/config";
-        let mut board = board_with(true, &["wordsight/door/bird", "wordsight/door/dog"]);
-        take(&mut board, Message::Frame(Arc::new(frame(&words_of(&["cat", "dog"])))));
-        let first = told(&mut board);
-        assert_eq!(
-            (of(&first, "wordsight/door/bird"), of(&first, "wordsight/door/dog")),
-            (vec![""], vec!["0"])
-        );
-        assert!(of(&first, config)[0].contains("occupancy"));
-        assert!(!board.take_new_topics().unwrap().contains("wordsight/door/bird"));
-        take(&mut board, picture(&words_of(&["other"]), 1, 0));
-        assert!(told(&mut board).is_empty(), "a picture of other words");
-        let words = board.words.clone();
-        take(&mut board, picture(&words, 1, 0));
-        assert_eq!(of(&told(&mut board), "wordsight/door/cat/snapshot").len(), 1);
-        take(&mut board, Message::Frame(Arc::new(frame(&words_of(&["dog"])))));
-        let next = told(&mut board);
-        for gone in [config, "wordsight/door/cat", "wordsight/door/cat/snapshot"] {
-            assert_eq!(of(&next, gone), [""], "{gone}");
-        }
-        let topics = board.take_new_topics().unwrap();
-        assert!(!topics.iter().any(|topic| topic.contains("cat")), "{topics:?}");
-        // And they may come back.
-        take(&mut board, Message::Frame(Arc::new(frame(&words_of(&["cat"])))));
-        let next = told(&mut board);
-        assert_eq!((of(&next, "wordsight/door/cat"), of(&next, "wordsight/door/dog")), (vec!["0"], vec![""]));
-    }
-
-    #[test]
-    fn the_newest_snapshot_of_a_word_waits_and_no_more_than_some() {
-        let names: Vec<String> = (0..20).map(|number| format!("word{number}")).collect();
-        let words = words_of(&names.iter().map(String::as_str).collect::<Vec<_>>());
-        let mut board = board_with(false, &[]);
-        take(&mut board, Message::Frame(Arc::new(frame(&words))));
-        told(&mut board);
-        let words = board.words.clone();
-        for track in 1..=3 {
-            take(&mut board, picture(&words, track, 0));
-        }
-        let told = told(&mut board);
-        assert_eq!(of(&told, "wordsight/door/word0/snapshot"), ["\u{3}"]);
-        for word in 0..20 {
-            take(&mut board, picture(&words, word as u64, word));
-        }
-        assert_eq!((board.snapshots.len(), board.take_lost()), (MOST_SNAPSHOTS, 4));
-    }
-}
+mod tests;

@@ -4,21 +4,22 @@
 //! unplugged, ends, stalls or won't open is closed and opened again, at first soon and then every few seconds, and what
 //! happens is told to [`Health`] and, not too often, to the log.
 //!
-//! The one surprising thing: sources are opened and closed by a thread of their own, the attendant. A wedged camera
-//! daemon can keep whoever calls it for ever; here it keeps the attendant, the stream goes on asking and can still be
-//! stopped, and since there is only ever one attendant, nothing piles up behind a door that doesn't open.
+//! A thread of its own, the opener, opens and closes the source. A wedged camera daemon can keep whoever calls it for ever:
+//! here it keeps the opener, the stream goes on asking and can still be stopped, and since there is one opener, no threads
+//! pile up behind a camera that doesn't open.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::{CaptureError, Captured, Frame, LONGEST_NAP, Source};
 use crate::health::Health;
+use crate::threads::named;
 
 /// From a loss to the first try; each further wait is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// A source that has given frames for so long was well: what happens to it now is a new story.
 const WELL_AGAIN: Duration = Duration::from_secs(5);
-/// How long an attendant may take before the log says so.
+/// How long an opener may take before the log says so.
 const SLOW_OPENING: Duration = Duration::from_secs(10);
 /// How long it may take at the start, where somebody waits for the answer.
 const LONGEST_START: Duration = Duration::from_secs(30);
@@ -27,7 +28,7 @@ const LONGEST_CLOSING: Duration = Duration::from_millis(1_200);
 
 /// When a source is lost, and how long it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SupervisionSettings {
+pub struct ReconnectSettings {
     /// A source without a frame for so long is lost.
     pub stalled_after: Duration,
     /// The longest from one try to the next.
@@ -42,10 +43,10 @@ type Opened = Result<Box<dyn Source>, CaptureError>;
 type Open = Box<dyn FnMut() -> Opened + Send>;
 
 /// A live source, opened again whenever it is lost.
-pub struct Supervised {
+pub struct Reconnecting {
     name: String,
-    settings: SupervisionSettings,
-    attendant: Attendant,
+    settings: ReconnectSettings,
+    opener: Opener,
     state: State,
     health: Health,
     /// The story of a source that isn't well, until it is well again: one that gives a frame now and then has one story and
@@ -57,7 +58,7 @@ pub struct Supervised {
 }
 
 enum State {
-    /// The attendant is at it.
+    /// The opener is at it.
     Opening {
         since: Instant,
         told_slow: bool,
@@ -85,22 +86,22 @@ struct Trouble {
     reason: String,
 }
 
-impl Supervised {
+impl Reconnecting {
     /// Opens a source for the first time, and waits until it is open.
     ///
     /// # Errors
     /// What the source says, unless one that isn't there is to be waited for.
     pub fn open(
         name: &str,
-        settings: SupervisionSettings,
+        settings: ReconnectSettings,
         health: Health,
         open: impl FnMut() -> Opened + Send + 'static,
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<Self, CaptureError> {
-        let mut supervised = Self {
+        let mut reconnecting = Self {
             name: name.to_owned(),
             settings,
-            attendant: Attendant::start(Box::new(open))
+            opener: Opener::start(Box::new(open))
                 .map_err(|reason| CaptureError::Unopened { source_name: name.to_owned(), reason })?,
             state: State::Ended,
             health,
@@ -108,24 +109,24 @@ impl Supervised {
             wait: FIRST_WAIT,
             was_open: false,
         };
-        supervised.begin_opening();
+        reconnecting.begin_opening();
         if !settings.waits_at_start {
-            while matches!(supervised.state, State::Opening { .. }) && !is_stopped() {
-                supervised.look_after_opening(true)?;
+            while matches!(reconnecting.state, State::Opening { .. }) && !is_stopped() {
+                reconnecting.look_after_opening(true)?;
             }
         }
-        Ok(supervised)
+        Ok(reconnecting)
     }
 
     fn begin_opening(&mut self) {
-        self.attendant.open();
+        self.opener.open();
         self.state = State::Opening { since: Instant::now(), told_slow: false };
     }
 
-    /// Waits a while for the attendant. At the start an error is the caller's.
+    /// Waits a while for the opener. At the start an error is the caller's.
     fn look_after_opening(&mut self, at_start: bool) -> Result<(), CaptureError> {
         let State::Opening { since, told_slow } = &mut self.state else { return Ok(()) };
-        let Some(opened) = self.attendant.wait(LONGEST_NAP) else {
+        let Some(opened) = self.opener.wait(LONGEST_NAP) else {
             let tried_since = self.trouble.as_ref().map_or(*since, |trouble| trouble.since);
             if at_start && since.elapsed() > LONGEST_START {
                 self.state = State::Ended;
@@ -229,12 +230,12 @@ impl Supervised {
     /// Takes the source out of the stream's hands.
     fn close(&mut self) {
         if let State::Open { source, .. } = std::mem::replace(&mut self.state, State::Ended) {
-            self.attendant.close(source);
+            self.opener.close(source);
         }
     }
 }
 
-impl Source for Supervised {
+impl Source for Reconnecting {
     fn capture(&mut self, frame: &mut Frame) -> Result<Captured, CaptureError> {
         match &mut self.state {
             State::Open { source, last_frame, .. } => {
@@ -272,10 +273,10 @@ impl Source for Supervised {
     }
 }
 
-impl Drop for Supervised {
+impl Drop for Reconnecting {
     fn drop(&mut self) {
         self.close();
-        self.attendant.finish();
+        self.opener.finish();
     }
 }
 
@@ -287,46 +288,52 @@ fn reason_of(error: &CaptureError) -> String {
     }
 }
 
-enum Order {
+enum Request {
     Open,
     Close(Box<dyn Source>),
 }
 
 /// The thread that opens and closes.
-struct Attendant {
-    orders: Option<mpsc::Sender<Order>>,
+struct Opener {
+    requests: Option<mpsc::Sender<Request>>,
     opened: mpsc::Receiver<Opened>,
 }
 
-impl Attendant {
+impl Opener {
     fn start(mut open: Open) -> Result<Self, String> {
-        let (orders, to_do) = mpsc::channel();
+        let (requests, to_do) = mpsc::channel();
         let (done, opened) = mpsc::channel();
         let work = move || {
-            for order in to_do {
-                match order {
-                    Order::Open => {
+            for request in to_do {
+                match request {
+                    Request::Open => {
                         if done.send(open()).is_err() {
                             break;
                         }
                     }
-                    Order::Close(source) => drop(source),
+                    Request::Close(source) => drop(source),
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("attendant".to_owned()).spawn(work);
+        let thread = named("opener").spawn(work);
         // It isn't joined: one that is stuck in a driver can't be.
         thread.map_err(|error| format!("cannot start a thread for it: {error}"))?;
-        Ok(Self { orders: Some(orders), opened })
+        Ok(Self { requests: Some(requests), opened })
     }
 
-    // An attendant that is gone is told by `wait`.
+    // An opener that is gone is told by `wait`.
     fn open(&self) {
-        self.orders.as_ref().map(|orders| orders.send(Order::Open));
+        self.send(Request::Open);
     }
 
     fn close(&self, source: Box<dyn Source>) {
-        self.orders.as_ref().map(|orders| orders.send(Order::Close(source)));
+        self.send(Request::Close(source));
+    }
+
+    fn send(&self, request: Request) {
+        if let Some(requests) = &self.requests {
+            drop(requests.send(request));
+        }
     }
 
     fn wait(&self, longest: Duration) -> Option<Opened> {
@@ -342,7 +349,7 @@ impl Attendant {
 
     /// Waits until all is closed, but not for ever.
     fn finish(&mut self) {
-        self.orders = None;
+        self.requests = None;
         let until = Instant::now() + LONGEST_CLOSING;
         while let Ok(late) = self.opened.recv_timeout(until.saturating_duration_since(Instant::now())) {
             // Opened too late for anybody, it is closed by whoever has the time; the process doesn't wait for that.
@@ -401,7 +408,7 @@ mod tests {
         }
     }
 
-    const SETTINGS: SupervisionSettings = SupervisionSettings {
+    const SETTINGS: ReconnectSettings = ReconnectSettings {
         stalled_after: Duration::from_millis(300),
         longest_wait: Duration::from_millis(300),
         give_up_after: None,
@@ -426,7 +433,7 @@ mod tests {
     }
 
     /// Asks until there are `count` frames, or not for longer than five seconds.
-    fn frames(source: &mut Supervised, count: usize) -> Result<usize, CaptureError> {
+    fn frames(source: &mut Reconnecting, count: usize) -> Result<usize, CaptureError> {
         let (mut found, until) = (0, Instant::now() + Duration::from_secs(5));
         while found < count && Instant::now() < until {
             match source.capture(&mut Frame::default()) {
@@ -450,7 +457,7 @@ mod tests {
             Some(vec![Frame, BadFrame, Frame]),
         ]);
         let health = Health::default();
-        let mut source = Supervised::open("camera", SETTINGS, health.clone(), opener, &|| false).unwrap();
+        let mut source = Reconnecting::open("camera", SETTINGS, health.clone(), opener, &|| false).unwrap();
         assert_eq!(frames(&mut source, 5).unwrap(), 5);
         let report = health.report();
         assert_eq!((report.state, report.losses), (SourceState::Running, 3));
@@ -462,7 +469,7 @@ mod tests {
     fn while_it_is_gone_health_says_so_with_the_reason_and_the_tries() {
         let (opener, _) = camera(vec![Some(vec![Does::Frame, Does::Vanish]), None, None]);
         let health = Health::default();
-        let mut source = Supervised::open("camera", SETTINGS, health.clone(), opener, &|| false).unwrap();
+        let mut source = Reconnecting::open("camera", SETTINGS, health.clone(), opener, &|| false).unwrap();
         frames(&mut source, 1).unwrap();
         source.capture(&mut Frame::default()).unwrap();
         let report = health.report();
@@ -477,19 +484,21 @@ mod tests {
     #[test]
     fn a_camera_that_is_not_there_at_the_start_is_an_error_or_waited_for_as_asked() {
         let (opener, _) = camera(vec![None]);
-        let error = Supervised::open("camera", SETTINGS, Health::default(), opener, &|| false).err().unwrap();
+        let error =
+            Reconnecting::open("camera", SETTINGS, Health::default(), opener, &|| false).err().unwrap();
         assert!(error.to_string().contains("cannot open camera: not there"), "{error}");
         let (opener, _) = camera(vec![None, None, Some(vec![Does::Frame])]);
-        let patient = SupervisionSettings { waits_at_start: true, ..SETTINGS };
-        let mut source = Supervised::open("camera", patient, Health::default(), opener, &|| false).unwrap();
+        let patient = ReconnectSettings { waits_at_start: true, ..SETTINGS };
+        let mut source = Reconnecting::open("camera", patient, Health::default(), opener, &|| false).unwrap();
         assert_eq!(frames(&mut source, 1).unwrap(), 1);
     }
 
     #[test]
     fn who_gives_up_says_for_how_long_it_was_tried_and_then_ends() {
         let (opener, _) = camera(vec![Some(vec![Does::Vanish])]);
-        let impatient = SupervisionSettings { give_up_after: Some(Duration::from_millis(300)), ..SETTINGS };
-        let mut source = Supervised::open("camera", impatient, Health::default(), opener, &|| false).unwrap();
+        let impatient = ReconnectSettings { give_up_after: Some(Duration::from_millis(300)), ..SETTINGS };
+        let mut source =
+            Reconnecting::open("camera", impatient, Health::default(), opener, &|| false).unwrap();
         let error = frames(&mut source, 1).unwrap_err().to_string();
         assert!(error.contains("did not come back") && error.contains("not there"), "{error}");
         assert_eq!(source.capture(&mut Frame::default()).unwrap(), Captured::End);
@@ -501,12 +510,13 @@ mod tests {
             std::thread::sleep(Duration::from_secs(60));
             Err(CaptureError::Unopened { source_name: "camera".into(), reason: "too late".into() })
         };
-        let impatient = SupervisionSettings {
+        let impatient = ReconnectSettings {
             waits_at_start: true,
             give_up_after: Some(Duration::from_millis(300)),
             ..SETTINGS
         };
-        let mut source = Supervised::open("camera", impatient, Health::default(), opener, &|| false).unwrap();
+        let mut source =
+            Reconnecting::open("camera", impatient, Health::default(), opener, &|| false).unwrap();
         let error = frames(&mut source, 1).unwrap_err();
         assert!(matches!(error, CaptureError::GivenUp { .. }), "{error}");
     }
@@ -517,8 +527,8 @@ mod tests {
             Err(crate::capture::UriError::Wrong { uri: "v4l2:///x".into(), reason: "no such format".into() }
                 .into())
         };
-        let patient = SupervisionSettings { waits_at_start: true, ..SETTINGS };
-        let mut source = Supervised::open("camera", patient, Health::default(), opener, &|| false).unwrap();
+        let patient = ReconnectSettings { waits_at_start: true, ..SETTINGS };
+        let mut source = Reconnecting::open("camera", patient, Health::default(), opener, &|| false).unwrap();
         let error = frames(&mut source, 1).unwrap_err();
         assert!(matches!(error, CaptureError::Uri(_)), "{error}");
         assert_eq!(source.capture(&mut Frame::default()).unwrap(), Captured::End);
@@ -533,8 +543,8 @@ mod tests {
             std::thread::sleep(Duration::from_secs(60));
             Err(CaptureError::Unopened { source_name: "camera".into(), reason: "too late".into() })
         };
-        let patient = SupervisionSettings { waits_at_start: true, ..SETTINGS };
-        let mut source = Supervised::open("camera", patient, Health::default(), opener, &|| false).unwrap();
+        let patient = ReconnectSettings { waits_at_start: true, ..SETTINGS };
+        let mut source = Reconnecting::open("camera", patient, Health::default(), opener, &|| false).unwrap();
         for _ in 0..10 {
             assert_eq!(source.capture(&mut Frame::default()).unwrap(), Captured::NotYet);
         }

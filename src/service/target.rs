@@ -1,8 +1,7 @@
 //! What a stream is to be made of, and the making of each part.
 //!
-//! In flow the configuration and the flags that go before it, resolved to paths and numbers; out flow an engine, words, a
-//! source and outputs. Two such descriptions can be compared, part by part: what is equal need not be made again when the
-//! configuration is loaded again.
+//! In flows the configuration, with flags over it; out flow an engine, words, a source and outputs. Two targets can be
+//! compared, part by part: what is equal need not be made again when the configuration is loaded again.
 
 use std::fs::File;
 use std::io;
@@ -17,27 +16,29 @@ use wordsight_engines::StudentFacts;
 use wordsight_tracking::TrackingSettings;
 
 use crate::capture::{
-    CaptureError, LONGEST_NAP, Pacing, Source, SourceUri, StreamSettings, Supervised, SupervisionSettings,
+    CaptureError, LONGEST_NAP, Pacing, ReconnectSettings, Reconnecting, Source, SourceUri, StreamSettings,
 };
-use crate::config::{ConfigError, EngineKind, Precision};
+use crate::config::{Config, ConfigError};
+use crate::files::is_standard_output;
 use crate::health::Health;
 use crate::http::HttpSettings;
-use crate::pipeline::{Stop, named};
+use crate::pipeline::{EngineKeys, EngineKind, Precision};
 use crate::publish::{Output, SinkSettings};
 use crate::scoring::Scoring;
+use crate::threads::{Stop, named};
 
 /// How long a source may take to say what it offers.
 const LONGEST_CHECK: Duration = Duration::from_secs(5);
 
-/// All parts of a stream.
+/// What a stream is to be: all its parts.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Wanted {
+pub struct Target {
     /// What finds regions.
-    pub engine: EngineWanted,
+    pub engine: EngineTarget,
     /// What names them.
-    pub words: WordsWanted,
+    pub words: WordsTarget,
     /// Where frames come from.
-    pub source: SourceWanted,
+    pub source: SourceTarget,
     /// What follows the things from frame to frame, if anything does.
     pub tracking: Option<TrackingSettings>,
     /// Where results go, in the order of the configuration.
@@ -52,9 +53,31 @@ pub struct Wanted {
     pub governor: Option<GovernorSettings>,
 }
 
+impl Target {
+    /// What a configuration asks for.
+    ///
+    /// # Errors
+    /// When a value can't be what it is, or a demo file is needed and isn't there.
+    pub fn of(config: &Config) -> Result<Self, ConfigError> {
+        let mut sinks = config.publish.sinks();
+        sinks.extend(config.sinks()?);
+        Ok(Self {
+            engine: EngineTarget::of(config)?,
+            words: WordsTarget::of(config)?.tracked(config),
+            source: SourceTarget::of(config)?,
+            tracking: config.tracking.settings(),
+            sinks,
+            name: config.name.clone(),
+            http: config.http.settings()?,
+            health: config.publish.health.clone(),
+            governor: config.governor.settings(),
+        })
+    }
+}
+
 /// A student, and what runs it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct EngineWanted {
+pub struct EngineTarget {
     /// The student's file.
     pub student: PathBuf,
     /// What runs it.
@@ -71,7 +94,18 @@ pub struct EngineWanted {
     pub workspace_mib: u32,
 }
 
-impl EngineWanted {
+impl EngineTarget {
+    /// The student that a configuration names, and what is to run it.
+    ///
+    /// # Errors
+    /// When it is the demo's, and there is no checkout around.
+    pub fn of(config: &Config) -> Result<Self, ConfigError> {
+        let EngineKeys { kind, tensorrt, build_plans, precision, workspace_mib, threads } =
+            config.engine.clone();
+        let student = config.student.find("student")?;
+        Ok(Self { student, kind, threads, tensorrt, builds_plans: build_plans, precision, workspace_mib })
+    }
+
     /// The command that builds the plan that is wanted.
     pub fn plan_command(&self) -> String {
         let precision = match self.precision {
@@ -85,14 +119,31 @@ impl EngineWanted {
 
 /// A vocabulary, and what is told of what it names.
 #[derive(Debug, Clone, PartialEq)]
-pub struct WordsWanted {
+pub struct WordsTarget {
     /// The vocabulary's file.
     pub vocabulary: PathBuf,
     /// Which detections are told.
     pub detection: DetectionSettings,
 }
 
-impl WordsWanted {
+impl WordsTarget {
+    /// The vocabulary that a configuration names, and what is told of what it names.
+    ///
+    /// # Errors
+    /// When it is the demo's, and there is no checkout around.
+    pub fn of(config: &Config) -> Result<Self, ConfigError> {
+        let vocabulary = config.vocabulary.find("vocabulary")?;
+        Ok(Self { vocabulary, detection: config.detection.settings() })
+    }
+
+    /// The same as whoever tracks wants them: what is not sure enough to be told may still be what is followed.
+    pub fn tracked(mut self, config: &Config) -> Self {
+        if config.tracking.enabled {
+            self.detection.weak_fraction = config.tracking.weak_fraction.0;
+        }
+        self
+    }
+
     /// Reads the vocabulary and makes it meet the student.
     ///
     /// # Errors
@@ -109,7 +160,7 @@ impl WordsWanted {
 
 /// A source, and what becomes of it when it is lost.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SourceWanted {
+pub struct SourceTarget {
     /// What and where it is.
     pub uri: SourceUri,
     /// How its frames follow one another.
@@ -119,10 +170,21 @@ pub struct SourceWanted {
     /// How a live stream is opened.
     pub stream: StreamSettings,
     /// What happens to a live one that is lost.
-    pub supervision: SupervisionSettings,
+    pub reconnect: ReconnectSettings,
 }
 
-impl SourceWanted {
+impl SourceTarget {
+    /// The source that a configuration names, at its pace.
+    ///
+    /// # Errors
+    /// When it is written wrong, is a camera that is to lose no frame, or a demo file without a checkout around.
+    pub fn of(config: &Config) -> Result<Self, ConfigError> {
+        let (keys, uri) = (&config.source, config.source_uri()?);
+        let pacing = keys.pacing.at(keys.fps, uri.is_live());
+        let pacing = pacing.ok_or_else(|| ConfigError::LosslessCamera(uri.display().to_owned()))?;
+        Ok(Self { uri, pacing, repeat: keys.repeat, stream: keys.stream(), reconnect: keys.reconnect() })
+    }
+
     /// Opens the source; one that is live is kept open from then on.
     ///
     /// # Errors
@@ -134,9 +196,9 @@ impl SourceWanted {
         let (uri, stream) = (self.uri.clone(), self.stream);
         let open = move || uri.open(&stream);
         let name = self.uri.display();
-        let supervised =
-            Supervised::open(name, self.supervision, health.clone(), open, &|| stop.is_requested())?;
-        Ok(Box::new(supervised))
+        let reconnecting =
+            Reconnecting::open(name, self.reconnect, health.clone(), open, &|| stop.is_requested())?;
+        Ok(Box::new(reconnecting))
     }
 
     /// Looks whether the source can give what is asked for, before anything that takes long is done for it. One that isn't
@@ -147,7 +209,7 @@ impl SourceWanted {
     pub fn check(&self, stop: &Stop) -> Result<(), CaptureError> {
         let (uri, stream) = (self.uri.clone(), self.stream);
         let (tell, told) = mpsc::channel();
-        // A thread of its own, as in `Supervised`: a driver that hangs would keep whoever asks.
+        // A thread of its own, as in `Reconnecting`: a driver that hangs would keep whoever asks.
         let check = move || drop(tell.send(uri.check(&stream)));
         if named("check").spawn(check).is_err() {
             return Ok(());
@@ -156,7 +218,7 @@ impl SourceWanted {
         while begun.elapsed() < LONGEST_CHECK && !stop.is_requested() {
             match told.recv_timeout(LONGEST_NAP) {
                 Ok(Err(error @ CaptureError::Uri(_))) => return Err(error),
-                Ok(Err(error)) if !self.uri.is_live() || !self.supervision.waits_at_start => {
+                Ok(Err(error)) if !self.uri.is_live() || !self.reconnect.waits_at_start => {
                     return Err(error);
                 }
                 Ok(_) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -168,14 +230,14 @@ impl SourceWanted {
 
     /// The same, but one that isn't there is waited for.
     pub fn waited_for(&self) -> Self {
-        let supervision = SupervisionSettings { waits_at_start: true, ..self.supervision };
-        Self { supervision, ..self.clone() }
+        let reconnect = ReconnectSettings { waits_at_start: true, ..self.reconnect };
+        Self { reconnect, ..self.clone() }
     }
 
     /// The same, but one that isn't there is an error.
     pub fn at_once(&self) -> Self {
-        let supervision = SupervisionSettings { waits_at_start: false, ..self.supervision };
-        Self { supervision, ..self.clone() }
+        let reconnect = ReconnectSettings { waits_at_start: false, ..self.reconnect };
+        Self { reconnect, ..self.clone() }
     }
 }
 
@@ -197,9 +259,4 @@ pub fn open_output(path: &Path) -> anyhow::Result<Output> {
     }
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Box::new(file))
-}
-
-/// Whether a path stands for the standard output.
-pub fn is_standard_output(path: &Path) -> bool {
-    path == Path::new("-")
 }

@@ -1,8 +1,8 @@
-//! What joins two stages: a ring that overwrites its oldest item, and a bell for whoever waits at it.
+//! What joins two stages: a ring that overwrites its oldest item, and what wakes whoever waits at it.
 //!
 //! Holds the newest items; a slow reader misses stale ones and finds the newest. The ring is `ring-channel`'s. Its own
-//! way of waiting goes by wakers, each of which is allocated; a bell of a mutex and a condition variable allocates
-//! nothing, and neither does the ring where an item is no larger than a pointer, as a [`super::Lease`] is.
+//! way of waiting goes by wakers, each of which is allocated; a mutex and a condition variable allocate
+//! nothing, and neither does the ring where an item is no larger than a pointer, as a leased job is.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use ring_channel::{RingReceiver, RingSender, TryRecvError, ring_channel};
 
-use crate::locks::locked;
+use crate::threads::locked;
 
 /// The two ends of a ring that holds as many items as `size`.
 pub fn ring<T>(size: NonZeroUsize) -> (Sender<T>, Receiver<T>) {
     let (sender, receiver) = ring_channel(size);
-    let bell = Arc::new(Bell::default());
-    (Sender { ring: Some(sender), bell: Arc::clone(&bell) }, Receiver { ring: receiver, bell })
+    let wakeup = Arc::new(Wakeup::default());
+    (Sender { ring: Some(sender), wakeup: Arc::clone(&wakeup) }, Receiver { ring: receiver, wakeup })
 }
 
 /// There is nobody at the other end, and never will be.
@@ -27,7 +27,7 @@ pub struct Disconnected;
 pub struct Sender<T> {
     /// Always there but while it is dropped.
     ring: Option<RingSender<T>>,
-    bell: Arc<Bell>,
+    wakeup: Arc<Wakeup>,
 }
 
 impl<T> Sender<T> {
@@ -38,7 +38,7 @@ impl<T> Sender<T> {
     pub fn send(&self, item: T) -> Result<Option<T>, Disconnected> {
         let Some(ring) = &self.ring else { return Err(Disconnected) };
         let pushed_out = ring.send(item).map_err(|_| Disconnected)?;
-        self.bell.ring();
+        self.wakeup.notify();
         Ok(pushed_out)
     }
 }
@@ -47,14 +47,14 @@ impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         // In this order: who is woken finds that nobody sends any more.
         self.ring = None;
-        self.bell.ring();
+        self.wakeup.notify();
     }
 }
 
 /// The end that items come out of.
 pub struct Receiver<T> {
     ring: RingReceiver<T>,
-    bell: Arc<Bell>,
+    wakeup: Arc<Wakeup>,
 }
 
 impl<T> Receiver<T> {
@@ -67,7 +67,7 @@ impl<T> Receiver<T> {
             match self.ring.try_recv() {
                 Ok(item) => return Ok(item),
                 Err(TryRecvError::Disconnected) => return Err(Disconnected),
-                Err(TryRecvError::Empty) => self.bell.wait(),
+                Err(TryRecvError::Empty) => self.wakeup.wait(),
             }
         }
     }
@@ -79,7 +79,7 @@ impl<T> Receiver<T> {
             match self.ring.try_recv() {
                 Ok(item) => return Some(item),
                 Err(TryRecvError::Disconnected) => return None,
-                Err(TryRecvError::Empty) if !self.bell.wait_until(until) => return self.try_recv(),
+                Err(TryRecvError::Empty) if !self.wakeup.wait_until(until) => return self.try_recv(),
                 Err(TryRecvError::Empty) => {}
             }
         }
@@ -93,13 +93,13 @@ impl<T> Receiver<T> {
 
 /// Remembers that it was rung until somebody has heard it.
 #[derive(Default)]
-struct Bell {
+struct Wakeup {
     rung: Mutex<bool>,
     heard: Condvar,
 }
 
-impl Bell {
-    fn ring(&self) {
+impl Wakeup {
+    fn notify(&self) {
         *locked(&self.rung) = true;
         self.heard.notify_one();
     }

@@ -1,0 +1,190 @@
+//! The keys that there are: what `wordsight config` prints, and what a misspelt one may have meant.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+
+use serde::de::value::Error;
+use serde::de::{Deserialize, Deserializer, Visitor};
+use serde::forward_to_deserialize_any;
+
+use super::{BUILT_IN, Config, ConfigError};
+use crate::capture::SourceKeys;
+use crate::files::is_standard_output;
+use crate::governor::GovernorKeys;
+use crate::http::HttpKeys;
+use crate::pipeline::EngineKeys;
+use crate::publish::{LinesKeys, MqttKeys, PicturesKeys, PublishKeys, VideoKeys, WebhookKeys};
+use crate::scoring::DetectionKeys;
+use crate::tracking::TrackingKeys;
+
+/// A key that there is: the section, empty for those at the top, and the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key {
+    pub section: &'static str,
+    pub name: &'static str,
+    /// Whether there may be any number of its section.
+    pub is_repeated: bool,
+}
+
+/// All keys, in the order in which the built-in file documents them.
+pub(super) fn keys() -> Vec<Key> {
+    let sections = [
+        ("source", names_of::<SourceKeys>(), false),
+        ("detection", names_of::<DetectionKeys>(), false),
+        ("tracking", names_of::<TrackingKeys>(), false),
+        ("engine", names_of::<EngineKeys>(), false),
+        ("governor", names_of::<GovernorKeys>(), false),
+        ("publish", names_of::<PublishKeys>(), false),
+        ("http", names_of::<HttpKeys>(), false),
+        ("lines", names_of::<LinesKeys>(), true),
+        ("mqtt", names_of::<MqttKeys>(), true),
+        ("pictures", names_of::<PicturesKeys>(), true),
+        ("webhook", names_of::<WebhookKeys>(), true),
+        ("video", names_of::<VideoKeys>(), true),
+    ];
+    let at_the_top =
+        names_of::<Config>().iter().filter(|name| sections.iter().all(|section| section.0 != **name));
+    let mut keys: Vec<Key> = at_the_top.map(|name| Key { section: "", name, is_repeated: false }).collect();
+    for (section, names, is_repeated) in sections {
+        keys.extend(names.iter().map(|name| Key { section, name, is_repeated }));
+    }
+    keys
+}
+
+/// The names of a structure's keys, in its order, as serde tells them to whoever deserialises it.
+fn names_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+    let names = Cell::new(&[][..]);
+    // It is asked what it takes, and given nothing.
+    drop(T::deserialize(Asking(&names)));
+    names.get()
+}
+
+struct Asking<'a>(&'a Cell<&'static [&'static str]>);
+
+impl<'de> Deserializer<'de> for Asking<'_> {
+    type Error = Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        names: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Error> {
+        self.0.set(names);
+        Err(serde::de::Error::custom("only its keys are asked for"))
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+        Err(serde::de::Error::custom("it has no keys"))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+/// How alike two names must be (Jaro and Winkler's similarity, 0 to 1) for one to be taken for the other misspelt.
+const ALIKE: f64 = 0.85;
+
+/// What may have been meant by a key that there isn't.
+pub(super) fn hint_for(message: &str) -> Option<String> {
+    let unknown = message.strip_prefix("unknown field `")?.split('`').next()?;
+    let place = |key: &Key| match key.section {
+        "" => "at the top of the file, before any [section]".to_owned(),
+        section if key.is_repeated => format!("under [[{section}]]"),
+        section => format!("under [{section}]"),
+    };
+    let keys = keys();
+    if let Some(key) = keys.iter().find(|key| key.name == unknown) {
+        return Some(format!("`{unknown}` stands {}", place(key)));
+    }
+    let sections = keys.iter().map(|key| (key.section, format!("[{}]", key.section)));
+    let names = keys.iter().map(|key| (key.name, format!("`{}`, {}", key.name, place(key))));
+    let alike = sections.chain(names).map(|(name, told)| (strsim::jaro_winkler(name, unknown), told));
+    let (likeness, nearest) = alike.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (likeness >= ALIKE).then(|| format!("did you mean {nearest}?"))
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The user's file.
+    File,
+    /// The built-in configuration.
+    BuiltIn,
+}
+
+/// One key, and what holds for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Effective {
+    /// The section that it stands in; empty at the top.
+    pub section: &'static str,
+    /// Which of the sections of that name, where there may be more than one.
+    pub table: Option<usize>,
+    /// Its name.
+    pub name: &'static str,
+    /// Its value, where it has one.
+    pub value: Option<toml::Value>,
+    /// Where that comes from.
+    pub origin: Origin,
+}
+
+impl Config {
+    /// What holds for each key, by a file over what is built in; paths as they are looked for.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn effective(path: Option<&Path>) -> Result<Vec<Effective>, ConfigError> {
+        let text = path.map(Self::text_of).transpose()?.unwrap_or_default();
+        let config = Self::parse(&text, path.unwrap_or(Path::new("")))?;
+        let [own, built_in] = [&text, BUILT_IN].map(|text| text.parse::<toml::Table>().unwrap_or_default());
+        let value = |table: &toml::Table, key: Key| match key.section {
+            "" => table.get(key.name).cloned(),
+            section => table.get(section)?.get(key.name).cloned(),
+        };
+        let mut effective = Vec::new();
+        let keys = keys();
+        for &key in keys.iter().filter(|key| !key.is_repeated) {
+            let own = value(&own, key);
+            let origin = if own.is_some() { Origin::File } else { Origin::BuiltIn };
+            let value = own.or_else(|| value(&built_in, key));
+            let value = config.file_of(key).map(|path| path.display().to_string().into()).or(value);
+            effective.push(Effective { section: key.section, table: None, name: key.name, value, origin });
+        }
+        // Of sections that there may be any number of, those that there are.
+        for chunk in keys.chunk_by(|a, b| a.section == b.section).filter(|chunk| chunk[0].is_repeated) {
+            let section = chunk[0].section;
+            let tables = own.get(section).and_then(toml::Value::as_array);
+            for (number, table) in tables.into_iter().flatten().enumerate() {
+                effective.extend(chunk.iter().map(|key| Effective {
+                    section,
+                    table: Some(number),
+                    name: key.name,
+                    value: table.get(key.name).cloned(),
+                    origin: Origin::File,
+                }));
+            }
+        }
+        Ok(effective)
+    }
+
+    /// Where the file lies that a key names.
+    fn file_of(&self, key: Key) -> Option<PathBuf> {
+        match (key.section, key.name) {
+            ("", "student") => self.student.find("student").ok(),
+            ("", "vocabulary") => self.vocabulary.find("vocabulary").ok(),
+            ("source", "uri") => self.source_uri().ok()?.path().map(Path::to_path_buf),
+            ("engine", "tensorrt") => self.engine.tensorrt.clone(),
+            ("http", "token_file") => self.http.token_file.clone(),
+            ("http", "vocabularies") => self.http.vocabularies.clone(),
+            ("publish", "save") => self.publish.save.clone(),
+            ("publish", "health") => self.publish.health.clone(),
+            ("publish", "json") => {
+                let json = &self.publish.json;
+                (!json.as_os_str().is_empty() && !is_standard_output(json)).then(|| json.clone())
+            }
+            _ => None,
+        }
+    }
+}

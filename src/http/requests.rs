@@ -1,0 +1,119 @@
+//! Change requests: what the page and programs ask of a stream while it runs, other words or another threshold.
+//!
+//! The reloader takes them and applies each as it takes over a configuration: tried first, whole or not at all. A request
+//! changes no file. It holds until the configuration says something else about the words, or the program ends.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use crate::job::Words;
+use crate::threads::locked;
+
+/// How long a request may take: an engine may be busy opening.
+const LONGEST: Duration = Duration::from_secs(30);
+/// Requests that may wait.
+const MOST_WAITING: usize = 16;
+
+/// A change that is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChangeRequest {
+    /// Words of another file.
+    Vocabulary(PathBuf),
+    /// Another score threshold, 0 to 1, of words without a threshold of their own.
+    ScoreThreshold(f32),
+    /// Everything as the configuration says.
+    AsConfigured,
+}
+
+/// A request, and where its answer goes.
+pub struct Pending {
+    /// What is asked for.
+    pub request: ChangeRequest,
+    /// Told whether it is used now, or why not.
+    pub answer: mpsc::Sender<Result<(), String>>,
+}
+
+/// What is in use.
+#[derive(Debug, Clone, Default)]
+pub struct Current {
+    /// What the stream is called.
+    pub stream: String,
+    /// The vocabulary's file.
+    pub vocabulary: PathBuf,
+    /// Its words.
+    pub words: Words,
+    /// The score threshold of words without a threshold of their own.
+    pub score_threshold: f32,
+    /// Whether that is what the configuration says, or what was asked for since.
+    pub is_as_configured: bool,
+    /// The student's file.
+    pub student: PathBuf,
+    /// What runs it.
+    pub engine: String,
+}
+
+/// Shared by whoever asks and the reloader. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Requests(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    waiting: Mutex<Vec<Pending>>,
+    current: Mutex<Current>,
+}
+
+impl Requests {
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// Why it is refused; what was before goes on then.
+    pub fn ask(&self, request: ChangeRequest) -> Result<(), String> {
+        let (answer, answered) = mpsc::channel();
+        {
+            let mut waiting = locked(&self.0.waiting);
+            if waiting.len() >= MOST_WAITING {
+                return Err("too much is asked for at once; ask again".to_owned());
+            }
+            waiting.push(Pending { request, answer });
+        }
+        let answer = answered.recv_timeout(LONGEST);
+        answer.unwrap_or_else(|_| Err("the stream is busy or has ended; ask again".to_owned()))
+    }
+
+    /// What is in use now.
+    pub fn current(&self) -> Current {
+        locked(&self.0.current).clone()
+    }
+
+    /// Shows what is in use from now on.
+    pub fn show(&self, current: Current) {
+        *locked(&self.0.current) = current;
+    }
+
+    /// What waits to be applied.
+    pub fn take(&self) -> Vec<Pending> {
+        std::mem::take(&mut *locked(&self.0.waiting))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_waits_for_its_answer() {
+        let requests = Requests::default();
+        let asking = requests.clone();
+        let asked = std::thread::spawn(move || asking.ask(ChangeRequest::ScoreThreshold(0.5)));
+        loop {
+            if let Some(Pending { request, answer }) = requests.take().pop() {
+                assert_eq!(request, ChangeRequest::ScoreThreshold(0.5));
+                drop(answer.send(Err("no".to_owned())));
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(asked.join().ok(), Some(Err("no".to_owned())));
+    }
+}

@@ -1,0 +1,80 @@
+//! What happens to a tracked thing: it appears, and it leaves.
+
+use std::sync::{Arc, OnceLock};
+
+use serde::Serialize;
+
+use super::Words;
+use crate::threads::clock::since_1970;
+
+/// What happened to a thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EventKind {
+    /// It was seen often enough to be there.
+    Appeared,
+    /// It has not been seen for a while, or what could be seen has changed (words, source).
+    Left,
+}
+
+impl EventKind {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Appeared => "appeared",
+            Self::Left => "left",
+        }
+    }
+}
+
+/// A thing that is tracked has appeared or left.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// What happened.
+    pub kind: EventKind,
+    /// The track, from 1 since the program started.
+    pub track: u64,
+    /// The words that `word` counts.
+    pub words: Words,
+    /// The track's word, by the votes of its frames.
+    pub word: usize,
+    /// How sure of the word, by the votes, 0 to 1.
+    pub score: f32,
+    /// The best score of one frame so far.
+    pub best_score: f32,
+    /// Left, top, right, bottom, where it was seen last, pixels of the frame.
+    pub box_in_frame: [f32; 4],
+    /// The frame's width and height, pixels.
+    pub frame_size: (usize, usize),
+    /// When it was seen first and last, nanoseconds since 1970.
+    pub first_seen_ns: u64,
+    /// When it was seen last.
+    pub last_seen_ns: u64,
+    /// When it was known: the capture of the frame that told, nanoseconds since 1970.
+    pub timestamp_ns: u64,
+    /// The frame that told.
+    pub frame: u64,
+    /// The file or URI, without a password.
+    pub source: Arc<str>,
+}
+
+/// When this program started, in hexadecimal nanoseconds since 1970: what tells the tracks of two runs apart.
+pub fn run_id() -> &'static str {
+    static RUN: OnceLock<String> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let now = since_1970();
+        format!("{:x}", now.as_nanos() as u64)
+    })
+}
+
+impl Event {
+    /// A name that no other event has, also of other runs on this device: by it a reader knows one that comes twice.
+    pub fn id(&self) -> String {
+        format!("{}-{}-{}", run_id(), self.track, self.kind.name())
+    }
+
+    /// The track's word.
+    pub fn word(&self) -> &str {
+        self.words.get(self.word)
+    }
+}

@@ -1,0 +1,55 @@
+//! What change requests have put in the place of what the configuration says.
+
+use std::path::PathBuf;
+
+use super::target::WordsTarget;
+use crate::http::ChangeRequest;
+
+/// What holds in the place of what the configuration says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Overrides {
+    vocabulary: Option<PathBuf>,
+    score_threshold: Option<f32>,
+}
+
+impl Overrides {
+    /// With one more request applied.
+    pub fn with(&self, request: &ChangeRequest) -> Self {
+        let mut overrides = self.clone();
+        match request {
+            ChangeRequest::Vocabulary(path) => overrides.vocabulary = Some(path.clone()),
+            ChangeRequest::ScoreThreshold(score) => overrides.score_threshold = Some(*score),
+            ChangeRequest::AsConfigured => overrides = Self::default(),
+        }
+        overrides
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Puts the overrides in their place.
+    pub fn apply(&self, words: &mut WordsTarget) {
+        if let Some(vocabulary) = &self.vocabulary {
+            words.vocabulary.clone_from(vocabulary);
+        }
+        if let Some(score_threshold) = self.score_threshold {
+            words.detection.score_threshold = score_threshold;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_requests_go_before_earlier_ones_and_all_can_be_taken_back() {
+        let overrides = Overrides::default()
+            .with(&ChangeRequest::ScoreThreshold(0.5))
+            .with(&ChangeRequest::ScoreThreshold(0.7));
+        assert_eq!(overrides.score_threshold, Some(0.7));
+        assert!(overrides.with(&ChangeRequest::AsConfigured).is_empty());
+    }
+}
