@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use wordsight_onnx::Attribute;
 use wordsight_onnx::proto::{AttributeProto, ElementType, ModelProto, NodeProto, TensorProto};
 
-use crate::view::View;
+use crate::view::{View, remove_unused};
 
 /// The model with constants of FP32 in the place of those that are stored in FP16 and cast: TensorRT's parser takes a
 /// convolution whose weights come out of a node for one with weights that change from run to run
@@ -26,7 +26,7 @@ pub fn fold_casts(model: &ModelProto) -> ModelProto {
     let mut graph = view.graph.clone();
     graph.node.retain(|node| !node.output.iter().any(|output| folded.contains(output)));
     graph.initializer.extend(constants);
-    crate::quantize::remove_unused(&mut graph);
+    remove_unused(&mut graph);
     ModelProto { graph: Some(graph), ..model.clone() }
 }
 

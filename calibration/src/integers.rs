@@ -6,9 +6,8 @@ use half::f16;
 use wordsight_onnx::proto::{ElementType, GraphProto, ModelProto, NodeProto, TensorProto};
 
 use crate::CalibrationError;
-use crate::quantize::remove_unused;
 use crate::types::{cast_to, element_types};
-use crate::view::View;
+use crate::view::{View, remove_unused};
 
 /// The operator set whose `QuantizeLinear` and `DequantizeLinear` take FP16.
 const OPERATOR_SET: i64 = 19;

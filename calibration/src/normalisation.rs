@@ -3,8 +3,7 @@
 use wordsight_onnx::Attribute;
 use wordsight_onnx::proto::{AttributeProto, ElementType, GraphProto, ModelProto, NodeProto, TensorProto};
 
-use crate::quantize::remove_unused;
-use crate::view::View;
+use crate::view::{View, remove_unused};
 
 /// `(x - mean) / deviation` goes into the weights and the bias of the convolution that takes it: two passes over
 /// the image less, and the same answer to rounding. The border, which is 0 after the normalisation, is the mean

@@ -10,7 +10,7 @@ use wordsight_onnx::proto::{
 };
 
 use crate::normalisation::folded;
-use crate::view::View;
+use crate::view::{View, remove_unused};
 use crate::{Bias, CalibrationError, Kind, Layer, Layers, Method, Ranges, Threshold};
 
 /// What is to run the model.
@@ -407,23 +407,6 @@ fn weights_of<'a>(node: &NodeProto, view: &View<'a>) -> Option<(String, &'a [i64
 /// Rows become columns.
 fn transposed<T: Copy>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
     (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
-}
-
-/// Removes constants and casts of constants that nobody takes any more.
-pub fn remove_unused(graph: &mut GraphProto) {
-    let constants: BTreeSet<String> =
-        graph.initializer.iter().map(|constant| constant.name.clone()).collect();
-    let taken = |graph: &GraphProto| -> BTreeSet<String> {
-        let outputs = graph.output.iter().map(|output| output.name.clone());
-        graph.node.iter().flat_map(|node| node.input.iter().cloned()).chain(outputs).collect()
-    };
-    let used = taken(graph);
-    graph.node.retain(|node| {
-        let of_constants = node.input.iter().all(|input| constants.contains(input));
-        node.op_type != "Cast" || !of_constants || node.output.iter().any(|output| used.contains(output))
-    });
-    let used = taken(graph);
-    graph.initializer.retain(|constant| used.contains(&constant.name));
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Looking things up in a graph.
+//! Looking things up in a graph, and clearing away what nothing takes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use half::f16;
 use wordsight_onnx::proto::{ElementType, GraphProto, ModelProto, NodeProto, TensorProto};
@@ -80,4 +80,21 @@ impl<'a> View<'a> {
         let cast = self.maker(tensor).filter(|node| node.op_type == "Cast")?;
         self.constants.get(cast.input.first()?.as_str()).copied()
     }
+}
+
+/// Removes constants and casts of constants that nobody takes any more.
+pub fn remove_unused(graph: &mut GraphProto) {
+    let constants: BTreeSet<String> =
+        graph.initializer.iter().map(|constant| constant.name.clone()).collect();
+    let taken = |graph: &GraphProto| -> BTreeSet<String> {
+        let outputs = graph.output.iter().map(|output| output.name.clone());
+        graph.node.iter().flat_map(|node| node.input.iter().cloned()).chain(outputs).collect()
+    };
+    let used = taken(graph);
+    graph.node.retain(|node| {
+        let of_constants = node.input.iter().all(|input| constants.contains(input));
+        node.op_type != "Cast" || !of_constants || node.output.iter().any(|output| used.contains(output))
+    });
+    let used = taken(graph);
+    graph.initializer.retain(|constant| used.contains(&constant.name));
 }

@@ -223,20 +223,7 @@ fn convert_to_int8(
 ) -> Result<()> {
     let options = order.options;
     let asked: BTreeSet<String> = options.pin.iter().cloned().collect();
-    let mut lines = Vec::new();
-    let mut best: Option<(Method, Agreement)> = None;
-    for method in options.method.methods() {
-        let model = calibration.quantised(method, target, &asked)?;
-        let line = line(method.name(), (&model, target), calibration, &asked, evaluation)?;
-        // Medians hardly differ between methods: the regions that move most say more.
-        let agreement = line.agreement.context("a quantised student has been compared")?;
-        let kept = |agreement: &Agreement| agreement.median_cosine + agreement.lowest_tenth;
-        if best.as_ref().is_none_or(|(_, known)| kept(&agreement) > kept(known)) {
-            best = Some((method, agreement));
-        }
-        lines.push(line);
-    }
-    let (method, agreement) = best.context("there is no method to try")?;
+    let (method, agreement, mut lines) = best_method(options, target, calibration, &asked, evaluation)?;
     let budget = Budget {
         median_cosine: options.least_cosine,
         lowest_tenth: options.least_lowest_tenth,
@@ -256,13 +243,7 @@ fn convert_to_int8(
     lines.insert(0, float_line(order.student, &lines, evaluation)?);
     // What was measured is told even if the file can't be written.
     print_table(&lines);
-    if !sensitivities.is_empty() {
-        println!("\nlayers alone in integers, the costliest: mean of 1 - cosine, regions lost");
-        for Sensitivity { layer, error, regions_lost } in sensitivities.iter().take(SHOWN) {
-            let mark = if pinned.contains(layer) { "  pinned" } else { "" };
-            println!("{layer:<28} {error:.5}  {:>5.1}%{mark}", 100.0 * regions_lost);
-        }
-    }
+    print_sensitivities(&sensitivities, &pinned);
     wordsight_onnx::write(&model, order.output)?;
     CpuEngine::open(order.output, 1)?;
     println!(
@@ -281,6 +262,42 @@ fn convert_to_int8(
             "layers": calibration.layer_count(), "students": lines, "sensitivities": sensitivities,
         }),
     )
+}
+
+/// Of the methods that are to be tried the one whose student keeps most, how far that agrees, and a line on each.
+fn best_method(
+    options: &Options,
+    target: Target,
+    calibration: &Calibration,
+    pinned: &BTreeSet<String>,
+    evaluation: Option<&Evaluation>,
+) -> Result<(Method, Agreement, Vec<Line>)> {
+    let mut lines = Vec::new();
+    let mut best: Option<(Method, Agreement)> = None;
+    for method in options.method.methods() {
+        let model = calibration.quantised(method, target, pinned)?;
+        let line = line(method.name(), (&model, target), calibration, pinned, evaluation)?;
+        // Medians hardly differ between methods: the regions that move most say more.
+        let agreement = line.agreement.context("a quantised student has been compared")?;
+        let kept = |agreement: &Agreement| agreement.median_cosine + agreement.lowest_tenth;
+        if best.as_ref().is_none_or(|(_, known)| kept(&agreement) > kept(known)) {
+            best = Some((method, agreement));
+        }
+        lines.push(line);
+    }
+    let (method, agreement) = best.context("there is no method to try")?;
+    Ok((method, agreement, lines))
+}
+
+fn print_sensitivities(sensitivities: &[Sensitivity], pinned: &BTreeSet<String>) {
+    if sensitivities.is_empty() {
+        return;
+    }
+    println!("\nlayers alone in integers, the costliest: mean of 1 - cosine, regions lost");
+    for Sensitivity { layer, error, regions_lost } in sensitivities.iter().take(SHOWN) {
+        let mark = if pinned.contains(layer) { "  pinned" } else { "" };
+        println!("{layer:<28} {error:.5}  {:>5.1}%{mark}", 100.0 * regions_lost);
+    }
 }
 
 /// Writes the student in FP16 and says what that costs.

@@ -29,12 +29,13 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
+use indicatif::ProgressBar;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::label::yolox::COCO_NAMES;
 use crate::progress;
-use crate::sets::{Augmentation, Loader, LoaderSettings, Phase, Sets};
+use crate::sets::{Augmentation, Loader, LoaderSettings, Phase, Sets, TrainingImage};
 use crate::student::{Backbone, Student, StudentConfig, TrainFrom};
 use average::Average;
 pub use box_teacher::BoxTeacher;
@@ -133,6 +134,9 @@ impl Optimizers {
 ///
 /// Everything computes on the device that the student lies on, which must know gradients
 /// (`Device::autodiff`). `stop` ends training early, after a checkpoint.
+///
+/// # Errors
+/// When the material doesn't fit the configuration, a photograph can't be read, or the folder can't be written.
 pub fn train(
     student: Student,
     sizes: &StudentConfig,
@@ -144,85 +148,128 @@ pub fn train(
     material.check(config)?;
     config.sides.iter().try_for_each(|&side| sizes.check_side(side))?;
     fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    let mut student = student.trained_from(config.train_from);
     let device = student.device();
-    let mut optimizers = Optimizers::new(config);
-    let mut checkpoint = Checkpoint::resume(folder, config)?;
-    let mut average = Average::new(&student, config.average_decay.powi(AVERAGE_EVERY as i32));
-    if checkpoint.step > 0 {
-        let averaged;
-        (student, averaged) = checkpoint.restore(folder, student, &mut optimizers)?;
-        student = student.trained_from(config.train_from);
-        average = Average::new(&averaged, config.average_decay.powi(AVERAGE_EVERY as i32));
-        tracing::info!(step = checkpoint.step, "resumed");
-    }
-    let is_frozen = config.train_from == TrainFrom::Heads && device == Device::flex().autodiff();
-    let frozen = is_frozen.then(|| FrozenBackbone::new(&student.backbone, &config.sides)).transpose();
-    let frozen = frozen.unwrap_or_else(|error| {
-        tracing::warn!("the backbone is computed by slower kernels: {error:#}");
-        None
-    });
+    let mut run = Run::start(student, sizes, config, material, folder)?;
+    let frozen = frozen_backbone(&run.student, config, &device);
     let lessons = Lessons {
         sets: &material.sets,
         words: Words::new(&material.sets, &material.words, &device),
         detector_words: SharedWords::new(COCO_NAMES.lines(), &material.sets),
         config,
-        device: device.clone(),
+        device,
         box_teacher: material.box_teacher.as_ref(),
         pretrained: material.pretrained.as_ref(),
         frozen: frozen.as_ref(),
     };
-    checkpoint.words.clone_from(&material.sets.words);
-    checkpoint.sizes = Some(sizes.clone());
-    let mut loader = material.loader(config, checkpoint.step)?;
-
+    let mut loader = material.loader(config, run.checkpoint.step)?;
     let bar = progress::bar(config.steps as u64, "training");
-    let mut pace = Pace::default();
-    let mut sums = Metrics::default();
-    while checkpoint.step < config.steps {
-        let step = checkpoint.step;
+    while run.checkpoint.step < config.steps {
+        bar.set_position(run.checkpoint.step as u64);
         let began = Instant::now();
-        bar.set_position(step as u64);
-        let images = loader.next()?;
-        let side = images.first().context("a batch without pictures")?.side;
-        let batch = Batch { images: &images, sizes: StudentConfig { input_size: side, ..sizes.clone() } };
-        let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
-        rng.set_stream(step as u64 + 1);
-        let (loss, parts) = lessons.loss(&student, &batch, &mut rng)?;
-        student = optimizers.step(config, step, student, &loss);
-        if step % AVERAGE_EVERY == 0 {
-            average.add(&student, step / AVERAGE_EVERY);
-        }
-        checkpoint.step += 1;
-        checkpoint.images_per_second = pace.add(config.batch, began.elapsed());
-        sums.add(&parts);
-
-        let last = checkpoint.step == config.steps || stop.load(Ordering::Relaxed);
-        let save = last || checkpoint.step % config.checkpoint_every == 0;
-        if save || checkpoint.step % METRICS_EVERY == 0 {
-            let mut line = std::mem::take(&mut sums).mean(checkpoint.step);
-            line.images_per_second = checkpoint.images_per_second;
-            bar.set_message(format!(
-                "objectness {:.2}, boxes {:.2}/{:.2}, text {:.2}, image {:.2}, {:.1} images/s",
-                line.objectness, line.boxes, line.refined, line.text, line.image, line.images_per_second
-            ));
-            if save {
-                let averaged = average.student(&student);
-                validate(&averaged, sizes, config, material, &mut line)?;
-                checkpoint.metrics.push(line);
-                checkpoint.save(folder, &student, &averaged, &optimizers)?;
-            } else {
-                checkpoint.metrics.push(line);
-            }
-            metrics::write(&checkpoint.metrics, &folder.join("metrics.jsonl"))?;
-            plot::draw(&checkpoint.metrics, &folder.join("training.svg"))?;
-        }
+        run = run.step(&lessons, &loader.next()?)?;
+        run.checkpoint.images_per_second = run.pace.add(config.batch, began.elapsed());
+        let last = run.checkpoint.step == config.steps || stop.load(Ordering::Relaxed);
+        run.record(material, last, &bar)?;
         if last {
             break;
         }
     }
     bar.finish_and_clear();
-    Ok(checkpoint)
+    Ok(run.checkpoint)
+}
+
+/// The backbone in ONNX Runtime, where none of it trains and the processor computes.
+fn frozen_backbone(student: &Student, config: &TrainConfig, device: &Device) -> Option<FrozenBackbone> {
+    let is_frozen = config.train_from == TrainFrom::Heads && *device == Device::flex().autodiff();
+    let frozen = is_frozen.then(|| FrozenBackbone::new(&student.backbone, &config.sides)).transpose();
+    frozen.unwrap_or_else(|error| {
+        tracing::warn!("the backbone is computed by slower kernels: {error:#}");
+        None
+    })
+}
+
+/// A training under way.
+struct Run<'a> {
+    student: Student,
+    average: Average,
+    optimizers: Optimizers,
+    checkpoint: Checkpoint,
+    config: &'a TrainConfig,
+    sizes: &'a StudentConfig,
+    folder: &'a Path,
+    pace: Pace,
+    /// Of the steps since the last line of metrics.
+    sums: Metrics,
+}
+
+impl<'a> Run<'a> {
+    /// From the checkpoint in `folder`, or from the student as it is.
+    fn start(
+        student: Student,
+        sizes: &'a StudentConfig,
+        config: &'a TrainConfig,
+        material: &Material,
+        folder: &'a Path,
+    ) -> Result<Self> {
+        let mut student = student.trained_from(config.train_from);
+        let mut optimizers = Optimizers::new(config);
+        let mut checkpoint = Checkpoint::resume(folder, config)?;
+        let decay = config.average_decay.powi(AVERAGE_EVERY as i32);
+        let mut average = Average::new(&student, decay);
+        if checkpoint.step > 0 {
+            let averaged;
+            (student, averaged) = checkpoint.restore(folder, student, &mut optimizers)?;
+            student = student.trained_from(config.train_from);
+            average = Average::new(&averaged, decay);
+            tracing::info!(step = checkpoint.step, "resumed");
+        }
+        checkpoint.words.clone_from(&material.sets.words);
+        checkpoint.sizes = Some(sizes.clone());
+        let (pace, sums) = (Pace::default(), Metrics::default());
+        Ok(Self { student, average, optimizers, checkpoint, config, sizes, folder, pace, sums })
+    }
+
+    /// Learns from one batch.
+    fn step(mut self, lessons: &Lessons<'_>, images: &[TrainingImage]) -> Result<Self> {
+        let step = self.checkpoint.step;
+        let side = images.first().context("a batch without pictures")?.side;
+        let batch = Batch { images, sizes: StudentConfig { input_size: side, ..self.sizes.clone() } };
+        let mut rng = ChaCha8Rng::seed_from_u64(self.config.seed);
+        rng.set_stream(step as u64 + 1);
+        let (loss, parts) = lessons.loss(&self.student, &batch, &mut rng)?;
+        self.student = self.optimizers.step(self.config, step, self.student, &loss);
+        if step % AVERAGE_EVERY == 0 {
+            self.average.add(&self.student, step / AVERAGE_EVERY);
+        }
+        self.checkpoint.step += 1;
+        self.sums.add(&parts);
+        Ok(self)
+    }
+
+    /// Writes metrics and a checkpoint down where it is time to, and the last ones in any case.
+    fn record(&mut self, material: &Material, last: bool, bar: &ProgressBar) -> Result<()> {
+        let step = self.checkpoint.step;
+        let save = last || step % self.config.checkpoint_every == 0;
+        if !save && step % METRICS_EVERY != 0 {
+            return Ok(());
+        }
+        let mut line = std::mem::take(&mut self.sums).mean(step);
+        line.images_per_second = self.checkpoint.images_per_second;
+        bar.set_message(format!(
+            "objectness {:.2}, boxes {:.2}/{:.2}, text {:.2}, image {:.2}, {:.1} images/s",
+            line.objectness, line.boxes, line.refined, line.text, line.image, line.images_per_second
+        ));
+        if save {
+            let averaged = self.average.student(&self.student);
+            validate(&averaged, self.sizes, self.config, material, &mut line)?;
+            self.checkpoint.metrics.push(line);
+            self.checkpoint.save(self.folder, &self.student, &averaged, &self.optimizers)?;
+        } else {
+            self.checkpoint.metrics.push(line);
+        }
+        metrics::write(&self.checkpoint.metrics, &self.folder.join("metrics.jsonl"))?;
+        plot::draw(&self.checkpoint.metrics, &self.folder.join("training.svg"))
+    }
 }
 
 /// How the averaged student does on the validation's photographs, whole.
