@@ -11,10 +11,12 @@ TEACHER := $(DEPS)/teacher
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Tests are built with the features that this machine has what it takes for: looked at anew by each recipe.
 FEATURES = $(shell scripts/features)
+# `dev`, which is cheap to compile, or `release`, which is what a device has.
+PROFILE ?= dev
 # One choice of packages, features and profile for all tests: with another, cargo would build everything once more.
-CARGO_TEST = cargo test --workspace --locked $(addprefix --features ,$(FEATURES))
+CARGO_TEST = cargo test --workspace --locked --profile $(PROFILE) $(addprefix --features ,$(FEATURES))
 # Where tests and the programs that they run lie.
-TESTED := $(TARGET)/debug
+TESTED := $(TARGET)/$(patsubst dev,debug,$(PROFILE))
 # What is installed on a device, as it is packaged.
 RELEASE := cargo build --release --locked -p wordsight --features tensorrt,v4l2,gstreamer
 
@@ -153,7 +155,7 @@ device-test: deb device-deps build-tests ## The long day: what goes wrong on a d
 	WORDSIGHT_REQUIRE_REFERENCE=1 $(CARGO_TEST) --test device -- --ignored --nocapture a_day
 
 arm64: deb build-tests ## The arm64 package under QEMU: plans, and the demo's detections beside this machine's
-	scripts/check-arm64
+	WORDSIGHT_DISTILL=$(TESTED)/wordsight-distill scripts/check-arm64
 
 cameras: camera-deps ## The device program with a virtual camera in a virtual machine: formats, losses, returns
 	WORDSIGHT_REQUIRE_REFERENCE=1 $(CARGO_TEST) --test v4l2

@@ -633,15 +633,20 @@ fn whoever_listens_hears_of_frames_events_and_the_status_and_of_what_was_before(
     let of =
         |events: &[(String, Value)], name: &str| events.iter().filter(|(event, _)| event == name).count();
     let mut listener = running.open("/api/events");
+    // On a busy machine it may have left in between, and appeared again.
+    let appeared_in = |events: &[(String, Value)]| {
+        let appeared = |(name, data): &&(String, Value)| name == "event" && data["event"] == "appeared";
+        events.iter().find(appeared).map(|(_, data)| data.clone())
+    };
     let is_enough = |events: &[(String, Value)]| {
-        of(events, "status") >= 3 && of(events, "frame") >= 5 && of(events, "event") >= 1
+        of(events, "status") >= 3 && of(events, "frame") >= 5 && appeared_in(events).is_some()
     };
     let begin = Instant::now();
     let events = read_events(&mut listener, is_enough);
     let seconds = begin.elapsed().as_secs_f64();
     assert!(of(&events, "frame") as f64 <= 10.0 * seconds + 2.0, "50 come a second, and ten are told");
-    let (_, appeared) = events.iter().find(|(name, _)| name == "event").unwrap();
-    assert_eq!((&appeared["event"], &appeared["word"]), (&json!("appeared"), &json!("red")));
+    let appeared = appeared_in(&events).unwrap();
+    assert_eq!(appeared["word"], "red");
     let (_, frame) = events.iter().rfind(|(name, _)| name == "frame").unwrap();
     assert_eq!(words_of(frame)[0], "red");
     let colour = frame["colours"]["red"].as_str().unwrap();

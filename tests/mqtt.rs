@@ -7,7 +7,6 @@
 mod support;
 
 use std::collections::HashSet;
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;

@@ -200,6 +200,14 @@ fn sigterm_and_sigint_end_the_stream_cleanly_with_its_summary() {
     }
 }
 
+/// Whether one of a process's threads hangs in a write to the standard output, as the kernel tells it.
+fn waits_for_its_reader(process: u32) -> bool {
+    let in_write = format!("{} 0x1 ", libc::SYS_write);
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let mut calls = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("syscall")).ok());
+    calls.any(|call| call.starts_with(&in_write))
+}
+
 #[test]
 fn a_stream_whose_results_nobody_reads_ends_all_the_same() {
     let bench = Bench::new();
@@ -209,6 +217,7 @@ fn a_stream_whose_results_nobody_reads_ends_all_the_same() {
     command.stdout(Stdio::piped());
     let mut running = Process::start(command, &bench.path(""));
     // Nobody reads its lines: soon the pipe is full and the stream waits, which its health shows.
+    until_so(|| waits_for_its_reader(running.child.id()), || "the pipe is never full".to_owned());
     running.health_when(|health| health["last_published_s"].as_f64().is_some_and(|age| age > 1.0));
     running.signal(libc::SIGTERM);
     let status = until(|| running.ended(), || "it waits for its reader".to_owned());

@@ -134,7 +134,7 @@ impl Server {
     fn await_more(&self, manner: Manner, more: usize, running: &Process) {
         let count = || self.requests().iter().filter(|request| request.manner == manner).count();
         let before = count();
-        until_so(|| (count() >= before + more), || format!("no {manner:?} request: {}", running.stderr()));
+        until_so(|| count() >= before + more, || format!("no {manner:?} request: {}", running.stderr()));
     }
 }
 
