@@ -1,4 +1,5 @@
-# Two commands matter: `make demo` and `make test`. Each sets itself up and says what it does.
+# Two commands matter: `make demo` and `make test`. Each sets itself up and says what it does. `make check` is all that CI
+# runs, and installs what that takes: GStreamer, QEMU, a broker, a browser, compilers for aarch64.
 
 SHELL := /bin/bash
 # Tests run from the folders of their crates, and the target folder may lie anywhere.
@@ -7,12 +8,20 @@ DEPS := .deps
 # Whose bindings are compiled where no CUDA is installed.
 export CUDARC_CUDA_VERSION ?= 13000
 TEACHER := $(DEPS)/teacher
-# One choice for every build of tests and host programs: another would build everything twice.
-WORKSPACE := --workspace --features wordsight/tensorrt,wordsight/v4l2,wordsight/gstreamer --release --locked
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Tests are built with the features that this machine has what it takes for: looked at anew by each recipe.
+FEATURES = $(shell scripts/features)
+# One choice of packages, features and profile for all tests: with another, cargo would build everything once more.
+CARGO_TEST = cargo test --workspace --locked $(addprefix --features ,$(FEATURES))
+# Where tests and the programs that they run lie.
+TESTED := $(TARGET)/debug
+# What is installed on a device, as it is packaged.
+RELEASE := cargo build --release --locked -p wordsight --features tensorrt,v4l2,gstreamer
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars api fuzz setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std docs unit end-to-end reference shim deb check-deb image images device device-test device-deps arm64 cameras camera-deps clip photographs heads vocabularies
+# Prerequisites in the order in which they stand: what is installed first decides what is built.
+.NOTPARALLEL:
+.PHONY: help demo test check build-tests run-tests check-demo check-deps api fuzz setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std msrv docs reference shim deb check-deb image images device device-test device-deps arm64 cameras camera-deps clip photographs heads vocabularies
 
 help: ## What there is to make
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,8 +33,30 @@ demo: setup deps ## Stream the bundled clip through the shipped student, then lo
 	$(TARGET)/release/wordsight detect demo/photographs/*.jpg --vocabulary demo/photographs.safetensors --save demo/out/photographs --json -
 	@echo "Annotated pictures: demo/out/ of the clip, demo/out/photographs/ of the photographs"
 
-test: setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc camera-deps fmt clippy no-std docs teacher unit end-to-end api bars reference shim check-deb device arm64 ## Everything that CI runs
-	@echo "make test: all passed"
+test: build-tests run-tests check-demo ## Build, unit and end-to-end tests, what is found in the demo; says what it skips for want of a program
+	@echo "make test: all passed, but for what is said to be SKIPPED above"
+
+check: export WORDSIGHT_REQUIRE_REFERENCE := 1
+check: check-deps fmt clippy docs no-std msrv test api reference shim check-deb device arm64 ## Everything that CI runs, nothing skipped: about an hour
+	@echo "make check: all passed"
+
+build-tests: setup deps host-deps evaluation-deps
+	@scripts/features --missing
+	$(CARGO_TEST) --lib --bins --tests --no-run
+
+run-tests: build-tests
+	@[ -e $(TEACHER)/config.json ] || $(TESTED)/wordsight-distill teacher standin -o $(TEACHER)
+	$(CARGO_TEST) --lib --bins --tests
+
+check-demo: build-tests ## What the shipped student finds in the demo's clip and photographs, against boxes marked by hand
+	$(TESTED)/wordsight run --json $(TARGET)/main.jsonl
+	$(TESTED)/wordsight-demo check --truth demo/clip.truth.json --detections $(TARGET)/main.jsonl --vocabulary main --known-misses clock
+	$(TESTED)/wordsight run --json $(TARGET)/other.jsonl --vocabulary demo/other-words.safetensors
+	$(TESTED)/wordsight-demo check --truth demo/clip.truth.json --detections $(TARGET)/other.jsonl --vocabulary other --known-misses cup
+	$(TESTED)/wordsight detect demo/photographs/*.jpg --vocabulary demo/photographs.safetensors --json $(TARGET)/photographs.jsonl > /dev/null
+	$(TESTED)/wordsight-demo check-photographs --truth demo/photographs.truth.json --detections $(TARGET)/photographs.jsonl
+
+check-deps: setup deps host-deps evaluation-deps tensorrt nvrtc camera-deps outputs-deps device-deps ## What `make check` takes, by apt, pip and rustup
 
 setup: ## Compilers, and Python for wheels, by apt where they lack
 	@scripts/setup
@@ -55,7 +86,7 @@ peers: setup ## The student beside YOLO-World-S, YOLOE-S and OWL-ViT on the same
 	@benches/peers
 
 kernels: nvrtc tensorrt ## Compile the GPU's kernels again: engines/src/gpu/kernels.ptx and kernels.sm_87.cubin
-	WORDSIGHT_UPDATE_PTX=1 cargo test $(WORKSPACE) -p wordsight-engines --test kernels
+	WORDSIGHT_UPDATE_PTX=1 $(CARGO_TEST) --test kernels
 
 evaluation-deps: setup ## pycocotools and lvis for the evaluation's test, into .deps/evaluation/
 	@scripts/fetch-packages evaluation
@@ -63,44 +94,28 @@ evaluation-deps: setup ## pycocotools and lvis for the evaluation's test, into .
 host-deps: setup ## Weights and tokenizer of the stand-in teacher, into .deps/
 	@scripts/fetch-packages host
 
-teacher: $(TEACHER)/config.json ## The stand-in teacher, into .deps/teacher/
-
-# The whole workspace, as the tests build it: one package alone has other features, and everything would be built twice.
-$(TEACHER)/config.json: | deps host-deps tensorrt camera-deps
-	cargo build $(WORKSPACE) --bins
-	$(TARGET)/release/wordsight-distill teacher standin -o $(TEACHER)
+teacher: setup deps host-deps ## The stand-in teacher, into .deps/teacher/
+	@[ -e $(TEACHER)/config.json ] || cargo run --release --locked -p wordsight-distill -- teacher standin -o $(TEACHER)
 
 fmt:
 	cargo fmt --all --check
 
 clippy: tensorrt camera-deps
-	cargo clippy --workspace --all-targets --all-features --release --locked -- -D warnings
+	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 
 # For a target without an operating system where it can be had: there a std that slips in has nothing to link to.
 no-std: ## The readings of a board and its governor without a system and an allocator
 	@target=thumbv7em-none-eabihf; rustup target add $$target > /dev/null 2>&1 || target=; \
-	cargo clippy -p wordsight-board --no-default-features $${target:+--target $$target} --release --locked -- -D warnings
+	cargo clippy -p wordsight-board --no-default-features $${target:+--target $$target} --locked -- -D warnings
 
 docs: tensorrt camera-deps
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --release --locked --quiet
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --locked --quiet
 
-unit: teacher tensorrt camera-deps
-	cargo test $(WORKSPACE) --lib --bins
+msrv: tensorrt camera-deps ## The oldest Rust that Cargo.toml names compiles the device program
+	@scripts/check-msrv
 
-end-to-end: teacher evaluation-deps outputs-deps tensorrt nvrtc camera-deps
-	cargo build $(WORKSPACE) --bins
-	WORDSIGHT_REQUIRE_REFERENCE=1 cargo test $(WORKSPACE) --test '*'
-
-bars: end-to-end ## What the shipped student finds in the demo's clip and photographs, against boxes marked by hand
-	$(TARGET)/release/wordsight run --json $(TARGET)/main.jsonl
-	$(TARGET)/release/wordsight-demo check --truth demo/clip.truth.json --detections $(TARGET)/main.jsonl --vocabulary main --known-misses clock
-	$(TARGET)/release/wordsight run --json $(TARGET)/other.jsonl --vocabulary demo/other-words.safetensors
-	$(TARGET)/release/wordsight-demo check --truth demo/clip.truth.json --detections $(TARGET)/other.jsonl --vocabulary other --known-misses cup
-	$(TARGET)/release/wordsight detect demo/photographs/*.jpg --vocabulary demo/photographs.safetensors --json $(TARGET)/photographs.jsonl > /dev/null
-	$(TARGET)/release/wordsight-demo check-photographs --truth demo/photographs.truth.json --detections $(TARGET)/photographs.jsonl
-
-api: end-to-end ## The interface over HTTP against its own OpenAPI document (schemathesis), and its metrics (promtool)
-	@EXAMPLES=20 scripts/check-api $(TARGET)/release/wordsight
+api: build-tests outputs-deps ## The interface over HTTP against its own OpenAPI document (schemathesis), and its metrics (promtool)
+	@EXAMPLES=20 scripts/check-api $(TESTED)/wordsight
 
 fuzz: setup ## Every fuzzer for ten minutes: above an hour
 	@scripts/fuzz all 600
@@ -112,7 +127,7 @@ shim: tensorrt ## TensorRT's door against every set of headers, and under saniti
 	@scripts/check-shim
 
 deb: deps tensorrt camera-deps ## Debian packages of the device program, amd64 and arm64, into target/debian/
-	cargo build $(WORKSPACE) --bins
+	$(RELEASE)
 	scripts/deb
 	@scripts/build-arm64 && scripts/deb aarch64 || [ $$? -eq 3 ]
 
@@ -131,20 +146,17 @@ device-deps: setup ## QEMU, mmdebstrap and Debian's kernel, for a device without
 	@scripts/setup device
 	@scripts/fetch-vivid || [ $$? -eq 3 ]
 
-DEVICE := WORDSIGHT_REQUIRE_REFERENCE=1 cargo test $(WORKSPACE) --test device -- --ignored --nocapture
+device: deb device-deps build-tests ## A short day in the life of a device: Debian, systemd and a virtual camera in a virtual machine
+	WORDSIGHT_REQUIRE_REFERENCE=1 $(CARGO_TEST) --test device -- --ignored --nocapture a_short_day
 
-device: deb device-deps ## A short day in the life of a device: Debian, systemd and a virtual camera in a virtual machine
-	$(DEVICE) a_short_day
+device-test: deb device-deps build-tests ## The long day: what goes wrong on a device, and ten power cuts
+	WORDSIGHT_REQUIRE_REFERENCE=1 $(CARGO_TEST) --test device -- --ignored --nocapture a_day
 
-device-test: deb device-deps ## The long day: what goes wrong on a device, and ten power cuts
-	$(DEVICE) a_day
-
-arm64: deps tensorrt camera-deps ## The arm64 package under QEMU: plans, and the demo's detections beside this machine's
-	cargo build $(WORKSPACE) --bins
+arm64: deb build-tests ## The arm64 package under QEMU: plans, and the demo's detections beside this machine's
 	scripts/check-arm64
 
-cameras: deps tensorrt camera-deps ## The device program with a virtual camera in a virtual machine: formats, losses, returns
-	WORDSIGHT_REQUIRE_REFERENCE=1 cargo test $(WORKSPACE) --test v4l2
+cameras: camera-deps ## The device program with a virtual camera in a virtual machine: formats, losses, returns
+	WORDSIGHT_REQUIRE_REFERENCE=1 $(CARGO_TEST) --test v4l2
 
 clip: deps ## Make demo/clip.mjpeg again from its photographs
 	scripts/fetch-demo-photos
@@ -154,12 +166,12 @@ photographs: setup ## Make demo/photographs/ again from their packages
 	scripts/fetch-demo-photographs
 	cargo run --release --locked -p wordsight-demo -- shrink --photos $(DEPS)/demo-photographs -o demo/photographs
 
-heads: teacher tensorrt camera-deps ## Train ViLD's five heads on ../shared/data and hold them against what is asked of a student: about an hour
-	cargo build $(WORKSPACE) --bins
+heads: teacher ## Train ViLD's five heads on ../shared/data and hold them against what is asked of a student: about an hour
+	cargo build --release --locked -p wordsight-distill
 	scripts/heads $(TARGET)/release/wordsight-distill ../shared/data $(TARGET)/heads
 
-vocabularies: teacher tensorrt camera-deps ## Make the demo's vocabularies again from their words
-	cargo build $(WORKSPACE) --bins
+vocabularies: teacher ## Make the demo's vocabularies again from their words
+	cargo build --release --locked -p wordsight-distill
 	for words in words other-words photographs; do \
 	  $(TARGET)/release/wordsight-distill vocabulary demo/$$words.toml --teacher $(TEACHER) -o demo/$$words.safetensors || exit 1; \
 	done

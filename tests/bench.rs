@@ -225,42 +225,36 @@ fn after_the_warm_up_no_frame_allocates_in_whatever_format_it_comes() {
     let bench = support::Bench::new();
     for format in ["rgb", "yuyv", "uyvy", "nv12", "i420", "grey"] {
         let source = format!("test://bars?width=320&height=240&format={format}");
-        let (report, _) = measured(&bench, &["--seconds", "1", "--warm-up", "1", "--source", &source]);
-        let allocations = &report["allocations"];
-        assert!(allocations["frames"].as_u64().unwrap() > 50, "{allocations}");
-        assert_eq!(allocations["total"], 0, "{format}: {allocations}");
+        support::in_one_of_some_tries(|| {
+            let (report, _) = measured(&bench, &["--seconds", "1", "--warm-up", "1", "--source", &source]);
+            let allocations = &report["allocations"];
+            assert_eq!(allocations["total"], 0, "{format}: {allocations}");
+            if allocations["frames"].as_u64() > Some(50) { Ok(()) } else { Err(allocations.to_string()) }
+        });
     }
 }
 
 #[test]
 fn behind_an_engine_ten_times_too_slow_the_age_stays_flat_and_below_two_inferences() {
     let bench = support::Bench::new();
-    let (report, _) = measured(
-        &bench,
-        &[
-            "--mode",
-            "live",
-            "--fps",
-            "50",
-            "--least-inference-ms",
-            "200",
-            "--seconds",
-            "12",
-            "--warm-up",
-            "2",
-            "--source",
-            "test://bars?width=320&height=240&format=yuyv",
-        ],
-    );
+    let arguments = "--mode live --fps 50 --least-inference-ms 200 --seconds 12 --warm-up 2 \
+                     --source test://bars?width=320&height=240&format=yuyv";
+    let arguments: Vec<&str> = arguments.split_whitespace().collect();
+    let report = support::in_one_of_some_tries(|| {
+        let (report, _) = measured(&bench, &arguments);
+        assert_eq!(report["allocations"]["total"], 0);
+        let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64).unwrap();
+        let (first, last) = (number("/age/first_tenth_ms"), number("/age/last_tenth_ms"));
+        // A quiet machine shows a hundredth; this one may be busy.
+        let is_flat = (last / first - 1.0).abs() < 0.1 && number("/stages_ms/age/p95") < 400.0;
+        // Of ten frames one is inferred; the others make way for newer ones before the engine.
+        let (frames, dropped) = (number("/frames"), number("/drops/before_engine"));
+        let is_one_of_ten = dropped > 7.0 * frames && dropped < 11.0 * frames;
+        let age = &report["stages_ms"]["age"];
+        let seen = format!("{first} ms, then {last} ms, {age}; of {frames} frames {dropped} dropped");
+        if is_flat && is_one_of_ten { Ok(report) } else { Err(seen) }
+    });
     let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64).unwrap();
-    let (first, last) = (number("/age/first_tenth_ms"), number("/age/last_tenth_ms"));
-    // A quiet machine shows a hundredth; this one may be busy.
-    assert!((last / first - 1.0).abs() < 0.1, "{first} ms, then {last} ms");
-    assert!(number("/stages_ms/age/p95") < 400.0, "{}", report["stages_ms"]["age"]);
-    // Of ten frames one is inferred; the others make way for newer ones before the engine.
-    let (frames, dropped) = (number("/frames"), number("/drops/before_engine"));
-    assert!(dropped > 7.0 * frames && dropped < 11.0 * frames, "{frames} and {dropped}");
-    assert_eq!(report["allocations"]["total"], 0);
     let moments = report["samples_us"]["drops_at"].as_array().unwrap();
     // A busy machine may be late with a letterbox as well.
     let before = ["preprocess", "engine", "publish"].map(|stage| number(&format!("/drops/before_{stage}")));

@@ -5,17 +5,13 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
 
 use serde_json::Value;
 use support::*;
 use wordsight_board::fixtures::Board;
 
 const ROOT: &str = "WORDSIGHT_BOARD_ROOT";
-/// How long anything may take that should happen soon, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// The files of an Orin Nano whose GPU is so warm, in thousandths of a degree.
 fn orin(bench: &Bench, gpu: &str) -> PathBuf {
     let root = bench.path("orin");
@@ -30,27 +26,6 @@ fn heat(root: &Path, gpu: &str) {
     let is_slowed = gpu.parse::<u32>().unwrap() >= 99_000;
     fs::write(thermal.join("thermal_zone1/temp"), gpu).unwrap();
     fs::write(thermal.join("cooling_device2/cur_state"), if is_slowed { "3" } else { "0" }).unwrap();
-}
-
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-fn health_when(path: &Path, what: impl Fn(&Value) -> bool) -> Value {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let health = fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-        if let Some(health) = health.as_ref().filter(|health| what(health)) {
-            return health.clone();
-        }
-        assert!(Instant::now() < until, "the health is {health:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]
@@ -83,7 +58,6 @@ fn this_machine_is_told_whatever_it_is() {
 fn a_hot_board_gets_fewer_frames_and_all_of_them_again_when_that_is_not_wanted_any_more() {
     let bench = Bench::new();
     let root = orin(&bench, "99500");
-    let health = bench.path("health.json");
     let config = |governor: &str| {
         bench.write_config(&format!(
             "[publish]\njson = \"lines.jsonl\"\nhealth = \"health.json\"\n[engine]\nthreads = 1\n[source]\n\
@@ -91,12 +65,11 @@ fn a_hot_board_gets_fewer_frames_and_all_of_them_again_when_that_is_not_wanted_a
         ))
     };
     let path = config("least_fraction = 0.5");
-    let stderr = bench.path("stderr");
-    let mut command: Command = wordsight(&["run", "--config", path.to_str().unwrap()]);
-    command.env(ROOT, &root).stdout(Stdio::null()).stderr(fs::File::create(&stderr).unwrap());
-    let mut running = Running(command.spawn().unwrap());
+    let mut command = wordsight(&["run", "--config", path.to_str().unwrap()]);
+    command.env(ROOT, &root).stdout(Stdio::null());
+    let mut running = Process::start(command, &bench.path(""));
 
-    let held = health_when(&health, |health| {
+    let held = running.health_when(|health| {
         let governor = &health["governor"];
         let full = governor["full_fps"].as_f64().unwrap_or(f64::NAN);
         governor["limit_fps"].as_f64().is_some_and(|limit| (limit - 0.5 * full).abs() < 0.05 * full)
@@ -104,22 +77,20 @@ fn a_hot_board_gets_fewer_frames_and_all_of_them_again_when_that_is_not_wanted_a
     let governor = &held["governor"];
     assert_eq!((&governor["reason"], &governor["hottest"]), (&"throttled".into(), &"gpu-thermal".into()));
     assert_eq!(governor["margin_c"], -0.5);
-    // As many as it says, give or take what a busy machine loses.
-    let (from, since) = (held["published"].as_u64().unwrap(), Instant::now());
-    std::thread::sleep(Duration::from_secs(3));
-    let now = health_when(&health, |health| health["published"].as_u64() > Some(from));
-    let fps = (now["published"].as_u64().unwrap() - from) as f64 / since.elapsed().as_secs_f64();
+    // As many as it says, by its own clock, give or take what a busy machine loses.
+    let at = |health: &Value| (health["published"].as_f64().unwrap(), health["written_at"].as_f64().unwrap());
+    let (from, since) = at(&held);
+    let now = running.health_when(|health| at(health).1 > since + 3.0);
+    let fps = (at(&now).0 - from) / (at(&now).1 - since);
     let limit = governor["limit_fps"].as_f64().unwrap();
     assert!(fps < 1.25 * limit + 2.0, "{fps} frames/s, {limit} allowed");
 
     // Rates change without a pause.
     config("enabled = false");
-    let free = health_when(&health, |health| health["governor"].is_null());
+    let free = running.health_when(|health| health["governor"].is_null());
     assert_eq!(free["reload"]["count"], 1, "{free}");
-    // SAFETY: it takes two numbers.
-    assert_eq!(unsafe { libc::kill(running.0.id().cast_signed(), libc::SIGTERM) }, 0);
-    assert!(running.0.wait().unwrap().success());
-    let told = fs::read_to_string(&stderr).unwrap();
+    running.terminate();
+    let told = running.stderr();
     assert!(told.contains("the stream is held back to"), "{told}");
     assert!(told.contains("the stream is free again"), "{told}");
     assert!(told.contains("frames, for the board's sake"), "{told}");

@@ -8,30 +8,21 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::*;
 
-/// How long anything may take that should happen soon, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(20);
 const TOKEN: &str = "0123456789abcdef0123";
 
 /// A stream that runs and serves, with its lines in a file.
 struct Running {
-    child: Child,
+    process: Process,
     address: SocketAddr,
     folder: PathBuf,
     token: Option<&'static str>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
 }
 
 /// An address that nobody listens on.
@@ -59,29 +50,7 @@ fn start_configured(bench: &Bench, configuration: &Path, address: SocketAddr, fl
     write_vocabulary(&bench.path("vocabularies/roses.safetensors"), &[("rose", RED)]);
     let mut command = wordsight(&["run", "--config", configuration.to_str().unwrap()]);
     command.args(flags).stdout(Stdio::null()).env_remove("STATE_DIRECTORY");
-    command.stderr(fs::File::create(bench.path("stderr")).unwrap());
-    let mut running =
-        Running { child: command.spawn().unwrap(), address, folder: bench.path(""), token: None };
-    until(
-        || TcpStream::connect(address).is_ok(),
-        || {
-            let ended = running.child.try_wait();
-            format!(
-                "it never listens ({ended:?}): {}",
-                fs::read_to_string(running.folder.join("stderr")).unwrap()
-            )
-        },
-    );
-    running
-}
-
-/// Waits until something is so; `or_else` tells what to say when it never is.
-fn until(mut is_so: impl FnMut() -> bool, mut or_else: impl FnMut() -> String) {
-    let end = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < end, "{}", or_else());
-        thread::sleep(Duration::from_millis(20));
-    }
+    Running::start(command, bench, address)
 }
 
 /// What came back.
@@ -121,6 +90,19 @@ impl Answer {
 }
 
 impl Running {
+    /// Returns when it listens.
+    fn start(command: Command, bench: &Bench, address: SocketAddr) -> Self {
+        let folder = bench.path("");
+        let mut running = Self { process: Process::start(command, &folder), address, folder, token: None };
+        let listens = || {
+            let ended = running.process.ended();
+            assert!(ended.is_none(), "{ended:?}: {}", running.process.stderr());
+            TcpStream::connect(address).is_ok()
+        };
+        until_so(listens, || "it never listens".to_owned());
+        running
+    }
+
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -176,11 +158,11 @@ impl Running {
     fn await_word(&self, word: &str) {
         let is_it =
             || self.newest_words().iter().all(|newest| newest == word) && !self.newest_words().is_empty();
-        until(is_it, || format!("no {word}, but {:?}; {}", self.newest_words(), self.stderr()));
+        until_so(is_it, || format!("no {word}, but {:?}; {}", self.newest_words(), self.stderr()));
     }
 
     fn stderr(&self) -> String {
-        fs::read_to_string(self.folder.join("stderr")).unwrap()
+        self.process.stderr()
     }
 
     /// The value of one series of the metrics.
@@ -188,14 +170,6 @@ impl Running {
         let answer = self.get("/metrics");
         let line = answer.text().lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {series} in {}", answer.text())).parse().unwrap()
-    }
-
-    fn terminate(&mut self) -> Duration {
-        let start = Instant::now();
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{}", self.stderr());
-        start.elapsed()
     }
 }
 
@@ -417,29 +391,28 @@ fn what_is_too_long_or_too_slow_is_refused_and_costs_nobody_else_anything() {
     let chunked = running.head("PUT", "/api/threshold", &format!("{json}Transfer-Encoding: chunked\r\n"));
     let chunks = format!("{chunked}\r\n{:x}\r\n{long}\r\n0\r\n\r\n", long.len());
     assert!(running.raw(&chunks).error(413).contains("64 KiB"));
-    thread::scope(|scope| {
-        scope.spawn(|| {
+    // Who sends half a request is given up after ten seconds; who comes meanwhile is answered meanwhile.
+    let begin = Instant::now();
+    let (headers, body, other) = thread::scope(|scope| {
+        let headers = scope.spawn(|| {
             let mut stream = running.connect();
             stream.write_all(b"GET / HTTP/1.1\r\nHost: local").unwrap();
-            let (begin, mut bytes) = (Instant::now(), Vec::new());
-            drop(stream.read_to_end(&mut bytes));
-            let took = begin.elapsed();
-            assert!(took > Duration::from_secs(8) && took < Duration::from_secs(16), "headers: {took:?}");
+            drop(stream.read_to_end(&mut Vec::new()));
+            begin.elapsed()
         });
-        scope.spawn(|| {
+        let body = scope.spawn(|| {
             let head = running.head("PUT", "/api/threshold", &format!("{json}Content-Length: 100\r\n"));
-            let begin = Instant::now();
-            let answer = running.raw(&format!("{head}\r\n{{"));
-            let took = begin.elapsed();
-            answer.error(408);
-            assert!(took > Duration::from_secs(8) && took < Duration::from_secs(16), "a body: {took:?}");
+            running.raw(&format!("{head}\r\n{{")).error(408);
+            begin.elapsed()
         });
-        scope.spawn(|| {
-            let begin = Instant::now();
+        let other = scope.spawn(|| {
             assert_eq!(running.get("/api/status").status, 200);
-            assert!(begin.elapsed() < Duration::from_secs(3), "others are served meanwhile");
+            begin.elapsed()
         });
+        (headers.join().unwrap(), body.join().unwrap(), other.join().unwrap())
     });
+    assert!(headers.min(body) > Duration::from_secs(8), "headers: {headers:?}, a body: {body:?}");
+    assert!(other < headers.min(body), "{other:?}: others are served meanwhile");
 }
 
 #[test]
@@ -458,13 +431,17 @@ fn two_viewers_get_pictures_at_once_and_without_viewers_none_is_made() {
     }
     assert_eq!(running.metric("wordsight_viewers"), 2.0);
     drop(streams);
-    until(|| running.metric("wordsight_viewers") == 0.0, || "they are still counted".to_owned());
-    thread::sleep(Duration::from_millis(200));
-    let (made, published) =
-        (running.metric("wordsight_pictures_total"), running.metric("wordsight_frames_total"));
-    assert!(made >= 5.0, "{made}");
-    until(|| running.metric("wordsight_frames_total") > published + 50.0, || "the stream stands".to_owned());
-    assert_eq!(running.metric("wordsight_pictures_total"), made, "nobody looks");
+    until_so(|| running.metric("wordsight_viewers") == 0.0, || "they are still counted".to_owned());
+    // One may have been under way when the last viewer left.
+    in_one_of_some_tries(|| {
+        let [made, published] =
+            ["wordsight_pictures_total", "wordsight_frames_total"].map(|of| running.metric(of));
+        assert!(made >= 5.0, "{made}");
+        let goes_on = || running.metric("wordsight_frames_total") > published + 50.0;
+        until_so(goes_on, || "the stream stands".to_owned());
+        let later = running.metric("wordsight_pictures_total");
+        if later == made { Ok(()) } else { Err(format!("nobody looks, and {made} pictures become {later}")) }
+    });
     let snapshot = running.get("/snapshot.jpg");
     assert_eq!((snapshot.status, snapshot.headers["content-type"].as_str()), (200, "image/jpeg"));
     assert_eq!(image_size(&snapshot.body), (64, 64));
@@ -487,10 +464,14 @@ fn the_seventeenth_viewer_is_told_that_there_are_too_many_and_so_is_the_sixty_fi
     assert!(running.get("/stream.mjpg").error(503).contains("too many"));
     assert_eq!(running.get("/api/status").status, 200);
     let idle: Vec<TcpStream> = (0..48).map(|_| running.connect()).collect();
-    thread::sleep(Duration::from_millis(300));
-    assert!(running.get("/api/status").error(503).contains("too many"));
+    // As soon as all of them are accepted.
+    let refused = until(
+        || Some(running.get("/api/status")).filter(|answer| answer.status == 503),
+        || "more than 64 connections are served".to_owned(),
+    );
+    assert!(refused.error(503).contains("too many"));
     drop((viewers, idle));
-    until(|| running.get("/api/status").status == 200, || "places are never free again".to_owned());
+    until_so(|| running.get("/api/status").status == 200, || "places are never free again".to_owned());
 }
 
 #[test]
@@ -502,15 +483,15 @@ fn a_viewer_who_does_not_read_is_given_up() {
     let source = ["--source", "test://noise?width=640&height=480"];
     let running = start_configured(&bench, &configuration, address, &source);
     let sleeper = running.open("/stream.mjpg");
-    until(|| running.metric("wordsight_viewers") == 1.0, || "it never looks".to_owned());
+    until_so(|| running.metric("wordsight_viewers") == 1.0, || "it never looks".to_owned());
     let begin = Instant::now();
-    until(|| running.metric("wordsight_viewers") == 0.0, || "it is still served".to_owned());
+    until_so(|| running.metric("wordsight_viewers") == 0.0, || "it is still served".to_owned());
     assert!(begin.elapsed() > Duration::from_secs(5), "it has its time: {:?}", begin.elapsed());
     drop(sleeper);
 }
 
 #[test]
-fn it_ends_in_time_with_viewers_and_listeners_connected_and_serves_elsewhere_when_that_is_configured() {
+fn it_serves_elsewhere_when_that_is_configured_and_lets_go_of_whoever_was_connected() {
     let bench = Bench::new();
     let mut running = start(&bench, "");
     running.await_word("red");
@@ -520,7 +501,7 @@ fn it_ends_in_time_with_viewers_and_listeners_connected_and_serves_elsewhere_whe
     listener.read_exact(&mut [0; 200]).unwrap();
     let (before, address) = (running.address, free_address());
     configure(&bench, address, "");
-    until(|| TcpStream::connect(address).is_ok(), || running.stderr());
+    until_so(|| TcpStream::connect(address).is_ok(), || running.stderr());
     running.address = address;
     assert_eq!(running.get("/api/status").status, 200);
     assert!(TcpStream::connect(before).is_err(), "nobody listens there any more");
@@ -528,11 +509,21 @@ fn it_ends_in_time_with_viewers_and_listeners_connected_and_serves_elsewhere_whe
     drop(viewer.read_to_end(&mut rest));
     let mut viewer = running.open("/stream.mjpg");
     read_pictures(&mut viewer, 1);
-    let _listener = running.open("/api/events");
-    // One that sends nothing, and one whose answer waits for a stream that ends.
-    let _idle = running.connect();
-    let took = running.terminate();
-    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[test]
+fn it_ends_in_time_with_viewers_and_listeners_connected() {
+    in_one_of_some_tries(|| {
+        let bench = Bench::new();
+        let mut running = start(&bench, "");
+        running.await_word("red");
+        let mut viewer = running.open("/stream.mjpg");
+        read_pictures(&mut viewer, 1);
+        let _listener = running.open("/api/events");
+        // One that sends nothing, and one whose answer waits for a stream that ends.
+        let _idle = running.connect();
+        within(Duration::from_secs(2), running.process.terminate())
+    });
 }
 
 #[test]
@@ -560,9 +551,7 @@ fn the_metrics_are_what_prometheus_reads_and_count_what_happens() {
     fs::create_dir_all(bench.path("vocabularies")).unwrap();
     let mut command = wordsight(&["run", "--config", configuration.to_str().unwrap()]);
     command.env("WORDSIGHT_BOARD_ROOT", bench.path("board")).stdout(Stdio::null());
-    command.stderr(fs::File::create(bench.path("stderr")).unwrap());
-    let running = Running { child: command.spawn().unwrap(), address, folder: bench.path(""), token: None };
-    until(|| TcpStream::connect(address).is_ok(), || running.stderr());
+    let running = Running::start(command, &bench, address);
     running.await_word("a \"red\" \\ thing");
     let text = running.get("/metrics");
     assert_eq!(text.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
@@ -585,7 +574,7 @@ fn the_metrics_are_what_prometheus_reads_and_count_what_happens() {
     assert!(of("process_resident_memory_bytes") > 1e6);
     let output = seen.keys().find(|series| series.starts_with("wordsight_output_sent_total")).unwrap();
     assert!(output.contains("lines.jsonl"), "{output}");
-    until(
+    until_so(
         || running.get("/metrics").text().contains("word=\"a \\\"red\\\" \\\\ thing\"}"),
         || running.get("/metrics").text().to_owned(),
     );
@@ -597,9 +586,7 @@ fn check_by_promtool(text: &[u8]) {
     let mut command = Command::new("promtool");
     command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let Ok(mut child) = command.spawn() else {
-        assert!(std::env::var_os("WORDSIGHT_REQUIRE_REFERENCE").is_none(), "promtool is missing");
-        eprintln!("SKIPPED: promtool (Debian's package prometheus) is not here to check the metrics");
-        return;
+        return skip("metrics as promtool reads them", "promtool is not installed", "Debian: prometheus");
     };
     child.stdin.take().unwrap().write_all(text).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -693,7 +680,7 @@ fn a_camera_that_is_lost_is_not_ready_and_the_program_is_alive() {
         "[publish]\njson = \"\"\n[source]\nuri = \"v4l2:///dev/no-camera\"\nwait_at_start = true\n[http]\nlisten = \"{address}\"\n"
     ));
     let running = start_configured(&bench, &configuration, address, &[]);
-    until(
+    until_so(
         || running.get("/readyz").text().contains("/dev/no-camera"),
         || running.get("/readyz").text().to_owned(),
     );
@@ -716,17 +703,15 @@ fn a_stage_that_hangs_is_no_life() {
     let clip = bench.path("clip.mjpeg");
     let flags = ["--json", "-", "--loop", "--source", clip.to_str().unwrap()];
     let mut command = wordsight(&["run", "--config", configuration.to_str().unwrap()]);
-    command.args(flags).stdout(Stdio::piped()).stderr(fs::File::create(bench.path("stderr")).unwrap());
+    command.args(flags).stdout(Stdio::piped());
     let text = fs::read_to_string(&configuration).unwrap();
     fs::write(&configuration, text.replace("\"camera\"", "\"lossless\"")).unwrap();
-    let mut running =
-        Running { child: command.spawn().unwrap(), address, folder: bench.path(""), token: None };
-    until(|| TcpStream::connect(address).is_ok(), || running.stderr());
+    let mut running = Running::start(command, &bench, address);
     assert_eq!(running.get("/healthz").status, 200);
-    until(|| running.get("/healthz").status == 503, || running.get("/api/status").text().to_owned());
+    until_so(|| running.get("/healthz").status == 503, || running.get("/api/status").text().to_owned());
     let health = running.get("/healthz").json();
     assert!(health["reasons"][0].as_str().unwrap().contains("gets no further"), "{health}");
-    let mut lines = running.child.stdout.take().unwrap();
+    let mut lines = running.process.child.stdout.take().unwrap();
     thread::spawn(move || drop(std::io::copy(&mut lines, &mut std::io::sink())));
-    until(|| running.get("/healthz").status == 200, || running.get("/healthz").text().to_owned());
+    until_so(|| running.get("/healthz").status == 200, || running.get("/healthz").text().to_owned());
 }

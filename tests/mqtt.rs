@@ -1,7 +1,7 @@
 //! The output to an MQTT broker, against a real one: Mosquitto, and its `mosquitto_sub`.
 //!
 //! The broker is down for 30 seconds in the longest test; `WORDSIGHT_BREAK_S` makes that another number. Where Mosquitto
-//! isn't installed, tests are skipped, unless `WORDSIGHT_REQUIRE_REFERENCE=1`.
+//! isn't installed, tests say that they are skipped.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -10,8 +10,8 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -20,9 +20,6 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use support::*;
 
-/// How long anything may take that should happen soon, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// Whether there is a broker to test against; says so where there isn't.
 fn has_mosquitto() -> bool {
     let path = format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH").unwrap_or_default());
@@ -30,11 +27,11 @@ fn has_mosquitto() -> bool {
         .iter()
         .all(|program| std::env::split_paths(&path).any(|folder| folder.join(program).exists()));
     if !found {
-        assert!(
-            std::env::var("WORDSIGHT_REQUIRE_REFERENCE").as_deref() != Ok("1"),
-            "Mosquitto is required and not installed: apt-get install mosquitto mosquitto-clients"
+        skip(
+            "a test with an MQTT broker",
+            "Mosquitto is not installed",
+            "Debian: mosquitto, mosquitto-clients",
         );
-        eprintln!("SKIPPED: Mosquitto is not installed (Debian: mosquitto, mosquitto-clients)");
     }
     found
 }
@@ -44,21 +41,9 @@ fn program(name: &str) -> Command {
     Command::new(at.into_iter().find(|path| path.exists()).unwrap_or_else(|| name.into()))
 }
 
-/// Waits until something is there.
-fn until<T>(mut look: impl FnMut() -> Option<T>, or_else: impl Fn() -> String) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < end, "{}", or_else());
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// A broker of the test's own, on a port of this machine's.
 struct Broker {
-    child: Child,
+    process: Process,
     port: u16,
 }
 
@@ -67,34 +52,20 @@ impl Broker {
     fn start(bench: &Bench, port: u16, more: &str) -> Self {
         // It keeps nothing: what a broker forgets must be told again.
         let configuration = format!("user root\npersistence false\nlistener {port} 127.0.0.1\n{more}\n");
-        let path = bench.write("mosquitto.conf", configuration);
-        let log = fs::File::create(bench.path("mosquitto.log")).unwrap();
+        let path = bench.write("mosquitto/mosquitto.conf", configuration);
         let mut command = program("mosquitto");
-        command.arg("-c").arg(path).stdout(log.try_clone().unwrap()).stderr(log);
-        let mut broker = Self { child: command.spawn().unwrap(), port };
-        let said = || fs::read_to_string(bench.path("mosquitto.log")).unwrap();
+        command.arg("-c").arg(&path).stdout(Stdio::null());
+        let mut broker = Self { process: Process::start(command, path.parent().unwrap()), port };
         let listens = || {
-            assert!(broker.child.try_wait().unwrap().is_none(), "mosquitto ended: {}", said());
-            TcpStream::connect(("127.0.0.1", port)).ok()
+            assert!(broker.process.ended().is_none(), "mosquitto ended: {}", broker.process.stderr());
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
         };
-        until(listens, said);
+        until_so(listens, || "mosquitto never listens".to_owned());
         broker
     }
 
     fn anonymous(bench: &Bench) -> Self {
         Self::start(bench, free_port(), "allow_anonymous true")
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }
 
@@ -118,8 +89,9 @@ impl Heard {
 
 /// `mosquitto_sub`, which hears everything.
 struct Ear {
-    child: Child,
+    process: Process,
     heard: Arc<Mutex<Vec<Heard>>>,
+    _folder: tempfile::TempDir,
 }
 
 impl Ear {
@@ -129,9 +101,11 @@ impl Ear {
         let base = ["-h", "127.0.0.1", "-p", &port];
         let mut command = Command::new("mosquitto_sub");
         command.args(base).args(["-q", "1", "-t", "#", "-F", "%r\t%t\t%x"]).args(more);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        command.stdout(Stdio::piped());
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = Process::start(command, folder.path());
         let heard = Arc::new(Mutex::new(Vec::new()));
-        let (lines, to) = (BufReader::new(child.stdout.take().unwrap()).lines(), Arc::clone(&heard));
+        let (lines, to) = (BufReader::new(process.child.stdout.take().unwrap()).lines(), Arc::clone(&heard));
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let mut fields = line.split('\t');
@@ -143,9 +117,9 @@ impl Ear {
                 to.lock().unwrap().push(Heard { is_retained, topic, payload, at: Instant::now() });
             }
         });
-        let mut ear = Self { child, heard };
+        let mut ear = Self { process, heard, _folder: folder };
         let knock = || {
-            assert!(ear.child.try_wait().unwrap().is_none(), "mosquitto_sub ended");
+            assert!(ear.process.ended().is_none(), "mosquitto_sub ended: {}", ear.process.stderr());
             let mut command = Command::new("mosquitto_pub");
             command.args(base).args(["-t", "knock", "-m", "knock"]).args(more).status().unwrap();
             thread::sleep(Duration::from_millis(50));
@@ -180,33 +154,28 @@ impl Ear {
     }
 }
 
-impl Drop for Ear {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
 /// A way to the broker that can be closed, so that who comes first to a new broker is the test's choice.
 struct Way {
     port: u16,
     to: u16,
     is_open: Arc<AtomicBool>,
+    keeper: Option<thread::JoinHandle<()>>,
 }
 
 impl Way {
     fn to(broker: u16) -> Self {
-        let way = Self { port: free_port(), to: broker, is_open: Arc::new(AtomicBool::new(false)) };
+        let is_open = Arc::new(AtomicBool::new(false));
+        let mut way = Self { port: free_port(), to: broker, is_open, keeper: None };
         way.open();
         way
     }
 
-    fn open(&self) {
+    fn open(&mut self) {
         let listener = TcpListener::bind(("127.0.0.1", self.port)).unwrap();
         listener.set_nonblocking(true).unwrap();
         self.is_open.store(true, Ordering::Relaxed);
         let (is_open, to) = (Arc::clone(&self.is_open), self.to);
-        thread::spawn(move || {
+        self.keeper = Some(thread::spawn(move || {
             while is_open.load(Ordering::Relaxed) {
                 if let Ok((one, _)) = listener.accept() {
                     one.set_nonblocking(false).unwrap();
@@ -224,80 +193,13 @@ impl Way {
                 }
                 thread::sleep(Duration::from_millis(5));
             }
-        });
+        }));
     }
 
-    fn close(&self) {
+    /// Returns when nobody listens any more.
+    fn close(&mut self) {
         self.is_open.store(false, Ordering::Relaxed);
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// `wordsight run`, on a clip in which things come and go all the time.
-struct Running {
-    child: Child,
-    folder: PathBuf,
-}
-
-fn start(bench: &Bench, output: &str) -> Running {
-    bench.write("clip.mjpeg", comings_and_goings());
-    let configuration = bench.write_config(&format!(
-        "name = \"front door\"\n[engine]\nkind = \"onnxruntime\"\nthreads = 1\n[publish]\njson = \"\"\nhealth = \"health.json\"\n\
-         [source]\nuri = \"clip.mjpeg\"\npacing = \"camera\"\nfps = 25\nloop = true\n\
-         [tracking]\nconfirm_after = 2\nforget_after_s = 0.1\n\
-         [[lines]]\nto = \"events.jsonl\"\nframes = false\nevents = true\n{output}"
-    ));
-    run(bench, &configuration)
-}
-
-fn run(bench: &Bench, configuration: &Path) -> Running {
-    let mut command = wordsight(&["run", "--config", configuration.to_str().unwrap()]);
-    command.env("STATE_DIRECTORY", bench.path("state")).env_remove("NOTIFY_SOCKET");
-    command.stdout(Stdio::null()).stderr(fs::File::create(bench.path("stderr")).unwrap());
-    Running { child: command.spawn().unwrap(), folder: bench.path("") }
-}
-
-impl Running {
-    fn stderr(&self) -> String {
-        fs::read_to_string(self.folder.join("stderr")).unwrap()
-    }
-
-    fn await_said(&self, what: &str) {
-        until(|| self.stderr().contains(what).then_some(()), || format!("no {what:?} in {}", self.stderr()));
-    }
-
-    /// The ids of the events so far, as a file has them, and when each was written down.
-    fn ids(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.folder.join("events.jsonl")).unwrap_or_default();
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        json_lines(whole).iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
-    }
-
-    fn published(&self) -> u64 {
-        let read = fs::read(self.folder.join("health.json")).unwrap_or_default();
-        let health: Value = serde_json::from_slice(&read).unwrap_or_default();
-        health["published"].as_u64().unwrap_or(0)
-    }
-
-    /// The stream goes on, whatever its outputs do.
-    fn assert_goes_on(&self) {
-        let before = self.published();
-        until(
-            || (self.published() > before + 10).then_some(()),
-            || format!("no frames come: {}", self.stderr()),
-        );
-    }
-
-    fn terminate(&mut self) {
-        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
-        assert!(self.child.wait().unwrap().success(), "{}", self.stderr());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+        self.keeper.take().unwrap().join().unwrap();
     }
 }
 
@@ -313,8 +215,9 @@ fn what_happened_while_the_broker_was_away_arrives_once_and_in_order_when_it_is_
     let length = std::env::var("WORDSIGHT_BREAK_S").map_or(30.0, |text| text.parse().unwrap());
     let bench = Bench::new();
     let mut broker = Broker::anonymous(&bench);
-    let way = Way::to(broker.port);
-    let running = start(&bench, &format!("[[mqtt]]\nurl = \"mqtt://127.0.0.1:{}\"\n", way.port));
+    let mut way = Way::to(broker.port);
+    let running =
+        bench.start_comings_and_goings(&format!("[[mqtt]]\nurl = \"mqtt://127.0.0.1:{}\"\n", way.port));
     let events = "wordsight/front_door/events";
     let ear = Ear::open(broker.port, &[]);
     // Not in the very moment in which one is under way: that it comes twice then is what QoS 1 means.
@@ -322,21 +225,24 @@ fn what_happened_while_the_broker_was_away_arrives_once_and_in_order_when_it_is_
         let all = ear.all(events);
         all.len() >= 4 && (60..150).contains(&all.last().unwrap().at.elapsed().as_millis())
     };
-    until(|| is_quiet().then_some(()), || running.stderr());
+    until_so(is_quiet, || running.stderr());
 
-    broker.kill();
+    broker.process.kill();
     way.close();
     // What the broker had told by then.
     thread::sleep(Duration::from_millis(200));
     let before = ids_of(&ear.all(events));
     drop(ear);
     thread::sleep(Duration::from_secs_f64(length));
+    // On a busy machine less happens in that time.
+    let told = before.len();
+    until_so(|| running.event_ids().len() > told + length as usize + 2, || running.stderr());
     running.await_said("it is tried again");
     let port = broker.port;
     drop(broker);
     let broker = Broker::start(&bench, port, "allow_anonymous true");
     let ear = Ear::open(broker.port, &[]);
-    let expected = running.ids();
+    let expected = running.event_ids();
     way.open();
     let back = Instant::now();
 
@@ -382,7 +288,7 @@ fn the_broker_keeps_counts_snapshots_and_the_state_and_that_we_are_gone() {
         "[[mqtt]]\nurl = \"mqtt://127.0.0.1:{}\"\nprefix = \"a/b\"\nsnapshots = true\nframes = true\n",
         broker.port
     );
-    let mut running = start(&bench, &output);
+    let mut running = bench.start_comings_and_goings(&output);
     let ear = Ear::open(broker.port, &[]);
     for count in ["1", "0", "1"] {
         ear.hear("a/b/front_door/red", |heard| heard.text() == count);
@@ -404,19 +310,22 @@ fn the_broker_keeps_counts_snapshots_and_the_state_and_that_we_are_gone() {
         later.hear("a/b/front_door/state", |heard| heard.json()["frames_per_second"].is_number()).json();
     assert_eq!(state["words"], 3);
     assert!(state["source"].as_str().unwrap().ends_with("clip.mjpeg"), "{state}");
-    let fps = state["frames_per_second"].as_f64().unwrap();
-    assert!(fps > 5.0 && fps < 30.0, "{fps}");
+    // On a busy machine fewer, for a while; never more than the camera has.
+    let fps = |heard: &Heard| heard.json()["frames_per_second"].as_f64().unwrap_or(0.0);
+    later.hear("a/b/front_door/state", |heard| fps(heard) > 5.0);
+    let fastest = later.all("a/b/front_door/state").iter().map(fps).fold(0.0, f64::max);
+    assert!(fastest < 30.0, "{fastest}");
     // Killed: the broker says so. Ended: we do.
     later.forget();
-    running.child.kill().unwrap();
+    running.kill();
     later.hear("a/b/front_door/availability", |heard| heard.text() == "offline");
-    let mut running = run(&bench, &bench.path("wordsight.toml"));
+    let mut running = bench.start(&bench.path("wordsight.toml"));
     later.hear("a/b/front_door/availability", |heard| heard.text() == "online");
     later.forget();
-    until(|| (running.ids().len() >= 2).then_some(()), || running.stderr());
+    until_so(|| running.event_ids().len() >= 2, || running.stderr());
     running.terminate();
     later.hear("a/b/front_door/availability", |heard| heard.text() == "offline");
-    let last = running.ids().last().unwrap().clone();
+    let last = running.event_ids().last().unwrap().clone();
     later.hear("a/b/front_door/events", |heard| heard.json()["id"].as_str() == Some(&last));
 }
 
@@ -440,13 +349,10 @@ fn a_wrong_password_is_said_and_costs_the_stream_nothing_and_a_new_one_is_taken_
     let more = format!("allow_anonymous false\npassword_file {}", passwords.display());
     let broker = Broker::start(&bench, free_port(), &more);
     bench.write("password", "wrong-one\n");
-    let running = start(
-        &bench,
-        &format!(
-            "[[mqtt]]\nurl = \"mqtt://127.0.0.1:{}\"\nusername = \"camera\"\npassword_file = \"password\"\n",
-            broker.port
-        ),
-    );
+    let running = bench.start_comings_and_goings(&format!(
+        "[[mqtt]]\nurl = \"mqtt://127.0.0.1:{}\"\nusername = \"camera\"\npassword_file = \"password\"\n",
+        broker.port
+    ));
     running.await_said("refuses the user name or the password: see `username` and `password_file`");
     running.assert_goes_on();
     let said = running.stderr();
@@ -483,13 +389,13 @@ fn tls_is_spoken_with_a_broker_whose_authority_is_known_and_with_no_other() {
         )
     };
     let ear = Ear::open(broker.port, &[]);
-    let running = start(&bench, &output("other-ca.pem"));
+    let running = bench.start_comings_and_goings(&output("other-ca.pem"));
     running.await_said("no TLS with mqtts://localhost");
     running.await_said("`ca_file`");
     running.assert_goes_on();
     assert!(ear.all("wordsight/front_door/availability").is_empty());
     drop(running);
-    let running = start(&bench, &output("own-ca.pem"));
+    let running = bench.start_comings_and_goings(&output("own-ca.pem"));
     ear.hear("wordsight/front_door/events", |_| true);
     assert!(!running.stderr().contains("ERROR"), "{}", running.stderr());
 }
@@ -503,7 +409,7 @@ fn home_assistant_is_told_of_words_and_that_they_are_gone_also_when_they_went_wh
     let broker = Broker::anonymous(&bench);
     let output = format!("[[mqtt]]\nurl = \"mqtt://127.0.0.1:{}\"\nhome_assistant = true\n", broker.port);
     let ear = Ear::open(broker.port, &[]);
-    let mut running = start(&bench, &output);
+    let mut running = bench.start_comings_and_goings(&output);
     let config = |word: &str| format!("homeassistant/binary_sensor/wordsight_front_door/{word}/config");
     let of_red = ear.hear(&config("red"), |_| true).json();
     assert_eq!(of_red["name"], "red");
@@ -524,7 +430,7 @@ fn home_assistant_is_told_of_words_and_that_they_are_gone_also_when_they_went_wh
     // The words are others when it starts again.
     write_vocabulary(&bench.path("words.safetensors"), &[("rose", RED)]);
     ear.forget();
-    let _running = run(&bench, &bench.path("wordsight.toml"));
+    let _running = bench.start(&bench.path("wordsight.toml"));
     ear.hear(&config("rose"), |_| true);
     for gone in [config("ruby_red").as_str(), "wordsight/front_door/ruby_red", "wordsight/front_door/blue"] {
         ear.hear(gone, |heard| heard.payload.is_empty());

@@ -1,7 +1,6 @@
 //! The live page in a real browser, with the demo's clip and student: `page/page.mjs` drives Debian's Chromium.
 //!
-//! Skipped, aloud, where Node.js, Chromium or playwright-core is missing (`make outputs-deps`), unless
-//! `WORDSIGHT_REQUIRE_REFERENCE=1`. Pictures of the page lie in `target/page/` afterwards.
+//! Skipped, aloud, where Node.js, Chromium or playwright-core is missing (`make outputs-deps`). Pictures of the page lie in `target/page/` afterwards.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -10,22 +9,12 @@ use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use support::*;
 
 const CHROMIUM: &str = "/usr/bin/chromium";
 const TOKEN: &str = "a-token-for-the-test-of-the-page";
-
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
 
 fn checkout() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -49,7 +38,7 @@ fn playwright() -> Result<PathBuf, String> {
 }
 
 /// The demo on a board that tells something, served.
-fn serve(bench: &Bench, more: &str) -> (Running, SocketAddr) {
+fn serve(bench: &Bench, more: &str) -> (Process, SocketAddr) {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let demo = checkout().join("demo");
     let configuration = bench.write(
@@ -64,12 +53,14 @@ fn serve(bench: &Bench, more: &str) -> (Running, SocketAddr) {
     );
     let mut command = wordsight(&["run", "--config", configuration.to_str().unwrap()]);
     command.env("WORDSIGHT_BOARD_ROOT", bench.path("board")).stdout(Stdio::null());
-    let mut running = Running(command.spawn().unwrap());
-    let end = Instant::now() + Duration::from_secs(60);
-    while TcpStream::connect(address).is_err() {
-        assert!(Instant::now() < end && running.0.try_wait().unwrap().is_none(), "it never listens");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    let folder = bench.path(&format!("page-{}", address.port()));
+    fs::create_dir(&folder).unwrap();
+    let mut running = Process::start(command, &folder);
+    let listens = || {
+        assert!(running.ended().is_none(), "it has ended: {}", running.stderr());
+        TcpStream::connect(address).is_ok()
+    };
+    until_so(listens, || "it never listens".to_owned());
     (running, address)
 }
 
@@ -78,11 +69,7 @@ fn a_person_can_look_switch_and_log_in_on_the_page() {
     let playwright = match playwright() {
         Ok(playwright) => playwright,
         Err(missing) => {
-            assert!(
-                std::env::var_os("WORDSIGHT_REQUIRE_REFERENCE").is_none(),
-                "{missing} is missing: `make outputs-deps`"
-            );
-            eprintln!("SKIPPED: {missing} is not here to look at the page with (`make outputs-deps`)");
+            skip("the page in a browser", &format!("{missing} is not here"), "`make outputs-deps`");
             return;
         }
     };

@@ -6,12 +6,8 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
 
 use support::*;
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// All files under a folder, by their paths in it, sorted.
 fn files_in(folder: &Path) -> Vec<String> {
@@ -147,30 +143,19 @@ fn a_camera_goes_on_while_its_pictures_can_not_be_written_and_they_come_again_wh
         "[publish]\njson = \"lines.jsonl\"\n[source]\nuri = \"test://0000ff?width=64&height=64\"\npacing = \"camera\"\nfps = 50\n\
          [[pictures]]\nfolder = \"found\"\non = \"every\"\nevery_s = 0.05\n",
     );
-    let mut command = wordsight(&["run", "--config", config.to_str().unwrap()]);
-    command.stdout(std::process::Stdio::null());
-    command.stderr(fs::File::create(bench.path("stderr")).unwrap());
-    let mut child = command.spawn().unwrap();
-    let stderr = || fs::read_to_string(bench.path("stderr")).unwrap();
+    let mut running = bench.start(&config);
     let lines = || fs::read_to_string(bench.path("lines.jsonl")).map_or(0, |text| text.lines().count());
-    let until = |what: &str, is_so: &dyn Fn() -> bool| {
-        let end = Instant::now() + PATIENCE;
-        while !is_so() {
-            assert!(Instant::now() < end, "{what}: {}", stderr());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
-    until("it is told", &|| stderr().contains("found"));
+    running.await_said("found");
     let before = lines();
-    until("the stream goes on", &|| lines() > before + 20);
+    until_so(|| lines() > before + 20, || format!("the stream stands: {}", running.stderr()));
     fs::remove_file(&in_the_way.0).unwrap();
-    until("pictures come", &|| files_in(&bench.path("found")).iter().any(|name| name.ends_with(".jpg")));
-    until("it is told that they do", &|| stderr().contains("works again"));
-    let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-    assert!(status.unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", stderr());
-    let complaints = stderr().lines().filter(|line| line.contains("tried again")).count();
-    assert_eq!(complaints, 1, "told once, and not for every picture: {}", stderr());
+    let has_pictures = || files_in(&bench.path("found")).iter().any(|name| name.ends_with(".jpg"));
+    until_so(has_pictures, || format!("no pictures: {}", running.stderr()));
+    running.await_said("works again");
+    running.terminate();
+    let stderr = running.stderr();
+    let complaints = stderr.lines().filter(|line| line.contains("tried again")).count();
+    assert_eq!(complaints, 1, "told once, and not for every picture: {stderr}");
     assert!(!files_in(&bench.path("found")).iter().any(|name| name.ends_with(".partial")));
 }
 

@@ -4,7 +4,7 @@
 mod support;
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::Command;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use support::*;
@@ -119,16 +119,19 @@ fn a_loop_begins_again_until_there_are_enough_frames() {
 fn a_camera_keeps_its_pace_and_its_frames_stay_young() {
     let bench = Bench::new();
     let clip = bench.write("clip.mjpeg", motion_jpeg(&[RED; 20]));
-    let start = Instant::now();
-    let outcome =
-        bench.run(&["run", "--pacing", "camera", "--fps", "40", "--source", clip.to_str().unwrap()]);
-    let lines = outcome.lines();
-    assert!(start.elapsed() > Duration::from_millis(19 * 25));
-    // On a busy machine frames may be dropped, but never most of them and never out of order.
-    let frames: Vec<u64> = lines.iter().map(|line| line["frame"].as_u64().unwrap()).collect();
-    assert!(frames.len() >= 10 && frames.is_sorted_by(|a, b| a < b), "{frames:?}");
-    let youngest = lines.iter().map(|line| line["age_ms"].as_f64().unwrap()).fold(f64::INFINITY, f64::min);
-    assert!(youngest < 25.0, "{youngest} ms");
+    in_one_of_some_tries(|| {
+        let start = Instant::now();
+        let outcome =
+            bench.run(&["run", "--pacing", "camera", "--fps", "40", "--source", clip.to_str().unwrap()]);
+        let lines = outcome.lines();
+        assert!(start.elapsed() > Duration::from_millis(19 * 25));
+        // On a busy machine frames may be dropped, but never most of them and never out of order.
+        let frames: Vec<u64> = lines.iter().map(|line| line["frame"].as_u64().unwrap()).collect();
+        assert!(frames.is_sorted_by(|a, b| a < b), "{frames:?}");
+        let ages = lines.iter().map(|line| line["age_ms"].as_f64().unwrap());
+        let youngest = ages.fold(f64::INFINITY, f64::min);
+        if frames.len() >= 10 && youngest < 25.0 { Ok(()) } else { Err(format!("{frames:?}, {youngest} ms")) }
+    });
 }
 
 #[test]
@@ -180,19 +183,20 @@ fn a_reader_who_goes_away_ends_the_stream_and_that_is_no_error() {
 
 #[test]
 fn sigterm_and_sigint_end_the_stream_cleanly_with_its_summary() {
-    for signal in ["-TERM", "-INT"] {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
         let bench = Bench::new();
         let clip = bench.write("clip.mjpeg", motion_jpeg(&[RED; 3]));
         let arguments =
             ["run", "--loop", "--pacing", "camera", "--fps", "20", "--source", clip.to_str().unwrap()];
-        let mut child = spawn(bench.command(&arguments));
-        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut command = bench.command(&arguments);
+        command.stdout(Stdio::piped());
+        let mut running = Process::start(command, &bench.path(""));
+        let mut lines = BufReader::new(running.child.stdout.take().unwrap());
         lines.read_line(&mut String::new()).unwrap();
-        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        running.signal(signal);
         lines.read_to_string(&mut String::new()).unwrap();
-        let outcome = Outcome::of(child.wait_with_output().unwrap());
-        assert_eq!(outcome.code, Some(0), "{outcome:?}");
-        assert!(outcome.stderr.contains("latency"), "{outcome:?}");
+        assert_eq!(running.child.wait().unwrap().code(), Some(0), "{}", running.stderr());
+        assert!(running.stderr().contains("latency"), "{}", running.stderr());
     }
 }
 
@@ -201,20 +205,13 @@ fn a_stream_whose_results_nobody_reads_ends_all_the_same() {
     let bench = Bench::new();
     let health = bench.path("health.json");
     let arguments = ["run", "--source", "test://bars", "--health", health.to_str().unwrap()];
-    let mut child = spawn(bench.command(&arguments));
+    let mut command = bench.command(&arguments);
+    command.stdout(Stdio::piped());
+    let mut running = Process::start(command, &bench.path(""));
     // Nobody reads its lines: soon the pipe is full and the stream waits, which its health shows.
-    let until = Instant::now() + Duration::from_secs(60);
-    let waits = |health: &serde_json::Value| health["last_published_s"].as_f64().is_some_and(|age| age > 1.0);
-    while !std::fs::read(&health).is_ok_and(|text| waits(&serde_json::from_slice(&text).unwrap())) {
-        assert!(Instant::now() < until);
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let asked = Instant::now();
-    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
-    let status = child.wait().unwrap();
-    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
-    let mut stderr = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-    assert_eq!(status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("whoever reads the results"), "{stderr}");
+    running.health_when(|health| health["last_published_s"].as_f64().is_some_and(|age| age > 1.0));
+    running.signal(libc::SIGTERM);
+    let status = until(|| running.ended(), || "it waits for its reader".to_owned());
+    assert_eq!(status.code(), Some(1), "{}", running.stderr());
+    assert!(running.stderr().contains("whoever reads the results"), "{}", running.stderr());
 }

@@ -10,37 +10,19 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::*;
 
-/// How long anything may take that should happen soon, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Waits until something is so; `or_else` tells what to say when it never is.
-fn until(mut is_so: impl FnMut() -> bool, or_else: impl Fn() -> String) {
-    let end = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < end, "{}", or_else());
-    }
-}
-
 /// A stream that runs, its lines, and what systemd would hear of it.
 struct Running {
-    child: Child,
+    process: Process,
     lines: BufReader<ChildStdout>,
     socket: UnixDatagram,
     told: Vec<String>,
     folder: PathBuf,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
 }
 
 /// Red frames without end, as fast as a camera's, as the bench's `wordsight.toml` asks for, with `more` at its end.
@@ -58,10 +40,10 @@ fn start(bench: &Bench, configuration: &Path, environment: &[(&str, &str)]) -> R
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let mut command = wordsight(&["run", "--config", configuration.to_str().unwrap()]);
     command.env("NOTIFY_SOCKET", &address).env_remove("STATE_DIRECTORY").envs(environment.iter().copied());
-    command.stdout(Stdio::piped()).stderr(Stdio::from(fs::File::create(bench.path("stderr")).unwrap()));
-    let mut child = command.spawn().unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap());
-    Running { child, lines, socket, told: Vec::new(), folder: bench.path("") }
+    command.stdout(Stdio::piped());
+    let mut process = Process::start(command, &bench.path(""));
+    let lines = BufReader::new(process.child.stdout.take().unwrap());
+    Running { process, lines, socket, told: Vec::new(), folder: bench.path("") }
 }
 
 impl Running {
@@ -73,7 +55,7 @@ impl Running {
     }
 
     fn stderr(&self) -> String {
-        fs::read_to_string(self.folder.join("stderr")).unwrap()
+        self.process.stderr()
     }
 
     /// Reads lines until one has this as its best word, and returns all of them.
@@ -109,31 +91,27 @@ impl Running {
         }
     }
 
+    /// Waits until the health says something; the lines are read meanwhile, or the stream would wait.
+    #[track_caller]
     fn health(&mut self, what: impl Fn(&Value) -> bool) -> Value {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let read = fs::read(self.folder.join("health.json")).ok();
-            let health = read.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-            if let Some(health) = health.as_ref().filter(|health| what(health)) {
-                return health.clone();
+        let Self { process, lines, .. } = self;
+        let look = || {
+            let found = Some(process.health()).filter(|health| !health.is_null() && what(health));
+            if found.is_none() {
+                assert!(lines.read_line(&mut String::new()).unwrap() > 0, "it ends: {}", process.stderr());
             }
-            assert!(Instant::now() < until, "the health is {health:?}; {}", self.stderr());
-            self.line();
-        }
-    }
-
-    fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
+            found
+        };
+        until(look, || format!("the health is {}; {}", process.health(), process.stderr()))
     }
 
     /// Ends it as systemd does: it ends well.
     fn terminate(mut self) {
-        self.signal("-TERM");
-        let mut rest = String::new();
-        while self.lines.read_line(&mut rest).unwrap() > 0 {}
-        let code = self.child.wait().unwrap().code();
-        assert_eq!(code, Some(0), "{}", self.stderr());
+        // Whoever reads the lines goes on until there are no more.
+        let mut lines = self.lines;
+        let reader = std::thread::spawn(move || drop(std::io::copy(&mut lines, &mut std::io::sink())));
+        self.process.terminate();
+        reader.join().unwrap();
     }
 }
 
@@ -271,7 +249,7 @@ fn tensorrt_takes_a_stream_over_from_the_processor_when_the_gpu_has_come_up() {
     assert!(!log.exists(), "TensorRT was asked for a plan without a GPU");
 
     let name = "TensorRT 10.3.0 (tf32)";
-    let longest = Instant::now() + Duration::from_secs(300);
+    let longest = Instant::now() + 2 * PATIENCE;
     let is_taken_over = |running: &Running| {
         fs::read_to_string(running.folder.join("health.json")).is_ok_and(|health| health.contains(name))
     };
@@ -302,7 +280,7 @@ fn sighup_loads_again_between_reloading_and_ready() {
     let configuration = configure(&bench, "");
     let mut running = start(&bench, &configuration, &[]);
     running.hear("READY=1");
-    running.signal("-HUP");
+    running.process.signal(libc::SIGHUP);
     running.hear("RELOADING=1");
     assert!(running.hear("MONOTONIC_USEC=").len() > "MONOTONIC_USEC=".len());
     running.hear("READY=1");
@@ -338,7 +316,7 @@ fn thresholds_sources_students_and_outputs_change_while_it_runs() {
     let text = fs::read_to_string(&configuration).unwrap();
     bench.write("wordsight.toml", format!("{text}[detection]\nscore_threshold = 1.0\n"));
     running.health(|health| health["reload"]["count"] == 3);
-    until(|| words_of(&running.line()).is_empty(), || "something is found".to_owned());
+    until_so(|| words_of(&running.line()).is_empty(), || "something is found".to_owned());
     running.terminate();
 }
 
@@ -414,14 +392,17 @@ fn the_watchdog_is_fed_while_frames_come_and_not_while_the_stream_hangs() {
         bench.write_config("[engine]\nthreads = 1\n[source]\nuri = \"clip.mjpeg\"\nloop = true\n");
     let mut running = start(&bench, &configuration, &[("WATCHDOG_USEC", "400000")]);
     running.hear("READY=1");
-    let end = Instant::now() + Duration::from_secs(1);
-    while Instant::now() < end {
-        running.line();
+    for _ in 0..3 {
+        running.hear("WATCHDOG=1");
     }
-    running.hear("WATCHDOG=1");
     // Nobody reads the lines any more: the pipe fills, and the stream of a file waits, which can. Everything said so far is
     // heard first.
     let mut datagram = [0; 4096];
+    let gets_no_further = || {
+        drop(running.socket.recv(&mut datagram));
+        running.stderr().contains("publish stage gets no further")
+    };
+    until_so(gets_no_further, || running.stderr());
     let mut silent_since = Instant::now();
     let until = Instant::now() + PATIENCE;
     while silent_since.elapsed() < Duration::from_secs(2) {
@@ -432,8 +413,6 @@ fn the_watchdog_is_fed_while_frames_come_and_not_while_the_stream_hangs() {
             silent_since = Instant::now();
         }
     }
-    let told = running.stderr();
-    assert!(told.contains("publish stage gets no further"), "{told}");
 }
 
 #[test]
@@ -445,7 +424,7 @@ fn a_reader_who_does_not_read_costs_a_camera_s_stream_lines_and_nothing_else() {
     // A pipe holds some hundred lines, the queue 64: both are full after a few seconds of 50 frames each.
     let published = |running: &mut Running| running.health(|_| true)["published"].as_u64().unwrap();
     let before = published(&mut running);
-    until(|| published(&mut running) > before + 400, || "the stream waits for its reader".to_owned());
+    until_so(|| published(&mut running) > before + 400, || "the stream waits for its reader".to_owned());
     running.hear("WATCHDOG=1");
     let numbers: Vec<u64> = (0..400).map(|_| running.line()["frame"].as_u64().unwrap()).collect();
     assert!(numbers.is_sorted() && numbers[399] > 399, "some are lost, and those that come are in order");
@@ -474,7 +453,7 @@ fn systemd_hears_of_the_start_the_status_and_the_end() {
     running.hear("READY=1");
     let status = running.hear("STATUS=");
     assert!(status.contains("frames come from test://ff0000") && status.contains("3 words"), "{status}");
-    running.signal("-TERM");
+    running.process.signal(libc::SIGTERM);
     let until = Instant::now() + PATIENCE;
     let mut datagram = [0; 4096];
     loop {
@@ -534,7 +513,7 @@ fn await_kept(running: &mut Running, state: &Path, words: &Path) {
         running.line();
         fs::read(&kept).ok() == fs::read(words).ok()
     };
-    until(is_kept, || fs::read_to_string(folder.join("stderr")).unwrap());
+    until_so(is_kept, || fs::read_to_string(folder.join("stderr")).unwrap());
 }
 
 #[test]
@@ -552,7 +531,7 @@ fn what_was_refused_is_never_kept_whatever_else_changes_after_it() {
     let text = fs::read_to_string(&configuration).unwrap();
     fs::write(&configuration, format!("{text}[governor]\nmargin_c = 9.0\n")).unwrap();
     running.health(|health| health["reload"]["refused"] == 2);
-    running.signal("-HUP");
+    running.process.signal(libc::SIGHUP);
     let health = running.health(|health| health["reload"]["refused"] == 3);
     assert!(health["reload"]["last_error"].as_str().unwrap().contains("words.safetensors"), "{health}");
     for _ in 0..100 {
@@ -615,11 +594,7 @@ fn lines_in_a_file_are_kept_when_a_service_starts_again_and_when_a_change_is_und
         text.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).count()
     };
     let wait_for = |what: &dyn Fn() -> bool| {
-        let is_so = || {
-            std::thread::sleep(Duration::from_millis(20));
-            what()
-        };
-        until(is_so, || "the lines never came".to_owned());
+        until_so(what, || "the lines never came".to_owned());
     };
     let running = start(&bench, &configuration, &[]);
     wait_for(&|| lines("a.jsonl") > 5);
@@ -658,11 +633,7 @@ fn a_lost_camera_that_is_exchanged_for_a_file_is_lost_no_more() {
         let health = fs::read(bench.path("health.json")).ok()?;
         Some(serde_json::from_slice::<Value>(&health).ok()?["state"].as_str()?.to_owned())
     };
-    let is_lost = || {
-        std::thread::sleep(Duration::from_millis(20));
-        state().as_deref() == Some("lost")
-    };
-    until(is_lost, || running.stderr());
+    until_so(|| state().as_deref() == Some("lost"), || running.stderr());
     with("clip.mjpeg");
     running.lines_until("blue");
     let health = running.health(|health| health["state"] == "running");

@@ -11,10 +11,13 @@ use crate::CalibrationError;
 use crate::integers::{drop_idle_casts, raise_operator_set, steps_are_of_f16};
 use crate::view::View;
 
-/// The model with its convolutions, all that leads to them, and its linear layers in FP16.
+/// The model with its convolutions, all that leads to them, its linear layers and its pooling in FP16.
 ///
 /// What stays in FP32 is little work and has numbers that FP16 lacks: coordinates (at 400 pixels its steps are a quarter
 /// of one), exponentials, softmaxes and norms. Inputs and outputs keep their types.
+///
+/// Pooling is a product of shares of cells, computed from boxes in FP32 and rounded, with what the cells hold. Shares of
+/// one bin add up to one, so nothing is larger than what is pooled, which FP16 has held already.
 ///
 /// Of a quantised model this is what quantisation left in float: the stem, the heads, the linear layers. `QuantizeLinear`
 /// of the operator set that we write takes FP32 alone, so what computes in integers keeps that type around it;
@@ -85,8 +88,8 @@ fn halved(model: &ModelProto, around_integers: bool) -> Result<ModelProto, Calib
     Ok(ModelProto { graph: Some(graph), ..model.clone() })
 }
 
-/// Convolutions in float, whatever leads to one, and linear layers with their sums and activations; around integers also
-/// what is between these.
+/// Convolutions in float, whatever leads to one, linear layers with their sums and activations, and pooling; around
+/// integers also what is between these.
 fn nodes_in_f16<'a>(view: &View<'a>, around_integers: bool) -> BTreeSet<&'a str> {
     let mut halves = BTreeSet::new();
     let is_in_integers = |node: &NodeProto| {
@@ -115,7 +118,7 @@ fn nodes_in_f16<'a>(view: &View<'a>, around_integers: bool) -> BTreeSet<&'a str>
             |input: &String| view.maker(input).is_some_and(|maker| halves.contains(maker.name.as_str()));
         let weights = node.input.get(1).is_some_and(|weights| view.is_constant(weights));
         let goes_on = match node.op_type.as_str() {
-            "MatMul" => weights,
+            "MatMul" => weights || pools(node, &halves, view),
             "Add" if around_integers && node.input.iter().all(of_halves) => true,
             "Add" => weights && node.input.first().is_some_and(of_halves),
             "Relu" | "Clip" => node.input.first().is_some_and(of_halves),
@@ -123,16 +126,58 @@ fn nodes_in_f16<'a>(view: &View<'a>, around_integers: bool) -> BTreeSet<&'a str>
         };
         if goes_on {
             halves.insert(node.name.as_str());
+            for input in node.input.iter().filter(|_| node.op_type == "MatMul") {
+                let (origin, moves) = origin_of(input, view);
+                if origin.is_some_and(|origin| halves.contains(origin.name.as_str())) {
+                    halves.extend(moves.iter().map(|node| node.name.as_str()));
+                }
+            }
         }
     }
     halves
+}
+
+/// Whether a product is of what is in FP16 on one side and shares of it on the other.
+fn pools(node: &NodeProto, halves: &BTreeSet<&str>, view: &View<'_>) -> bool {
+    let [left, right] = node.input.as_slice() else { return false };
+    let is_half =
+        |side: &str| origin_of(side, view).0.is_some_and(|node| halves.contains(node.name.as_str()));
+    (is_half(left) && is_share(right, view)) || (is_half(right) && is_share(left, view))
+}
+
+/// Whether a tensor's numbers lie between 0 and 1 by the way it is made: what a cell counts by its distance,
+/// `Relu(1 - Abs(distance))`, and means and products of that. Coordinates are none.
+fn is_share(tensor: &str, view: &View<'_>) -> bool {
+    let Some(maker) = view.maker(tensor) else { return false };
+    let of_inputs = |count: usize| maker.input.iter().take(count).all(|input| is_share(input, view));
+    match maker.op_type.as_str() {
+        "Reshape" | "Transpose" | "ReduceMean" | "Cast" => of_inputs(1),
+        "Mul" => of_inputs(2),
+        "Relu" => maker.input.first().and_then(|input| view.maker(input)).is_some_and(|difference| {
+            let [most, distance] = difference.input.as_slice() else { return false };
+            difference.op_type == "Sub"
+                && view.floats(most).is_some_and(|(_, most)| most.iter().all(|most| *most <= 1.0))
+                && view.maker(distance).is_some_and(|distance| distance.op_type == "Abs")
+        }),
+        _ => false,
+    }
+}
+
+/// What made a tensor's numbers, and the nodes that only moved them since.
+fn origin_of<'a>(tensor: &str, view: &View<'a>) -> (Option<&'a NodeProto>, Vec<&'a NodeProto>) {
+    let (mut origin, mut moves) = (view.maker(tensor), Vec::new());
+    while let Some(node) = origin.filter(|node| matches!(node.op_type.as_str(), "Reshape" | "Transpose")) {
+        moves.push(node);
+        origin = node.input.first().and_then(|input| view.maker(input));
+    }
+    (origin, moves)
 }
 
 /// Which of a node's inputs have its own type.
 fn float_inputs(node: &NodeProto) -> Range<usize> {
     let count = node.input.len();
     match node.op_type.as_str() {
-        "Resize" | "MaxPool" | "Cast" => 0..count.min(1),
+        "Resize" | "MaxPool" | "Cast" | "Reshape" => 0..count.min(1),
         "QuantizeLinear" => 0..count.min(2),
         "DequantizeLinear" => 1.min(count)..count.min(2),
         _ => 0..count,

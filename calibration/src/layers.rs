@@ -167,6 +167,14 @@ impl Layer {
         Some(Self { name: node.name.clone(), kind, inputs: inputs.to_vec(), output: Some(output) })
     }
 
+    /// The sum that adds a product's bias, which the product takes along.
+    pub(crate) fn bias_node(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Linear { bias } => bias.as_ref().map(|bias| bias.node.as_str()),
+            Kind::Convolution | Kind::Sum | Kind::Product => None,
+        }
+    }
+
     /// Of a sum the side that a convolution makes for it alone, the last one where both are: TensorRT computes it and the
     /// sum as one, unless it is rounded between.
     pub fn fused_side(&self, view: &View<'_>) -> Option<&str> {

@@ -33,6 +33,7 @@ pub use integers::without_integers;
 pub use layers::{Bias, Kind, Layer, Layers};
 pub use quantize::{Target, observed, quantize};
 pub use ranges::{Method, Ranges, Threshold};
+pub use types::element_types;
 
 /// Why a graph can't be quantised.
 #[derive(Debug, thiserror::Error)]

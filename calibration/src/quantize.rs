@@ -82,37 +82,17 @@ pub fn quantize(
     let model = without_normalisation.as_ref().unwrap_or(model);
     let view = View::of(model).filter(|_| layers.iter().next().is_some());
     let view = view.ok_or(CalibrationError::NothingToQuantise)?;
+    let rounding = Rounding::of(layers, &view, ranges, method, target)?;
     let mut writer = Writer { target, graph: GraphProto::default() };
-    let rounded = match target {
-        Target::TensorRt => Rounded::of(layers, &view),
-        Target::Cpu => Rounded::Everybody,
-    };
 
-    let steps = steps_of(layers, &rounded, ranges, method, target)?;
     let by_name: BTreeMap<&str, &Layer> = layers.iter().map(|layer| (layer.name.as_str(), layer)).collect();
-    let biases = layers.iter().filter_map(|layer| match &layer.kind {
-        Kind::Linear { bias } => bias.as_ref().map(|bias| bias.node.as_str()),
-        _ => None,
-    });
-    let biases: BTreeSet<&str> = biases.collect();
-    for input in &view.graph.input {
-        if let Some(step) = steps.get(input.name.as_str()) {
-            writer.pair(&input.name, *step);
-        }
-    }
+    let biases: BTreeSet<&str> = layers.iter().filter_map(Layer::bias_node).collect();
+    let inputs = view.graph.input.iter().map(|input| input.name.as_str());
+    writer.pairs(inputs, &rounding);
     for node in view.graph.node.iter().filter(|node| !biases.contains(node.name.as_str())) {
-        let mut node = node.clone();
-        if is_relu_for_integers(&node, &steps, &rounded, &view) {
-            "Relu".clone_into(&mut node.op_type);
-            node.input.truncate(1);
-        }
-        for input in &mut node.input {
-            if steps.contains_key(input.as_str()) && rounded.by(&node.name, input) {
-                *input = dequantised(input);
-            }
-        }
+        let mut node = rounding.applied_to(node, &view);
         if let Some(layer) = by_name.get(node.name.as_str()) {
-            let input_step = layer.inputs.first().and_then(|input| steps.get(input.as_str()));
+            let input_step = layer.inputs.first().and_then(|input| rounding.step(input));
             let input_scale = input_step.map_or(1.0, |step| step.scale);
             match &layer.kind {
                 Kind::Convolution => writer.convolution(&mut node, input_scale, &view)?,
@@ -122,11 +102,7 @@ pub fn quantize(
         }
         let outputs = node.output.clone();
         writer.graph.node.push(node);
-        for output in outputs {
-            if let Some(step) = steps.get(output.as_str()) {
-                writer.pair(&output, *step);
-            }
-        }
+        writer.pairs(outputs.iter().map(String::as_str), &rounding);
     }
     let mut graph = GraphProto {
         initializer: view.graph.initializer.iter().cloned().chain(writer.graph.initializer).collect(),
@@ -139,35 +115,61 @@ pub fn quantize(
     Ok(quantised)
 }
 
-/// The step of each tensor that somebody takes rounded.
-fn steps_of<'a>(
-    layers: &'a Layers,
-    rounded: &Rounded<'_>,
-    ranges: &Ranges,
-    method: Method,
-    target: Target,
-) -> Result<HashMap<&'a str, Step>, CalibrationError> {
-    let shares = layers.shares();
-    let mut steps = HashMap::new();
-    for tensor in layers.tensors().into_iter().filter(|tensor| rounded.by_anybody(tensor)) {
-        let method = if shares.contains(tensor) { Method::Max } else { method };
-        steps.insert(tensor, Step::of(ranges.threshold(tensor, method)?, target));
-    }
-    Ok(steps)
+/// Which tensors are rounded, to which steps, and who takes them so.
+struct Rounding<'a> {
+    /// Of each tensor that somebody takes rounded.
+    steps: HashMap<&'a str, Step>,
+    takers: Rounded<'a>,
 }
 
-/// Whether integers alone take a `Clip` and cut off what is above its limit: TensorRT fuses a `Relu` for certain.
-fn is_relu_for_integers(
-    node: &NodeProto,
-    steps: &HashMap<&str, Step>,
-    rounded: &Rounded<'_>,
-    view: &View<'_>,
-) -> bool {
-    let Some(high) = highest(node, view) else { return false };
-    node.output.iter().all(|output| {
-        rounded.by_all_takers(output, view)
-            && steps.get(output.as_str()).is_some_and(|step| step.saturates_at(high))
-    })
+impl<'a> Rounding<'a> {
+    fn of(
+        layers: &'a Layers,
+        view: &View<'_>,
+        ranges: &Ranges,
+        method: Method,
+        target: Target,
+    ) -> Result<Self, CalibrationError> {
+        let takers = match target {
+            Target::TensorRt => Rounded::of(layers, view),
+            Target::Cpu => Rounded::Everybody,
+        };
+        let shares = layers.shares();
+        let mut steps = HashMap::new();
+        for tensor in layers.tensors().into_iter().filter(|tensor| takers.by_anybody(tensor)) {
+            let method = if shares.contains(tensor) { Method::Max } else { method };
+            steps.insert(tensor, Step::of(ranges.threshold(tensor, method)?, target));
+        }
+        Ok(Self { steps, takers })
+    }
+
+    fn step(&self, tensor: &str) -> Option<Step> {
+        self.steps.get(tensor).copied()
+    }
+
+    /// A node with the inputs that it takes rounded.
+    fn applied_to(&self, node: &NodeProto, view: &View<'_>) -> NodeProto {
+        let mut node = node.clone();
+        if self.is_relu_for_integers(&node, view) {
+            "Relu".clone_into(&mut node.op_type);
+            node.input.truncate(1);
+        }
+        for input in &mut node.input {
+            if self.step(input).is_some() && self.takers.by(&node.name, input) {
+                *input = dequantised(input);
+            }
+        }
+        node
+    }
+
+    /// Whether integers alone take a `Clip` and cut off what is above its limit: TensorRT fuses a `Relu` for certain.
+    fn is_relu_for_integers(&self, node: &NodeProto, view: &View<'_>) -> bool {
+        let Some(high) = highest(node, view) else { return false };
+        node.output.iter().all(|output| {
+            self.takers.by_all_takers(output, view)
+                && self.step(output).is_some_and(|step| step.saturates_at(high))
+        })
+    }
 }
 
 /// The size of a step and the integer that stands for 0.
@@ -258,6 +260,15 @@ impl Writer {
 
     fn node(&mut self, op: &str, inputs: Vec<String>, output: &str, attributes: &[(&str, Attribute)]) {
         self.graph.node.push(NodeProto::new(op, inputs, output, attributes));
+    }
+
+    /// Those of the tensors that are rounded to integers and back.
+    fn pairs<'t>(&mut self, tensors: impl Iterator<Item = &'t str>, rounding: &Rounding<'_>) {
+        for tensor in tensors {
+            if let Some(step) = rounding.step(tensor) {
+                self.pair(tensor, step);
+            }
+        }
     }
 
     /// A tensor to integers and back.

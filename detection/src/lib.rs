@@ -7,19 +7,14 @@
 //! The one surprising thing: the words come last. An engine's regions carry embeddings and no
 //! class, and a [`Scorer`] made from another [`Vocabulary`] finds other things in the same regions.
 
-mod fixed_point;
 mod frame;
 mod letterbox;
-mod preprocess;
-mod resample;
 mod scoring;
 mod suppression;
 mod vocabulary;
 
 pub use frame::{FrameView, PixelFormat, YuvEncoding, YuvFactors};
-pub use letterbox::Letterbox;
-pub use preprocess::{PADDING, Preprocessor};
-pub use resample::{Channel, Resampler, Tables, Taps};
+pub use letterbox::{Channel, Letterbox, PADDING, Preprocessor, Resampler, Tables, Taps};
 pub use scoring::{Detection, DetectionSettings, Ranked, Scorer, TextWeights, WordTable};
 pub use suppression::iou;
 pub use vocabulary::{Vocabulary, VocabularyError, Word};

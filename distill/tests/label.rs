@@ -7,7 +7,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use image::imageops::{self, FilterType};
 use serde_json::Value;
+use wordsight_distill::label::yolox::Dense;
+use wordsight_distill::sets::TrainingImage;
+use wordsight_distill::train::BoxTeacher;
 
 fn label(data: &Path, set: &str, annotations: &str) -> Command {
     let folder = data.join("annotated").join(set);
@@ -58,4 +62,33 @@ fn people_without_annotations_are_annotated_after_it() {
             && annotation.get("ignore").is_none()
     });
     assert!(people.count() >= 20, "21 photographs of workers");
+}
+
+#[test]
+fn what_the_detector_says_of_a_larger_input_lies_in_that_inputs_pixels() {
+    let why = "it holds the detector and is not part of the repository";
+    let Some(data) = support::needed("../shared/data", why) else { return };
+    let teacher = BoxTeacher::open(&data.join("models/yolox_nano.onnx")).unwrap();
+    // The dog fills much of its shot.
+    let frame = &support::clip_frames(12)[2];
+    let input = |side: u32| TrainingImage {
+        pixels: imageops::resize(frame, side, side, FilterType::Triangle).into_raw(),
+        side: side as usize,
+        objects: Vec::new(),
+        ignored: Vec::new(),
+        tiles: Vec::new(),
+        teacher_regions: Vec::new(),
+    };
+    assert!(teacher.shares_cells(416) && !teacher.shares_cells(512));
+    let answers = teacher.answers(&[input(416), input(512)]).unwrap();
+    let best = |answer: &Dense| {
+        (0..answer.scores.len()).max_by(|&a, &b| answer.scores[a].total_cmp(&answer.scores[b]))
+    };
+    let [own, larger] = [&answers[0], &answers[1]].map(|answer| {
+        let best = best(answer).unwrap();
+        (answer.scores[best], answer.boxes_in_input[best])
+    });
+    assert!(own.0 > 0.5 && (own.0 - larger.0).abs() < 0.1, "{own:?} {larger:?}");
+    let scaled = own.1.map(|x| x * 512.0 / 416.0);
+    assert!(wordsight_detection::iou(scaled, larger.1) > 0.9, "{own:?} {larger:?}");
 }

@@ -145,7 +145,21 @@ std::map<std::string, Kernel> const& kernels()
 
 using Work = std::function<void()>;
 
+// Of a captured graph.
+struct Node {
+    Work work;
+    // What it launches, if that is a kernel, and with how many blocks and threads.
+    Kernel const* kernel = nullptr;
+    Place grid{}, block{};
+};
+
 struct Graph {
+    std::vector<std::unique_ptr<Node>> nodes;
+};
+
+// A graph to be launched: what its nodes did when it was made of them, but for what was set since.
+struct Exec {
+    std::vector<Node*> of;
     std::vector<Work> work;
 };
 
@@ -160,11 +174,12 @@ struct Stream {
     // By something that a capture can't have.
     bool is_invalid = false;
 
-    void put(Work one)
+    void put(Node one)
     {
-        if (capture) capture->work.push_back(std::move(one));
-        else work.push_back(std::move(one));
+        if (capture) capture->nodes.push_back(std::make_unique<Node>(std::move(one)));
+        else work.push_back(std::move(one.work));
     }
+    void put(Work one) { put(Node{std::move(one)}); }
     void run_until(bool const* reached)
     {
         while (!work.empty() && !(reached && *reached)) {
@@ -242,6 +257,7 @@ bool is_pinned(void const* pointer, size_t size)
 //   multiprocessors how many there are, 8 without it
 //   no_cubin        machine code is for another GPU
 //   no_jit          the driver's compiler for PTX is not installed
+//   no_patch        from which call on a kernel of a graph can't be given other parameters
 //   fails_after     calls that go well before a kernel's illegal access, after which nothing does
 long asked_for(char const* name, long otherwise = 0)
 {
@@ -273,6 +289,31 @@ int not_in_a_capture(Stream* stream)
     if (!stream->capture) return 0;
     stream->is_invalid = true;
     return 900;
+}
+
+// A launch of a kernel. Nothing of it where it can't be: CUDA_ERROR_INVALID_VALUE.
+std::unique_ptr<Node> launch(Kernel const* kernel, Place grid, Place block, void** parameters)
+{
+    if (!grid.x || !grid.y || !grid.z || !block.x || block.x * block.y * block.z > 1024 || !parameters) return nullptr;
+    auto work = [=, bound = kernel->bind(parameters)] {
+        gridDim = grid;
+        blockDim = block;
+        for (unsigned z = 0; z < grid.z; ++z)
+            for (unsigned y = 0; y < grid.y; ++y)
+                for (unsigned x = 0; x < grid.x; ++x) {
+                    blockIdx = {x, y, z};
+                    run_block(bound, kernel->has_barriers);
+                }
+    };
+    return std::make_unique<Node>(Node{work, kernel, grid, block});
+}
+
+// The kernel behind a handle, if it is one.
+Kernel const* kernel_of(void const* handle)
+{
+    for (auto const& one : kernels())
+        if (&one.second == handle) return &one.second;
+    return nullptr;
 }
 
 #define LOCKED std::lock_guard<std::recursive_mutex> locked(guard)
@@ -366,16 +407,70 @@ int cuStreamIsCapturing(void* handle, int* status)
 int cuGraphInstantiateWithFlags(void** out, void* graph, unsigned long long)
 {
     CALL;
-    return *out = new Graph(*static_cast<Graph*>(graph)), 0;
+    auto* exec = new Exec;
+    for (auto const& node : static_cast<Graph*>(graph)->nodes) {
+        exec->of.push_back(node.get());
+        exec->work.push_back(node->work);
+    }
+    return *out = exec, 0;
 }
-int cuGraphLaunch(void* graph, void* stream)
+int cuGraphLaunch(void* exec, void* stream)
 {
     CALL;
-    for (auto const& work : static_cast<Graph*>(graph)->work) stream_of(stream)->put(work);
+    for (auto const& work : static_cast<Exec*>(exec)->work) stream_of(stream)->put(work);
     return 0;
 }
 int cuGraphDestroy(void* graph) { CALL; return delete static_cast<Graph*>(graph), 0; }
-int cuGraphExecDestroy(void* graph) { CALL; return delete static_cast<Graph*>(graph), 0; }
+int cuGraphExecDestroy(void* exec) { CALL; return delete static_cast<Exec*>(exec), 0; }
+
+int cuGraphGetNodes(void* graph, void** out, size_t* count)
+{
+    CALL;
+    auto const& nodes = static_cast<Graph*>(graph)->nodes;
+    for (size_t at = 0; out && at < nodes.size() && at < *count; ++at) out[at] = nodes[at].get();
+    return *count = nodes.size(), 0;
+}
+// A kernel's, or a copy's for whatever else.
+int cuGraphNodeGetType(void* node, unsigned* type) { CALL; return *type = static_cast<Node*>(node)->kernel ? 0 : 1, 0; }
+
+#ifndef CUDA_STAND_IN_OF_11
+struct NodeParameters {
+    void* function;
+    unsigned grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes;
+    void** parameters;
+    void** extra;
+    void *kernel, *context;
+};
+int cuGraphKernelNodeGetParams_v2(void* handle, NodeParameters* out)
+{
+    CALL;
+    auto const* node = static_cast<Node*>(handle);
+    if (!node->kernel) return 1;
+    auto const &grid = node->grid, &block = node->block;
+    *out = {const_cast<Kernel*>(node->kernel), grid.x, grid.y, grid.z, block.x, block.y, block.z, 0, nullptr, nullptr, nullptr, nullptr};
+    return 0;
+}
+// The next launch is the first with them.
+int cuGraphExecKernelNodeSetParams_v2(void* handle, void* node, NodeParameters const* to)
+{
+    CALL;
+    auto* exec = static_cast<Exec*>(handle);
+    static long calls = 0;
+    long refused_from = asked_for("no_patch");
+    // CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE.
+    if (refused_from && ++calls >= refused_from) return 910;
+    size_t at = 0;
+    while (at < exec->of.size() && exec->of[at] != node) ++at;
+    // A node of another graph, one that is no kernel's, another kind of parameters: CUDA_ERROR_INVALID_VALUE.
+    if (at == exec->of.size() || !exec->of[at]->kernel || to->extra) return 1;
+    // CUDA_ERROR_INVALID_HANDLE.
+    auto const* kernel = kernel_of(to->function);
+    if (!kernel) return 400;
+    auto changed = launch(kernel, {to->grid_x, to->grid_y, to->grid_z}, {to->block_x, to->block_y, to->block_z}, to->parameters);
+    if (!changed) return 1;
+    return exec->work[at] = changed->work, 0;
+}
+#endif
 
 int cuEventCreate(void** out, unsigned) { CALL; return *out = new Event, 0; }
 int cuEventDestroy_v2(void* event) { CALL; return run_all(), delete static_cast<Event*>(event), 0; }
@@ -508,20 +603,9 @@ int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned gr
     unsigned block_y, unsigned block_z, unsigned, void* stream, void** parameters, void**)
 {
     CALL;
-    auto const& kernel = *static_cast<Kernel*>(function);
-    if (!grid_x || !grid_y || !grid_z || block_x * block_y * block_z > 1024) return 1;
-    auto bound = kernel.bind(parameters);
-    stream_of(stream)->put([=, has_barriers = kernel.has_barriers] {
-        gridDim = {grid_x, grid_y, grid_z};
-        blockDim = {block_x, block_y, block_z};
-        for (unsigned z = 0; z < grid_z; ++z)
-            for (unsigned y = 0; y < grid_y; ++y)
-                for (unsigned x = 0; x < grid_x; ++x) {
-                    blockIdx = {x, y, z};
-                    run_block(bound, has_barriers);
-                }
-    });
-    return 0;
+    auto node = launch(static_cast<Kernel*>(function), {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, parameters);
+    if (!node) return 1;
+    return stream_of(stream)->put(std::move(*node)), 0;
 }
 
 }  // extern "C"

@@ -8,13 +8,19 @@
 
 mod stand_in;
 
+use std::ffi::c_void;
+use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use cudarc::driver::sys::CUstreamCaptureMode;
-use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DriverError, result};
+use cudarc::driver::sys::{self, CUstreamCaptureMode, CUstreamCaptureStatus};
+use cudarc::driver::{
+    CudaContext, CudaGraph, CudaSlice, CudaStream, DevicePtr, DriverError, LaunchConfig, PushKernelArg,
+    result,
+};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use wordsight_detection::{
@@ -50,16 +56,21 @@ fn on_a_gpu(name: &str, body: impl FnOnce()) {
     let _ = writeln!(std::io::stderr(), "{name}: there is no GPU, a stand-in takes its place");
     // With memory pools, as an Orin has them, and without.
     for asked in ["", "no_pools=1"] {
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args([name, "--exact", "--nocapture", "--test-threads=1"])
-            .env("LD_LIBRARY_PATH", stand_in_folder())
-            .env(STAND_IN, "1")
-            .env(ASKED, asked)
-            .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&child.stdout) + String::from_utf8_lossy(&child.stderr);
-        assert!(child.status.success() && told.contains("1 passed"), "{asked}: {told}");
+        run_beside(name, stand_in_folder(), asked);
     }
+}
+
+/// Runs the test of that name in a process of its own, with the stand-in of a folder.
+fn run_beside(name: &str, folder: &Path, asked: &str) {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env("LD_LIBRARY_PATH", folder)
+        .env(STAND_IN, "1")
+        .env(ASKED, asked)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&child.stdout) + String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success() && told.contains("1 passed"), "{asked}: {told}");
 }
 
 /// Asks the stand-in for something that goes wrong (`asked_for` of its source); `false` on a real GPU.
@@ -135,14 +146,28 @@ enum Manner {
     Failing,
 }
 
+/// How often a network was queued to run at once, and how often to be captured.
+#[derive(Default)]
+struct Counts {
+    plain: AtomicUsize,
+    captured: AtomicUsize,
+}
+
+impl Counts {
+    fn get(&self) -> (usize, usize) {
+        (self.plain.load(Ordering::Relaxed), self.captured.load(Ordering::Relaxed))
+    }
+}
+
 /// Finds the same regions in every frame, except that its text embeddings begin with the bytes of its input: what
 /// came out of the letterbox.
 struct Canned {
-    stream: std::sync::Arc<CudaStream>,
+    stream: Arc<CudaStream>,
     outputs: [CudaSlice<f32>; 4],
     shows_input: bool,
     manner: Manner,
     runs: usize,
+    counts: Arc<Counts>,
     ports: Vec<(String, Memory)>,
 }
 
@@ -157,7 +182,8 @@ impl Canned {
         ]
         .map(|values| stream.clone_htod(values).unwrap());
         stream.synchronize().unwrap();
-        Ok(Self { stream, outputs, shows_input, manner, runs: 0, ports: Vec::new() })
+        let counts = Arc::default();
+        Ok(Self { stream, outputs, shows_input, manner, runs: 0, counts, ports: Vec::new() })
     }
 }
 
@@ -169,6 +195,12 @@ impl Network for Canned {
 
     fn queue(&mut self, stream: Stream) -> Result<(), String> {
         self.runs += 1;
+        // SAFETY: the stream is alive.
+        let status = unsafe { result::stream::is_capturing(stream.as_ptr().cast()) };
+        let is_plain =
+            status.is_ok_and(|status| status == CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE);
+        let count = if is_plain { &self.counts.plain } else { &self.counts.captured };
+        count.fetch_add(1, Ordering::Relaxed);
         if self.manner == Manner::Failing && self.runs > 1 {
             return Err("the network has had enough".to_owned());
         }
@@ -493,6 +525,249 @@ fn kernels_load_as_machine_code_or_by_the_driver_s_compiler() {
             let error = open().err().unwrap().to_string();
             assert!(error.contains("CUDA cannot load wordsight's kernels"), "{error}");
         }
+    });
+}
+
+/// An engine whose network counts how it is queued.
+fn counting_engine(found: &Regions) -> (GpuEngine<Canned>, Arc<Counts>) {
+    let network = Canned::new(found, false, Manner::Good).unwrap();
+    let counts = Arc::clone(&network.counts);
+    (GpuEngine::new("canned", facts(), || Ok(network)).unwrap(), counts)
+}
+
+/// A vocabulary's words and settings, to be set one after the other.
+fn words_for(engine: &mut GpuEngine<Canned>, words: usize, settings: &DetectionSettings) {
+    engine.set_words(&scorer(&vocabulary(words, words as u64)).table(settings)).unwrap();
+}
+
+/// What is found in four frames, two of which are under way at a time.
+fn four_frames(engine: &mut GpuEngine<Canned>, (width, height): (usize, usize)) -> Vec<Regions> {
+    let bytes = frame_bytes(PixelFormat::Rgb, width, height, 1);
+    let mut found = Vec::new();
+    for _ in 0..2 {
+        for _ in 0..2 {
+            WholeFrames::start(engine, &FrameView::rgb(&bytes, width, height)).unwrap();
+        }
+        for _ in 0..2 {
+            let mut regions = Regions::default();
+            engine.finish(&mut regions).unwrap();
+            found.push(regions);
+        }
+    }
+    found
+}
+
+/// What a new engine finds by these words: its frames go plain, and then by graphs of its own.
+fn found_anew(found: &Regions, words: usize, settings: &DetectionSettings) -> Vec<Regions> {
+    let (mut engine, counts) = counting_engine(found);
+    words_for(&mut engine, words, settings);
+    let regions = four_frames(&mut engine, (32, 24));
+    assert_eq!(counts.get(), (1, 2), "a first frame, and a graph for each of the two under way");
+    regions
+}
+
+#[test]
+fn other_words_are_patched_into_the_graphs_that_are_there() {
+    on_a_gpu("other_words_are_patched_into_the_graphs_that_are_there", || {
+        let found = random_regions(2);
+        let (mut engine, counts) = counting_engine(&found);
+        let weak = DetectionSettings { weak_fraction: 0.5, score_threshold: 0.02, ..SETTINGS };
+        // Fewer and more words than a block has columns; other thresholds.
+        for (words, settings) in [
+            (20, SETTINGS),
+            (300, SETTINGS),
+            (1, weak),
+            (1203, SETTINGS),
+            (64, weak),
+            (65, SETTINGS),
+            (20, weak),
+        ] {
+            words_for(&mut engine, words, &settings);
+            let now = four_frames(&mut engine, (32, 24));
+            assert!(now == found_anew(&found, words, &settings), "{words} words, to the last bit");
+            assert!(now[3].ranked.as_ref().is_some_and(|ranked| !ranked.is_empty()), "{words} words");
+            assert_eq!(counts.get(), (1, 2), "{words} words: nothing is captured again");
+        }
+        // What a graph has copied to other places can't be patched.
+        let more = DetectionSettings { words_per_region: 3, ..SETTINGS };
+        words_for(&mut engine, 65, &more);
+        assert!(four_frames(&mut engine, (32, 24)) == found_anew(&found, 65, &more), "three words a region");
+        assert_eq!(counts.get(), (2, 4));
+        four_frames(&mut engine, (40, 30));
+        assert_eq!(counts.get(), (3, 6), "another frame");
+        words_for(&mut engine, 20, &more);
+        assert!(four_frames(&mut engine, (40, 30)) == found_anew(&found, 20, &more));
+        assert_eq!(counts.get(), (3, 6));
+    });
+}
+
+#[test]
+fn words_are_swapped_while_frames_are_under_way_and_planes_come_between() {
+    on_a_gpu("words_are_swapped_while_frames_are_under_way_and_planes_come_between", || {
+        let found = random_regions(2);
+        let (mut engine, _) = counting_engine(&found);
+        let (bytes, planes) = (frame_bytes(PixelFormat::Rgb, 32, 24, 1), vec![3; 3 * INPUT.0 * INPUT.1]);
+        for words in [20, 300, 64] {
+            words_for(&mut engine, words, &SETTINGS);
+            let wanted = found_anew(&found, words, &SETTINGS);
+            assert!(four_frames(&mut engine, (32, 24)) == wanted);
+            // One of the two graphs is of planes then, which know no words.
+            let mut regions = Regions::default();
+            engine.infer(&planes, &mut regions).unwrap();
+            assert!(regions == found);
+            assert!(four_frames(&mut engine, (32, 24)) == wanted);
+            WholeFrames::start(&mut engine, &FrameView::rgb(&bytes, 32, 24)).unwrap();
+        }
+    });
+}
+
+/// Keeps what is logged.
+struct Told(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Told {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Text(String);
+        impl tracing::field::Visit for Text {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                let _ = write!(self.0, "{field}={value:?} ");
+            }
+        }
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        self.0.lock().unwrap().push(text.0);
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// Swaps words where a driver does not patch: graphs are captured again, without a plain frame, and it is told once.
+fn assert_captured_again(reason: &str) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let _guard = tracing::subscriber::set_default(Told(Arc::clone(&told)));
+    let found = random_regions(2);
+    let (mut engine, counts) = counting_engine(&found);
+    for (swaps, words) in [20, 300, 1].into_iter().enumerate() {
+        words_for(&mut engine, words, &SETTINGS);
+        let asked = std::env::var(ASKED).unwrap_or_default();
+        assert!(four_frames(&mut engine, (32, 24)) == found_anew(&found, words, &SETTINGS), "{asked}");
+        assert_eq!(counts.get(), (1, 2 + 2 * swaps), "{asked}");
+    }
+    let told = told.lock().unwrap();
+    let told: Vec<&String> = told.iter().filter(|line| line.contains("does not patch")).collect();
+    assert!(told.len() == 1 && told[0].contains(reason), "{told:?}");
+}
+
+#[test]
+fn where_patching_is_refused_graphs_are_captured_again() {
+    on_a_gpu("where_patching_is_refused_graphs_are_captured_again", || {
+        // The first kernel of the first graph, its second one, and the second graph's.
+        for asked in ["no_patch=1", "no_patch=2", "no_patch=4"] {
+            if ask(asked) {
+                assert_captured_again("CUDA cannot patch a graph");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_driver_of_before_cuda_12_captures_again() {
+    const NAME: &str = "a_driver_of_before_cuda_12_captures_again";
+    if std::env::var_os(STAND_IN).is_some() {
+        return assert_captured_again("cuGraphKernelNodeGetParams_v2");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    stand_in::compile_driver_into(
+        folder.path(),
+        &["-DCUDA_STAND_IN_OF_11"],
+        Path::new(env!("CARGO_MANIFEST_DIR")),
+    );
+    run_beside(NAME, folder.path(), "");
+}
+
+/// A launch of one block row, as a graph's node has it.
+fn launch_of(
+    function: sys::CUfunction,
+    blocks: u32,
+    parameters: *mut *mut c_void,
+) -> sys::CUDA_KERNEL_NODE_PARAMS_v2 {
+    sys::CUDA_KERNEL_NODE_PARAMS_v2 {
+        func: function,
+        gridDimX: blocks,
+        gridDimY: 1,
+        gridDimZ: 1,
+        blockDimX: 256,
+        blockDimY: 1,
+        blockDimZ: 1,
+        sharedMemBytes: 0,
+        kernelParams: parameters,
+        extra: std::ptr::null_mut(),
+        kern: std::ptr::null_mut(),
+        ctx: std::ptr::null_mut(),
+    }
+}
+
+#[test]
+fn the_stand_in_patches_only_what_a_driver_patches() {
+    on_a_gpu("the_stand_in_patches_only_what_a_driver_patches", || {
+        if std::env::var_os(STAND_IN).is_none() {
+            return;
+        }
+        let context = CudaContext::new(0).unwrap();
+        let stream = context.new_stream().unwrap();
+        let module = context.load_module(cudarc::nvrtc::Ptx::from_src("stand-in")).unwrap();
+        let rank = module.load_function("rank").unwrap();
+        let none = [0_u64; 16];
+        // A kernel and a memset.
+        let captured = || {
+            stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED).unwrap();
+            let config = LaunchConfig { grid_dim: (1, 1, 1), block_dim: (256, 1, 1), shared_mem_bytes: 0 };
+            // SAFETY: what is captured is never run.
+            unsafe {
+                stream.launch_builder(&rank).arg(&none).launch(config).unwrap();
+                result::memset_d8_async(1, 0, 1, stream.cu_stream()).unwrap();
+            }
+            stream.end_capture(sys::CUgraphInstantiate_flags(0)).unwrap().unwrap()
+        };
+        let nodes = |graph: &CudaGraph| {
+            let (mut nodes, mut count) = ([std::ptr::null_mut(); 2], 2);
+            // SAFETY: there is place for two.
+            unsafe { sys::cuGraphGetNodes(graph.cu_graph(), nodes.as_mut_ptr(), &raw mut count) }
+                .result()
+                .unwrap();
+            assert_eq!(count, 2);
+            nodes
+        };
+        let (one, other) = (captured(), captured());
+        let ([kernel, memset], [foreign, _]) = (nodes(&one), nodes(&other));
+        let mut argument = none.as_ptr().cast_mut().cast::<c_void>();
+        let (arguments, nothing) = (&raw mut argument, std::ptr::null_mut());
+        let set = |node: sys::CUgraphNode, to: sys::CUDA_KERNEL_NODE_PARAMS_v2| {
+            // SAFETY: the graph is alive and never run.
+            unsafe { sys::cuGraphExecKernelNodeSetParams_v2(one.cu_graph_exec(), node, &raw const to) as u32 }
+        };
+        let rank = rank.cu_function();
+        assert_eq!(set(kernel, launch_of(rank, 7, arguments)), 0, "its own kernel, with another grid");
+        assert_eq!(set(foreign, launch_of(rank, 7, arguments)), 1, "a node of another graph");
+        assert_eq!(set(memset, launch_of(rank, 7, arguments)), 1, "no kernel");
+        assert_eq!(set(kernel, launch_of(rank, 0, arguments)), 1, "a grid of nothing");
+        assert_eq!(set(kernel, launch_of(rank, 1, nothing)), 1, "no parameters");
+        assert_eq!(set(kernel, launch_of(std::ptr::null_mut(), 1, arguments)), 400, "no function");
+        // A thread has no context before it makes one its own.
+        let (exec, node) = (one.cu_graph_exec() as usize, kernel as usize);
+        let elsewhere = std::thread::spawn(move || {
+            let (exec, node) = (exec as sys::CUgraphExec, node as sys::CUgraphNode);
+            // SAFETY: it is refused before anything is looked at.
+            unsafe { sys::cuGraphExecKernelNodeSetParams_v2(exec, node, std::ptr::null()) as u32 }
+        });
+        assert_eq!(elsewhere.join().unwrap(), 201);
     });
 }
 

@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../../tests/support/skipping.rs"]
+mod skipping;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -35,10 +38,6 @@ fn tell(line: &str) {
     std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
-fn skipped(test: &str, missing: &str) {
-    tell(&format!("SKIPPED {test}: {missing}"));
-}
-
 fn packages(test: &str) -> Option<PathBuf> {
     let deps = root().join(".deps");
     let files = ["efficientnet-lite2.pth", "minilm/model.safetensors", "onnxruntime/libonnxruntime.so.1"];
@@ -46,7 +45,7 @@ fn packages(test: &str) -> Option<PathBuf> {
     // ONNX Runtime is looked for under the current directory, which cargo makes the crate's and not the checkout's.
     std::env::set_current_dir(root()).unwrap();
     if !all {
-        skipped(test, "the packages are not in .deps; `make deps host-deps` fetches them");
+        skipping::skip(test, "the packages are not in .deps", "`make deps host-deps`");
     }
     all.then_some(deps)
 }
@@ -56,7 +55,7 @@ fn photographs(test: &str) -> Option<PathBuf> {
     let data = root().parent().unwrap().join("shared/data");
     let there = data.join("imagenet.json").exists();
     if !there {
-        skipped(test, "the photographs are not in ../shared/data");
+        skipping::skip_anywhere(&format!("SKIPPED: {test}: the photographs are not in ../shared/data"));
     }
     there.then_some(data)
 }

@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../tests/support/skipping.rs"]
+mod skipping;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -64,7 +67,7 @@ fn teachers(test: &str) -> Vec<(&'static str, Teacher, Expected)> {
     // ONNX Runtime is looked for under the current directory, which cargo makes the crate's and not the checkout's.
     std::env::set_current_dir(root).unwrap();
     if !root.join(".deps/onnxruntime/libonnxruntime.so.1").exists() {
-        tell(&format!("SKIPPED {test}: ONNX Runtime is not in .deps; `make deps` fetches it"));
+        skipping::skip(test, "ONNX Runtime is not in .deps", "`make deps`");
         return Vec::new();
     }
     let open = |name| {

@@ -6,6 +6,9 @@
 //! picture it is, and on the vocabulary, as with a trained student, and takes a millisecond.
 #![allow(dead_code, reason = "each test file uses its own part of the support")]
 
+mod running;
+mod skipping;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -15,6 +18,9 @@ use serde_json::Value;
 use wordsight_detection::{Vocabulary, Word};
 use wordsight_onnx::proto::ElementType;
 use wordsight_onnx::{Attribute, Graph, Storage};
+
+pub use running::*;
+pub use skipping::*;
 
 /// The side of the student's square input, pixels.
 pub const INPUT_SIZE: usize = 64;
@@ -82,6 +88,24 @@ impl Bench {
         command.arg("--student").arg(self.path("student.onnx"));
         command.arg("--vocabulary").arg(self.path("words.safetensors"));
         command
+    }
+
+    /// `wordsight run` with a configuration, its health and its state in this folder; its lines go nowhere.
+    pub fn start(&self, configuration: &Path) -> Process {
+        let mut command = wordsight(&["run", "--config", configuration.to_str().unwrap()]);
+        command.env("STATE_DIRECTORY", self.path("state")).env_remove("NOTIFY_SOCKET").stdout(Stdio::null());
+        Process::start(command, &self.path(""))
+    }
+
+    /// `wordsight run` on a clip in which things come and go all the time, with outputs of a configuration.
+    pub fn start_comings_and_goings(&self, outputs: &str) -> Process {
+        self.write("clip.mjpeg", comings_and_goings());
+        self.start(&self.write_config(&format!(
+            "name = \"front door\"\n[engine]\nkind = \"onnxruntime\"\nthreads = 1\n[publish]\njson = \"\"\n\
+             health = \"health.json\"\n[source]\nuri = \"clip.mjpeg\"\npacing = \"camera\"\nfps = 25\nloop = true\n\
+             [tracking]\nconfirm_after = 2\nforget_after_s = 0.1\n\
+             [[lines]]\nto = \"events.jsonl\"\nframes = false\nevents = true\n{outputs}"
+        )))
     }
 
     /// Runs [`Bench::command`] to its end.
@@ -261,6 +285,16 @@ pub fn comings_and_goings() -> Vec<u8> {
     let phase = |colours, frames| std::iter::repeat_n(jpeg(64, 64, colours, None), frames).flatten();
     let (one, none, two) = ([RED, GREY, GREY, GREY], [GREY; 4], [RED, GREY, GREY, BLUE]);
     phase(one, 8).chain(phase(none, 8)).chain(phase(two, 8)).chain(phase(none, 8)).collect()
+}
+
+/// Whether OpenSSL's program is here, to make certificates for a test; says so where it isn't.
+pub fn has_openssl(test: &str) -> bool {
+    let is_there =
+        Command::new("openssl").arg("version").output().is_ok_and(|output| output.status.success());
+    if !is_there {
+        skip(test, "OpenSSL's program is not installed", "Debian: openssl");
+    }
+    is_there
 }
 
 /// `NAME-ca.pem`, an authority, and `NAME.pem` and `NAME.key`, a certificate of it for this machine, made with OpenSSL's

@@ -12,7 +12,7 @@ use wordsight_distill::eval::ov_coco::{self, OvCoco, Split};
 use wordsight_distill::eval::true_boxes::{self, TrueBoxes};
 use wordsight_teacher::Teacher;
 
-use super::eval::{trained_on, true_boxes_of, vocabulary_for, write_json};
+use super::report::{trained_on, true_boxes_of, vocabulary_for, write_json};
 
 /// What `eval` is told.
 #[derive(Args)]

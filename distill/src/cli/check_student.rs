@@ -16,8 +16,8 @@ use wordsight_distill::train::Checkpoint;
 use wordsight_teacher::Teacher;
 
 use super::Origin;
-use super::eval::{PhotographRows, photograph_rows, trained_on, true_boxes_of, vocabulary_for, write_json};
 use super::export::{Scoring, export_student};
+use super::report::{PhotographRows, photograph_rows, trained_on, true_boxes_of, vocabulary_for, write_json};
 
 /// What `check-student` is told.
 #[derive(Args)]

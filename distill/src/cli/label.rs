@@ -13,7 +13,7 @@ use wordsight_distill::label::yolox::{COCO_NAMES, Suppression, Yolox};
 use wordsight_distill::label::{self, AnnotationFile, Settings};
 use wordsight_distill::table;
 
-use super::eval::write_json;
+use super::report::write_json;
 
 /// What `label` is told.
 #[derive(Args)]

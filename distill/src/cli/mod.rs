@@ -8,6 +8,7 @@ mod export;
 mod label;
 mod memory;
 mod quantize;
+mod report;
 mod sets;
 mod small_vocabularies;
 mod train;

@@ -17,7 +17,7 @@ use wordsight_engines::{Agreement, CpuEngine};
 use wordsight_onnx::proto::ModelProto;
 use wordsight_teacher::Teacher;
 
-use super::eval::{vocabulary_for, write_json};
+use super::report::{vocabulary_for, write_json};
 
 /// Frames that latencies are measured on.
 const ROUNDS: usize = 60;

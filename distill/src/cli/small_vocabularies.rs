@@ -52,7 +52,7 @@ impl Arguments {
         );
         let rows = self.rows(engine, set, &mut teacher)?;
         print!("{}", small_vocabularies::table(&rows));
-        super::eval::write_json(json, &json!({ "small_vocabularies": rows }))
+        super::report::write_json(json, &json!({ "small_vocabularies": rows }))
     }
 
     fn rows(&self, engine: CpuEngine, set: &AnnotatedSet, teacher: &mut Teacher) -> Result<Vec<Row>> {

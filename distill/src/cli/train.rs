@@ -73,7 +73,8 @@ pub struct Arguments {
     /// Weight decay.
     #[arg(long, default_value_t = TrainConfig::default().weight_decay)]
     weight_decay: f32,
-    /// A YOLOX of COCO's words that teaches boxes and objectness, in inputs of its own size.
+    /// A YOLOX of COCO's words that teaches words and quality of regions, and in inputs of its own size what each cell
+    /// should say.
     #[arg(long)]
     box_teacher: Option<PathBuf>,
     /// Weight of what it teaches, against the annotations' 1.
@@ -85,6 +86,9 @@ pub struct Arguments {
     /// Weight of its scores of words as soft targets of the text embedding.
     #[arg(long, default_value_t = TrainConfig::default().soft_word_weight)]
     soft_word_weight: f32,
+    /// Share of what the quality of regions should be that it says, the annotations the rest.
+    #[arg(long, value_parser = share, default_value_t = TrainConfig::default().soft_quality_share)]
+    soft_quality_share: f32,
     /// Weight of what a region head with --region-quality says of how well boxes fit.
     #[arg(long, default_value_t = TrainConfig::default().quality_weight)]
     quality_weight: f32,
@@ -183,6 +187,7 @@ impl Arguments {
             box_teacher_weight: if self.box_teacher.is_some() { self.box_teacher_weight } else { 0.0 },
             imitation_weight: if self.box_teacher.is_some() { self.imitation_weight } else { 0.0 },
             soft_word_weight: if self.box_teacher.is_some() { self.soft_word_weight } else { 0.0 },
+            soft_quality_share: if self.box_teacher.is_some() { self.soft_quality_share } else { 0.0 },
             quality_weight: self.quality_weight,
             text_weight: self.text_weight,
             image_weight: self.image_weight,
@@ -199,11 +204,17 @@ impl Arguments {
     fn check(&self) -> Result<()> {
         ensure!(self.batch > 0, "--batch must be at least 1");
         ensure!(self.checkpoint_every > 0, "--checkpoint-every must be at least 1");
-        ensure!(
-            self.box_teacher_weight >= 0.0,
-            "--box-teacher-weight must be at least 0, not {}",
-            self.box_teacher_weight
-        );
+        for (flag, weight) in [
+            ("--box-teacher-weight", self.box_teacher_weight),
+            ("--imitation-weight", self.imitation_weight),
+            ("--soft-word-weight", self.soft_word_weight),
+            ("--quality-weight", self.quality_weight),
+            ("--text-weight", self.text_weight),
+            ("--image-weight", self.image_weight),
+            ("--retain-weight", self.retain_weight),
+        ] {
+            ensure!(weight >= 0.0 && weight.is_finite(), "{flag} must be a number from 0 on, not {weight}");
+        }
         ensure!(
             (0.0..1.0).contains(&self.dropout),
             "--dropout must be from 0 to below 1, not {}",

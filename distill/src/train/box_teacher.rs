@@ -2,17 +2,23 @@
 //!
 //! Its cells lie where the student's do, so what it says of each is a target as it is: how likely a thing lies there,
 //! and its box (Hinton et al., 2015, for detectors: Chen et al., 2017). Annotations say of ten cells an object what they
-//! should answer; the detector says it of all, with its doubts, and its features say why.
+//! should answer; the detector says it of all, with its doubts, and its features say why. In inputs of another size than
+//! its own its cells lie elsewhere, and it speaks only of regions.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use image::imageops::{self, FilterType};
+use image::{ImageBuffer, Rgb};
 use rayon::prelude::*;
 
 use crate::label::yolox::{COCO_NAMES, Dense, Yolox};
 use crate::sets::TrainingImage;
 use crate::table;
+
+/// A detector's score from which on it teaches a cell's box and a region's words.
+pub(super) const TAUGHT_SCORE: f32 = 0.1;
 
 /// The detector, once a core.
 pub struct BoxTeacher {
@@ -35,11 +41,6 @@ impl BoxTeacher {
         Ok(Self { detectors: detectors.into_iter().map(Mutex::new).collect(), side })
     }
 
-    /// Side in pixels of the inputs that it can judge.
-    pub fn side(&self) -> usize {
-        self.side
-    }
-
     /// Features of a cell that it answers from.
     pub fn features(&self) -> usize {
         self.detectors
@@ -47,17 +48,42 @@ impl BoxTeacher {
             .map_or(0, |detector| detector.lock().unwrap_or_else(PoisonError::into_inner).features())
     }
 
-    /// What it says of each picture.
-    pub(super) fn answers(&self, images: &[TrainingImage]) -> Result<Vec<Dense>> {
+    /// Whether its cells lie where a student's do in inputs of this side.
+    pub fn shares_cells(&self, side: usize) -> bool {
+        side == self.side
+    }
+
+    /// What it says of each picture, which it sees in its own size; boxes are in pixels of the picture.
+    ///
+    /// # Errors
+    /// When a picture is no square of its side or ONNX Runtime fails.
+    pub fn answers(&self, images: &[TrainingImage]) -> Result<Vec<Dense>> {
         let of_detector = images.len().div_ceil(self.detectors.len()).max(1);
         let answers: Vec<Vec<Dense>> = images
             .par_chunks(of_detector)
             .zip(&self.detectors)
             .map(|(images, detector)| {
                 let mut detector = detector.lock().unwrap_or_else(PoisonError::into_inner);
-                images.iter().map(|image| detector.dense(&image.pixels)).collect()
+                images.iter().map(|image| answer(&mut detector, image)).collect()
             })
             .collect::<Result<_>>()?;
         Ok(answers.concat())
     }
+}
+
+fn answer(detector: &mut Yolox, image: &TrainingImage) -> Result<Dense> {
+    let own = detector.side();
+    if image.side == own {
+        return detector.dense(&image.pixels);
+    }
+    let side = image.side as u32;
+    let picture = ImageBuffer::<Rgb<u8>, _>::from_raw(side, side, image.pixels.as_slice());
+    let picture = picture.context("a picture of another size than it says")?;
+    let scaled = imageops::resize(&picture, own as u32, own as u32, FilterType::Triangle);
+    let mut dense = detector.dense(scaled.as_raw())?;
+    let scale = image.side as f32 / own as f32;
+    for box_in_input in &mut dense.boxes_in_input {
+        *box_in_input = box_in_input.map(|x| x * scale);
+    }
+    Ok(dense)
 }

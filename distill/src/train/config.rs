@@ -88,6 +88,9 @@ pub struct TrainConfig {
     /// Weight of the detector's scores of words as soft targets of the text embedding.
     #[serde(default)]
     pub soft_word_weight: f32,
+    /// Share of what regions' quality should be that the detector says, the annotations the rest; 0 to 1.
+    #[serde(default)]
+    pub soft_quality_share: f32,
     /// Weight of how well regions' boxes fit.
     #[serde(default)]
     pub quality_weight: f32,
@@ -132,6 +135,7 @@ impl Default for TrainConfig {
             box_teacher_weight: 0.5,
             imitation_weight: 1.0,
             soft_word_weight: 1.0,
+            soft_quality_share: 0.5,
             quality_weight: 0.5,
             text_weight: 0.5,
             image_weight: 0.5,

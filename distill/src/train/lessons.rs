@@ -7,8 +7,9 @@ use rand_chacha::ChaCha8Rng;
 use wordsight_detection::iou;
 
 use super::assign::{self, Label, Positive, Region};
-use super::box_teacher::BoxTeacher;
+use super::box_teacher::{BoxTeacher, TAUGHT_SCORE};
 use super::frozen::FrozenBackbone;
+use super::quality::{Heard, Qualities};
 use super::soft_words::{ANNOTATED_SHARE, SharedWords, SoftTargets};
 use super::words::{Words, set_at};
 use super::{Learn, Metrics, TrainConfig, losses};
@@ -25,8 +26,6 @@ const TEACHER_REGIONS: usize = 6;
 const LIKED_PROPOSALS: usize = 100;
 /// Boxes an image that the refiner learns from.
 const REFINED_BOXES: usize = 24;
-/// A detector's score from which on its box teaches.
-const TAUGHT_SCORE: f32 = 0.1;
 /// A region of which this share lies in what is to be ignored is not background.
 const IGNORED_SHARE: f32 = 0.5;
 /// A region that stands for none, so that every image has as many.
@@ -101,7 +100,9 @@ impl Lessons<'_> {
         };
         let mut loss = objectness + (boxes + refined).mul_scalar(self.config.box_weight);
         let answers = self.answers_of_box_teacher(batch)?;
-        if let Some(answers) = &answers {
+        let shares_cells =
+            self.box_teacher.is_some_and(|teacher| teacher.shares_cells(batch.sizes.input_size));
+        if let Some(answers) = answers.as_ref().filter(|_| shares_cells) {
             let taught = self.taught_loss(&dense, answers);
             parts.taught = taught.clone().into_scalar();
             loss = loss + taught.mul_scalar(self.config.box_teacher_weight);
@@ -131,22 +132,21 @@ impl Lessons<'_> {
         }
     }
 
-    /// What the detector says of every cell, where there is one and the input has its size.
+    /// What the detector says of the pictures, where there is one.
     fn answers_of_box_teacher(&self, batch: &Batch<'_>) -> Result<Option<Vec<Dense>>> {
-        let teacher = self.box_teacher.filter(|teacher| teacher.side() == batch.sizes.input_size);
-        teacher.map(|teacher| teacher.answers(batch.images)).transpose()
+        self.box_teacher.map(|teacher| teacher.answers(batch.images)).transpose()
     }
 
     /// What the detector's answers teach of every cell.
     fn taught_loss(&self, dense: &DenseProposals, answers: &[Dense]) -> Tensor<1> {
         let scores: Vec<f32> = answers.iter().flat_map(|answer| answer.scores.iter().copied()).collect();
-        let all_boxes = answers.iter().flat_map(|answer| answer.boxes_in_input.iter().copied());
-        let sure = scores.iter().zip(all_boxes).enumerate().filter(|(_, (score, _))| **score >= TAUGHT_SCORE);
         let (mut places, mut boxes, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, (score, taught)) in sure {
-            places.push(place as i64);
-            boxes.extend(taught);
-            weights.push(*score);
+        for (image, answer) in answers.iter().enumerate() {
+            for cell in answer.sure_cells(TAUGHT_SCORE) {
+                places.push((image * answer.scores.len() + cell) as i64);
+                boxes.extend(answer.boxes_in_input[cell]);
+                weights.push(answer.scores[cell]);
+            }
         }
         let targets = Tensor::<1>::from_data(scores.as_slice(), &self.device);
         let loss =
@@ -183,7 +183,7 @@ impl Lessons<'_> {
         let flat = |embeddings: Tensor<3>| embeddings.flatten::<2>(0, 1);
         let (mut loss, mut parts) = (Tensor::<1>::zeros([1], &self.device), Metrics::default());
         if let Some(logits) = embeddings.quality.clone() {
-            let quality = self.quality_loss(batch, regions, logits.flatten(0, 2));
+            let quality = self.quality_loss(batch, regions, logits.flatten(0, 2), answers);
             parts.quality = quality.clone().into_scalar();
             loss = loss + quality.mul_scalar(self.config.quality_weight);
         }
@@ -218,21 +218,23 @@ impl Lessons<'_> {
         (loss, parts)
     }
 
-    /// How well boxes fit, against what the annotations say.
-    fn quality_loss(&self, batch: &Batch<'_>, regions: &[Vec<Region>], logits: Tensor<1>) -> Tensor<1> {
-        let (mut targets, mut weights) = (Vec::new(), Vec::new());
-        for (image, region) in
-            batch.images.iter().zip(regions).flat_map(|(image, of)| of.iter().map(move |r| (image, r)))
-        {
-            let is_exhaustive =
-                set_at(image, region.box_in_input).is_some_and(|set| self.sets.sets[set].exhaustive);
-            targets.push(region.overlap.unwrap_or(0.0));
-            weights.push(match (region.overlap, region.label) {
-                (None, _) => 0.0,
-                (_, Label::Background) if !is_exhaustive => self.config.doubtful_weight,
-                _ => 1.0,
-            });
-        }
+    /// How well boxes fit, against what the annotations and the detector say.
+    fn quality_loss(
+        &self,
+        batch: &Batch<'_>,
+        regions: &[Vec<Region>],
+        logits: Tensor<1>,
+        answers: Option<&[Dense]>,
+    ) -> Tensor<1> {
+        let share = self.config.soft_quality_share;
+        let heard = answers.filter(|_| share > 0.0).map(|answers| Heard {
+            answers,
+            words: &self.detector_words,
+            share,
+        });
+        let doubtful = self.config.doubtful_weight;
+        let Qualities { targets, weights } =
+            Qualities::new(batch.images, regions, self.sets, doubtful, heard.as_ref());
         let [targets, weights] = [targets, weights].map(|of| Tensor::from_data(of.as_slice(), &self.device));
         losses::quality_focal(logits, targets, weights)
     }

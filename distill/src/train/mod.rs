@@ -16,6 +16,7 @@ mod lessons;
 pub mod losses;
 mod metrics;
 mod plot;
+mod quality;
 mod soft_words;
 mod words;
 

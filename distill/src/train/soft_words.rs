@@ -8,13 +8,12 @@
 use wordsight_detection::iou;
 
 use super::assign::{Label, Region};
+use super::box_teacher::TAUGHT_SCORE;
 use crate::label::yolox::Dense;
 use crate::sets::{Sets, TrainingImage};
 
 /// A cell's box that overlaps a region by at least this IoU speaks of the same thing.
 const SAME_THING_IOU: f32 = 0.6;
-/// A detector's score from which on a cell's words teach.
-const TAUGHT_SCORE: f32 = 0.1;
 /// Where the detector speaks, the annotation counts this much.
 pub const ANNOTATED_SHARE: f32 = 0.5;
 /// Scores are kept this far from 0 and 1 when they become odds.

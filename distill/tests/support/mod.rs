@@ -3,9 +3,10 @@
 #![allow(dead_code, reason = "each test file uses its own part of the support")]
 
 pub mod made_up;
+#[path = "../../../tests/support/skipping.rs"]
+pub mod skipping;
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use image::{Rgb, RgbImage, Rgba, RgbaImage};
@@ -22,8 +23,11 @@ pub fn needed(path: &str, made_by: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    // Not by eprintln!, which the test runner keeps to itself when a test passes.
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {} is not there; {made_by}", path.display());
+    if path.to_string_lossy().contains("../shared/") {
+        skipping::skip_anywhere(&format!("SKIPPED: {} is not there; {made_by}", path.display()));
+    } else {
+        skipping::skip("a test of the host program", &format!("{} is not there", path.display()), made_by);
+    }
     None
 }
 

@@ -1,6 +1,7 @@
 //! The way of a frame over the GPU: up, letterbox, network, words, down.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaEvent, CudaGraph, CudaSlice};
@@ -49,7 +50,9 @@ pub struct GpuEngine<N> {
     /// Which ways have been gone without a graph, so that the next time one is captured.
     warm: Vec<Way>,
     captures: bool,
-    /// Counts changes of `resizing` and `ranking`: graphs of another generation are of no use.
+    /// Whether other words are patched into the graphs that are there.
+    patches: bool,
+    /// Counts changes of `resizing` and of the ranking's answers: graphs of another generation are of no use.
     generation: u64,
 }
 
@@ -166,6 +169,7 @@ impl<N: Network> GpuEngine<N> {
             under_way: VecDeque::with_capacity(SLOTS),
             warm: Vec::new(),
             captures: true,
+            patches: true,
             generation: 0,
         })
     }
@@ -178,7 +182,7 @@ impl<N: Network> GpuEngine<N> {
         let way = Way { from_frame, to_words, generation: self.generation };
         let slot = &mut self.slots[at];
         if slot.way.is_none_or(|before| before.generation != self.generation) {
-            let places = self.ranking.as_ref().map_or(0, |ranking| ranking.words.len());
+            let places = self.ranking.as_ref().map_or(0, |ranking| ranking.answers.words.len());
             slot.graph = None;
             slot.words = Pinned::zeros(&self.device, places)?;
             slot.scores = Pinned::zeros(&self.device, places)?;
@@ -269,6 +273,33 @@ impl<N: Network> GpuEngine<N> {
         Ok(None)
     }
 
+    /// Takes up a vocabulary; nothing is under way. Graphs that rank go on with it, or are captured again where that can't
+    /// be, which is told once.
+    fn take_up(&mut self, ranking: Ranking) {
+        let before = self.ranking.replace(ranking);
+        let Some(ranking) = &self.ranking else { return };
+        if !before.is_some_and(|before| Arc::ptr_eq(&before.answers, &ranking.answers)) {
+            self.generation += 1;
+            return;
+        }
+        for slot in &mut self.slots {
+            // Of another generation: it will not run again.
+            let Some((way, graph)) = &slot.graph else { continue };
+            if !way.to_words || way.generation != self.generation {
+                continue;
+            }
+            if self.patches
+                && let Err(error) = ranking.patch(graph, &self.kernels)
+            {
+                tracing::info!(%error, "new words take a new capture of the CUDA graph: the driver does not patch it");
+                self.patches = false;
+            }
+            if !self.patches {
+                slot.graph = None;
+            }
+        }
+    }
+
     /// Puts all of a frame's way in the stream; `marks`, if there are any, before and after each step.
     fn queue(&mut self, at: usize, way: Way, bytes: usize, marks: &[CudaEvent]) -> Result<(), GpuError> {
         let (device, buffers, slot) = (&self.device, &self.buffers, &mut self.slots[at]);
@@ -295,8 +326,8 @@ impl<N: Network> GpuEngine<N> {
         device.download(&buffers.boxes, &mut slot.boxes)?;
         device.download(&buffers.objectness, &mut slot.objectness)?;
         if let Some(ranking) = ranking {
-            device.download(&ranking.words, &mut slot.words)?;
-            device.download(&ranking.scores, &mut slot.scores)?;
+            device.download(&ranking.answers.words, &mut slot.words)?;
+            device.download(&ranking.answers.scores, &mut slot.scores)?;
         } else {
             device.download(&buffers.text, &mut slot.text)?;
             device.download(&buffers.image, &mut slot.image)?;
@@ -319,7 +350,7 @@ impl<N: Network> GpuEngine<N> {
             let places = slot.words.iter().zip(&slot.scores[..]).enumerate();
             ranked.extend(places.filter_map(|(place, (&word, &score))| {
                 let word = usize::try_from(word).ok()?;
-                Some(Ranked { region: place / ranking.words_per_region, word, score })
+                Some(Ranked { region: place / ranking.answers.words_per_region, word, score })
             }));
         } else {
             regions.ranked = None;
@@ -390,11 +421,11 @@ impl<N: Network> WholeFrames for GpuEngine<N> {
             image: &self.buffers.image,
         };
         // Made first: should there be no room for it, the old one stays.
-        let made = self.device.enter().and_then(|()| Ranking::new(&self.device, words, outputs));
+        let before = self.ranking.as_ref();
+        let made = self.device.enter().and_then(|()| Ranking::new(&self.device, words, outputs, before));
         let ranking =
             made.and_then(|ranking| self.drain().map(|()| ranking)).map_err(|error| self.named(error))?;
-        self.generation += 1;
-        self.ranking = Some(ranking);
+        self.take_up(ranking);
         Ok(())
     }
 

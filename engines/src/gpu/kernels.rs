@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaFunction, CudaModule, DeviceRepr, LaunchConfig, PushKernelArg};
+use cudarc::driver::{CudaFunction, CudaGraph, CudaModule, DeviceRepr, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::Ptx;
 
 use super::device::{Device, GpuError, cuda};
+use super::graph;
 
 const PTX: &str = include_str!("kernels.ptx");
 /// Machine code of Orin's GPU, 8.7: compiling PTX takes a library of the driver's (libnvidia-ptxjitcompiler) which is in
@@ -63,16 +64,34 @@ impl Kernels {
         config: LaunchConfig,
         parameters: &P,
     ) -> Result<(), GpuError> {
-        let function = match kernel {
+        // SAFETY: the caller's promise.
+        unsafe { device.stream.launch_builder(self.function(kernel)).arg(parameters).launch(config) }
+            .map(|_| ())
+            .map_err(cuda("start a kernel"))
+    }
+
+    /// Has a kernel of a captured graph run with other parameters.
+    ///
+    /// # Safety
+    /// As [`Self::launch`], until the graph is gone or patched again.
+    pub unsafe fn patch<P: DeviceRepr>(
+        &self,
+        graph: &CudaGraph,
+        kernel: Kernel,
+        config: LaunchConfig,
+        parameters: &P,
+    ) -> Result<(), GpuError> {
+        // SAFETY: the caller's promise.
+        unsafe { graph::patch(graph, self.function(kernel).cu_function(), config, parameters) }
+    }
+
+    fn function(&self, kernel: Kernel) -> &CudaFunction {
+        match kernel {
             Kernel::LetterboxColumns => &self.letterbox_columns,
             Kernel::LetterboxRows => &self.letterbox_rows,
             Kernel::Similarities => &self.similarities,
             Kernel::Rank => &self.rank,
-        };
-        // SAFETY: the caller's promise.
-        unsafe { device.stream.launch_builder(function).arg(parameters).launch(config) }
-            .map(|_| ())
-            .map_err(cuda("start a kernel"))
+        }
     }
 }
 

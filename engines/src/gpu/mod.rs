@@ -6,7 +6,7 @@
 //!
 //! Two frames may be under way: while the GPU computes one, the next is copied to pinned memory and queued behind it.
 //! After a first run that warms up, the way of a frame is captured as a CUDA graph, one launch a frame, where the
-//! network allows it.
+//! network allows it. Other words are patched into it, where the driver allows that.
 //!
 //! The surprising thing: kernels travel as PTX (`kernels.ptx`, made by NVRTC and kept in the repository; a test holds
 //! it against `kernels.cu`), for compute capability 7.5, the oldest that TensorRT 10 supports. The driver compiles it
@@ -15,6 +15,7 @@
 
 mod device;
 mod engine;
+mod graph;
 mod kernels;
 mod ranking;
 mod resizing;

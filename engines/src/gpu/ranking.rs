@@ -1,6 +1,8 @@
 //! The words on the GPU: similarities of all regions to all words, and the best of each region.
 
-use cudarc::driver::{CudaSlice, DeviceRepr, LaunchConfig};
+use std::sync::Arc;
+
+use cudarc::driver::{CudaGraph, CudaSlice, DeviceRepr, LaunchConfig};
 use wordsight_detection::WordTable;
 
 use super::device::{Device, GpuError};
@@ -56,20 +58,32 @@ pub(super) struct Outputs<'a> {
     pub image: &'a CudaSlice<f32>,
 }
 
-/// One vocabulary on the GPU.
-pub(super) struct Ranking {
+/// Where the best words of each region come to lie, whatever the vocabulary.
+pub(super) struct Answers {
     /// `[regions, words_per_region]`; -1 where there is none.
     pub words: CudaSlice<i32>,
     /// `[regions, words_per_region]`.
     pub scores: CudaSlice<f32>,
     pub words_per_region: usize,
+}
+
+/// One vocabulary on the GPU.
+pub(super) struct Ranking {
+    /// Those of the vocabulary before, where it has as many words a region: a graph copies them from there.
+    pub answers: Arc<Answers>,
     similarities: SimilarityParameters,
     rank: RankParameters,
     _tables: [CudaSlice<f32>; 4],
 }
 
 impl Ranking {
-    pub fn new(device: &Device, table: &WordTable, outputs: Outputs<'_>) -> Result<Self, GpuError> {
+    /// A vocabulary in the place of the one `before`, if there is one.
+    pub fn new(
+        device: &Device,
+        table: &WordTable,
+        outputs: Outputs<'_>,
+        before: Option<&Self>,
+    ) -> Result<Self, GpuError> {
         let (regions, size) = (outputs.objectness.len(), table.embedding_size);
         let columns = 1 + table.thresholds.len();
         assert_eq!(
@@ -82,8 +96,12 @@ impl Ranking {
             (regions * size, regions * size),
             "regions' embeddings"
         );
-        let places = regions * table.words_per_region;
-        let (words, scores) = (device.zeros(places)?, device.zeros(places)?);
+        let answers = match before {
+            Some(before) if before.answers.words_per_region == table.words_per_region => {
+                Arc::clone(&before.answers)
+            }
+            _ => Arc::new(Answers::new(device, regions, table.words_per_region)?),
+        };
         let logits: CudaSlice<f32> = device.zeros(2 * regions * columns)?;
         let vocabulary = device.copy_of(&table.background_and_words)?;
         let text_weights = device.copy_of(&table.text_weights)?;
@@ -105,29 +123,55 @@ impl Ranking {
             objectness: device.address(outputs.objectness),
             text_weights: device.address(&text_weights),
             thresholds: device.address(&thresholds),
-            words: device.address(&words),
-            scores: device.address(&scores),
+            words: device.address(&answers.words),
+            scores: device.address(&answers.scores),
             regions: number(regions),
             columns: number(columns),
             words_per_region: number(table.words_per_region),
             objectness_weight: table.objectness_weight,
             lowest_threshold: table.thresholds.iter().copied().fold(f32::INFINITY, f32::min),
         };
-        let words_per_region = table.words_per_region;
         let tables = [logits, vocabulary, text_weights, thresholds];
-        Ok(Self { words, scores, words_per_region, similarities, rank, _tables: tables })
+        Ok(Self { answers, similarities, rank, _tables: tables })
     }
 
     /// Queues the ranking of what the network's outputs hold then.
     pub fn queue(&self, device: &Device, kernels: &Kernels) -> Result<(), GpuError> {
-        let (regions, columns) = (self.rank.regions as usize, self.rank.columns as usize);
-        let config = |grid_dim| LaunchConfig { grid_dim, block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 };
-        let tiles = (blocks(columns, TILE.1), blocks(regions, TILE.0), 2);
+        let [similarities, rank] = self.configs();
         // SAFETY: the tables are this struct's own and made for these sizes; the outputs are the engine's, live as long
         // as this, and were measured in `new`.
         unsafe {
-            kernels.launch(device, Kernel::Similarities, config(tiles), &self.similarities)?;
-            kernels.launch(device, Kernel::Rank, config((blocks(regions, 1), 1, 1)), &self.rank)
+            kernels.launch(device, Kernel::Similarities, similarities, &self.similarities)?;
+            kernels.launch(device, Kernel::Rank, rank, &self.rank)
         }
+    }
+
+    /// Has a graph that was captured with the vocabulary before rank by this one, which lives as long as it; the answers
+    /// are the same. After an error the graph is of no use.
+    pub fn patch(&self, graph: &CudaGraph, kernels: &Kernels) -> Result<(), GpuError> {
+        let [similarities, rank] = self.configs();
+        // SAFETY: as above.
+        unsafe {
+            kernels.patch(graph, Kernel::Similarities, similarities, &self.similarities)?;
+            kernels.patch(graph, Kernel::Rank, rank, &self.rank)
+        }
+    }
+
+    /// The threads of either kernel.
+    fn configs(&self) -> [LaunchConfig; 2] {
+        let (regions, columns) = (self.rank.regions as usize, self.rank.columns as usize);
+        let tiles = (blocks(columns, TILE.1), blocks(regions, TILE.0), 2);
+        [tiles, (blocks(regions, 1), 1, 1)].map(|grid_dim| LaunchConfig {
+            grid_dim,
+            block_dim: (THREADS, 1, 1),
+            shared_mem_bytes: 0,
+        })
+    }
+}
+
+impl Answers {
+    fn new(device: &Device, regions: usize, words_per_region: usize) -> Result<Self, GpuError> {
+        let places = regions * words_per_region;
+        Ok(Self { words: device.zeros(places)?, scores: device.zeros(places)?, words_per_region })
     }
 }

@@ -139,11 +139,7 @@ impl PlanStore {
             })?;
         let model = request.decode()?;
         let decided = Decided::of(&model, request.settings.precision, gpu);
-        let named = |decided: Decided| {
-            let key = PlanKey::new(request.library, request.bytes, &decided.precision, gpu);
-            let path = out.map_or_else(|| self.path_of(request.model, &key), Path::to_owned);
-            Named { decided, key, path }
-        };
+        let named = |decided: Decided| self.named(request, decided, gpu, out);
         let wanted = named(decided);
         let folder = wanted.folder();
         let unwritable = |reason| TensorRtError::Unwritable { path: wanted.path.clone(), reason };
@@ -158,20 +154,7 @@ impl PlanStore {
                 return Ok(plan);
             }
         }
-        let nearest = self.nearest(request.model, &wanted.key);
-        if request.policy == BuildPolicy::Never {
-            let command = request.command();
-            return Err(match nearest {
-                Some((path, differences)) => TensorRtError::StalePlan { path, differences, rebuild: command },
-                None => TensorRtError::NoPlan { model: request.model.to_owned(), build: command },
-            });
-        }
-        if request.policy == BuildPolicy::IfMissing
-            && let Some((path, differences)) = nearest
-        {
-            let differences = differences.join("; ");
-            tracing::info!(plan = %path.display(), differences, "a plan that is there does not fit: building another");
-        }
+        self.look_at_nearest(request, &wanted.key)?;
         match self.build(request, &model, &wanted, progress) {
             Err(TensorRtError::Refused { reason, .. })
                 if wanted.decided.is_in_integers() && !lacks_memory(&reason) =>
@@ -185,6 +168,35 @@ impl PlanStore {
                 self.build(request, &model, &instead, progress)
             }
             built => built,
+        }
+    }
+
+    /// What a plan of a request is known by, where it is to compute in what was decided.
+    fn named(&self, request: &PlanRequest<'_>, decided: Decided, gpu: u32, out: Option<&Path>) -> Named {
+        let key = PlanKey::new(request.library, request.bytes, &decided.precision, gpu);
+        let path = out.map_or_else(|| self.path_of(request.model, &key), Path::to_owned);
+        Named { decided, key, path }
+    }
+
+    /// Tells in what a plan that is there differs from the one that is to be built.
+    ///
+    /// # Errors
+    /// When none may be built.
+    fn look_at_nearest(&self, request: &PlanRequest<'_>, key: &PlanKey) -> Result<(), TensorRtError> {
+        let nearest = self.nearest(request.model, key);
+        match (request.policy, nearest) {
+            (BuildPolicy::Never, Some((path, differences))) => {
+                Err(TensorRtError::StalePlan { path, differences, rebuild: request.command() })
+            }
+            (BuildPolicy::Never, None) => {
+                Err(TensorRtError::NoPlan { model: request.model.to_owned(), build: request.command() })
+            }
+            (BuildPolicy::IfMissing, Some((path, differences))) => {
+                let differences = differences.join("; ");
+                tracing::info!(plan = %path.display(), differences, "a plan that is there does not fit: building another");
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 

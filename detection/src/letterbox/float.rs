@@ -8,8 +8,8 @@
 //! bytes mean, is one loop over neighbours. The order of the sums is part of what this promises: the kernel has the
 //! same, and is held against this to the last bit.
 
+use super::{Letterbox, PADDING};
 use crate::frame::{FrameView, PixelFormat, YuvFactors};
-use crate::{Letterbox, PADDING};
 
 /// Which samples of a side make each pixel of the shorter or longer one, and with what weights: bilinear, the kernel
 /// widened by the scale when it shrinks.

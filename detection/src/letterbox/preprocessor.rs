@@ -8,8 +8,8 @@
 //! (antialiased, as PIL and TensorFlow do it and OpenCV does not). A student trained on one and fed
 //! the other loses accuracy without a word, so this is the only resize in the project.
 
-use crate::Letterbox;
-use crate::fixed_point::FixedPointResizer;
+use super::Letterbox;
+use super::fixed_point::FixedPointResizer;
 
 /// The grey around a letterboxed frame, in every channel.
 pub const PADDING: u8 = 127;

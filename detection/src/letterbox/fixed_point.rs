@@ -12,14 +12,14 @@
 
 use std::ops::Range;
 
-use crate::Letterbox;
+use super::Letterbox;
 
 /// Rows that are made together.
 const LANES: usize = 8;
 
 /// Which samples of a side make each pixel of the shorter or longer one, and with what weights. Samples go by pairs,
 /// because processors multiply and add pairs in one instruction.
-struct Taps {
+struct PairTaps {
     /// For each pixel: the first sample that it is made of, and how many pairs.
     spans: Vec<(usize, usize)>,
     /// The pairs' weights, `stride` a pixel; none is negative.
@@ -30,7 +30,7 @@ struct Taps {
     precision: u32,
 }
 
-impl Taps {
+impl PairTaps {
     /// From a side of `source` samples to one of `resized`, neither of them 0. First samples are multiples of `align`.
     ///
     /// Each step of the arithmetic is the crate's, in its order: another one may round a weight the other way.
@@ -101,8 +101,8 @@ pub(crate) struct FixedPointResizer {
     kernels: Kernels,
     /// What the tables are for: the frame's size and the resized one.
     sizes: [(usize, usize); 2],
-    rows: Taps,
-    columns: Taps,
+    rows: PairTaps,
+    columns: PairTaps,
     /// Some rows of the resized height and the frame's width. Longer than the rows, for what is read by 16 bytes.
     blended: [Vec<u8>; LANES],
     /// The same, by pairs of pixels: red, green and blue.
@@ -115,7 +115,7 @@ impl FixedPointResizer {
     }
 
     fn with(kernels: Kernels) -> Self {
-        let (rows, columns) = (Taps::new(1, 1, 1), Taps::new(1, 1, 2));
+        let (rows, columns) = (PairTaps::new(1, 1, 1), PairTaps::new(1, 1, 2));
         Self { kernels, sizes: [(0, 0); 2], rows, columns, blended: Default::default(), woven: Vec::new() }
     }
 
@@ -167,8 +167,8 @@ impl FixedPointResizer {
         }
         let [(width, height), (resized_width, resized_height)] = sizes;
         self.sizes = sizes;
-        self.rows = Taps::new(height, resized_height, 1);
-        self.columns = Taps::new(width, resized_width, 2);
+        self.rows = PairTaps::new(height, resized_height, 1);
+        self.columns = PairTaps::new(width, resized_width, 2);
         let fours = width.div_ceil(4);
         self.blended.iter_mut().for_each(|row| row.resize(12 * fours + 4, 0));
         self.woven.resize(2 * fours, [[[0; LANES]; 2]; 3]);
@@ -187,7 +187,7 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn new(rgb: &'a [u8], len: usize, taps: &'a Taps, row: usize) -> Self {
+    fn new(rgb: &'a [u8], len: usize, taps: &'a PairTaps, row: usize) -> Self {
         let (first, weights) = taps.of(row);
         let end = ((first + 2 * weights.len()) * len).min(rgb.len());
         Self { bytes: &rgb[first * len..end], len, weights, precision: taps.precision }
@@ -213,7 +213,7 @@ struct Kernels {
     /// From rows their pairs of pixels, which are of as many pixels as the rows have whole groups of four.
     weave: unsafe fn(&[Vec<u8>; LANES], &mut [[Pairs; 3]]),
     /// At most eight pixels as the weighted sums of pairs.
-    sum: unsafe fn(&[[Pairs; 3]], &Taps, Range<usize>) -> Square,
+    sum: unsafe fn(&[[Pairs; 3]], &PairTaps, Range<usize>) -> Square,
 }
 
 impl Kernels {
@@ -281,7 +281,7 @@ mod plain {
         }
     }
 
-    pub(super) fn sum(woven: &[[Pairs; 3]], columns: &Taps, pixels: Range<usize>) -> Square {
+    pub(super) fn sum(woven: &[[Pairs; 3]], columns: &PairTaps, pixels: Range<usize>) -> Square {
         let mut square = [[[0; LANES]; LANES]; 3];
         for (at, pixel) in pixels.enumerate() {
             let (first, weights) = columns.of(pixel);
@@ -418,7 +418,7 @@ mod avx2 {
     }
 
     #[target_feature(enable = "avx2")]
-    pub(super) fn sum(woven: &[[Pairs; 3]], columns: &Taps, pixels: Range<usize>) -> Square {
+    pub(super) fn sum(woven: &[[Pairs; 3]], columns: &PairTaps, pixels: Range<usize>) -> Square {
         let mut sums = [[_mm256_setzero_si256(); LANES]; 3];
         for (at, pixel) in pixels.enumerate().take(LANES) {
             let (first, weights) = columns.of(pixel);
@@ -502,7 +502,7 @@ mod tests {
     fn weights_of_every_pixel_make_one_but_for_their_rounding_and_stay_within_the_side() {
         for (source, resized) in [(1920, 416), (3, 416), (1, 1), (416, 416), (1079, 7), (20_000, 1)] {
             for align in [1, 2] {
-                let taps = Taps::new(source, resized, align);
+                let taps = PairTaps::new(source, resized, align);
                 for pixel in 0..resized {
                     let (first, weights) = taps.of(pixel);
                     let weights = weights.as_flattened();

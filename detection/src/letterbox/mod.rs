@@ -6,6 +6,16 @@
 //! The one surprising thing: the resized frame has a whole number of pixels, so its true scale
 //! differs a little between the axes. Boxes are mapped by the true scales, or a box at the far edge
 //! of a large frame would come back a few pixels off.
+//!
+//! [`Preprocessor`] makes the input on a processor, in whole numbers; [`Resampler`] is the float arithmetic that the GPU's
+//! kernel is held against.
+
+mod fixed_point;
+mod float;
+mod preprocessor;
+
+pub use float::{Channel, Resampler, Tables, Taps};
+pub use preprocessor::{PADDING, Preprocessor};
 
 /// The placing of one frame in one input.
 #[derive(Debug, Clone, Copy, PartialEq)]
