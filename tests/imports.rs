@@ -4,6 +4,7 @@
 //! `use` items and plain paths that begin with `crate`, `super`, `self` or a child module, follows re-exports to the file
 //! that defines a name, and reports which rooms, and which files of different folders, import one another in a circle.
 //! Test modules are left out: a test may look anywhere.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -502,6 +503,27 @@ fn each_room_imports_only_rooms_below_it_and_none_in_a_circle() {
     println!("{entangled} rooms and {entangled_files} files in circles");
     assert!(upwards.is_empty(), "these import a room above them: {}", upwards.join(", "));
     assert_eq!(entangled, 0);
+}
+
+#[test]
+fn the_architecture_names_every_room_and_only_files_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    let section = |title: &str| text.split(title).nth(1).unwrap().split("\n## ").next().unwrap();
+    let directions = section("## Directions");
+    let rooms = directions
+        .split("| rooms |")
+        .nth(1)
+        .unwrap()
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let named: Vec<&str> =
+        rooms.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2)).collect();
+    assert_eq!(named, ROOMS);
+    let paths = section("## Where is what").split('`').skip(1).step_by(2).filter(|path| path.contains('/'));
+    let missing: Vec<&str> = paths.filter(|path| !root.join(path).exists()).collect();
+    assert!(missing.is_empty(), "{}", missing.join(", "));
 }
 
 /// The rooms of a made-up program of these files.

@@ -26,7 +26,7 @@ use crate::bench::{
 };
 use crate::capture::{Held, Pacing, PacingName, Source};
 use crate::config::{Config, ConfigError};
-use crate::governor::{Governing, board_root};
+use crate::governor::{Governed, Governing, board_root};
 use crate::health::Health;
 use crate::job::Stage;
 use crate::pipeline::{Control, Measurement, MeasurementSettings, Pipeline, Rates, Report as Run, Slices};
@@ -66,29 +66,18 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
     let config = config_of(common, wanted)?;
     let stop = Stop::on_signals()?;
     let board = board_root();
-    let (machine, readings, started_at) = (Machine::read(&board), Readings::read(&board), SystemTime::now());
+    let before = Before::look(&board);
 
     let engine = EngineTarget::of(&config)?.open(&INSTALLED, &stop, &|| ())?;
     let scoring = WordsTarget::of(&config)?.tracked(&config).open(engine.facts())?;
-    let engine = match wanted.least_inference {
-        Some(least) => Box::new(Slowed { name: slowed_name(&*engine, least), engine, least }),
-        None => engine,
-    };
+    let engine = slowed(engine, wanted.least_inference);
     let health = Health::default();
     let source = open_source(wanted, &config, &health, &stop)?;
     let mut settings = settings(&config, wanted, &*engine, &source, scoring.words().len())?;
 
     let recorder = Arc::new(Mutex::new(Recorder::for_run_of(wanted.seconds)));
     let is_stream_the_only_one = wanted.mode == Mode::Live || source.is_live;
-    let measurement = Measurement {
-        settings: MeasurementSettings {
-            warm_up: wanted.warm_up,
-            duration: wanted.seconds,
-            slices: (!is_stream_the_only_one).then_some(SLICES),
-            cpu_time: || Process::read(Path::new(ROOT)).cpu_time,
-        },
-        on_frame: record_into(Arc::clone(&recorder)),
-    };
+    let slices = (!is_stream_the_only_one).then_some(SLICES);
     let outputs = Outputs { json: Some(Box::new(std::io::sink())), ..Outputs::default() };
     let publisher = Publisher::new(outputs)?;
     let pipeline = Pipeline {
@@ -96,7 +85,7 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
         tracking: Tracking::new(config.tracking.settings()),
         inputs_to_keep: if is_stream_the_only_one { 0 } else { INPUTS_ALONE },
         health: health.clone(),
-        measurement: Some(measurement),
+        measurement: Some(measurement(wanted, slices, &recorder)),
         ..Pipeline::new(source.source, source.pacing, engine, scoring, publisher)
     };
     let (control, governing) = (Control::default(), Governing::new(config.governor.settings(), &board));
@@ -110,7 +99,6 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
         return Err(of_usage(error));
     }
     let recorder = locked(&recorder);
-    let rates = run.rates.unwrap_or_default();
     anyhow::ensure!(
         recorder.frames() > 0,
         "no frame was measured in {:.0} s: {} frames were captured; measure longer (--seconds), or look at the source",
@@ -120,15 +108,59 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
     if stop.is_requested() {
         tracing::warn!("stopped before the time was over: what there is so far is reported");
     }
+    let (width, height) = run.frame_size;
+    settings.frame = Frame { width, height, format: format!("{:?}", run.frame_format).to_uppercase() };
+    let measured = measured(&run, &recorder, before, Readings::read(&board), governing.governed());
+    Ok(Report::new(settings, measured))
+}
+
+/// What there was before the first frame.
+struct Before {
+    machine: Machine,
+    readings: Readings,
+    started_at: SystemTime,
+}
+
+impl Before {
+    fn look(board: &Path) -> Self {
+        Self { machine: Machine::read(board), readings: Readings::read(board), started_at: SystemTime::now() }
+    }
+}
+
+/// How the stream is measured, and the engine alone in between, if it is.
+fn measurement(wanted: &Wanted<'_>, slices: Option<Slices>, recorder: &Arc<Mutex<Recorder>>) -> Measurement {
+    Measurement {
+        settings: MeasurementSettings {
+            warm_up: wanted.warm_up,
+            duration: wanted.seconds,
+            slices,
+            cpu_time: || Process::read(Path::new(ROOT)).cpu_time,
+        },
+        on_frame: record_into(Arc::clone(recorder)),
+    }
+}
+
+/// What a run came to; `readings` are the board's after it.
+fn measured<'a>(
+    run: &Run,
+    recorder: &'a Recorder,
+    before: Before,
+    readings: Readings,
+    governed: Option<Governed>,
+) -> Measured<'a> {
+    let Before { machine, readings: start, started_at } = before;
+    let rates = run.rates.unwrap_or_default();
     let process = Process::read(Path::new(ROOT));
     let allocations = run.counters.allocations();
-    let measured = Measured {
+    let by_stage = Stage::ALL.map(|stage| (stage.name(), allocations[stage as usize]));
+    tracing::info!(?by_stage, "allocations");
+    Measured {
         started_at,
         duration: rates.stream.time,
-        recorder: &recorder,
+        recorder,
         bare_engine_fps: (rates.alone.frames > 0).then(|| rates.alone.per_second()),
-        drops: drops(&run),
-        drops_at: drops_at(&run, &rates),
+        drops: drops(run),
+        drops_at: drops_at(run, &rates),
         cpu: rates.cpu_time.and_then(|used| {
             let process = |cpu_time| Process { cpu_time: Some(cpu_time), ..Process::default() };
             let cores = machine.cores_allowed.or(machine.cores).unwrap_or(1);
@@ -140,17 +172,9 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
             .map(|(resident_mib, peak_mib)| Memory { resident_mib, peak_mib }),
         allocations: Some(Allocations::new(allocations.iter().sum(), recorder.frames())),
         machine,
-        readings: StartAndEnd { start: readings, end: Readings::read(&board) },
-        governed: governing.governed(),
-    };
-    settings.frame = Frame {
-        width: run.frame_size.0,
-        height: run.frame_size.1,
-        format: format!("{:?}", run.frame_format).to_uppercase(),
-    };
-    let by_stage = Stage::ALL.map(|stage| (stage.name(), allocations[stage as usize]));
-    tracing::info!(?by_stage, "allocations");
-    Ok(Report::new(settings, measured))
+        readings: StartAndEnd { start, end: readings },
+        governed,
+    }
 }
 
 /// A source that is open.
@@ -334,6 +358,14 @@ struct Slowed {
     engine: Box<dyn Engine>,
     name: String,
     least: Duration,
+}
+
+/// The engine, held to at least so long an inference, if that is asked for.
+fn slowed(engine: Box<dyn Engine>, least: Option<Duration>) -> Box<dyn Engine> {
+    match least {
+        Some(least) => Box::new(Slowed { name: slowed_name(&*engine, least), engine, least }),
+        None => engine,
+    }
 }
 
 fn slowed_name(engine: &dyn Engine, least: Duration) -> String {
