@@ -163,10 +163,12 @@ fn is_share(tensor: &str, view: &View<'_>) -> bool {
     }
 }
 
-/// What made a tensor's numbers, and the nodes that only moved them since.
+/// What made a tensor's numbers, and the nodes that only moved or cast them since.
 fn origin_of<'a>(tensor: &str, view: &View<'a>) -> (Option<&'a NodeProto>, Vec<&'a NodeProto>) {
     let (mut origin, mut moves) = (view.maker(tensor), Vec::new());
-    while let Some(node) = origin.filter(|node| matches!(node.op_type.as_str(), "Reshape" | "Transpose")) {
+    while let Some(node) =
+        origin.filter(|node| matches!(node.op_type.as_str(), "Reshape" | "Transpose" | "Cast"))
+    {
         moves.push(node);
         origin = node.input.first().and_then(|input| view.maker(input));
     }

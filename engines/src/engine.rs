@@ -1,8 +1,10 @@
 //! The door that every engine stands behind.
 
+use std::sync::Arc;
+
 use wordsight_detection::{FrameView, WordTable};
 
-use crate::{EngineError, Regions, StudentFacts};
+use crate::{EngineError, FrameMemory, Regions, StudentFacts};
 
 /// Runs one student, one frame at a time.
 ///
@@ -47,8 +49,14 @@ pub trait WholeFrames {
     /// When there is no room for them.
     fn set_words(&mut self, words: &WordTable) -> Result<(), EngineError>;
 
-    /// Sends a frame on its way, placed as [`wordsight_detection::Letterbox`] places it; its bytes are free again at
-    /// once.
+    /// Memory that frames are best captured into, if there is such: from elsewhere they are copied once more.
+    fn frame_memory(&self) -> Option<Arc<dyn FrameMemory>> {
+        None
+    }
+
+    /// Sends a frame on its way, placed as [`wordsight_detection::Letterbox`] places it. Its bytes are free again at
+    /// once, unless they lie in [`Self::frame_memory`]: there they are read until the frame has finished, and whoever
+    /// writes to them before spoils what is found.
     ///
     /// # Errors
     /// When the frame isn't whole or the runtime fails.

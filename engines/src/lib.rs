@@ -19,6 +19,7 @@ mod agreement;
 pub mod cpu;
 mod engine;
 mod error;
+mod frame_buffer;
 #[cfg(feature = "tensorrt")]
 pub mod gpu;
 mod loading;
@@ -32,4 +33,5 @@ pub use cpu::CpuEngine;
 pub use cpu::session::{ElementType, Input, OnnxSession, PortSpec, Tensor, TensorView};
 pub use engine::{Engine, StepTimes, WholeFrames};
 pub use error::{EngineError, LibraryError};
+pub use frame_buffer::{FrameBlock, FrameBuffer, FrameMemory};
 pub use student::{Regions, StudentFacts};

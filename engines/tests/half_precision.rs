@@ -81,7 +81,7 @@ fn rounded(half: &ModelProto, exact: &BTreeSet<String>) -> ModelProto {
             graph.node.push(cast(&node.input[0], &format!("{output}/half"), ElementType::Float16));
             node = cast(&format!("{output}/half"), &output, ElementType::Float);
         } else if is_half(&output) && !moves && !exact.contains(&output) {
-            node.output = vec![format!("{output}/exact")];
+            (node.name, node.output) = (format!("{output}/exact"), vec![format!("{output}/exact")]);
             graph.node.push(node);
             graph.node.push(cast(
                 &format!("{output}/exact"),

@@ -215,6 +215,8 @@ impl GstSource {
         (frame.width, frame.height) = (width, height);
         (frame.format, frame.encoding) = (shape.format, shape.encoding);
         frame.bytes.clear();
+        // Where the engine reads it: this is the one copy that the processor makes.
+        frame.bytes.reserve(shape.format.frame_len(width, height).unwrap_or(0));
         for (plane, (row_len, rows)) in (0..shape.info.n_planes()).zip(shape.format.planes(width, height)) {
             let bytes = video.plane_data(plane).map_err(|error| error.to_string())?;
             let stride = usize::try_from(video.plane_stride()[plane as usize])
@@ -397,6 +399,24 @@ mod tests {
             let [red, green, blue] = colour_in_the_middle(&frame);
             let is_red = red > 245 && green < 10 && blue < 10;
             assert!(is_red || (format == PixelFormat::Grey && red == green), "{name}: {red} {green} {blue}");
+        }
+    }
+
+    #[test]
+    fn a_frame_is_copied_once_into_room_of_its_own_size() {
+        for (format, bytes) in [("NV12", 322 * 242 * 3 / 2), ("RGB", 322 * 242 * 3)] {
+            let launch = format!(
+                "videotestsrc is-live=true ! video/x-raw,format={format},width=322,height=242,framerate=50/1 ! appsink"
+            );
+            let mut source = open(&launch).unwrap();
+            let mut frame = Frame::default();
+            let mut place = None;
+            for _ in 0..3 {
+                while source.capture(&mut frame).unwrap() != Captured::Frame {}
+                assert_eq!((frame.bytes.len(), frame.bytes.capacity()), (bytes, bytes), "{format}");
+                // It stays where it is, so that an engine's memory is reserved once.
+                assert_eq!(*place.get_or_insert(frame.bytes.as_ptr()), frame.bytes.as_ptr());
+            }
         }
     }
 

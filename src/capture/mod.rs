@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wordsight_detection::{FrameView, PixelFormat, YuvEncoding};
+use wordsight_engines::FrameBuffer;
 
 use crate::threads::clock::since_1970;
 #[cfg(feature = "gstreamer")]
@@ -59,7 +60,7 @@ pub const LONGEST_NAP: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Frame {
     /// Its rows, one after the other without padding; reused from frame to frame.
-    pub bytes: Vec<u8>,
+    pub bytes: FrameBuffer,
     /// Pixels a row.
     pub width: usize,
     /// Rows.
@@ -86,7 +87,7 @@ impl Default for Frame {
     fn default() -> Self {
         let now = Instant::now();
         Self {
-            bytes: Vec::new(),
+            bytes: FrameBuffer::default(),
             width: 0,
             height: 0,
             format: PixelFormat::Rgb,

@@ -9,10 +9,11 @@ mod found;
 mod pool;
 mod thumbnail;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wordsight_detection::Letterbox;
-use wordsight_engines::{Regions, StudentFacts};
+use wordsight_engines::{FrameBuffer, FrameMemory, Regions, StudentFacts};
 
 pub use event::{Event, EventKind, run_id};
 pub use found::{Found, Tracked, Words};
@@ -100,11 +101,20 @@ impl StageTimes {
 }
 
 impl Job {
-    /// A job with room for all that behind capture is made of a frame; `ranks` says whether the engine ranks words.
-    pub fn with_room(student: &StudentFacts, most_found: usize, ranks: bool) -> Self {
+    /// A job with room for all that behind capture is made of a frame; `ranks` says whether the engine ranks words, and
+    /// `memory` is what it has for frames.
+    pub fn with_room(
+        student: &StudentFacts,
+        most_found: usize,
+        ranks: bool,
+        memory: Option<&Arc<dyn FrameMemory>>,
+    ) -> Self {
         let (regions, values) = (student.proposals, student.proposals * student.embedding_size);
         let mut job = Self::default();
         job.found.reserve(most_found);
+        if let Some(memory) = memory {
+            job.frame.bytes = FrameBuffer::in_memory(Arc::clone(memory));
+        }
         job.regions.boxes_in_input.reserve(regions);
         job.regions.objectness.reserve(regions);
         if ranks {

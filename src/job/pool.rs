@@ -7,6 +7,8 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use wordsight_engines::FrameBuffer;
+
 use super::Job;
 use crate::threads::locked;
 
@@ -18,7 +20,7 @@ use crate::threads::locked;
 pub struct FrameBuffers(Mutex<Spare>);
 
 struct Spare {
-    buffers: Vec<Vec<u8>>,
+    buffers: Vec<FrameBuffer>,
     /// How many frames are still to allocate their own: all at the beginning, so that none does later.
     to_be_made: usize,
 }

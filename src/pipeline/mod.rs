@@ -232,9 +232,10 @@ impl Memory {
     fn of(pipeline: &mut Pipeline) -> Self {
         let (jobs, _) = pipeline.jobs();
         let ranks = pipeline.engine.whole_frames().is_some();
+        let memory = pipeline.engine.whole_frames().and_then(|engine| engine.frame_memory());
         let student = pipeline.engine.facts();
         let most_found = pipeline.scoring.most_found(student.proposals);
-        let pool = Pool::new(jobs.get(), || Job::with_room(student, most_found, ranks));
+        let pool = Pool::new(jobs.get(), || Job::with_room(student, most_found, ranks, memory.as_ref()));
         // An engine that takes whole frames and whoever draws on them look at them behind the letterbox.
         let before_letterbox = if pipeline.pacing == Pacing::Lossless { jobs.get() } else { CAMERA_BUFFERS };
         let buffers = (!ranks && !pipeline.publisher.draws()).then(|| FrameBuffers::new(before_letterbox));

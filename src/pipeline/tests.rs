@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use wordsight_detection::{DetectionSettings, FrameView, Ranked, Vocabulary, Word, WordTable};
-use wordsight_engines::{EngineError, Regions, StepTimes, StudentFacts, WholeFrames};
+use wordsight_engines::{
+    EngineError, FrameBlock, FrameMemory, Regions, StepTimes, StudentFacts, WholeFrames,
+};
 
 use super::*;
 use crate::capture::{CaptureError, Captured, Frame};
@@ -45,12 +47,55 @@ struct Made {
     facts: StudentFacts,
     takes_frames: bool,
     words: Option<WordTable>,
-    under_way: VecDeque<u8>,
+    /// Greys of frames, and where these lie.
+    under_way: VecDeque<(u8, *const u8)>,
+    /// Its own memory for frames, if it has some.
+    memory: Option<Arc<Noted>>,
     /// The most frames that were under way at once.
     most: Arc<Mutex<usize>>,
     fails_at: Option<u8>,
     /// How long it takes for an input.
     takes: Duration,
+}
+
+// SAFETY: pointers are all that isn't Send by itself, and what they lead to the pool keeps.
+unsafe impl Send for Made {}
+
+/// Memory for frames that knows its blocks.
+#[derive(Default)]
+struct Noted(Mutex<Vec<std::ops::Range<usize>>>);
+
+impl Noted {
+    fn holds(&self, bytes: &[u8]) -> bool {
+        let at = bytes.as_ptr() as usize;
+        self.0.lock().unwrap().iter().any(|block| block.start == at && block.len() == bytes.len())
+    }
+}
+
+struct NotedBlock(Box<[u8]>);
+
+impl std::ops::Deref for NotedBlock {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for NotedBlock {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl FrameBlock for NotedBlock {}
+
+impl FrameMemory for Noted {
+    fn block(&self, bytes: usize) -> Option<Box<dyn FrameBlock>> {
+        let block = NotedBlock(vec![0xA5; bytes].into());
+        let start = block.0.as_ptr() as usize;
+        self.0.lock().unwrap().push(start..start + bytes);
+        Some(Box::new(block))
+    }
 }
 
 impl Made {
@@ -73,6 +118,7 @@ impl Made {
             takes_frames,
             words: None,
             under_way: VecDeque::new(),
+            memory: None,
             most: Arc::default(),
             fails_at: None,
             takes: Duration::ZERO,
@@ -123,9 +169,14 @@ impl WholeFrames for Made {
         Ok(())
     }
 
+    fn frame_memory(&self) -> Option<Arc<dyn FrameMemory>> {
+        self.memory.clone().map(|memory| memory as Arc<dyn FrameMemory>)
+    }
+
     fn start(&mut self, frame: &FrameView<'_>) -> Result<(), EngineError> {
         assert!(frame.is_whole() && self.under_way.len() < 2);
-        self.under_way.push_back(frame.bytes[0]);
+        assert!(self.memory.as_ref().is_none_or(|memory| memory.holds(frame.bytes)), "captured elsewhere");
+        self.under_way.push_back((frame.bytes[0], frame.bytes.as_ptr()));
         let mut most = self.most.lock().unwrap();
         *most = self.under_way.len().max(*most);
         Ok(())
@@ -134,7 +185,9 @@ impl WholeFrames for Made {
     fn finish(&mut self, regions: &mut Regions) -> Result<(), EngineError> {
         // As long as a network takes, so that the next frame is there before this one is done.
         thread::sleep(Duration::from_millis(2));
-        let grey = self.under_way.pop_front().expect("a frame under way");
+        let (grey, place) = self.under_way.pop_front().expect("a frame under way");
+        // SAFETY: the pool outlives the engine's frames.
+        assert_eq!(unsafe { place.read_volatile() }, grey, "the frame is as it was until it has finished");
         if Some(grey) == self.fails_at {
             let reason = "a made-up failure".to_owned();
             return Err(EngineError::Failed { model: "made".to_owned(), reason });
@@ -199,6 +252,20 @@ fn an_engine_that_takes_whole_frames_tells_what_the_other_tells() {
         assert_eq!(widths(&json), all, "every frame, in order");
         assert_eq!(report.kept_inputs, [0, 1, 2].map(|grey| vec![grey; 3 * 32 * 32]));
         assert_eq!(*most.lock().unwrap(), if takes_frames { 2 } else { 0 });
+    }
+}
+
+#[test]
+fn frames_are_captured_into_the_engine_s_own_memory_and_left_alone_until_they_have_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    for pacing in [Pacing::Lossless, Pacing::Camera { period: Duration::from_millis(1) }] {
+        let json = folder.path().join("lines.jsonl");
+        let memory = Arc::new(Noted::default());
+        let made = Made { memory: Some(Arc::clone(&memory)), ..Made::new(true) };
+        pipeline(made, pacing, 100, &json).run(&Stop::default(), &Control::default()).unwrap();
+        assert!(widths(&json).is_sorted_by(|a, b| a < b) && widths(&json).len() >= 5);
+        let blocks = memory.0.lock().unwrap().len();
+        assert!((2..=CAMERA_JOBS.get()).contains(&blocks), "one for each job that had a frame: {blocks}");
     }
 }
 

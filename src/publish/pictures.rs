@@ -78,7 +78,7 @@ fn draw_all(requests: &Receiver<Box<PictureRequest>>, live: &Live) {
         let PictureRequest { mut lease, record, events, senders, is_for_viewers } = *request;
         let job = &mut *lease;
         let size = (job.frame.width, job.frame.height);
-        let rgb = if job.frame.format == PixelFormat::Rgb {
+        let rgb: &mut [u8] = if job.frame.format == PixelFormat::Rgb {
             &mut job.frame.bytes
         } else {
             job.frame.view().write_rgb(&mut converted);

@@ -116,6 +116,17 @@ impl Device {
             .map_err(cuda("copy to the GPU"))
     }
 
+    /// Queues a copy of pinned memory to the start of a buffer.
+    ///
+    /// # Safety
+    /// `pinned` came from [`Pinned`], which is freed only when the copy is done, whatever holds it.
+    pub unsafe fn upload_from(&self, pinned: &[u8], buffer: &CudaSlice<u8>) -> Result<(), GpuError> {
+        assert!(pinned.len() <= buffer.len(), "a copy within the buffer");
+        // SAFETY: the caller's promise, and whoever reuses the buffer waits for the stream first.
+        unsafe { result::memcpy_htod_async(self.address(buffer), pinned, self.stream.cu_stream()) }
+            .map_err(cuda("copy to the GPU"))
+    }
+
     /// Queues a copy of a whole buffer.
     pub fn download<T: Copy>(&self, buffer: &CudaSlice<T>, pinned: &mut Pinned<T>) -> Result<(), GpuError> {
         assert_eq!(buffer.len(), pinned.len(), "a copy of a whole buffer");
@@ -168,6 +179,8 @@ pub(super) struct Pinned<T> {
 
 // SAFETY: it owns its memory, as a Vec does.
 unsafe impl<T: Send> Send for Pinned<T> {}
+// SAFETY: as above; what is shared is only read.
+unsafe impl<T: Sync> Sync for Pinned<T> {}
 
 impl<T: ValidAsZeroBits + Copy> Pinned<T> {
     /// `len` zeros.

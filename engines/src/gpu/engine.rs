@@ -8,10 +8,11 @@ use cudarc::driver::{CudaEvent, CudaGraph, CudaSlice};
 use wordsight_detection::{FrameView, Ranked, WordTable};
 
 use super::device::{Device, GpuError, Memory, Pinned, Stream, cuda, milliseconds_between};
+use super::frames::PinnedFrames;
 use super::kernels::Kernels;
 use super::ranking::{Outputs, Ranking};
 use super::resizing::{Resizing, Shape};
-use crate::{Engine, EngineError, Regions, StepTimes, StudentFacts, WholeFrames};
+use crate::{Engine, EngineError, FrameMemory, Regions, StepTimes, StudentFacts, WholeFrames};
 
 /// Runs a student between the kernels.
 ///
@@ -44,6 +45,7 @@ pub struct GpuEngine<N> {
     ranking: Option<Ranking>,
     buffers: Buffers,
     kernels: Kernels,
+    frames: Arc<PinnedFrames>,
     device: Device,
     /// Slots that are under way, oldest first.
     under_way: VecDeque<usize>,
@@ -70,6 +72,8 @@ struct Buffers {
 struct Way {
     /// From a frame, by the letterbox; or else from the planes of the input.
     from_frame: bool,
+    /// From where the frame was captured, in front of the graph; or else from the slot, by the graph.
+    in_place: bool,
     /// To ranked words; or else to embeddings.
     to_words: bool,
     generation: u64,
@@ -165,6 +169,7 @@ impl<N: Network> GpuEngine<N> {
             ranking: None,
             buffers,
             kernels,
+            frames: Arc::new(PinnedFrames::new(&device)),
             device,
             under_way: VecDeque::with_capacity(SLOTS),
             warm: Vec::new(),
@@ -179,7 +184,7 @@ impl<N: Network> GpuEngine<N> {
         assert!(self.under_way.len() < SLOTS, "no more than {SLOTS} frames under way");
         self.device.enter()?;
         let at = (0..SLOTS).find(|at| !self.under_way.contains(at)).unwrap_or(0);
-        let way = Way { from_frame, to_words, generation: self.generation };
+        let way = self.way_of(bytes, from_frame, to_words);
         let slot = &mut self.slots[at];
         if slot.way.is_none_or(|before| before.generation != self.generation) {
             let places = self.ranking.as_ref().map_or(0, |ranking| ranking.answers.words.len());
@@ -187,25 +192,31 @@ impl<N: Network> GpuEngine<N> {
             slot.words = Pinned::zeros(&self.device, places)?;
             slot.scores = Pinned::zeros(&self.device, places)?;
         }
-        if slot.upload.len() < bytes.len() {
-            slot.graph = None;
-            slot.upload = Pinned::zeros(&self.device, bytes.len())?;
+        if !way.in_place {
+            if slot.upload.len() < bytes.len() {
+                slot.graph = None;
+                slot.upload = Pinned::zeros(&self.device, bytes.len())?;
+            }
+            slot.upload[..bytes.len()].copy_from_slice(bytes);
         }
         slot.way = Some(way);
-        slot.upload[..bytes.len()].copy_from_slice(bytes);
 
         let captured = matches!(&slot.graph, Some((of, _)) if *of == way);
         if !captured {
             // A graph of another way is of no use to this frame.
             slot.graph = None;
             if self.captures && self.warm.contains(&way) {
-                self.slots[at].graph = self.capture(at, way, bytes.len())?.map(|graph| (way, graph));
+                self.slots[at].graph = self.capture(at, way, bytes)?.map(|graph| (way, graph));
             }
         }
         if let Some((_, graph)) = &self.slots[at].graph {
+            if way.in_place {
+                self.queue_upload(at, way, bytes)?;
+            }
             graph.launch().map_err(cuda("run a frame"))?;
         } else {
-            self.queue(at, way, bytes.len(), &[])?;
+            self.queue_upload(at, way, bytes)?;
+            self.queue(at, way, &[])?;
             if !self.warm.contains(&way) {
                 self.warm.retain(|known| known.generation == way.generation);
                 self.warm.push(way);
@@ -242,8 +253,10 @@ impl<N: Network> GpuEngine<N> {
         // The slot's buffers are made for the words and the size, as for any frame.
         self.start(frame.bytes, true, self.ranking.is_some())?;
         self.settle(&mut Regions::default())?;
-        let way = Way { from_frame: true, to_words: self.ranking.is_some(), generation: self.generation };
-        self.queue(0, way, frame.bytes.len(), &marks)?;
+        let way = self.way_of(frame.bytes, true, self.ranking.is_some());
+        marks[0].record(&self.device.stream).map_err(cuda("mark a step"))?;
+        self.queue_upload(0, way, frame.bytes)?;
+        self.queue(0, way, &marks[1..])?;
         let mut times = [0.0; StepTimes::STEPS];
         for (time, ends) in times.iter_mut().zip(marks.windows(2)) {
             *time = milliseconds_between(&ends[0], &ends[1])?;
@@ -253,13 +266,14 @@ impl<N: Network> GpuEngine<N> {
     }
 
     /// Captures a frame's way as a graph; `None` where that can't be, which is told once.
-    fn capture(&mut self, at: usize, way: Way, bytes: usize) -> Result<Option<CudaGraph>, GpuError> {
+    fn capture(&mut self, at: usize, way: Way, bytes: &[u8]) -> Result<Option<CudaGraph>, GpuError> {
         const DOING: &str = "capture a graph";
         self.device
             .stream
             .begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED)
             .map_err(cuda(DOING))?;
-        let queued = self.queue(at, way, bytes, &[]);
+        let uploaded = if way.in_place { Ok(()) } else { self.queue_upload(at, way, bytes) };
+        let queued = uploaded.and_then(|()| self.queue(at, way, &[]));
         // Ends the capture whatever came of it.
         let graph = self.device.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(cuda(DOING));
         match (queued, graph) {
@@ -300,8 +314,26 @@ impl<N: Network> GpuEngine<N> {
         }
     }
 
-    /// Puts all of a frame's way in the stream; `marks`, if there are any, before and after each step.
-    fn queue(&mut self, at: usize, way: Way, bytes: usize, marks: &[CudaEvent]) -> Result<(), GpuError> {
+    /// Which way these bytes go now.
+    fn way_of(&self, bytes: &[u8], from_frame: bool, to_words: bool) -> Way {
+        let in_place = from_frame && self.frames.holds(bytes);
+        Way { from_frame, in_place, to_words, generation: self.generation }
+    }
+
+    /// Puts the copy of a frame, or of the input's planes, to the GPU in the stream; `bytes` are those, in the slot already
+    /// where that is its way.
+    fn queue_upload(&self, at: usize, way: Way, bytes: &[u8]) -> Result<(), GpuError> {
+        let resizing = self.resizing.as_ref().filter(|_| way.from_frame);
+        let to = resizing.map_or(&self.buffers.input, |resizing| &resizing.frame);
+        if way.in_place {
+            // SAFETY: they lie in a block of `frames`, which is pinned.
+            return unsafe { self.device.upload_from(bytes, to) };
+        }
+        self.device.upload(&self.slots[at].upload, bytes.len(), to)
+    }
+
+    /// Puts what follows the copy to the GPU in the stream; `marks`, if there are any, before and after each step.
+    fn queue(&mut self, at: usize, way: Way, marks: &[CudaEvent]) -> Result<(), GpuError> {
         let (device, buffers, slot) = (&self.device, &self.buffers, &mut self.slots[at]);
         let mut marks = marks.iter();
         let mut mark = || match marks.next() {
@@ -310,8 +342,6 @@ impl<N: Network> GpuEngine<N> {
         };
         let resizing = self.resizing.as_ref().filter(|_| way.from_frame);
         let ranking = self.ranking.as_ref().filter(|_| way.to_words);
-        mark()?;
-        device.upload(&slot.upload, bytes, resizing.map_or(&buffers.input, |resizing| &resizing.frame))?;
         mark()?;
         if let Some(resizing) = resizing {
             resizing.queue(device, &self.kernels)?;
@@ -427,6 +457,10 @@ impl<N: Network> WholeFrames for GpuEngine<N> {
             made.and_then(|ranking| self.drain().map(|()| ranking)).map_err(|error| self.named(error))?;
         self.take_up(ranking);
         Ok(())
+    }
+
+    fn frame_memory(&self) -> Option<Arc<dyn FrameMemory>> {
+        Some(Arc::clone(&self.frames) as Arc<dyn FrameMemory>)
     }
 
     fn start(&mut self, frame: &FrameView<'_>) -> Result<(), EngineError> {

@@ -61,17 +61,27 @@ struct Driver {
     set: Set,
 }
 
+/// A function of the driver, which is loaded, since there is a graph, and stays so.
+///
+/// # Safety
+/// `F` is its signature.
+unsafe fn look_up<F: Copy>(name: &str) -> Result<F, GpuError> {
+    // SAFETY: the caller's promise.
+    let found = unsafe { sys::culib().get::<F>(name.as_bytes()) };
+    found
+        .map(|function| *function)
+        .map_err(|_| GpuError::Cuda { doing: DOING, reason: format!("the driver has no {name}") })
+}
+
 impl Driver {
     fn load() -> Result<Self, GpuError> {
-        let missing = |error: libloading::Error| GpuError::Cuda { doing: DOING, reason: error.to_string() };
-        // SAFETY: the driver is loaded, since there is a graph, and stays so; the signatures are cuda.h's.
+        // SAFETY: the signatures are cuda.h's.
         unsafe {
-            let driver = sys::culib();
             Ok(Self {
-                nodes: *driver.get::<Nodes>(b"cuGraphGetNodes\0").map_err(missing)?,
-                kind: *driver.get::<Type>(b"cuGraphNodeGetType\0").map_err(missing)?,
-                get: *driver.get::<Get>(b"cuGraphKernelNodeGetParams_v2\0").map_err(missing)?,
-                set: *driver.get::<Set>(b"cuGraphExecKernelNodeSetParams_v2\0").map_err(missing)?,
+                nodes: look_up("cuGraphGetNodes")?,
+                kind: look_up("cuGraphNodeGetType")?,
+                get: look_up("cuGraphKernelNodeGetParams_v2")?,
+                set: look_up("cuGraphExecKernelNodeSetParams_v2")?,
             })
         }
     }

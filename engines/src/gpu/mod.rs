@@ -4,7 +4,9 @@
 //! comes back to the processor. [`GpuEngine`] has the buffers, the stream and the kernels (`kernels.cu`); what runs the
 //! student between the kernels is a [`Network`]: a TensorRT plan, or in tests a stand-in.
 //!
-//! Two frames may be under way: while the GPU computes one, the next is copied to pinned memory and queued behind it.
+//! Two frames may be under way: while the GPU computes one, the next is queued behind it. A frame that was captured into
+//! the engine's own pinned memory ([`crate::WholeFrames::frame_memory`]) is copied to the GPU from there; another one is
+//! copied to pinned memory first.
 //! After a first run that warms up, the way of a frame is captured as a CUDA graph, one launch a frame, where the
 //! network allows it. Other words are patched into it, where the driver allows that.
 //!
@@ -15,6 +17,7 @@
 
 mod device;
 mod engine;
+mod frames;
 mod graph;
 mod kernels;
 mod ranking;

@@ -171,4 +171,37 @@ mod tests {
             assert_eq!(dynamic(&Decided::of(&shipped, wanted, 87).model(&shipped)), 0);
         }
     }
+
+    #[test]
+    fn whatever_a_plan_in_fp16_or_int8_is_made_of_it_pools_in_fp16() {
+        use wordsight_calibration::{Layers, Method, Ranges, Target, element_types, quantize};
+        use wordsight_onnx::proto::ElementType;
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/student.onnx");
+        let shipped = wordsight_onnx::read(&shipped).unwrap();
+        let layers = Layers::of(&shipped).unwrap();
+        let mut ranges = Ranges::default();
+        layers.tensors().into_iter().for_each(|tensor| ranges.add(tensor, &[-1.0, 6.0]));
+        let int8 =
+            to_f16(&quantize(&shipped, &layers, &ranges, Method::Max, Target::TensorRt).unwrap()).unwrap();
+        // Products by the element type of what they take and make.
+        let products = |model: &ModelProto, element: ElementType| {
+            let graph = model.graph.as_ref().unwrap();
+            let types = element_types(graph);
+            let is_of = |name: &String| types.get(name.as_str()) == Some(&(element as i32));
+            let products = graph.node.iter().filter(|node| node.op_type == "MatMul");
+            products.filter(|node| node.input.iter().chain(&node.output).all(is_of)).count()
+        };
+        let fp32 = Decided::of(&shipped, Precision::Fp32, 87).model(&shipped);
+        assert_eq!((products(&fp32, ElementType::Float), products(&fp32, ElementType::Float16)), (16, 0));
+        for (what, decided, model) in [
+            ("FP16", Decided::of(&shipped, Precision::Auto, 87), &shipped),
+            ("INT8", Decided::of(&int8, Precision::Auto, 87), &int8),
+            ("FP16 of INT8", Decided::without_integers("no kernel"), &int8),
+        ] {
+            let given = decided.model(model);
+            // Suppression's stay: they count.
+            let found = (products(&given, ElementType::Float), products(&given, ElementType::Float16));
+            assert_eq!(found, (2, 14), "{what}");
+        }
+    }
 }

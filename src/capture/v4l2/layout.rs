@@ -6,6 +6,7 @@
 
 use v4l::v4l_sys as sys;
 use wordsight_detection::{PixelFormat, YuvEncoding};
+use wordsight_engines::FrameBuffer;
 
 /// Where the pixels are in a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +44,9 @@ impl Layout {
     }
 
     /// Writes the rows of `buffer`, which has [`Layout::len`] bytes and more, one after the other.
-    pub(super) fn unpack(&self, buffer: &[u8], rows: &mut Vec<u8>) {
+    pub(super) fn unpack(&self, buffer: &[u8], rows: &mut FrameBuffer) {
         rows.clear();
+        rows.reserve(self.planes.iter().map(|plane| plane.rows * plane.row).sum());
         if self.planes.iter().all(|plane| plane.stride == plane.row) {
             rows.extend_from_slice(&buffer[..self.len()]);
             return;
@@ -97,9 +99,9 @@ mod tests {
             let layout = Layout::new(format, 6, 4, 0);
             assert_eq!(Some(layout.len()), format.frame_len(6, 4), "{format:?}");
             let buffer: Vec<u8> = (0..100).collect();
-            let mut rows = vec![9; 7];
+            let mut rows = FrameBuffer::from(vec![9; 7]);
             layout.unpack(&buffer, &mut rows);
-            assert_eq!(rows, buffer[..layout.len()]);
+            assert_eq!(*rows, buffer[..layout.len()]);
         }
     }
 
@@ -117,9 +119,9 @@ mod tests {
                 }
             }
             buffer.truncate(padded.len());
-            let mut rows = Vec::new();
+            let mut rows = FrameBuffer::default();
             padded.unpack(&buffer, &mut rows);
-            assert_eq!(rows, (0..packed.len() as u8).collect::<Vec<_>>(), "{format:?}");
+            assert_eq!(*rows, (0..packed.len() as u8).collect::<Vec<_>>(), "{format:?}");
         }
     }
 
@@ -127,7 +129,7 @@ mod tests {
     fn a_frame_that_is_as_large_as_the_last_allocates_nothing() {
         for stride in [0, 32] {
             let layout = Layout::new(PixelFormat::Nv12, 6, 4, stride);
-            let (buffer, mut rows) = (vec![7; layout.len()], Vec::new());
+            let (buffer, mut rows) = (vec![7; layout.len()], FrameBuffer::default());
             layout.unpack(&buffer, &mut rows);
             let before = crate::allocations::on_this_thread();
             layout.unpack(&buffer, &mut rows);
