@@ -73,9 +73,10 @@ pub(super) struct Scoring {
     pub(super) objectness_weight: f32,
 }
 
+/// The shipped student's (demo/student.md).
 impl Default for Scoring {
     fn default() -> Self {
-        Self { temperature: 0.022, trained_text_weight: 0.9, ensemble_lambda: 0.33, objectness_weight: 0.5 }
+        Self { temperature: 0.0196, trained_text_weight: 1.0, ensemble_lambda: 0.1, objectness_weight: 0.695 }
     }
 }
 
