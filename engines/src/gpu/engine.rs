@@ -10,8 +10,8 @@ use wordsight_detection::{FrameView, Ranked, WordTable};
 use super::device::{Device, GpuError, Memory, Pinned, Stream, cuda, milliseconds_between};
 use super::frames::PinnedFrames;
 use super::kernels::Kernels;
+use super::letterbox::{GpuLetterbox, Shape};
 use super::ranking::{Outputs, Ranking};
-use super::resizing::{Resizing, Shape};
 use crate::{Engine, EngineError, FrameMemory, Regions, StepTimes, StudentFacts, WholeFrames};
 
 /// Runs a student between the kernels.
@@ -41,7 +41,7 @@ pub struct GpuEngine<N> {
     // Dropped first: what they were captured from and read lies below.
     slots: Vec<Slot>,
     network: N,
-    resizing: Option<Resizing>,
+    letterbox: Option<GpuLetterbox>,
     ranking: Option<Ranking>,
     buffers: Buffers,
     kernels: Kernels,
@@ -54,7 +54,7 @@ pub struct GpuEngine<N> {
     captures: bool,
     /// Whether other words are patched into the graphs that are there.
     patches: bool,
-    /// Counts changes of `resizing` and of the ranking's answers: graphs of another generation are of no use.
+    /// Counts changes of `letterbox` and of the ranking's answers: graphs of another generation are of no use.
     generation: u64,
 }
 
@@ -165,7 +165,7 @@ impl<N: Network> GpuEngine<N> {
             slots: slots?,
             facts,
             network,
-            resizing: None,
+            letterbox: None,
             ranking: None,
             buffers,
             kernels,
@@ -230,14 +230,14 @@ impl<N: Network> GpuEngine<N> {
     /// Has the letterbox's tables for frames of this shape.
     fn make_ready_for(&mut self, frame: &FrameView<'_>) -> Result<(), GpuError> {
         let shape = Shape::of(frame)?;
-        if self.resizing.as_ref().is_some_and(|resizing| resizing.is_for(shape)) {
+        if self.letterbox.as_ref().is_some_and(|letterbox| letterbox.is_for(shape)) {
             return Ok(());
         }
         self.device.enter()?;
         // Frames under way still read the old tables.
         self.device.stream.synchronize().map_err(cuda("wait for the GPU"))?;
         let input_size = (self.facts.input_width, self.facts.input_height);
-        self.resizing = Some(Resizing::new(&self.device, shape, &self.buffers.input, input_size)?);
+        self.letterbox = Some(GpuLetterbox::new(&self.device, shape, &self.buffers.input, input_size)?);
         self.generation += 1;
         Ok(())
     }
@@ -323,8 +323,8 @@ impl<N: Network> GpuEngine<N> {
     /// Puts the copy of a frame, or of the input's planes, to the GPU in the stream; `bytes` are those, in the slot already
     /// where that is its way.
     fn queue_upload(&self, at: usize, way: Way, bytes: &[u8]) -> Result<(), GpuError> {
-        let resizing = self.resizing.as_ref().filter(|_| way.from_frame);
-        let to = resizing.map_or(&self.buffers.input, |resizing| &resizing.frame);
+        let letterbox = self.letterbox.as_ref().filter(|_| way.from_frame);
+        let to = letterbox.map_or(&self.buffers.input, |letterbox| &letterbox.frame);
         if way.in_place {
             // SAFETY: they lie in a block of `frames`, which is pinned.
             return unsafe { self.device.upload_from(bytes, to) };
@@ -340,11 +340,11 @@ impl<N: Network> GpuEngine<N> {
             Some(mark) => mark.record(&device.stream).map_err(cuda("mark a step")),
             None => Ok(()),
         };
-        let resizing = self.resizing.as_ref().filter(|_| way.from_frame);
+        let letterbox = self.letterbox.as_ref().filter(|_| way.from_frame);
         let ranking = self.ranking.as_ref().filter(|_| way.to_words);
         mark()?;
-        if let Some(resizing) = resizing {
-            resizing.queue(device, &self.kernels)?;
+        if let Some(letterbox) = letterbox {
+            letterbox.queue(device, &self.kernels)?;
         }
         mark()?;
         self.network.queue(Stream::of(device)).map_err(GpuError::Network)?;

@@ -5,7 +5,7 @@
 // The tests compile it once more as C++ for the processor. Therefore: no headers, no warp intrinsics, and
 // __syncthreads() only where all threads of a block come by.
 
-// The structs have their like in resizing.rs and ranking.rs, field by field.
+// The structs have their like in letterbox.rs and ranking.rs, field by field.
 
 // Where a frame has one channel, and which of its samples make each pixel.
 struct Channel {

@@ -52,7 +52,7 @@ struct Parameters {
 // SAFETY: plain numbers in C's layout.
 unsafe impl DeviceRepr for Parameters {}
 
-/// What frames have in common while none of the resizing's tables change.
+/// What frames have in common while none of the letterbox's tables change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
     pub width: usize,
@@ -74,7 +74,7 @@ impl Shape {
 }
 
 /// The letterbox for frames of one shape.
-pub(super) struct Resizing {
+pub(super) struct GpuLetterbox {
     shape: Shape,
     /// The frame on the GPU.
     pub frame: CudaSlice<u8>,
@@ -82,11 +82,68 @@ pub(super) struct Resizing {
     input_size: (usize, usize),
     /// The most samples that a row of a channel has, and rows.
     columns: (usize, usize),
-    _tables: (Vec<CudaSlice<i32>>, Vec<CudaSlice<f32>>),
-    _sums: Vec<CudaSlice<f32>>,
+    _tables: DeviceTables,
 }
 
-impl Resizing {
+/// What the kernels read and write beside the frame and the input.
+#[derive(Default)]
+struct DeviceTables {
+    spans: Vec<CudaSlice<i32>>,
+    weights: Vec<CudaSlice<f32>>,
+    sums: Vec<CudaSlice<f32>>,
+    /// The most samples that a row of a channel has.
+    most_samples: usize,
+}
+
+impl DeviceTables {
+    /// Copies taps, and returns where their spans and weights lie and how many weights a pixel has.
+    fn add_taps(&mut self, device: &Device, taps: &Taps) -> Result<(u64, u64, i32), GpuError> {
+        let copies = (device.copy_of(taps.spans.as_flattened())?, device.copy_of(&taps.weights)?);
+        let addresses = (device.address(&copies.0), device.address(&copies.1), number(taps.stride));
+        self.spans.push(copies.0);
+        self.weights.push(copies.1);
+        Ok(addresses)
+    }
+
+    /// What the kernels are told of a channel that becomes `rows` rows.
+    fn add_channel(
+        &mut self,
+        device: &Device,
+        tables: &Tables,
+        channel: &Channel,
+        rows: usize,
+    ) -> Result<ChannelParameters, GpuError> {
+        let along = tables.columns(channel);
+        let ends = along.spans.iter().map(|[first, count]| usize::try_from(first + count).unwrap_or(0));
+        let samples = ends.max().unwrap_or(0);
+        self.most_samples = self.most_samples.max(samples);
+        let sums = device.zeros::<f32>(samples * rows)?;
+        let (column_spans, column_weights, column_stride) = self.add_taps(device, along)?;
+        let (row_spans, row_weights, row_stride) = self.add_taps(device, tables.rows(channel))?;
+        let parameters = ChannelParameters {
+            column_spans,
+            column_weights,
+            row_spans,
+            row_weights,
+            sums: device.address(&sums),
+            column_stride,
+            row_stride,
+            offset: number(channel.offset),
+            sample_bytes: number(channel.sample_stride),
+            row_bytes: number(channel.row_stride),
+            samples: number(samples),
+        };
+        self.sums.push(sums);
+        Ok(parameters)
+    }
+}
+
+/// Every side and offset is shorter than the frame is long, which [`Shape::of`] has held against `i32`.
+fn number(size: usize) -> i32 {
+    size as i32
+}
+
+impl GpuLetterbox {
     /// For frames of a shape that are to come into `input`, three planes of `input_size` (width, height).
     pub fn new(
         device: &Device,
@@ -99,43 +156,8 @@ impl Resizing {
         let (resized, pad) = (letterbox.resized_size(), letterbox.pad());
         let tables = Tables::new(&letterbox);
         let frame = device.zeros(shape.format.frame_len(shape.width, shape.height).unwrap_or(0))?;
-        // Every side and offset is shorter than the frame is long, which `Shape::of` has held against i32.
-        let number = |size: usize| size as i32;
-        let mut spans = Vec::new();
-        let mut weights = Vec::new();
-        let mut copy = |taps: &Taps| -> Result<(u64, u64, i32), GpuError> {
-            let copies = (device.copy_of(taps.spans.as_flattened())?, device.copy_of(&taps.weights)?);
-            let addresses = (device.address(&copies.0), device.address(&copies.1), number(taps.stride));
-            spans.push(copies.0);
-            weights.push(copies.1);
-            Ok(addresses)
-        };
-        let mut all_sums = Vec::new();
-        let mut columns = (0, resized.1);
-        let mut channel = |channel: &Channel| -> Result<ChannelParameters, GpuError> {
-            let along = tables.columns(channel);
-            let ends = along.spans.iter().map(|[first, count]| usize::try_from(first + count).unwrap_or(0));
-            let samples = ends.max().unwrap_or(0);
-            columns.0 = columns.0.max(samples);
-            let sums = device.zeros::<f32>(samples * resized.1)?;
-            let (column_spans, column_weights, column_stride) = copy(along)?;
-            let (row_spans, row_weights, row_stride) = copy(tables.rows(channel))?;
-            let parameters = ChannelParameters {
-                column_spans,
-                column_weights,
-                row_spans,
-                row_weights,
-                sums: device.address(&sums),
-                column_stride,
-                row_stride,
-                offset: number(channel.offset),
-                sample_bytes: number(channel.sample_stride),
-                row_bytes: number(channel.row_stride),
-                samples: number(samples),
-            };
-            all_sums.push(sums);
-            Ok(parameters)
-        };
+        let mut on_device = DeviceTables::default();
+        let mut channel = |channel: &Channel| on_device.add_channel(device, &tables, channel, resized.1);
         let [a, b, c] = shape.format.channels(shape.width, shape.height);
         let channels = [channel(&a)?, channel(&b)?, channel(&c)?];
         let factors = shape.encoding.factors();
@@ -158,7 +180,8 @@ impl Resizing {
             green_v: factors.green_v,
             blue_u: factors.blue_u,
         };
-        Ok(Self { shape, frame, parameters, input_size, columns, _tables: (spans, weights), _sums: all_sums })
+        let columns = (on_device.most_samples, resized.1);
+        Ok(Self { shape, frame, parameters, input_size, columns, _tables: on_device })
     }
 
     pub fn is_for(&self, shape: Shape) -> bool {

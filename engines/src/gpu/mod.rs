@@ -20,8 +20,8 @@ mod engine;
 mod frames;
 mod graph;
 mod kernels;
+mod letterbox;
 mod ranking;
-mod resizing;
 
 pub use device::{GpuError, Memory, Stream};
 pub use engine::{GpuEngine, Network};

@@ -127,34 +127,39 @@ impl Shape {
                 points.iter().try_for_each(|(x, y)| write!(svg, "M{x:.1} {y:.1}h0"))?;
                 writeln!(svg, "\"/>")
             }
-            Self::Text(Text { at: (x, y), text, size, colour, anchor }) => {
-                let anchor = match anchor {
-                    Anchor::Start => "start",
-                    Anchor::Middle => "middle",
-                    Anchor::End => "end",
-                };
-                // Letters of a monospaced font are 0.6 of its size wide, and the middle of small ones lies 0.35 above the
-                // line that they stand on.
-                let size = letter_width(*size) / 0.6;
-                let y = y + 0.35 * size;
-                write!(
-                    svg,
-                    "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size:.1}\" text-anchor=\"{anchor}\" fill=\"{}\">",
-                    hex(*colour)
-                )?;
-                for letter in text.chars() {
-                    match letter {
-                        '&' => svg.push_str("&amp;"),
-                        '<' => svg.push_str("&lt;"),
-                        '>' => svg.push_str("&gt;"),
-                        // XML has no way to write these at all.
-                        letter if letter.is_control() => svg.push('\u{FFFD}'),
-                        letter => svg.push(letter),
-                    }
-                }
-                writeln!(svg, "</text>")
+            Self::Text(text) => text.write_svg(svg),
+        }
+    }
+}
+
+impl Text {
+    fn write_svg(&self, svg: &mut String) -> fmt::Result {
+        let Self { at: (x, y), text, size, colour, anchor } = self;
+        let anchor = match anchor {
+            Anchor::Start => "start",
+            Anchor::Middle => "middle",
+            Anchor::End => "end",
+        };
+        // Letters of a monospaced font are 0.6 of its size wide, and the middle of small ones lies 0.35 above the
+        // line that they stand on.
+        let size = letter_width(*size) / 0.6;
+        let y = y + 0.35 * size;
+        write!(
+            svg,
+            "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size:.1}\" text-anchor=\"{anchor}\" fill=\"{}\">",
+            hex(*colour)
+        )?;
+        for letter in text.chars() {
+            match letter {
+                '&' => svg.push_str("&amp;"),
+                '<' => svg.push_str("&lt;"),
+                '>' => svg.push_str("&gt;"),
+                // XML has no way to write these at all.
+                letter if letter.is_control() => svg.push('\u{FFFD}'),
+                letter => svg.push(letter),
             }
         }
+        writeln!(svg, "</text>")
     }
 }
 

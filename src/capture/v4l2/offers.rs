@@ -232,34 +232,7 @@ pub(super) fn choose(
     size_now: (u32, u32),
     request: &CameraRequest,
 ) -> Result<Choice, String> {
-    let readable: Vec<(usize, &'static Known, &Offer)> = offers
-        .iter()
-        .filter_map(|offer| Known::of(offer.fourcc).map(|(place, known)| (place, known, offer)))
-        .collect();
-    if readable.is_empty() {
-        let names = list(offers.iter().map(|offer| name_of(offer.fourcc)));
-        if offers.iter().any(|offer| BAYER.contains(&&offer.fourcc)) {
-            return Err(format!(
-                "it is a bare sensor on a CSI connector, which gives {names}: on a Jetson write `csi://0` instead, or \
-                 `csi://1` for the second, which goes through NVIDIA's image processor"
-            ));
-        }
-        return Err(format!("the camera gives {names}, and wordsight reads {}", known_names()));
-    }
-    let named: Vec<_> = match request.format.as_deref() {
-        None => readable.iter().collect(),
-        Some(name) => {
-            let named: Vec<_> = readable.iter().filter(|(_, known, _)| known.names.contains(&name)).collect();
-            if named.is_empty() {
-                let has = list(offers.iter().map(|offer| name_of(offer.fourcc)));
-                let known = KNOWN.iter().any(|known| known.names.contains(&name));
-                let reads =
-                    if known { String::new() } else { format!(", and wordsight reads {}", known_names()) };
-                return Err(format!("format={name}: the camera has {has}{reads}"));
-            }
-            named
-        }
-    };
+    let named = named(offers, request.format.as_deref())?;
     let asked = request.width.zip(request.height);
     let candidates: Vec<Candidate> = named
         .iter()
@@ -291,6 +264,36 @@ pub(super) fn choose(
         }
     };
     Ok(Choice { format: chosen.format, size: chosen.size, interval })
+}
+
+/// An offer in a format that can be read, and the format's place among those.
+type Readable<'a> = (usize, &'static Known, &'a Offer);
+
+/// The offers that can be read; of these the ones in the format called `name`, where one is asked for.
+fn named<'a>(offers: &'a [Offer], name: Option<&str>) -> Result<Vec<Readable<'a>>, String> {
+    let mut readable: Vec<Readable<'a>> = offers
+        .iter()
+        .filter_map(|offer| Known::of(offer.fourcc).map(|(place, known)| (place, known, offer)))
+        .collect();
+    let has = || list(offers.iter().map(|offer| name_of(offer.fourcc)));
+    if readable.is_empty() {
+        let names = has();
+        if offers.iter().any(|offer| BAYER.contains(&&offer.fourcc)) {
+            return Err(format!(
+                "it is a bare sensor on a CSI connector, which gives {names}: on a Jetson write `csi://0` instead, or \
+                 `csi://1` for the second, which goes through NVIDIA's image processor"
+            ));
+        }
+        return Err(format!("the camera gives {names}, and wordsight reads {}", known_names()));
+    }
+    let Some(name) = name else { return Ok(readable) };
+    readable.retain(|(_, known, _)| known.names.contains(&name));
+    if readable.is_empty() {
+        let known = KNOWN.iter().any(|known| known.names.contains(&name));
+        let reads = if known { String::new() } else { format!(", and wordsight reads {}", known_names()) };
+        return Err(format!("format={name}: the camera has {}{reads}", has()));
+    }
+    Ok(readable)
 }
 
 /// A format at the size that was asked for or else the one nearest to the present.
