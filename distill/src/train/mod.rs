@@ -238,7 +238,7 @@ impl<'a> Run<'a> {
         rng.set_stream(step as u64 + 1);
         let (loss, parts) = lessons.loss(&self.student, &batch, &mut rng)?;
         self.student = self.optimizers.step(self.config, step, self.student, &loss);
-        if step % AVERAGE_EVERY == 0 {
+        if step.is_multiple_of(AVERAGE_EVERY) {
             self.average.add(&self.student, step / AVERAGE_EVERY);
         }
         self.checkpoint.step += 1;
@@ -249,8 +249,8 @@ impl<'a> Run<'a> {
     /// Writes metrics and a checkpoint down where it is time to, and the last ones in any case.
     fn record(&mut self, material: &Material, last: bool, bar: &ProgressBar) -> Result<()> {
         let step = self.checkpoint.step;
-        let save = last || step % self.config.checkpoint_every == 0;
-        if !save && step % METRICS_EVERY != 0 {
+        let save = last || step.is_multiple_of(self.config.checkpoint_every);
+        if !save && !step.is_multiple_of(METRICS_EVERY) {
             return Ok(());
         }
         let mut line = std::mem::take(&mut self.sums).mean(step);

@@ -1,6 +1,7 @@
 //! Compiles the stand-ins for CUDA's driver and for TensorRT 10, for the tests of this crate and of the device program.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+#[allow(clippy::duplicate_mod, reason = "the device program's tests have it beside their support")]
 #[path = "../../../tests/support/skipping.rs"]
 mod skipping;
 
