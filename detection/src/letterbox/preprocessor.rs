@@ -77,6 +77,16 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_of_the_inputs_size_is_copied() {
+        let rgb = frame(32, 32, |x, y| [(7 * x + 13 * y) as u8, (x * y) as u8, 255 - x as u8]);
+        let mut out = vec![0; rgb.len()];
+        Preprocessor::new(32, 32).run(&rgb, 32, 32, &mut out);
+        for (channel, plane) in out.chunks_exact(32 * 32).enumerate() {
+            assert!(rgb.iter().skip(channel).step_by(3).eq(plane));
+        }
+    }
+
+    #[test]
     fn a_buffer_used_before_keeps_nothing_of_the_last_frame() {
         let mut preprocessor = Preprocessor::new(16, 16);
         let mut used = vec![0; 3 * 256];

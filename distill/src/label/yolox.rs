@@ -149,7 +149,8 @@ impl Yolox {
     /// When ONNX Runtime fails or the output has another shape than the file said.
     pub fn detect(&mut self, picture: &RgbImage, suppression: &Suppression) -> Result<Vec<Answer>> {
         ensure!(picture.width() > 0 && picture.height() > 0, "the picture has no pixels");
-        let letterbox = self.fill_input(picture);
+        let letterbox =
+            self.fill_input(picture.as_raw(), picture.width() as usize, picture.height() as usize);
         let (side, words) = (self.side, self.names.len());
         let mut found = self.run(|rows| decode(rows, side, words, suppression.score_threshold), |_| ())?;
         for answer in &mut found {
@@ -167,18 +168,19 @@ impl Yolox {
         self.side
     }
 
-    /// What it says of every cell of an input, RGB bytes `[side, side, 3]`.
+    /// What it says of every cell of an input, RGB bytes `[side, side, 3]`, which it sees in its own size.
     ///
     /// # Errors
-    /// When the input has another size, ONNX Runtime fails or the output has another shape than the file said.
-    pub fn dense(&mut self, pixels: &[u8]) -> Result<Dense> {
+    /// When there are not as many bytes, ONNX Runtime fails or the output has another shape than the file said.
+    pub fn dense(&mut self, pixels: &[u8], input_side: usize) -> Result<Dense> {
         let (side, words) = (self.side, self.names.len());
-        ensure!(pixels.len() == 3 * side * side, "the detector takes inputs of {side}x{side} pixels");
-        for (channel, plane) in self.input.chunks_exact_mut(side * side).rev().enumerate() {
-            for (into, pixel) in plane.iter_mut().zip(pixels.chunks_exact(3)) {
-                *into = f32::from(pixel[channel]);
-            }
-        }
+        ensure!(
+            input_side > 0 && pixels.len() == 3 * input_side * input_side,
+            "an input of {input_side}x{input_side} pixels has {} bytes",
+            pixels.len()
+        );
+        self.fill_input(pixels, input_side, input_side);
+        let scale = input_side as f32 / side as f32;
         let channels = self.features.clone();
         let mut maps = Vec::new();
         let mut dense = self.run(
@@ -188,7 +190,7 @@ impl Yolox {
                     let (score, corners) = answer_of(row, place)
                         .map_or((0.0, [0.0; 4]), |answer| (answer.score, answer.corners_in_frame));
                     dense.scores.push(score);
-                    dense.boxes_in_input.push(corners);
+                    dense.boxes_in_input.push(corners.map(|x| x * scale));
                     dense.word_scores.extend_from_slice(&row[BEFORE_WORDS..]);
                 }
                 dense
@@ -226,13 +228,12 @@ impl Yolox {
         answer.context("the detector's output has another shape than its file says")
     }
 
-    /// Writes the photograph into the upper left corner of the input.
-    fn fill_input(&mut self, picture: &RgbImage) -> Letterbox {
-        let (width, height) = (picture.width() as usize, picture.height() as usize);
+    /// Writes a photograph, rows of interleaved RGB, into the upper left corner of the input.
+    fn fill_input(&mut self, rgb: &[u8], width: usize, height: usize) -> Letterbox {
         let (across, down) = Letterbox::new((width, height), (self.side, self.side)).resized_size();
         let mut preprocessor = Preprocessor::new(across, down);
         self.planes.resize(preprocessor.output_len(), 0);
-        let letterbox = preprocessor.run(picture.as_raw(), width, height, &mut self.planes);
+        let letterbox = preprocessor.run(rgb, width, height, &mut self.planes);
         self.input.fill(PADDING);
         let planes = self.planes.chunks_exact(across * down).rev(); // red, green, blue to blue, green, red
         for (plane, into) in planes.zip(self.input.chunks_exact_mut(self.side * self.side)) {

@@ -8,9 +8,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result, ensure};
-use image::imageops::{self, FilterType};
-use image::{ImageBuffer, Rgb};
+use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
 use crate::label::yolox::{COCO_NAMES, Dense, Yolox};
@@ -64,26 +62,9 @@ impl BoxTeacher {
             .zip(&self.detectors)
             .map(|(images, detector)| {
                 let mut detector = detector.lock().unwrap_or_else(PoisonError::into_inner);
-                images.iter().map(|image| answer(&mut detector, image)).collect()
+                images.iter().map(|image| detector.dense(&image.pixels, image.side)).collect()
             })
             .collect::<Result<_>>()?;
         Ok(answers.concat())
     }
-}
-
-fn answer(detector: &mut Yolox, image: &TrainingImage) -> Result<Dense> {
-    let own = detector.side();
-    if image.side == own {
-        return detector.dense(&image.pixels);
-    }
-    let side = image.side as u32;
-    let picture = ImageBuffer::<Rgb<u8>, _>::from_raw(side, side, image.pixels.as_slice());
-    let picture = picture.context("a picture of another size than it says")?;
-    let scaled = imageops::resize(&picture, own as u32, own as u32, FilterType::Triangle);
-    let mut dense = detector.dense(scaled.as_raw())?;
-    let scale = image.side as f32 / own as f32;
-    for box_in_input in &mut dense.boxes_in_input {
-        *box_in_input = box_in_input.map(|x| x * scale);
-    }
-    Ok(dense)
 }
