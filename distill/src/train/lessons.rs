@@ -100,9 +100,7 @@ impl Lessons<'_> {
         };
         let mut loss = objectness + (boxes + refined).mul_scalar(self.config.box_weight);
         let answers = self.answers_of_box_teacher(batch)?;
-        let shares_cells =
-            self.box_teacher.is_some_and(|teacher| teacher.shares_cells(batch.sizes.input_size));
-        if let Some(answers) = answers.as_ref().filter(|_| shares_cells) {
+        if let Some(answers) = answers.as_ref().filter(|_| self.shares_cells(batch)) {
             let taught = self.taught_loss(&dense, answers);
             parts.taught = taught.clone().into_scalar();
             loss = loss + taught.mul_scalar(self.config.box_teacher_weight);
@@ -132,9 +130,19 @@ impl Lessons<'_> {
         }
     }
 
-    /// What the detector says of the pictures, where there is one.
+    /// What the detector says of the pictures, where there is one and anything is learnt from it.
     fn answers_of_box_teacher(&self, batch: &Batch<'_>) -> Result<Option<Vec<Dense>>> {
-        self.box_teacher.map(|teacher| teacher.answers(batch.images)).transpose()
+        let config = self.config;
+        let of_cells = config.learn != Learn::Regions && self.shares_cells(batch);
+        let of_regions = config.learn != Learn::Proposals
+            && (config.soft_word_weight > 0.0 || config.soft_quality_share > 0.0);
+        let teacher = self.box_teacher.filter(|_| of_cells || of_regions);
+        teacher.map(|teacher| teacher.answers(batch.images)).transpose()
+    }
+
+    /// Whether the detector's cells lie where the student's do.
+    fn shares_cells(&self, batch: &Batch<'_>) -> bool {
+        self.box_teacher.is_some_and(|teacher| teacher.shares_cells(batch.sizes.input_size))
     }
 
     /// What the detector's answers teach of every cell.
