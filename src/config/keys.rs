@@ -9,7 +9,6 @@ use serde::forward_to_deserialize_any;
 
 use super::{BUILT_IN, Config, ConfigError};
 use crate::capture::SourceKeys;
-use crate::files::is_standard_output;
 use crate::governor::GovernorKeys;
 use crate::http::HttpKeys;
 use crate::pipeline::EngineKeys;
@@ -137,7 +136,7 @@ impl Config {
     /// As [`Config::load`].
     pub fn effective(path: Option<&Path>) -> Result<Vec<Effective>, ConfigError> {
         let text = path.map(Self::text_of).transpose()?.unwrap_or_default();
-        let config = Self::parse(&text, path.unwrap_or(Path::new("")))?;
+        let mut config = Self::parse(&text, path.unwrap_or(Path::new("")))?;
         let [own, built_in] = [&text, BUILT_IN].map(|text| text.parse::<toml::Table>().unwrap_or_default());
         let value = |table: &toml::Table, key: Key| match key.section {
             "" => table.get(key.name).cloned(),
@@ -170,21 +169,15 @@ impl Config {
     }
 
     /// Where the file lies that a key names.
-    fn file_of(&self, key: Key) -> Option<PathBuf> {
+    fn file_of(&mut self, key: Key) -> Option<PathBuf> {
         match (key.section, key.name) {
             ("", "student") => self.student.find("student").ok(),
             ("", "vocabulary") => self.vocabulary.find("vocabulary").ok(),
             ("source", "uri") => self.source_uri().ok()?.path().map(Path::to_path_buf),
-            ("engine", "tensorrt") => self.engine.tensorrt.clone(),
-            ("http", "token_file") => self.http.token_file.clone(),
-            ("http", "vocabularies") => self.http.vocabularies.clone(),
-            ("publish", "save") => self.publish.save.clone(),
-            ("publish", "health") => self.publish.health.clone(),
-            ("publish", "json") => {
-                let json = &self.publish.json;
-                (!json.as_os_str().is_empty() && !is_standard_output(json)).then(|| json.clone())
+            named => {
+                let path = self.own_paths().into_iter().find(|(section, name, _)| (*section, *name) == named);
+                path?.2.cloned()
             }
-            _ => None,
         }
     }
 }

@@ -232,20 +232,26 @@ impl Config {
 
     /// Puts the user's folder before the paths that only the user's file can have.
     fn resolve_paths(&mut self) {
-        let optional = [
-            &mut self.engine.tensorrt,
-            &mut self.http.token_file,
-            &mut self.http.vocabularies,
-            &mut self.publish.save,
-            &mut self.publish.health,
-        ];
-        for path in optional.into_iter().flatten() {
-            *path = self.folder.join(&*path);
+        let folder = self.folder.clone();
+        for (_, _, path) in self.own_paths() {
+            if let Some(path) = path {
+                *path = folder.join(&*path);
+            }
         }
+    }
+
+    /// The paths that only the user's file can have, each with its section and key.
+    fn own_paths(&mut self) -> [(&'static str, &'static str, Option<&mut PathBuf>); 6] {
         let json = &mut self.publish.json;
-        if !json.as_os_str().is_empty() && !is_standard_output(json) {
-            *json = self.folder.join(&*json);
-        }
+        let is_file = !json.as_os_str().is_empty() && !is_standard_output(json);
+        [
+            ("engine", "tensorrt", self.engine.tensorrt.as_mut()),
+            ("http", "token_file", self.http.token_file.as_mut()),
+            ("http", "vocabularies", self.http.vocabularies.as_mut()),
+            ("publish", "save", self.publish.save.as_mut()),
+            ("publish", "health", self.publish.health.as_mut()),
+            ("publish", "json", is_file.then_some(json)),
+        ]
     }
 
     /// Takes another source, as a flag names it.
