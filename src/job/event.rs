@@ -67,6 +67,28 @@ pub fn run_id() -> &'static str {
     })
 }
 
+#[cfg(test)]
+impl Event {
+    /// Of a thing that is as sure as `score` in every frame.
+    pub fn made_up(kind: EventKind, track: u64, words: Words, word: usize, score: f32) -> Self {
+        Self {
+            kind,
+            track,
+            words,
+            word,
+            score,
+            best_score: score,
+            box_in_frame: [0.0; 4],
+            frame_size: (64, 64),
+            first_seen_ns: 0,
+            last_seen_ns: 0,
+            timestamp_ns: 0,
+            frame: 0,
+            source: "a.mjpeg".into(),
+        }
+    }
+}
+
 impl Event {
     /// A name that no other event has, also of other runs on this device: by it a reader knows one that comes twice.
     pub fn id(&self) -> String {

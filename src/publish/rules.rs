@@ -357,21 +357,7 @@ mod tests {
     }
 
     fn event(kind: EventKind, word: usize, score: f32) -> Arc<Event> {
-        Arc::new(Event {
-            kind,
-            track: 7,
-            words: words(),
-            word,
-            score,
-            best_score: score,
-            box_in_frame: [0.0; 4],
-            frame_size: (1, 1),
-            first_seen_ns: 0,
-            last_seen_ns: 0,
-            timestamp_ns: 0,
-            frame: 0,
-            source: "".into(),
-        })
+        Arc::new(Event::made_up(kind, 7, words(), word, score))
     }
 
     #[test]

@@ -325,6 +325,7 @@ impl Filter {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::job::Words;
 
     fn resolve(text: &str) -> Result<WebhookSettings, String> {
         let keys: WebhookKeys = toml::from_str(text).unwrap();
@@ -356,21 +357,8 @@ mod tests {
     #[test]
     fn what_leaves_is_told_if_it_was_told_that_it_appeared() {
         let mut filter = Filter { words: Some(vec!["cat".to_owned()]), min_score: 0.5, told: HashSet::new() };
-        let event = |kind, track, word, best_score| Event {
-            kind,
-            track,
-            words: ["cat", "dog"].map(str::to_owned).into_iter().collect(),
-            word,
-            score: best_score,
-            best_score,
-            box_in_frame: [0.0; 4],
-            frame_size: (64, 64),
-            first_seen_ns: 0,
-            last_seen_ns: 0,
-            timestamp_ns: 0,
-            frame: 0,
-            source: "a".into(),
-        };
+        let words: Words = ["cat", "dog"].map(str::to_owned).into_iter().collect();
+        let event = |kind, track, word, score| Event::made_up(kind, track, words.clone(), word, score);
         use EventKind::{Appeared, Left};
         let cases = [
             (Appeared, 1, 0, 0.9, true),

@@ -29,21 +29,7 @@ fn frame(words: &Words) -> Record {
 }
 
 fn event(words: &Words, kind: EventKind, track: u64, word: usize) -> Arc<Event> {
-    Arc::new(Event {
-        kind,
-        track,
-        words: words.clone(),
-        word,
-        score: 0.9,
-        best_score: 0.9,
-        box_in_frame: [0.0; 4],
-        frame_size: (64, 64),
-        first_seen_ns: 0,
-        last_seen_ns: 0,
-        timestamp_ns: 0,
-        frame: 0,
-        source: "a.mjpeg".into(),
-    })
+    Arc::new(Event::made_up(kind, track, words.clone(), word, 0.9))
 }
 
 fn picture(words: &Words, track: u64, word: usize) -> Message {
