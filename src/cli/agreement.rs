@@ -26,6 +26,7 @@ impl Bound {
     pub fn of(engine: &str) -> Self {
         if engine.contains("(int8)") { Self::OF_INTEGERS } else { Self::OF_FLOATS }
     }
+
     /// What an agreement misses of it, in words.
     pub fn missed(self, agreement: Agreement) -> Option<String> {
         [
