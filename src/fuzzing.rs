@@ -11,13 +11,13 @@
 
 use std::path::Path;
 
+use wordsight_capture::SourceUri;
+use wordsight_capture::framing::{Framer, FramingError, check_whole};
 use wordsight_detection::{DetectionSettings, Vocabulary};
 use wordsight_engines::StudentFacts;
 use wordsight_onnx::proto::{ElementType, ModelProto};
 use wordsight_onnx::{Graph, Storage};
 
-use crate::capture::SourceUri;
-use crate::capture::framing::{Framer, FramingError, check_whole};
 use crate::config::Config;
 use crate::scoring::Scoring;
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use wordsight_board::Reason;
+use wordsight_capture::SourceObserver;
 
 use crate::files::{Durability, replace};
 use crate::threads::clock::since_1970;
@@ -164,28 +165,6 @@ impl Health {
         locked(&self.0)
     }
 
-    /// A frame came.
-    pub fn running(&self) {
-        let mut noticed = self.noticed();
-        if noticed.state != SourceState::Running {
-            noticed.turn(SourceState::Running);
-            noticed.reason = None;
-            noticed.attempts = 0;
-        }
-    }
-
-    /// The source is gone, after so many tries to get it back.
-    pub fn lost(&self, reason: &str, attempts: u64) {
-        let mut noticed = self.noticed();
-        if noticed.state != SourceState::Lost {
-            noticed.losses += 1;
-            noticed.turn(SourceState::Lost);
-        }
-        noticed.changes += 1;
-        noticed.attempts = attempts;
-        noticed.reason = Some(reason.to_owned());
-    }
-
     /// Frames are to come from this source, and none has come yet.
     pub fn of_source(&self, name: &str) {
         let mut noticed = self.noticed();
@@ -274,6 +253,28 @@ impl Health {
 
     fn changes(&self) -> u64 {
         self.noticed().changes
+    }
+}
+
+impl SourceObserver for Health {
+    fn running(&self) {
+        let mut noticed = self.noticed();
+        if noticed.state != SourceState::Running {
+            noticed.turn(SourceState::Running);
+            noticed.reason = None;
+            noticed.attempts = 0;
+        }
+    }
+
+    fn lost(&self, reason: &str, attempts: u64) {
+        let mut noticed = self.noticed();
+        if noticed.state != SourceState::Lost {
+            noticed.losses += 1;
+            noticed.turn(SourceState::Lost);
+        }
+        noticed.changes += 1;
+        noticed.attempts = attempts;
+        noticed.reason = Some(reason.to_owned());
     }
 }
 

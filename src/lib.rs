@@ -1,6 +1,6 @@
 //! `wordsight`: frames in, named boxes out.
 //!
-//! The folders are the stages, in the order that data flows: `capture`, `preprocess`, `pipeline` (the engine and the
+//! The folders are the stages, in the order that data flows: `source` (the crate `capture` by its keys), `preprocess`, `pipeline` (the engine and the
 //! threads), `scoring`, `tracking`, `publish`; `cli` turns flags and the configuration file into them, and `service` looks
 //! after a stream of them. `docs/architecture.md` has the order in which they build on one another.
 //!
@@ -17,7 +17,6 @@ macro_rules! tell {
 
 mod allocations;
 mod bench;
-mod capture;
 mod cli;
 mod config;
 mod doctor;
@@ -35,6 +34,7 @@ mod publish;
 mod scoring;
 mod service;
 mod settings;
+mod source;
 mod threads;
 mod tracking;
 

@@ -37,7 +37,7 @@ const ROOMS: [&str; 20] = [
     "files",
     "settings",
     "health",
-    "capture",
+    "source",
     "job",
     "preprocess",
     "scoring",

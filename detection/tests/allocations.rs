@@ -1,49 +1,11 @@
 //! After a first frame nothing is allocated for the next ones of its size.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use allocation_counter::measure;
 use wordsight_detection::{
     DetectionSettings, FrameView, PixelFormat, Preprocessor, Ranked, Resampler, Scorer, TextWeights,
     Vocabulary, Word, YuvEncoding,
 };
-
-thread_local! {
-    static COUNT: Cell<usize> = const { Cell::new(0) };
-}
-
-/// The system's, counting what each thread asks for.
-struct Counting;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: the system's allocator does all of it; the count is a thread's own and allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: as the caller promises.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-fn allocations(work: impl FnOnce()) -> usize {
-    let before = COUNT.get();
-    work();
-    COUNT.get() - before
-}
 
 /// Numbers from -0.5 to 0.5 that look like none in particular.
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
@@ -110,9 +72,10 @@ fn scoring_allocates_nothing_after_its_first_frame_however_much_more_comes() {
         let (mut scorer, mut found) = (scorer(), Vec::new());
         for number in 0..4 {
             let (boxes, objectness, text, image) = frame(number);
-            let count = allocations(|| {
+            let count = measure(|| {
                 scorer.detect(&boxes, &objectness, &text, &image, &settings, &mut found);
-            });
+            })
+            .count_total;
             assert!(number == 0 || !found.is_empty());
             assert!(number == 0 || count == 0, "{count} allocations, {words_per_region} words a region");
         }
@@ -134,10 +97,11 @@ fn settling_what_was_ranked_elsewhere_allocates_nothing_after_the_first_frame() 
     for number in 0..4 {
         let ranked: Vec<Ranked> =
             (0..number * REGIONS / 3).map(|region| Ranked { region, word: region % 7, score: 0.5 }).collect();
-        let count = allocations(|| {
+        let count = measure(|| {
             scorer.take_ranked(&boxes, &objectness, &ranked, &settings);
             scorer.settle(&settings, &mut found);
-        });
+        })
+        .count_total;
         assert!(number == 0 || count == 0, "{count} allocations");
     }
 }
@@ -152,9 +116,10 @@ fn resampling_allocates_nothing_after_the_first_frame_of_a_size() {
             let frame = FrameView { bytes: &bytes, width, height, format, encoding: YuvEncoding::Bt601 };
             resampler.run(&frame, &mut out);
             for _ in 0..3 {
-                let count = allocations(|| {
+                let count = measure(|| {
                     resampler.run(&frame, &mut out);
-                });
+                })
+                .count_total;
                 assert_eq!(count, 0, "{format:?}, {width}x{height}");
             }
         }
@@ -169,9 +134,10 @@ fn preprocessing_allocates_nothing_after_the_first_frame_of_a_size() {
         let rgb = vec![99; 3 * width * height];
         preprocessor.run(&rgb, width, height, &mut out);
         for _ in 0..3 {
-            let count = allocations(|| {
+            let count = measure(|| {
                 preprocessor.run(&rgb, width, height, &mut out);
-            });
+            })
+            .count_total;
             assert_eq!(count, 0, "{width}x{height}");
         }
     }

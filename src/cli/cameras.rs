@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
+use wordsight_capture::cameras::{Camera, Rate, Size, cameras, name_of};
 
 use super::parts::print;
-use crate::capture::cameras::{Camera, Rate, Size, cameras, name_of};
 
 /// Lists the cameras of the kernel's (v4l2://): their formats, sizes and rates, and the source to write for each.
 #[derive(Debug, Args)]
@@ -134,7 +134,7 @@ fn text_of(camera: &Camera) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
-    use crate::capture::cameras::{Offer, SizeOffer};
+    use wordsight_capture::cameras::{Offer, SizeOffer};
 
     #[test]
     fn a_camera_is_told_with_what_to_write_for_it_and_formats_of_the_same_sizes_together() {

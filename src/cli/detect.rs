@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use wordsight_capture::{Pacing, Photographs, is_motion_jpeg};
 
 use super::CommonArgs;
 use super::parts::{INSTALLED, LONGEST_STOP};
-use crate::capture::{Pacing, Photographs, is_motion_jpeg};
 use crate::config::ConfigError;
 use crate::files::is_standard_output;
 use crate::pipeline::{Control, Pipeline};

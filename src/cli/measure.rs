@@ -15,6 +15,7 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use wordsight_board::{Machine, Process, Readings};
+use wordsight_capture::{Held, Pacing, Source};
 use wordsight_engines::cpu::library;
 use wordsight_engines::{Engine, EngineError, Regions, StudentFacts};
 
@@ -24,7 +25,6 @@ use crate::bench::{
     Allocations, Cpu, Drops, Frame, FrameTimes, Measured, Memory, Mode, Recorder, Report, Settings,
     StartAndEnd, Student, Vocabulary,
 };
-use crate::capture::{Held, Pacing, PacingName, Source};
 use crate::config::{Config, ConfigError};
 use crate::governor::{Governed, Governing, board_root};
 use crate::health::Health;
@@ -33,6 +33,7 @@ use crate::pipeline::{Control, Measurement, MeasurementSettings, Pipeline, Rates
 use crate::publish::{Outputs, Publisher};
 use crate::service::{EngineTarget, SourceTarget, WordsTarget, of_usage};
 use crate::settings::FramesPerSecond;
+use crate::source::PacingName;
 use crate::threads::{Stop, locked};
 use crate::tracking::Tracking;
 
@@ -214,7 +215,7 @@ pub(super) fn open_source(
     };
     if !source.is_live && !wanted.decodes {
         let held = Held::read(&mut *source.source)?;
-        source.name = format!("{}, {} frames held in memory", source.name, held.len());
+        source.name = format!("{}, {} frames held in memory", source.name, held.frames());
         source.source = Box::new(held);
     }
     Ok(source)

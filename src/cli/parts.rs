@@ -7,10 +7,10 @@ use std::time::Duration;
 use clap::Args;
 
 use super::CommonArgs;
-use crate::capture::PacingName;
 use crate::config::{Config, ConfigError};
 use crate::service::Installed;
 use crate::settings::FramesPerSecond;
+use crate::source::PacingName;
 
 /// The engines of this machine, whose plans are built in sight of whoever sits at the terminal.
 pub(super) const INSTALLED: Installed = Installed {

@@ -8,12 +8,12 @@ use serde::de::{Deserialize, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::{BUILT_IN, Config, ConfigError};
-use crate::capture::SourceKeys;
 use crate::governor::GovernorKeys;
 use crate::http::HttpKeys;
 use crate::pipeline::EngineKeys;
 use crate::publish::{LinesKeys, MqttKeys, PicturesKeys, PublishKeys, VideoKeys, WebhookKeys};
 use crate::scoring::DetectionKeys;
+use crate::source::SourceKeys;
 use crate::tracking::TrackingKeys;
 
 /// A key that there is: the section, empty for those at the top, and the name.

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
+use wordsight_capture::{SourceUri, UriError};
 
-use crate::capture::{SourceKeys, SourceUri, UriError};
 use crate::files::is_standard_output;
 use crate::governor::GovernorKeys;
 use crate::http::HttpKeys;
@@ -23,6 +23,7 @@ use crate::pipeline::EngineKeys;
 use crate::publish::{LinesKeys, MqttKeys, PicturesKeys, PublishKeys, SinkSettings, VideoKeys, WebhookKeys};
 use crate::scoring::DetectionKeys;
 use crate::settings::SettingError;
+use crate::source::SourceKeys;
 use crate::tracking::TrackingKeys;
 pub use keys::{Effective, Origin};
 

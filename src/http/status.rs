@@ -343,6 +343,8 @@ impl Status {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use wordsight_capture::SourceObserver;
+
     use super::*;
     use crate::http::fuzz::parts;
     use crate::job::Stage;

@@ -12,6 +12,7 @@ mod thumbnail;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use wordsight_capture::Frame;
 use wordsight_detection::Letterbox;
 use wordsight_engines::{FrameBuffer, FrameMemory, Regions, StudentFacts};
 
@@ -19,8 +20,6 @@ pub use event::{Event, EventKind, run_id};
 pub use found::{Found, Tracked, Words};
 pub use pool::{FrameBuffers, Lease, Pool};
 pub use thumbnail::Thumbnail;
-
-use crate::capture::Frame;
 
 /// The line's stages, as far as they count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,10 +3,11 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use wordsight_capture::{CaptureError, Captured, LONGEST_NAP, Metronome, Pacing, Source};
+
 use super::rate_limit::Gate;
 use super::{Context, Frames};
 use crate::allocations;
-use crate::capture::{CaptureError, Captured, LONGEST_NAP, Metronome, Pacing, Source};
 use crate::job::{Job, Lease, Pool, Stage, StageTimes};
 use crate::threads::{Disconnected, Sender, Stop};
 

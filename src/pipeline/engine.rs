@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use wordsight_capture::Pacing;
 use wordsight_detection::PixelFormat;
 use wordsight_engines::{Engine, WholeFrames};
 
 use super::Context;
 use super::measurement::{MeasurementSettings, Turns};
 use crate::allocations;
-use crate::capture::Pacing;
 use crate::job::{Job, Lease, Stage};
 use crate::threads::{Disconnected, Receiver, Sender, Stop};
 

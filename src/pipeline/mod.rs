@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::anyhow;
+use wordsight_capture::{CaptureError, Pacing, Source};
 use wordsight_detection::PixelFormat;
 use wordsight_engines::Engine;
 
@@ -42,7 +43,6 @@ use self::capture::CaptureStage;
 use self::engine::EngineStage;
 use self::preprocess::PreprocessStage;
 use self::publish::PublishStage;
-use crate::capture::{CaptureError, Pacing, Source};
 use crate::health::Health;
 use crate::job::{FrameBuffers, Job, Pool};
 use crate::preprocess::Preprocess;

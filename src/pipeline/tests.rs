@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use wordsight_capture::{CaptureError, Captured, Frame};
 use wordsight_detection::{DetectionSettings, FrameView, Ranked, Vocabulary, Word, WordTable};
 use wordsight_engines::{
     EngineError, FrameBlock, FrameMemory, Regions, StepTimes, StudentFacts, WholeFrames,
 };
 
 use super::*;
-use crate::capture::{CaptureError, Captured, Frame};
 use crate::job::Stage;
 use crate::publish::{Output, Outputs};
 

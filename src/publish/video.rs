@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use wordsight_capture::without_password;
 
 use super::settings::SinkContext;
 use super::sink::Sink;
-use crate::capture::without_password;
 use crate::settings::{FramesPerSecond, Seconds, SettingError};
 
 /// Frames a second and kilobits a second, where the configuration doesn't say.

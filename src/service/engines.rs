@@ -10,10 +10,10 @@
 use std::thread;
 use std::time::Duration;
 
+use wordsight_capture::LONGEST_NAP;
 use wordsight_engines::{CpuEngine, Engine, Regions};
 
 use super::target::EngineTarget;
-use crate::capture::LONGEST_NAP;
 use crate::health::EngineHealth;
 use crate::pipeline::EngineKind;
 use crate::threads::Stop;

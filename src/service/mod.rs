@@ -27,7 +27,6 @@ use std::time::Duration;
 use anyhow::Context;
 use signal_hook::consts::SIGHUP;
 
-use crate::capture::{CaptureError, Captured, Frame, Source};
 use crate::config::Config;
 use crate::files::state_folder;
 use crate::governor::{Governing, board_root};
@@ -46,6 +45,7 @@ use last_good::LastGood;
 use overrides::Overrides;
 use reload::{Change, NewSource, Reloader, Waiting};
 use systemd::Systemd;
+use wordsight_capture::{CaptureError, Captured, Frame, Source};
 
 pub use target::{EngineTarget, SourceTarget, Target, WordsTarget, of_usage, open_output};
 

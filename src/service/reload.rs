@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use wordsight_capture::Source;
 use wordsight_engines::{Engine, StudentFacts};
 use wordsight_tracking::TrackingSettings;
 
@@ -19,7 +20,6 @@ use super::systemd::Systemd;
 use super::{
     Common, Loaded, Service, SourceTarget, Start, Target, WordsTarget, of_usage, open_health, sink_context,
 };
-use crate::capture::Source;
 use crate::governor::Governing;
 use crate::health::{EngineHealth, HealthFile};
 use crate::http::{ChangeRequest, Current, Pending, Server};

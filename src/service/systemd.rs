@@ -267,6 +267,8 @@ fn line_of(report: &HealthReport, frames_per_second: Option<f64>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use wordsight_capture::SourceObserver;
+
     use super::*;
     use crate::job::Stage;
 

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use wordsight_board::GovernorSettings;
+use wordsight_capture::{
+    CaptureError, LONGEST_NAP, Pacing, ReconnectSettings, Reconnecting, Source, SourceUri, StreamSettings,
+};
 use wordsight_detection::{DetectionSettings, Vocabulary};
 use wordsight_engines::StudentFacts;
 use wordsight_tracking::TrackingSettings;
 
-use crate::capture::{
-    CaptureError, LONGEST_NAP, Pacing, ReconnectSettings, Reconnecting, Source, SourceUri, StreamSettings,
-};
 use crate::config::{Config, ConfigError};
 use crate::files::is_standard_output;
 use crate::health::Health;

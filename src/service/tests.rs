@@ -4,6 +4,7 @@
 use std::sync::atomic::AtomicU32;
 
 use serde_json::Value;
+use wordsight_capture::{Pacing, ReconnectSettings, SourceUri, StreamSettings};
 use wordsight_detection::{DetectionSettings, Vocabulary, Word};
 use wordsight_engines::gpu::GpuError;
 use wordsight_engines::nvidia::DriverError;
@@ -11,7 +12,6 @@ use wordsight_engines::tensorrt::TensorRtError;
 use wordsight_engines::{Engine, EngineError, Regions, StudentFacts};
 
 use super::*;
-use crate::capture::{Pacing, ReconnectSettings, SourceUri, StreamSettings};
 use crate::pipeline::{EngineKind, Precision};
 
 /// What TensorRT answers at one try.

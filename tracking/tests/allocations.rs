@@ -1,40 +1,9 @@
 //! After a first frame nothing is allocated for the next ones with as much in them.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
 
+use allocation_counter::measure;
 use wordsight_tracking::{Observation, Tracker, TrackingSettings};
-
-thread_local! {
-    static COUNT: Cell<usize> = const { Cell::new(0) };
-}
-
-/// The system's, counting what each thread asks for.
-struct Counting;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: the system's allocator does all of it; the count is a thread's own and allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        // SAFETY: as the caller promises.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
 
 #[test]
 fn things_that_come_cross_and_go_allocate_nothing_after_the_first_second() {
@@ -49,12 +18,14 @@ fn things_that_come_cross_and_go_allocate_nothing_after_the_first_second() {
             Observation { word, score: 0.5, box_in_frame: [x, 0.0, x + 60.0, 50.0], is_weak }
         });
         let shown = &observations[..if frame % 90 > 60 { 0 } else { 20 }];
-        let before = COUNT.get();
-        tracker.update(Duration::from_millis(33) * frame, shown);
-        let count = COUNT.get() - before;
+        let count = measure(|| {
+            tracker.update(Duration::from_millis(33) * frame, shown);
+        })
+        .count_total;
         assert!(frame < 30 || count == 0, "{count} allocations in frame {frame}");
     }
-    let before = COUNT.get();
-    tracker.end_all();
-    assert_eq!(COUNT.get(), before);
+    let counted = measure(|| {
+        tracker.end_all();
+    });
+    assert_eq!(counted.count_total, 0);
 }

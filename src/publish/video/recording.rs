@@ -14,9 +14,9 @@ use gstreamer::prelude::*;
 use gstreamer::{self as gst, MessageView};
 use gstreamer_app::AppSrc;
 use gstreamer_video::{self as gst_video, VideoFormat, VideoFrameFlags};
+use wordsight_capture::start_gstreamer;
 
 use super::{Container, Target, VideoSettings};
-use crate::capture::start_gstreamer;
 
 /// How many frames may wait for the encoder: it works on one while the next comes.
 const MOST_WAITING: u64 = 3;

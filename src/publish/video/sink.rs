@@ -213,7 +213,7 @@ impl Videos {
         inbox: &Inbox,
     ) -> Result<(), PublishError> {
         let Err(reason) = outcome else { return Ok(()) };
-        let reason = crate::capture::without_password(&reason);
+        let reason = wordsight_capture::without_password(&reason);
         if let Some((recording, path)) = self.now.take() {
             drop(recording);
             let is_empty = |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.len() < NOTHING_IN_IT);

@@ -8,9 +8,9 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::decode::decode;
-use super::framing::{Framer, FramingError};
-use super::{CaptureError, Captured, Frame, Source};
+use crate::decode::decode;
+use crate::framing::{Framer, FramingError};
+use crate::{CaptureError, Captured, Frame, Source};
 
 /// An open Motion-JPEG file.
 pub struct MotionJpeg {

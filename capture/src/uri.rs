@@ -11,54 +11,22 @@
 //! | `gst:videotestsrc ! appsink` | any GStreamer pipeline that ends in an appsink |
 //! | `test://bars?width=1280&height=720&format=yuyv&frames=100` | a pattern made here |
 //!
-//! The one surprising thing: a URI can hold a password. What is shown anywhere is [`SourceUri::display`], which has
-//! none.
+//! A URI can hold a password. What is shown anywhere is [`SourceUri::display`], which has none.
 
 use std::path::{Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
 use wordsight_detection::PixelFormat;
 
-use super::test_pattern::{Pattern, TestPattern};
-use super::{CaptureError, Source};
-
-/// Why text is no source.
-#[derive(Debug, thiserror::Error)]
-pub enum UriError {
-    /// The part before the colon is none that we know.
-    #[error(
-        "the source `{0}` is of no kind that wordsight can open: it takes a file or folder, v4l2://, csi://, \
-         rtsp://, gst: or test://"
-    )]
-    UnknownScheme(String),
-    /// A part of it is wrong.
-    #[error("the source `{uri}` is wrong: {reason}")]
-    Wrong {
-        /// The source as it was written, without a password.
-        uri: String,
-        /// Which part, and what would be right.
-        reason: String,
-    },
-    /// It needs a part of this program that wasn't compiled.
-    #[cfg(not(all(feature = "gstreamer", feature = "v4l2")))]
-    #[error(
-        "the source `{uri}` needs a wordsight built with `cargo build --release --features {feature}`; {otherwise}"
-    )]
-    NotBuilt {
-        /// The source as it was written, without a password.
-        uri: String,
-        /// The cargo feature.
-        feature: &'static str,
-        /// What works without.
-        otherwise: &'static str,
-    },
-}
+use crate::UriError;
+use crate::password::without_password;
+use crate::test_pattern::{Pattern, TestPattern};
 
 /// A source that was asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceUri {
-    display: String,
-    kind: Kind,
+    pub(crate) display: String,
+    pub(crate) kind: Kind,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -66,7 +34,7 @@ pub struct SourceUri {
     not(all(feature = "gstreamer", feature = "v4l2")),
     allow(dead_code, reason = "what is asked for is read by the parts that can open it")
 )]
-enum Kind {
+pub(crate) enum Kind {
     File(PathBuf),
     V4l2(CameraRequest),
     Csi { sensor: u32, request: CameraRequest },
@@ -90,13 +58,6 @@ pub struct CameraRequest {
     pub format: Option<String>,
     /// Controls and their values, by the names that `v4l2-ctl --list-ctrls` prints.
     pub controls: Vec<(String, i64)>,
-}
-
-/// How live streams are opened.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StreamSettings {
-    /// How long GStreamer may hold packets of a network camera back to put them in order.
-    pub latency_ms: u32,
 }
 
 impl SourceUri {
@@ -168,122 +129,6 @@ impl SourceUri {
     pub fn at(self, path: PathBuf) -> Self {
         Self { kind: Kind::File(path), ..self }
     }
-
-    /// Opens it. For a live source this may take as long as the device or the daemon behind it likes.
-    ///
-    /// # Errors
-    /// When it is missing, of no known kind, or can't give what was asked for.
-    pub fn open(&self, settings: &StreamSettings) -> Result<Box<dyn Source>, CaptureError> {
-        #[cfg(not(feature = "gstreamer"))]
-        let _ = settings;
-        match &self.kind {
-            Kind::File(path) => super::open_file(path, &self.display),
-            Kind::Test(pattern) => Ok(Box::new(pattern.open(&self.display))),
-            #[cfg(feature = "v4l2")]
-            Kind::V4l2(request) if request.format.as_deref() != Some("h264") => {
-                Ok(Box::new(super::v4l2::V4l2Source::open(request, &self.display)?))
-            }
-            #[cfg(feature = "gstreamer")]
-            _ => Ok(Box::new(super::gstreamer::GstSource::open_live(
-                &self.pipeline(settings)?,
-                &self.display,
-            )?)),
-            #[cfg(not(feature = "gstreamer"))]
-            kind => Err(self.not_built(kind).into()),
-        }
-    }
-
-    /// Looks whether it can give what is asked for, without starting it.
-    ///
-    /// # Errors
-    /// As [`Self::open`], as far as that can be told.
-    pub fn check(&self, settings: &StreamSettings) -> Result<(), CaptureError> {
-        match &self.kind {
-            // What is no plain file may be a pipe, which can be opened once.
-            Kind::File(path) if path.exists() && !path.is_file() => Ok(()),
-            Kind::File(_) | Kind::Test(_) => self.open(settings).map(drop),
-            #[cfg(feature = "v4l2")]
-            Kind::V4l2(request) if request.format.as_deref() != Some("h264") => {
-                super::v4l2::V4l2Source::check(request, &self.display)
-            }
-            #[cfg(feature = "gstreamer")]
-            _ => Ok(self.pipeline(settings).map(drop)?),
-            #[cfg(not(feature = "gstreamer"))]
-            kind => Err(self.not_built(kind).into()),
-        }
-    }
-
-    #[cfg(feature = "gstreamer")]
-    fn pipeline(&self, settings: &StreamSettings) -> Result<super::pipelines::Description, UriError> {
-        use super::pipelines::{csi_pipeline, own_pipeline, rtsp_pipeline, v4l2_pipeline};
-        Ok(match &self.kind {
-            Kind::V4l2(request) => v4l2_pipeline(request)
-                .map_err(|reason| UriError::Wrong { uri: self.display.clone(), reason })?,
-            Kind::Csi { sensor, request } => csi_pipeline(*sensor, request),
-            Kind::Rtsp(uri) => rtsp_pipeline(uri, settings.latency_ms),
-            Kind::Gst(launch) => own_pipeline(launch),
-            Kind::File(_) | Kind::Test(_) => own_pipeline(""),
-        })
-    }
-
-    #[cfg(not(feature = "gstreamer"))]
-    fn not_built(&self, kind: &Kind) -> UriError {
-        UriError::NotBuilt {
-            uri: self.display.clone(),
-            feature: if matches!(kind, Kind::V4l2(_)) { "v4l2" } else { "gstreamer" },
-            otherwise: "without it there are files, folders and test://",
-        }
-    }
-}
-
-/// Text as it may be shown: without the passwords of `://user:password@` and of keys that are named for one.
-///
-/// Better a path that is shown wrong than a password that is shown: what may belong to one is hidden.
-pub(crate) fn without_password(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (before, behind) = rest.split_at(at + 3);
-        shown.push_str(before);
-        // As far as a password could reach, and the last @ of that.
-        let authority = behind.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(behind.len());
-        rest = match behind[..authority].rfind('@') {
-            Some(at) => {
-                let user = behind[..at].split(':').next().unwrap_or_default();
-                shown.push_str(user);
-                if user.len() < at {
-                    shown.push_str(":***");
-                }
-                &behind[at..]
-            }
-            None => behind,
-        };
-    }
-    shown.push_str(rest);
-    SECRET_KEYS.iter().fold(shown, |shown, key| without_value_of(&shown, key))
-}
-
-/// The ends of keys whose values are secret, as GStreamer's elements and cameras' own queries have them.
-const SECRET_KEYS: [&str; 5] = ["-pw", "password", "passphrase", "passwd", "pwd"];
-
-/// Text with `***` in the place of what follows a key and an equals sign, quotes and blanks between them included.
-fn without_value_of(text: &str, key: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.to_ascii_lowercase().find(key) {
-        let (before, behind) = rest.split_at(at + key.len());
-        shown.push_str(before);
-        rest = behind;
-        let Some(value) = behind.trim_start().strip_prefix('=').map(str::trim_start) else { continue };
-        let end = match value.chars().next() {
-            Some(quote @ ('"' | '\'')) => value[1..].find(quote).map_or(value.len(), |end| end + 2),
-            _ => value.find(|c: char| c.is_whitespace() || c == '&').unwrap_or(value.len()),
-        };
-        shown.push_str("=***");
-        rest = &value[end..];
-    }
-    shown.push_str(rest);
-    shown
 }
 
 /// The `key=value` pairs of a query.

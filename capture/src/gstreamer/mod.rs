@@ -7,9 +7,12 @@
 //! for seconds that all is well while a server doesn't answer, and whoever waits for the opening is told why it failed
 //! rather than that frames don't come.
 
+mod pipelines;
+mod start;
+
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gstreamer::prelude::*;
@@ -18,9 +21,12 @@ use gstreamer_app::AppSink;
 use gstreamer_video::{self as gst_video, VideoFormat, VideoFrameExt, VideoInfo};
 use wordsight_detection::{PixelFormat, YuvEncoding};
 
-use super::pipelines::{Description, file_pipeline};
-use super::uri::without_password;
-use super::{CaptureError, Captured, Frame, LONGEST_NAP, Source};
+use crate::password::without_password;
+use crate::{CaptureError, Captured, Frame, LONGEST_NAP, Source};
+use pipelines::file_pipeline;
+pub(crate) use pipelines::{Description, csi_pipeline, own_pipeline, rtsp_pipeline, v4l2_pipeline};
+use start::has_element;
+pub use start::init;
 
 /// How long a pipeline may take to its first frame. Network cameras wait for a key frame, some seconds.
 const LONGEST_OPENING: Duration = Duration::from_secs(10);
@@ -37,16 +43,6 @@ const FORMATS: [(VideoFormat, PixelFormat); 6] = [
     (VideoFormat::Gray8, PixelFormat::Grey),
     (VideoFormat::Rgb, PixelFormat::Rgb),
 ];
-/// Starts GStreamer, once a process.
-pub(crate) fn init() -> Result<(), String> {
-    static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
-    STARTED.get_or_init(|| gst::init().map_err(|error| format!("GStreamer does not start: {error}"))).clone()
-}
-
-/// Whether an element is installed.
-pub(super) fn has_element(name: &str) -> bool {
-    init().is_ok() && gst::ElementFactory::find(name).is_some()
-}
 
 /// Why a pipeline gives no frame.
 struct Failure {
@@ -56,7 +52,7 @@ struct Failure {
 }
 
 /// A pipeline that runs.
-pub(super) struct GstSource {
+pub(crate) struct GstSource {
     pipeline: gst::Pipeline,
     sink: AppSink,
     bus: gst::Bus,
@@ -79,12 +75,12 @@ struct Shape {
 
 impl GstSource {
     /// Opens a live pipeline: its newest frame wins.
-    pub(super) fn open_live(description: &Description, name: &str) -> Result<Self, CaptureError> {
+    pub(crate) fn open_live(description: &Description, name: &str) -> Result<Self, CaptureError> {
         Self::open(description, name, true)
     }
 
     /// Opens a video file, of which no frame is lost.
-    pub(super) fn open_file(path: &Path, name: &str) -> Result<Self, CaptureError> {
+    pub(crate) fn open_file(path: &Path, name: &str) -> Result<Self, CaptureError> {
         Self::open(&file_pipeline(path), name, false)
     }
 
@@ -355,8 +351,7 @@ fn clock_time(duration: Duration) -> gst::ClockTime {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
-    use crate::capture::pipelines::{csi_pipeline, own_pipeline};
-    use crate::capture::uri::CameraRequest;
+    use crate::uri::CameraRequest;
 
     fn open(launch: &str) -> Result<GstSource, CaptureError> {
         GstSource::open_live(&own_pipeline(launch), &format!("gst:{launch}"))

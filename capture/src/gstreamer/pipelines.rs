@@ -11,8 +11,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::gstreamer::has_element;
-use super::uri::CameraRequest;
+use super::start::has_element;
+use crate::uri::CameraRequest;
 
 /// Of what is decoded only the newest is kept, so that a slow stream doesn't hold its decoder up.
 const NEWEST: &str = "queue leaky=downstream max-size-buffers=1 max-size-bytes=0 max-size-time=0";
@@ -21,13 +21,13 @@ const NVVIDCONV: &str = "nvvidconv ! video/x-raw,format=NV12";
 
 /// Pipelines, and what is set on their elements apart: text of a user's needs no quoting there.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Description {
+pub(crate) struct Description {
     /// The first that gives a frame is taken. Each has the same element with the name `source`.
-    pub(super) launches: Vec<String>,
+    pub(crate) launches: Vec<String>,
     /// Of the element with the name `source`.
-    pub(super) properties: Vec<(&'static str, String)>,
+    pub(crate) properties: Vec<(&'static str, String)>,
     /// What it takes that a machine may not have: an element, and where it comes from.
-    pub(super) needs: Option<(&'static str, &'static str)>,
+    pub(crate) needs: Option<(&'static str, &'static str)>,
 }
 
 impl Description {
@@ -53,12 +53,12 @@ impl Nvidia {
 const CODECS: [(&str, &str); 2] = [("h264", "H264"), ("h265", "H265")];
 
 /// A user's own pipeline.
-pub(super) fn own_pipeline(launch: &str) -> Description {
+pub(crate) fn own_pipeline(launch: &str) -> Description {
     Description::of(vec![launch.to_owned()])
 }
 
 /// A network camera. The newest frame is worth more than a whole one: what comes too late is dropped.
-pub(super) fn rtsp_pipeline(uri: &str, latency_ms: u32) -> Description {
+pub(crate) fn rtsp_pipeline(uri: &str, latency_ms: u32) -> Description {
     Description {
         properties: vec![("location", uri.to_owned())],
         needs: Some(("rtspsrc", "Debian's gstreamer1.0-plugins-good")),
@@ -77,7 +77,7 @@ fn rtsp_launches(latency_ms: u32, nvidia: Nvidia) -> Vec<String> {
 }
 
 /// A camera on a Jetson's CSI connector, by way of NVIDIA's camera daemon.
-pub(super) fn csi_pipeline(sensor: u32, request: &CameraRequest) -> Description {
+pub(crate) fn csi_pipeline(sensor: u32, request: &CameraRequest) -> Description {
     let mut caps = "video/x-raw(memory:NVMM),format=NV12".to_owned();
     push_size_and_rate(&mut caps, request);
     let launch = format!("nvarguscamerasrc sensor-id={sensor} ! {caps} ! {NVVIDCONV} ! {NEWEST} ! appsink");
@@ -86,7 +86,7 @@ pub(super) fn csi_pipeline(sensor: u32, request: &CameraRequest) -> Description 
 }
 
 /// A camera of the kernel's, where this program was built without v4l2, or the camera sends H.264.
-pub(super) fn v4l2_pipeline(request: &CameraRequest) -> Result<Description, String> {
+pub(crate) fn v4l2_pipeline(request: &CameraRequest) -> Result<Description, String> {
     if !request.controls.is_empty() {
         return Err("controls need a wordsight built with `--features v4l2`".to_owned());
     }
@@ -127,7 +127,7 @@ fn v4l2_launches(request: &CameraRequest, nvidia: Nvidia) -> Result<Vec<String>,
 }
 
 /// A video file, of which no frame is lost.
-pub(super) fn file_pipeline(path: &Path) -> Description {
+pub(crate) fn file_pipeline(path: &Path) -> Description {
     Description {
         properties: vec![("location", path.display().to_string())],
         ..Description::of(file_launches(path, Nvidia::here()))

@@ -12,7 +12,7 @@ use std::io::{self, BufRead, Read};
 /// More than any frame's JPEG has.
 const MOST_BYTES: u64 = 256 << 20;
 /// The first two bytes of every JPEG.
-pub(super) const START_OF_IMAGE: [u8; 2] = [0xFF, SOI];
+pub(crate) const START_OF_IMAGE: [u8; 2] = [0xFF, SOI];
 
 const TEM: u8 = 0x01;
 const RST0: u8 = 0xD0;
@@ -23,7 +23,7 @@ const SOS: u8 = 0xDA;
 
 /// Why the next JPEG cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FramingError {
+pub enum FramingError {
     /// The bytes stop in the middle of a JPEG.
     #[error("it is cut off in the middle")]
     Truncated,
@@ -36,12 +36,12 @@ pub(crate) enum FramingError {
 }
 
 /// Whether `bytes` start with one whole JPEG.
-pub(crate) fn check_whole(bytes: &[u8]) -> Result<(), FramingError> {
+pub fn check_whole(bytes: &[u8]) -> Result<(), FramingError> {
     Framer::new(bytes).next_jpeg(&mut Vec::new()).map(|_| ())
 }
 
 /// Cuts a stream into JPEGs.
-pub(crate) struct Framer<R> {
+pub struct Framer<R> {
     reader: R,
     /// The start of the next image was already read: the last one was torn there.
     at_image: bool,
@@ -49,7 +49,7 @@ pub(crate) struct Framer<R> {
 
 impl<R: BufRead> Framer<R> {
     /// A framer at the start of a stream.
-    pub(crate) fn new(reader: R) -> Self {
+    pub fn new(reader: R) -> Self {
         Self { reader, at_image: false }
     }
 
@@ -58,7 +58,7 @@ impl<R: BufRead> Framer<R> {
     ///
     /// # Errors
     /// When the next JPEG is torn or the file cannot be read; asking again looks for the one behind.
-    pub(crate) fn next_jpeg(&mut self, jpeg: &mut Vec<u8>) -> Result<bool, FramingError> {
+    pub fn next_jpeg(&mut self, jpeg: &mut Vec<u8>) -> Result<bool, FramingError> {
         jpeg.clear();
         if !std::mem::take(&mut self.at_image) && !self.skip_to_image()? {
             return Ok(false);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use wordsight_detection::{PixelFormat, YuvEncoding};
 
-use super::{CaptureError, Captured, Frame, Source};
+use crate::{CaptureError, Captured, Frame, Source};
 
 /// The part of the picture's shorter side that the moving box is wide and high.
 const BOX_PART: usize = 8;

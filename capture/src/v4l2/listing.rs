@@ -7,44 +7,30 @@ use std::path::{Path, PathBuf};
 
 use super::device::Device;
 use super::offers::{Offer, Rate, choose};
-use super::{open_device, why_not_set_up};
-use crate::capture::uri::CameraRequest;
+use super::open::{device_files, open_device, why_not_opened, why_not_set_up};
+use crate::uri::CameraRequest;
 
 /// A camera of this machine.
 #[derive(Debug)]
-pub(crate) struct Camera {
+pub struct Camera {
     /// Its device file.
-    pub(crate) device: PathBuf,
+    pub device: PathBuf,
     /// What its driver calls it.
-    pub(crate) card: String,
+    pub card: String,
     /// The driver.
-    pub(crate) driver: String,
+    pub driver: String,
     /// Where it is plugged in.
-    pub(crate) bus: String,
+    pub bus: String,
     /// What it has; none when it can't be used.
-    pub(crate) offers: Vec<Offer>,
+    pub offers: Vec<Offer>,
     /// What to write for it: its present size in the format that is taken for it, at the best rate of that.
-    pub(crate) uri: String,
+    pub uri: String,
     /// Why it can't be used.
-    pub(crate) problem: Option<String>,
-}
-
-/// The device files of video, in their order, with what the kernel calls them.
-pub(super) fn device_files() -> Vec<(PathBuf, String)> {
-    let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten();
-    let mut numbers: Vec<u32> =
-        entries.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("video")?.parse().ok()).collect();
-    numbers.sort_unstable();
-    let name = |number| std::fs::read_to_string(format!("/sys/class/video4linux/video{number}/name"));
-    let file = |number| {
-        let name = name(number).unwrap_or_default();
-        (PathBuf::from(format!("/dev/video{number}")), name.trim().to_owned())
-    };
-    numbers.into_iter().map(file).collect()
+    pub problem: Option<String>,
 }
 
 /// The cameras of this machine, those that can't be used too.
-pub(crate) fn cameras() -> Vec<Camera> {
+pub fn cameras() -> Vec<Camera> {
     device_files().into_iter().filter_map(|(path, name)| camera(&path, &name)).collect()
 }
 
@@ -69,7 +55,7 @@ fn camera(path: &Path, name: &str) -> Option<Camera> {
         }
         // Out of these come no pictures.
         Ok(_) => None,
-        Err(error) => Some(Camera { problem: Some(super::why_not_opened(path, &error)), ..unknown }),
+        Err(error) => Some(Camera { problem: Some(why_not_opened(path, &error)), ..unknown }),
     }
 }
 

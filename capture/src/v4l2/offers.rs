@@ -10,7 +10,7 @@ use std::fmt;
 
 use wordsight_detection::PixelFormat;
 
-use crate::capture::uri::CameraRequest;
+use crate::uri::CameraRequest;
 
 /// Where no rate is asked for, a format that gives this many frames a second goes before one that doesn't.
 const FAST_ENOUGH: f64 = 24.0;
@@ -72,7 +72,7 @@ const BAYER: [&[u8; 4]; 36] = [
 ];
 
 /// What a format is called: by us, or else by its four characters.
-pub(crate) fn name_of(fourcc: [u8; 4]) -> String {
+pub fn name_of(fourcc: [u8; 4]) -> String {
     match Known::of(fourcc) {
         Some((_, known)) => known.name().to_owned(),
         // The highest bit says big-endian.
@@ -82,29 +82,36 @@ pub(crate) fn name_of(fourcc: [u8; 4]) -> String {
 
 /// A format that a camera offers.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Offer {
+pub struct Offer {
     /// Its four characters.
-    pub(crate) fourcc: [u8; 4],
+    pub fourcc: [u8; 4],
     /// The sizes; none where the driver doesn't list them.
-    pub(crate) sizes: Vec<SizeOffer>,
+    pub sizes: Vec<SizeOffer>,
 }
 
 /// A size, or a range of them, of a format.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct SizeOffer {
+pub struct SizeOffer {
     /// The size.
-    pub(crate) size: Size,
+    pub size: Size,
     /// Its rates; none where the driver doesn't list them.
-    pub(crate) rates: Vec<Rate>,
+    pub rates: Vec<Rate>,
 }
 
 /// Pixels: width, then height.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Size {
+pub enum Size {
     /// This one.
     Exact(u32, u32),
     /// From the least to the greatest in steps.
-    Range { min: (u32, u32), max: (u32, u32), step: (u32, u32) },
+    Range {
+        /// The least.
+        min: (u32, u32),
+        /// The greatest.
+        max: (u32, u32),
+        /// From one size to the next.
+        step: (u32, u32),
+    },
 }
 
 impl Size {
@@ -146,9 +153,14 @@ impl fmt::Display for Size {
 
 /// Frames a second.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Rate {
+pub enum Rate {
     /// One every so many seconds, as the driver has it: a fraction.
-    Exact { numerator: u32, denominator: u32 },
+    Exact {
+        /// Seconds,
+        numerator: u32,
+        /// for so many frames.
+        denominator: u32,
+    },
     /// From the least to the greatest.
     Range(f64, f64),
 }
@@ -160,7 +172,7 @@ impl Rate {
     }
 
     /// The greatest of it.
-    pub(crate) fn best(self) -> f64 {
+    pub fn best(self) -> f64 {
         match self {
             Self::Exact { numerator, denominator } => f64::from(denominator) / f64::from(numerator),
             Self::Range(_, best) => best,

@@ -2,7 +2,7 @@
 //!
 //! In flow the ways to open a camera or a stream, out flow its frames, for as long as somebody asks: a source that is
 //! unplugged, ends, stalls or won't open is closed and opened again, at first soon and then every few seconds, and what
-//! happens is told to [`Health`] and, not too often, to the log.
+//! happens is told to a [`SourceObserver`] and, not too often, to the log.
 //!
 //! A thread of its own, the opener, opens and closes the source. A wedged camera daemon can keep whoever calls it for ever:
 //! here it keeps the opener, the stream goes on asking and can still be stopped, and since there is one opener, no threads
@@ -11,9 +11,7 @@
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::{CaptureError, Captured, Frame, LONGEST_NAP, Source};
-use crate::health::Health;
-use crate::threads::named;
+use crate::{CaptureError, Captured, Frame, LONGEST_NAP, Source};
 
 /// From a loss to the first try; each further wait is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -39,6 +37,15 @@ pub struct ReconnectSettings {
     pub waits_at_start: bool,
 }
 
+/// Who is told how a live source is.
+pub trait SourceObserver: Send {
+    /// A frame came.
+    fn running(&self);
+
+    /// The source is gone, after so many tries to get it back.
+    fn lost(&self, reason: &str, attempts: u64);
+}
+
 type Opened = Result<Box<dyn Source>, CaptureError>;
 type Open = Box<dyn FnMut() -> Opened + Send>;
 
@@ -48,7 +55,7 @@ pub struct Reconnecting {
     settings: ReconnectSettings,
     opener: Opener,
     state: State,
-    health: Health,
+    observer: Box<dyn SourceObserver>,
     /// The story of a source that isn't well, until it is well again: one that gives a frame now and then has one story and
     /// not many.
     trouble: Option<Trouble>,
@@ -94,7 +101,7 @@ impl Reconnecting {
     pub fn open(
         name: &str,
         settings: ReconnectSettings,
-        health: Health,
+        observer: impl SourceObserver + 'static,
         open: impl FnMut() -> Opened + Send + 'static,
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<Self, CaptureError> {
@@ -104,7 +111,7 @@ impl Reconnecting {
             opener: Opener::start(Box::new(open))
                 .map_err(|reason| CaptureError::Unopened { source_name: name.to_owned(), reason })?,
             state: State::Ended,
-            health,
+            observer: Box::new(observer),
             trouble: None,
             wait: FIRST_WAIT,
             was_open: false,
@@ -143,7 +150,7 @@ impl Reconnecting {
                 *told_slow = true;
                 let reason = format!("it has been opening for {} s", SLOW_OPENING.as_secs());
                 tracing::warn!("{}: {reason}; is the daemon behind it stuck?", self.name);
-                self.health.lost(&reason, self.trouble.as_ref().map_or(0, |trouble| trouble.attempts));
+                self.observer.lost(&reason, self.trouble.as_ref().map_or(0, |trouble| trouble.attempts));
             }
             return Ok(());
         };
@@ -187,7 +194,7 @@ impl Reconnecting {
             tracing::warn!(attempts = trouble.attempts, "{}: {reason}", self.name);
             reason.clone_into(&mut trouble.reason);
         }
-        self.health.lost(reason, trouble.attempts);
+        self.observer.lost(reason, trouble.attempts);
         let lasted = now - trouble.since;
         trouble.attempts += 1;
         if self.settings.give_up_after.is_some_and(|longest| lasted >= longest) {
@@ -224,7 +231,7 @@ impl Reconnecting {
             self.wait = FIRST_WAIT;
             self.trouble = None;
         }
-        self.health.running();
+        self.observer.running();
     }
 
     /// Takes the source out of the stream's hands.
@@ -315,7 +322,7 @@ impl Opener {
                 }
             }
         };
-        let thread = named("opener").spawn(work);
+        let thread = std::thread::Builder::new().name("opener".to_owned()).spawn(work);
         // It isn't joined: one that is stuck in a driver can't be.
         thread.map_err(|error| format!("cannot start a thread for it: {error}"))?;
         Ok(Self { requests: Some(requests), opened })
@@ -362,11 +369,44 @@ impl Opener {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::health::SourceState;
+    use crate::UriError;
+
+    /// What a source was told to be, last.
+    #[derive(Clone, Default)]
+    struct Told(Arc<Mutex<Report>>);
+
+    #[derive(Clone, Default)]
+    struct Report {
+        is_running: bool,
+        losses: u64,
+        reason: Option<String>,
+        attempts: u64,
+    }
+
+    impl Told {
+        fn report(&self) -> Report {
+            self.0.lock().unwrap().clone()
+        }
+    }
+
+    impl SourceObserver for Told {
+        fn running(&self) {
+            let mut report = self.0.lock().unwrap();
+            *report = Report { is_running: true, losses: report.losses, ..Report::default() };
+        }
+
+        fn lost(&self, reason: &str, attempts: u64) {
+            let mut report = self.0.lock().unwrap();
+            // Another try of the same loss is no further loss.
+            report.losses += u64::from(report.reason.is_none());
+            (report.is_running, report.attempts) = (false, attempts);
+            report.reason = Some(reason.to_owned());
+        }
+    }
 
     /// What a made-up camera does, one entry for each time that it is asked.
     #[derive(Clone, Copy)]
@@ -456,40 +496,39 @@ mod tests {
             Some(vec![Frame, Nothing]),
             Some(vec![Frame, BadFrame, Frame]),
         ]);
-        let health = Health::default();
-        let mut source = Reconnecting::open("camera", SETTINGS, health.clone(), opener, &|| false).unwrap();
+        let told = Told::default();
+        let mut source = Reconnecting::open("camera", SETTINGS, told.clone(), opener, &|| false).unwrap();
         assert_eq!(frames(&mut source, 5).unwrap(), 5);
-        let report = health.report();
-        assert_eq!((report.state, report.losses), (SourceState::Running, 3));
+        let report = told.report();
+        assert_eq!((report.is_running, report.losses), (true, 3));
         drop(source);
         assert_eq!(open.load(Ordering::SeqCst), 0, "all are closed");
     }
 
     #[test]
-    fn while_it_is_gone_health_says_so_with_the_reason_and_the_tries() {
+    fn while_it_is_gone_the_observer_is_told_so_with_the_reason_and_the_tries() {
         let (opener, _) = camera(vec![Some(vec![Does::Frame, Does::Vanish]), None, None]);
-        let health = Health::default();
-        let mut source = Reconnecting::open("camera", SETTINGS, health.clone(), opener, &|| false).unwrap();
+        let told = Told::default();
+        let mut source = Reconnecting::open("camera", SETTINGS, told.clone(), opener, &|| false).unwrap();
         frames(&mut source, 1).unwrap();
         source.capture(&mut Frame::default()).unwrap();
-        let report = health.report();
-        assert_eq!((report.state, report.reason.as_deref()), (SourceState::Lost, Some("unplugged")));
+        let report = told.report();
+        assert_eq!((report.is_running, report.reason.as_deref()), (false, Some("unplugged")));
         let until = Instant::now() + Duration::from_secs(5);
-        while health.report().attempts < 2 && Instant::now() < until {
+        while told.report().attempts < 2 && Instant::now() < until {
             source.capture(&mut Frame::default()).unwrap();
         }
-        assert_eq!(health.report().reason.as_deref(), Some("not there"));
+        assert_eq!(told.report().reason.as_deref(), Some("not there"));
     }
 
     #[test]
     fn a_camera_that_is_not_there_at_the_start_is_an_error_or_waited_for_as_asked() {
         let (opener, _) = camera(vec![None]);
-        let error =
-            Reconnecting::open("camera", SETTINGS, Health::default(), opener, &|| false).err().unwrap();
+        let error = Reconnecting::open("camera", SETTINGS, Told::default(), opener, &|| false).err().unwrap();
         assert!(error.to_string().contains("cannot open camera: not there"), "{error}");
         let (opener, _) = camera(vec![None, None, Some(vec![Does::Frame])]);
         let patient = ReconnectSettings { waits_at_start: true, ..SETTINGS };
-        let mut source = Reconnecting::open("camera", patient, Health::default(), opener, &|| false).unwrap();
+        let mut source = Reconnecting::open("camera", patient, Told::default(), opener, &|| false).unwrap();
         assert_eq!(frames(&mut source, 1).unwrap(), 1);
     }
 
@@ -497,8 +536,7 @@ mod tests {
     fn who_gives_up_says_for_how_long_it_was_tried_and_then_ends() {
         let (opener, _) = camera(vec![Some(vec![Does::Vanish])]);
         let impatient = ReconnectSettings { give_up_after: Some(Duration::from_millis(300)), ..SETTINGS };
-        let mut source =
-            Reconnecting::open("camera", impatient, Health::default(), opener, &|| false).unwrap();
+        let mut source = Reconnecting::open("camera", impatient, Told::default(), opener, &|| false).unwrap();
         let error = frames(&mut source, 1).unwrap_err().to_string();
         assert!(error.contains("did not come back") && error.contains("not there"), "{error}");
         assert_eq!(source.capture(&mut Frame::default()).unwrap(), Captured::End);
@@ -515,8 +553,7 @@ mod tests {
             give_up_after: Some(Duration::from_millis(300)),
             ..SETTINGS
         };
-        let mut source =
-            Reconnecting::open("camera", impatient, Health::default(), opener, &|| false).unwrap();
+        let mut source = Reconnecting::open("camera", impatient, Told::default(), opener, &|| false).unwrap();
         let error = frames(&mut source, 1).unwrap_err();
         assert!(matches!(error, CaptureError::GivenUp { .. }), "{error}");
     }
@@ -524,11 +561,10 @@ mod tests {
     #[test]
     fn what_was_written_wrong_is_not_waited_for() {
         let opener = || -> Opened {
-            Err(crate::capture::UriError::Wrong { uri: "v4l2:///x".into(), reason: "no such format".into() }
-                .into())
+            Err(UriError::Wrong { uri: "v4l2:///x".into(), reason: "no such format".into() }.into())
         };
         let patient = ReconnectSettings { waits_at_start: true, ..SETTINGS };
-        let mut source = Reconnecting::open("camera", patient, Health::default(), opener, &|| false).unwrap();
+        let mut source = Reconnecting::open("camera", patient, Told::default(), opener, &|| false).unwrap();
         let error = frames(&mut source, 1).unwrap_err();
         assert!(matches!(error, CaptureError::Uri(_)), "{error}");
         assert_eq!(source.capture(&mut Frame::default()).unwrap(), Captured::End);
@@ -544,7 +580,7 @@ mod tests {
             Err(CaptureError::Unopened { source_name: "camera".into(), reason: "too late".into() })
         };
         let patient = ReconnectSettings { waits_at_start: true, ..SETTINGS };
-        let mut source = Reconnecting::open("camera", patient, Health::default(), opener, &|| false).unwrap();
+        let mut source = Reconnecting::open("camera", patient, Told::default(), opener, &|| false).unwrap();
         for _ in 0..10 {
             assert_eq!(source.capture(&mut Frame::default()).unwrap(), Captured::NotYet);
         }

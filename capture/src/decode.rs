@@ -9,8 +9,7 @@ use std::io::Cursor;
 use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageReader};
 
-use super::Frame;
-use super::framing;
+use crate::{Frame, framing};
 
 /// A segment by which the decoder takes a JPEG for a frame of an AVI, whose Huffman tables are always the same (ITU-T
 /// T.81, K.3) and may be left out. Many webcams leave them out, and some of those the segment too.
@@ -123,7 +122,7 @@ mod tests {
 
     #[test]
     fn frames_of_a_recording_are_decoded_with_and_without_their_tables() {
-        let clip = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/demo/clip.mjpeg")).unwrap();
+        let clip = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../demo/clip.mjpeg")).unwrap();
         let (mut framer, mut jpeg) = (framing::Framer::new(&clip[..]), Vec::new());
         let (mut with, mut without) = (Frame::default(), Frame::default());
         for _ in 0..3 {

@@ -4,7 +4,7 @@
 //! the pipeline and not a decoder, which a camera's frames don't need. The one surprising thing: a long file is cut, where
 //! its frames fill the memory that they may take.
 
-use super::{CaptureError, Captured, Frame, Source};
+use crate::{CaptureError, Captured, Frame, Source};
 
 /// The memory that frames may take, bytes.
 const MOST_BYTES: usize = 48 << 20;
@@ -49,8 +49,8 @@ impl Held {
         }
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
+    /// How many frames there are.
+    pub fn frames(&self) -> usize {
         self.frames.len()
     }
 }
@@ -77,7 +77,7 @@ impl Source for Held {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
-    use crate::capture::{SourceUri, StreamSettings};
+    use crate::{SourceUri, StreamSettings};
 
     fn open(uri: &str) -> Box<dyn Source> {
         SourceUri::parse(uri).unwrap().open(&StreamSettings { latency_ms: 0 }).unwrap()
@@ -87,7 +87,7 @@ mod tests {
     fn frames_are_the_same_again_and_again_and_end_where_the_source_did() {
         let uri = "test://noise?width=64&height=48&format=nv12&frames=3";
         let mut held = Held::read(&mut *open(uri)).unwrap();
-        assert_eq!(held.len(), 3);
+        assert_eq!(held.frames(), 3);
         for _ in 0..2 {
             let mut source = open(uri);
             let (mut ours, mut theirs) = (Frame::default(), Frame::default());
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn a_source_without_end_is_cut_where_the_memory_is_full() {
         let held = Held::read(&mut *open("test://bars?width=1920&height=1080")).unwrap();
-        assert_eq!(held.len(), MOST_BYTES.div_ceil(3 * 1920 * 1080));
+        assert_eq!(held.frames(), MOST_BYTES.div_ceil(3 * 1920 * 1080));
     }
 
     #[test]

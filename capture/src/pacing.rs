@@ -20,13 +20,14 @@ pub enum Pacing {
 }
 
 /// Says when the next frame is due.
-pub(crate) struct Metronome {
+pub struct Metronome {
     due: Option<Instant>,
     pacing: Pacing,
 }
 
 impl Metronome {
-    pub(crate) fn new(pacing: Pacing) -> Self {
+    /// The first frame is due at once.
+    pub fn new(pacing: Pacing) -> Self {
         Self { due: None, pacing }
     }
 
@@ -34,7 +35,7 @@ impl Metronome {
     ///
     /// A reader that comes late by more than a period starts anew from then: a camera doesn't send
     /// in a burst what nobody fetched.
-    pub(crate) fn wait_from(&mut self, now: Instant) -> Duration {
+    pub fn wait_from(&mut self, now: Instant) -> Duration {
         let Pacing::Camera { period } = self.pacing else {
             return Duration::ZERO;
         };

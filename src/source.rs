@@ -1,8 +1,8 @@
 //! `[source]` of a configuration: which source, and how it is kept open.
 
 use serde::Deserialize;
+use wordsight_capture::{Pacing, ReconnectSettings, StreamSettings};
 
-use super::{Pacing, ReconnectSettings, StreamSettings};
 use crate::settings::{FramesPerSecond, LongSeconds, Seconds};
 
 /// `[source]`, as it is written.

@@ -11,25 +11,24 @@ mod device;
 mod layout;
 mod listing;
 mod offers;
+mod open;
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use v4l::v4l_sys as sys;
 use wordsight_detection::YuvEncoding;
 
-use super::decode::decode;
-use super::uri::{CameraRequest, UriError};
-use super::{CaptureError, Captured, Frame, LONGEST_NAP, Source};
+use crate::decode::decode;
+use crate::uri::CameraRequest;
+use crate::{CaptureError, Captured, Frame, LONGEST_NAP, Source, UriError};
 use device::{Device, Filled, PictureFormat, Readiness, Stream};
 use layout::Layout;
-pub(crate) use listing::{Camera, cameras};
-#[cfg(test)]
-pub(crate) use offers::SizeOffer;
+pub use listing::{Camera, cameras};
 use offers::{Choice, Coding, is_near, list};
-pub(crate) use offers::{Offer, Rate, Size, name_of};
+pub use offers::{Offer, Rate, Size, SizeOffer, name_of};
+use open::{open_device, why_lost, why_not_set_up, why_not_started};
 
 /// Buffers of the driver's: one that is filled, one that is next, and two for a moment in which nobody fetches them.
 const BUFFERS: u32 = 4;
@@ -212,94 +211,6 @@ impl Source for V4l2Source {
         self.stream.give_back(filled).map_err(|error| self.lost(why_lost(&error)))?;
         decoded.map_err(|reason| self.bad_picture(reason))?;
         Ok(Captured::Frame)
-    }
-}
-
-/// Opens a device file and makes sure that pictures of one plane come out of it.
-fn open_device(path: &Path) -> Result<Device, String> {
-    let device = Device::open(path).map_err(|error| why_not_opened(path, &error))?;
-    let capability = device.capability().map_err(|error| match error.raw_os_error() {
-        Some(libc::ENOTTY | libc::EINVAL) => format!("it is no camera; {}", others(path)),
-        _ => why_lost(&error),
-    })?;
-    if capability.captures() && capability.streams() {
-        return Ok(device);
-    }
-    Err(if capability.captures() {
-        "its driver has no buffers that can be mapped; try it with gst:v4l2src".to_owned()
-    } else if capability.captures_in_planes() {
-        format!(
-            "its driver gives pictures in several planes, which only GStreamer reads here: \
-             gst:v4l2src device={} ! videoconvert ! appsink",
-            path.display()
-        )
-    } else if capability.is_metadata() {
-        format!("it carries what a camera tells about its pictures, not the pictures; {}", others(path))
-    } else {
-        format!("no pictures come out of it; {}", others(path))
-    })
-}
-
-/// What to try in place of a device.
-fn others(path: &Path) -> String {
-    let devices = listing::device_files().into_iter().filter(|(device, _)| device != path);
-    let devices: Vec<String> =
-        devices.map(|(device, name)| format!("{} ({name})", device.display())).collect();
-    if devices.is_empty() {
-        return "there is no other /dev/video* either: is a camera plugged in?".to_owned();
-    }
-    format!("there are {}; `wordsight cameras` tells more", list(devices.into_iter()))
-}
-
-fn why_not_opened(path: &Path, error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::ENOENT) => format!("there is no such device; {}", others(path)),
-        Some(libc::ENODEV | libc::ENXIO) => format!("the device is gone; {}", others(path)),
-        Some(libc::EACCES | libc::EPERM) => {
-            "it may not be opened by this user: add them to the group `video` (sudo usermod -aG video NAME) and log in \
-             again"
-                .to_owned()
-        }
-        Some(libc::EBUSY) => busy(),
-        _ => error.to_string(),
-    }
-}
-
-fn busy() -> String {
-    "another program is using it (`fuser -v /dev/video*` names it)".to_owned()
-}
-
-fn why_not_set_up(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::EBUSY) => busy(),
-        _ => why_lost(error),
-    }
-}
-
-fn why_not_started(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::EBUSY) => busy(),
-        Some(libc::ENOSPC) => {
-            "its USB port has no room left for these pictures (ENOSPC): ask for smaller ones or for format=mjpg, or plug \
-             it in elsewhere"
-                .to_owned()
-        }
-        Some(libc::ENOLINK | libc::EPIPE) => {
-            "the parts that its pictures go through are not linked, or not set to one format (see `media-ctl -p`)"
-                .to_owned()
-        }
-        _ => why_lost(error),
-    }
-}
-
-fn why_lost(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::ENODEV) => "it was unplugged, or its driver was unloaded (ENODEV)".to_owned(),
-        Some(libc::EIO) => "its driver has failed (EIO): the camera, its cable or its power".to_owned(),
-        Some(libc::EPIPE) => "its driver has ended the stream (EPIPE)".to_owned(),
-        Some(libc::EPROTO) => "it doesn't answer as it should (EPROTO): its cable or its power".to_owned(),
-        Some(libc::ETIMEDOUT) => "it doesn't answer (ETIMEDOUT)".to_owned(),
-        _ => format!("its driver says: {error}"),
     }
 }
 

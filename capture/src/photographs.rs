@@ -7,19 +7,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::decode::decode;
-use super::{CaptureError, Captured, Frame, Source, has_extension};
+use crate::decode::decode;
+use crate::file_kind::is_photograph;
+use crate::{CaptureError, Captured, Frame, Source};
 
 /// A list of photographs.
 pub struct Photographs {
     paths: Vec<PathBuf>,
     next: usize,
     folders: Vec<PathBuf>,
-}
-
-/// Whether a file's name says that it is a photograph.
-pub fn is_photograph(path: &Path) -> bool {
-    has_extension(path, &["jpg", "jpeg", "png", "webp"])
 }
 
 impl Photographs {
@@ -38,9 +34,7 @@ impl Photographs {
         }
         list
     }
-}
 
-impl Photographs {
     /// The characters of the longest path.
     pub fn longest_name(&self) -> usize {
         self.paths.iter().map(|path| path.display().to_string().chars().count()).max().unwrap_or(0)

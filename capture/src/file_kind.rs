@@ -1,0 +1,18 @@
+//! What a file is by the end of its name.
+
+use std::path::Path;
+
+/// Whether a file's name says that it is a photograph.
+pub fn is_photograph(path: &Path) -> bool {
+    has_extension(path, &["jpg", "jpeg", "png", "webp"])
+}
+
+/// Whether a file's name says that it is a Motion-JPEG stream.
+pub fn is_motion_jpeg(path: &Path) -> bool {
+    has_extension(path, &["mjpeg", "mjpg"])
+}
+
+fn has_extension(path: &Path, extensions: &[&str]) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|found| extensions.iter().any(|known| found.eq_ignore_ascii_case(known)))
+}

@@ -1,0 +1,52 @@
+//! Where frames come from.
+//!
+//! In flows a URI that the user wrote ([`SourceUri`]: a camera, a stream, a file, a folder, a test pattern), out flow
+//! frames in the caller's buffers, each with the moment of its capture, in the format that the camera gave: nothing is
+//! converted here.
+//!
+//! An error is about one frame, not about the source. A folder with a broken photograph and a recording with a torn frame go
+//! on with the next one; only [`Captured::End`] and [`CaptureError::Lost`] end a source. A camera, which shouldn't end by
+//! itself, is wrapped into [`Reconnecting`], which opens it again.
+//!
+//! Cameras of the kernel are behind the feature `v4l2`; network and CSI cameras and video files behind `gstreamer`.
+
+mod decode;
+mod error;
+mod file_kind;
+mod frame;
+pub mod framing;
+#[cfg(feature = "gstreamer")]
+mod gstreamer;
+mod held;
+mod motion_jpeg;
+mod open;
+mod pacing;
+mod password;
+mod photographs;
+mod reconnect;
+mod source;
+mod test_pattern;
+mod uri;
+#[cfg(feature = "v4l2")]
+mod v4l2;
+
+/// The cameras of this machine, for who asks what there is.
+#[cfg(feature = "v4l2")]
+pub mod cameras {
+    pub use crate::v4l2::{Camera, Offer, Rate, Size, SizeOffer, cameras, name_of};
+}
+
+pub use error::{CaptureError, UriError};
+pub use file_kind::{is_motion_jpeg, is_photograph};
+pub use frame::Frame;
+#[cfg(feature = "gstreamer")]
+pub use gstreamer::init as start_gstreamer;
+pub use held::Held;
+pub use motion_jpeg::MotionJpeg;
+pub use open::StreamSettings;
+pub use pacing::{Metronome, Pacing};
+pub use password::without_password;
+pub use photographs::Photographs;
+pub use reconnect::{ReconnectSettings, Reconnecting, SourceObserver};
+pub use source::{Captured, LONGEST_NAP, Source};
+pub use uri::SourceUri;
