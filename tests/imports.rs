@@ -1,8 +1,8 @@
-//! The rooms of `src/` import downwards only: a counter of circles.
+//! The rooms of `src/` import downwards only, and no files import one another in a circle.
 //!
-//! A room is a top-level module of the program (`config`, `publish`, `http`, ...). This reads every file of `src/`, resolves
-//! `use` items and plain paths that begin with `crate`, `super`, `self` or a child module, follows re-exports to the file
-//! that defines a name, and reports which rooms, and which files of different folders, import one another in a circle.
+//! A room is a top-level module of the program (`config`, `publish`, `http`, ...). This reads every file of `src/` and of
+//! `capture/src/`, resolves `use` items and plain paths that begin with `crate`, `super`, `self` or a child module, follows
+//! re-exports to the file that defines a name, and reports which rooms and which files import one another in a circle.
 //! Test modules are left out: a test may look anywhere.
 #![allow(clippy::unwrap_used)]
 
@@ -405,11 +405,12 @@ fn graphs(modules: &Modules, src: &Path) -> (Graph, Graph) {
         let own = own.map(|(_, target)| target);
         for target in module.named.iter().chain(own) {
             let place = definition(modules, target, 9);
-            let (Some(from), Some(to)) = (path.first(), target.first()) else { continue };
-            // To a room by the door that the path names, and through it to where the name is defined.
-            for to in [to, place.first().unwrap_or(to)] {
-                if from != to && modules.contains_key(std::slice::from_ref(to)) {
-                    rooms.entry(from.clone()).or_default().insert(to.clone());
+            if let (Some(from), Some(to)) = (path.first(), target.first()) {
+                // To a room by the door that the path names, and through it to where the name is defined.
+                for to in [to, place.first().unwrap_or(to)] {
+                    if from != to && modules.contains_key(std::slice::from_ref(to)) {
+                        rooms.entry(from.clone()).or_default().insert(to.clone());
+                    }
                 }
             }
             let name = |file: &Path| file.strip_prefix(src).unwrap_or(file).display().to_string();
@@ -452,14 +453,10 @@ fn circles(graph: &Graph) -> Vec<BTreeSet<&str>> {
     found
 }
 
-fn folder_of(file: &str) -> &str {
-    file.rsplit_once('/').map_or("", |(folder, _)| folder)
-}
-
-fn modules_of_the_program() -> (Modules, PathBuf) {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let root = if src.join("lib.rs").exists() { "lib.rs" } else { "main.rs" };
-    (Reader::read(&src, root).resolved(), src)
+/// Who imports whom in one of the repository's folders of sources.
+fn graphs_of(folder: &str) -> (Graph, Graph) {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    graphs(&Reader::read(&src, "lib.rs").resolved(), &src)
 }
 
 /// Prints each circle with the imports that make it.
@@ -476,8 +473,7 @@ fn show(graph: &Graph, circles: &[BTreeSet<&str>]) {
 
 #[test]
 fn each_room_imports_only_rooms_below_it_and_none_in_a_circle() {
-    let (modules, src) = modules_of_the_program();
-    let (rooms, files) = graphs(&modules, &src);
+    let (rooms, _) = graphs_of("src");
     let height = |room: &str| {
         let place = ROOMS.iter().position(|known| *known == room);
         place.unwrap_or_else(|| {
@@ -492,17 +488,20 @@ fn each_room_imports_only_rooms_below_it_and_none_in_a_circle() {
         .collect();
     let of_rooms = circles(&rooms);
     show(&rooms, &of_rooms);
-    let of_files: Vec<_> = circles(&files)
-        .into_iter()
-        .filter(|circle| circle.iter().map(|file| folder_of(file)).collect::<BTreeSet<_>>().len() > 1)
-        .collect();
-    println!("files of different folders:");
-    show(&files, &of_files);
-    let entangled: usize = of_rooms.iter().map(BTreeSet::len).sum();
-    let entangled_files: usize = of_files.iter().map(BTreeSet::len).sum();
-    println!("{entangled} rooms and {entangled_files} files in circles");
     assert!(upwards.is_empty(), "these import a room above them: {}", upwards.join(", "));
-    assert_eq!(entangled, 0);
+    assert_eq!(of_rooms.len(), 0);
+}
+
+#[test]
+fn no_files_of_the_program_and_of_capture_import_one_another_in_a_circle() {
+    for folder in ["src", "capture/src"] {
+        let (_, files) = graphs_of(folder);
+        assert!(files.len() > 10, "{folder} has files that import others");
+        let of_files = circles(&files);
+        show(&files, &of_files);
+        let entangled: usize = of_files.iter().map(BTreeSet::len).sum();
+        assert_eq!(entangled, 0, "so many files of {folder} are in the circles above");
+    }
 }
 
 #[test]
@@ -526,9 +525,13 @@ fn the_architecture_names_every_room_and_only_files_that_are_there() {
     assert!(missing.is_empty(), "{}", missing.join(", "));
 }
 
-/// The rooms of a made-up program of these files.
-fn rooms_of(written: &[(&str, &str)]) -> Graph {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("imports-{}", std::process::id()));
+/// The rooms and files of a made-up program, and who imports whom among them.
+fn graphs_of_text(written: &[(&str, &str)]) -> (Graph, Graph) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
+        "imports-{}-{}",
+        std::process::id(),
+        written.len()
+    ));
     for (name, text) in written {
         let path = folder.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -536,12 +539,12 @@ fn rooms_of(written: &[(&str, &str)]) -> Graph {
     }
     let modules = Reader::read(&folder, "lib.rs").resolved();
     std::fs::remove_dir_all(&folder).unwrap();
-    graphs(&modules, &folder).0
+    graphs(&modules, &folder)
 }
 
 #[test]
 fn imports_are_found_in_use_items_in_code_and_through_re_exports_and_not_in_tests_comments_or_texts() {
-    let rooms = rooms_of(&[
+    let (rooms, _) = graphs_of_text(&[
         ("lib.rs", "mod a; mod b; mod c; mod d; #[cfg(test)] mod t;"),
         ("a/mod.rs", "mod inner; pub use inner::Thing; pub use crate::b::Other;"),
         ("a/inner.rs", "pub struct Thing; fn f<'a>(x: &'a str) -> char { drop(x); 'x' } // crate::d::x()"),
@@ -559,4 +562,19 @@ fn imports_are_found_in_use_items_in_code_and_through_re_exports_and_not_in_test
     assert_eq!(of("c"), Some(vec!["a", "b", "d"]));
     assert_eq!((of("d"), of("t")), (None, None));
     assert_eq!(circles(&rooms), [BTreeSet::from(["b", "c"])]);
+}
+
+#[test]
+fn files_of_one_folder_and_the_crates_root_are_in_circles_too() {
+    let (rooms, files) = graphs_of_text(&[
+        ("lib.rs", "mod a; mod b; pub struct Top; fn f() { b::run(); }"),
+        ("a/mod.rs", "mod part; pub use part::Part; pub struct Whole { part: part::Part }"),
+        ("a/part.rs", "pub struct Part; fn f(_: &super::Whole) {}"),
+        ("b.rs", "use crate::Top; pub fn run() {}"),
+    ]);
+    assert_eq!(circles(&rooms), [] as [BTreeSet<&str>; 0]);
+    assert_eq!(
+        circles(&files),
+        [BTreeSet::from(["a/mod.rs", "a/part.rs"]), BTreeSet::from(["b.rs", "lib.rs"])]
+    );
 }

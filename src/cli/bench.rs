@@ -12,9 +12,9 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 
-use super::CommonArgs;
+use super::flags::CommonArgs;
 use super::measure::{Wanted, measure};
-use super::parts::print;
+use super::print::print;
 use super::swaps::measure_swaps;
 use crate::bench::{Board, Estimate, Mode, PlotPath, Report, compare, draw};
 use crate::files::is_standard_output;

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use wordsight_board::{Machine, Rail, Readings, Temperature};
 
-use super::parts::print;
+use super::print::print;
 use crate::bench;
 use crate::governor::board_root;
 

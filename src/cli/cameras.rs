@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use wordsight_capture::cameras::{Camera, Rate, Size, cameras, name_of};
 
-use super::parts::print;
+use super::print::print;
 
 /// Lists the cameras of the kernel's (v4l2://): their formats, sizes and rates, and the source to write for each.
 #[derive(Debug, Args)]

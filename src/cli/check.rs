@@ -12,7 +12,8 @@ use serde::Serialize;
 use wordsight_detection::Vocabulary;
 use wordsight_engines::StudentFacts;
 
-use super::parts::print;
+use super::exit_code::code_of;
+use super::print::print;
 use super::run::RunArgs;
 use crate::health::Health;
 use crate::publish::{LinesSettings, Place, SinkSettings};
@@ -95,7 +96,7 @@ impl Checked {
         };
         if let Err(error) = &result {
             self.is_fine = false;
-            self.code = self.code.max(super::code_of(error));
+            self.code = self.code.max(code_of(error));
         }
         self.parts.push(Part { part, is_fine, says });
         result.ok()

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::parts::print;
+use super::print::print;
 use crate::config::{Config, Effective, Origin};
 
 /// Prints the configuration that holds: every key, with the value of the file or else the built-in one.

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use clap::Args;
 use wordsight_capture::{Pacing, Photographs, is_motion_jpeg};
 
-use super::CommonArgs;
-use super::parts::{INSTALLED, LONGEST_STOP};
+use super::flags::CommonArgs;
+use super::installed::INSTALLED;
+use super::run::LONGEST_STOP;
 use crate::config::ConfigError;
 use crate::files::is_standard_output;
 use crate::pipeline::{Control, Pipeline};

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use clap::Args;
 
-use super::CommonArgs;
-use super::parts::{SourceArgs, print};
+use super::flags::{CommonArgs, SourceArgs};
+use super::print::print;
 use super::run::RunArgs;
 use crate::bench;
 use crate::config::Config;

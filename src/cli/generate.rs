@@ -7,10 +7,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
-
-use super::Cli;
 
 /// Writes the man pages and the completions.
 #[derive(Debug, Args)]
@@ -21,16 +19,16 @@ pub struct GenerateArgs {
 }
 
 impl GenerateArgs {
-    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(self, command: &Command) -> anyhow::Result<ExitCode> {
         let unwritable = || format!("cannot write to {}", self.folder.display());
         std::fs::create_dir_all(&self.folder).with_context(unwritable)?;
-        let mut command = Cli::command();
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let name = command.get_name().to_owned();
-            clap_complete::generate_to(shell, &mut command, name, &self.folder).with_context(unwritable)?;
+            clap_complete::generate_to(shell, &mut command.clone(), name, &self.folder)
+                .with_context(unwritable)?;
         }
         // Anew: the completions know `help` as a command, and nobody looks for its page.
-        clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &self.folder)
+        clap_mangen::generate_to(command.clone().disable_help_subcommand(true), &self.folder)
             .with_context(unwritable)?;
         Ok(ExitCode::SUCCESS)
     }

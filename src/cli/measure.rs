@@ -19,8 +19,8 @@ use wordsight_capture::{Held, Pacing, Source};
 use wordsight_engines::cpu::library;
 use wordsight_engines::{Engine, EngineError, Regions, StudentFacts};
 
-use super::CommonArgs;
-use super::parts::{INSTALLED, put};
+use super::flags::{CommonArgs, put};
+use super::installed::INSTALLED;
 use crate::bench::{
     Allocations, Cpu, Drops, Frame, FrameTimes, Measured, Memory, Mode, Recorder, Report, Settings,
     StartAndEnd, Student, Vocabulary,

@@ -12,25 +12,22 @@ mod check;
 mod config;
 mod detect;
 mod doctor;
+mod exit_code;
+mod flags;
 mod generate;
+mod installed;
 mod measure;
-mod parts;
 #[cfg(feature = "tensorrt")]
 mod plan;
+mod print;
 mod run;
 mod swaps;
 
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use wordsight_detection::VocabularyError;
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::bench::ReportError;
-use crate::config::ConfigError;
-use crate::pipeline::EngineKind;
-use crate::settings::{Fraction, SettingError};
+pub use exit_code::exit_code_of;
 
 /// Finds in pictures what you can name.
 #[derive(Debug, Parser)]
@@ -85,56 +82,7 @@ impl Cli {
             Command::Cameras(args) => args.run(),
             #[cfg(feature = "tensorrt")]
             Command::Plan(args) => args.run(),
-            Command::Generate(args) => args.run(),
+            Command::Generate(args) => args.run(&Self::command()),
         }
     }
-}
-
-/// What all commands understand that open a student.
-#[derive(Debug, Default, Args)]
-struct CommonArgs {
-    /// The configuration file (TOML); without it the built-in one holds
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The student: an .onnx file from `wordsight-distill`
-    #[arg(long, value_name = "FILE")]
-    student: Option<PathBuf>,
-    /// What to look for: a .safetensors file from `wordsight-distill vocabulary`
-    #[arg(long, value_name = "FILE")]
-    vocabulary: Option<PathBuf>,
-    /// The score threshold: what scores less is not told, 0 to 1
-    #[arg(long, value_name = "X")]
-    score_threshold: Option<Fraction>,
-    /// Overlap (intersection over union, 0 to 1) above which two detections are one thing
-    #[arg(long, value_name = "X")]
-    nms_iou: Option<Fraction>,
-    /// The most detections a frame
-    #[arg(long, value_name = "N")]
-    max_detections: Option<NonZeroUsize>,
-    /// Words that one region may carry; above 1, only equal words compete
-    #[arg(long, value_name = "N")]
-    words_per_region: Option<NonZeroUsize>,
-    /// What runs the student
-    #[arg(long, value_name = "KIND")]
-    engine: Option<EngineKind>,
-    /// CPU threads that run one frame together; 0 = all cores
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
-}
-
-/// How the program ends for an error: 2 for what the user configured, 1 for everything else.
-pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
-    ExitCode::from(code_of(error))
-}
-
-fn code_of(error: &anyhow::Error) -> u8 {
-    let configured = error.chain().any(|cause| {
-        matches!(
-            cause.downcast_ref(),
-            Some(VocabularyError::OtherTeacher { .. } | VocabularyError::OtherSize { .. })
-        ) || cause.is::<SettingError>()
-            || cause.downcast_ref::<ConfigError>().is_some_and(ConfigError::is_a_mistake_of_usage)
-            || cause.downcast_ref::<ReportError>().is_some_and(ReportError::is_a_mistake_of_usage)
-    });
-    if configured { 2 } else { 1 }
 }

@@ -11,14 +11,17 @@ use clap::{ArgAction, Args};
 use wordsight_detection::FrameView;
 use wordsight_engines::{Cosines, Regions, StepTimes};
 
-use super::CommonArgs;
 use super::agreement::Bound;
-use super::parts::{INSTALLED, LONGEST_STOP, SourceArgs, put};
+use super::flags::{CommonArgs, SourceArgs, put};
+use super::installed::INSTALLED;
 use crate::config::{Config, ConfigError};
 use crate::job::Stage;
 use crate::pipeline::{Report, run_alone};
 use crate::service::{EngineTarget, Engines, GpuWait, Service, Target, of_usage};
 use crate::threads::Stop;
+
+/// How long a stream may take to end when it is asked to. One whose results are read takes two seconds at most.
+pub(super) const LONGEST_STOP: Duration = Duration::from_secs(5);
 
 /// Inputs kept for `--compare-engine`: enough that they don't all stay in the processor's cache.
 const INPUTS_TO_COMPARE: usize = 64;

@@ -11,9 +11,9 @@ use anyhow::Context;
 use wordsight_detection::{DetectionSettings, Vocabulary, Word};
 use wordsight_engines::{Engine, StudentFacts};
 
-use super::CommonArgs;
+use super::flags::CommonArgs;
+use super::installed::INSTALLED;
 use super::measure::{Wanted, config_of, open_source};
-use super::parts::INSTALLED;
 use crate::bench::{Dice, Percentiles, SwapReport, Swaps, microseconds};
 use crate::health::Health;
 use crate::pipeline::{Control, Counters, Measurement, MeasurementSettings, OnFrame, Pipeline};

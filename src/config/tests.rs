@@ -1,6 +1,9 @@
 //! What holds of a configuration, and what is said of a bad one.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+use std::path::Path;
+
 use super::keys::{Key, keys};
+use super::load::BUILT_IN;
 use super::*;
 use crate::settings::Fraction;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use super::{Device, Finding};
+use super::finding::{Device, Finding};
 
 /// A health file that is older than this was written by something that is gone. It is written every second.
 const STALE: Duration = Duration::from_secs(10);

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use wordsight_board::{Machine, PowerMode, Readings};
 
-use super::Finding;
+use super::finding::Finding;
 
 /// The service's user, and the groups that cameras and GPUs belong to.
 const USER: &str = "wordsight";

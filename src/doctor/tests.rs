@@ -1,12 +1,13 @@
 #![allow(clippy::unwrap_used)]
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use wordsight_board::fixtures::Board;
 
 use super::*;
+use crate::config::ConfigError;
 
 /// 2026-01-01.
 const NOW_S: u64 = 1_767_225_600;

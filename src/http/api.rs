@@ -6,16 +6,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequest, Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::answer::{Answer, Refusal, json, json_with, with_type};
-use super::board::{self, BoardJson};
+use super::board::BoardJson;
+use super::json_body::JsonBody;
 use super::requests::ChangeRequest;
 use super::shared::Shared;
 use super::status::{InUse, Reasons, Status};
@@ -28,36 +27,15 @@ pub const OPENAPI: &str = include_str!("openapi.json");
 const MOST_WORDS: u32 = 1_000;
 const SOME_WORDS: u32 = 100;
 
-/// What a request brings along, as JSON that says that it is: no other site's form can say so.
-pub(super) struct Asked<T>(pub T);
-
-impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for Asked<T> {
-    type Rejection = Refusal;
-
-    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Refusal> {
-        let given = request.headers().get(header::CONTENT_TYPE).and_then(|given| given.to_str().ok());
-        let essence = given.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-        if !essence.eq_ignore_ascii_case("application/json") {
-            return Err(Refusal::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "what is asked for comes as `Content-Type: application/json`",
-            ));
-        }
-        let body = Bytes::from_request(request, shared).await;
-        let body = body.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.body_text()))?;
-        let parsed = serde_json::from_slice(&body).map_err(|error| {
-            let status =
-                if error.is_data() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::BAD_REQUEST };
-            Refusal::new(status, format!("that isn't what is asked for here: {error}"))
-        });
-        parsed.map(Self)
-    }
-}
-
 /// A colour as pages write it.
 pub(super) fn colour(word: &str) -> String {
     let [red, green, blue] = colour_of(word);
     format!("#{red:02x}{green:02x}{blue:02x}")
+}
+
+/// The live page.
+pub(super) async fn page(State(shared): State<Arc<Shared>>) -> Response {
+    shared.page.response()
 }
 
 #[derive(Serialize)]
@@ -166,7 +144,7 @@ pub(super) struct ByName {
 /// Has the stream look for the words of another vocabulary.
 pub(super) async fn set_vocabulary(
     State(shared): State<Arc<Shared>>,
-    Asked(ByName { name }): Asked<ByName>,
+    JsonBody(ByName { name }): JsonBody<ByName>,
 ) -> Answer {
     let request = move |shared: &Shared| -> Result<ChangeRequest, Refusal> {
         let file: Result<PathBuf, NameError> = shared.folder.file(&name);
@@ -189,7 +167,7 @@ pub(super) struct Threshold {
 /// Has the stream tell things from another score on.
 pub(super) async fn set_threshold(
     State(shared): State<Arc<Shared>>,
-    Asked(Threshold { score }): Asked<Threshold>,
+    JsonBody(Threshold { score }): JsonBody<Threshold>,
 ) -> Answer {
     if !(0.0..=1.0).contains(&score) {
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "`score` is a number from 0 to 1"));
@@ -219,7 +197,7 @@ async fn ask(
 
 /// What the board says of itself.
 pub(super) async fn board(State(shared): State<Arc<Shared>>) -> Answer {
-    let taken = board::read(&shared).await.ok_or_else(busy)?;
+    let taken = shared.board.read().await.ok_or_else(busy)?;
     Ok(json(&BoardJson::of(&taken)))
 }
 

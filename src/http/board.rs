@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use wordsight_board::{Machine, Process, Readings, Sampler};
 
-use super::shared::Shared;
 use crate::threads::locked;
 
 /// For how long readings are new.
@@ -44,6 +43,12 @@ impl Board {
         Self { root: root.to_owned(), state: Mutex::default() }
     }
 
+    /// The board now; nothing where there is no thread to read it.
+    pub async fn read(self: &Arc<Self>) -> Option<Arc<Taken>> {
+        let board = Arc::clone(self);
+        tokio::task::spawn_blocking(move || board.take()).await.ok()
+    }
+
     /// Reads what isn't new any more; takes its time.
     fn take(&self) -> Arc<Taken> {
         let mut state = locked(&self.state);
@@ -72,12 +77,6 @@ impl Board {
         state.taken = Some((now, Arc::clone(&taken)));
         taken
     }
-}
-
-/// The board now; nothing where there is no thread to read it.
-pub(super) async fn read(shared: &Arc<Shared>) -> Option<Arc<Taken>> {
-    let shared = Arc::clone(shared);
-    tokio::task::spawn_blocking(move || shared.board.take()).await.ok()
 }
 
 /// The board as it is told.

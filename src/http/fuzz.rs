@@ -17,10 +17,11 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
+use super::parts::Parts;
 use super::routes;
 use super::security::Guard;
 use super::settings::HttpSettings;
-use super::shared::{Parts, Shared};
+use super::shared::Shared;
 
 /// How long a fuzzer listens to answers, some of which have no end.
 const FUZZED_FOR: Duration = Duration::from_millis(20);

@@ -17,8 +17,9 @@ use axum::response::Response;
 use wordsight_board::{Process, Readings};
 
 use super::answer::with_type;
-use super::board::{self, Taken};
-use super::shared::{Parts, Shared};
+use super::board::Taken;
+use super::parts::Parts;
+use super::shared::Shared;
 use crate::health::{HealthReport, SourceState};
 use crate::job::Stage;
 use crate::publish::{BUCKETS_MS, DurationCounts, OutletStatus, STAGES};
@@ -28,7 +29,7 @@ const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All numbers.
 pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let board = board::read(&shared).await;
+    let board = shared.board.read().await;
     let listeners = super::shared::MOST_LISTENERS - shared.listeners.available_permits();
     with_type(StatusCode::OK, MEDIA_TYPE, text(&shared.parts, board.as_deref(), listeners))
 }

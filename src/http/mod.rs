@@ -13,8 +13,12 @@ mod board;
 mod events;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod json_body;
+mod login;
 mod metrics;
+mod observer;
 mod page;
+mod parts;
 mod requests;
 mod routes;
 mod security;
@@ -25,7 +29,7 @@ mod status;
 mod stream;
 mod vocabularies;
 
+pub use parts::Parts;
 pub use requests::{ChangeRequest, Current, Pending, Requests};
 pub use server::Server;
 pub use settings::{HttpKeys, HttpSettings};
-pub use shared::Parts;

@@ -3,9 +3,6 @@
 //! The one surprising thing: the page's own style and script are let through by what they hash to. Whatever else might find its
 //! way into the page, a word of a vocabulary with markup in it, say, is not run.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use base64::Engine as _;
@@ -13,7 +10,6 @@ use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 
 use super::answer::with_type;
-use super::shared::Shared;
 
 /// The page.
 const PAGE: &str = include_str!("page.html");
@@ -38,18 +34,20 @@ impl Default for Page {
     }
 }
 
+impl Page {
+    /// The page, which shows what its script asks for.
+    pub fn response(&self) -> Response {
+        let mut response = with_type(StatusCode::OK, "text/html; charset=utf-8", PAGE);
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, self.policy.clone());
+        response
+    }
+}
+
 /// The text of the page's one element of a kind.
 fn inside(tag: &str) -> &'static str {
     let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
     let start = PAGE.find(&open).map_or(PAGE.len(), |at| at + open.len());
     PAGE[start..].find(&close).map_or("", |length| &PAGE[start..start + length])
-}
-
-/// The page, which shows what its script asks for.
-pub(super) async fn page(State(shared): State<Arc<Shared>>) -> Response {
-    let mut response = with_type(StatusCode::OK, "text/html; charset=utf-8", PAGE);
-    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, shared.page.policy.clone());
-    response
 }
 
 #[cfg(test)]

@@ -5,14 +5,16 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{Request, State};
 use axum::handler::Handler;
 use axum::http::{Method, StatusCode};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 
 use super::answer::Refusal;
 use super::shared::Shared;
-use super::{api, events, metrics, page, security, stream};
+use super::{api, events, login, metrics, security, stream};
 
 /// What is asked for by which method and path.
 struct Routes {
@@ -38,9 +40,9 @@ impl Routes {
 
 fn routes() -> Routes {
     Routes { router: Router::new(), listed: Vec::new() }
-        .with(Method::GET, "/", page::page)
-        .with(Method::POST, "/login", security::log_in)
-        .with(Method::DELETE, "/login", security::log_out)
+        .with(Method::GET, "/", api::page)
+        .with(Method::POST, "/login", login::log_in)
+        .with(Method::DELETE, "/login", login::log_out)
         .with(Method::GET, "/stream.mjpg", stream::stream)
         .with(Method::GET, "/snapshot.jpg", stream::snapshot)
         .with(Method::GET, "/healthz", api::health)
@@ -58,6 +60,15 @@ fn routes() -> Routes {
         .with(Method::GET, "/api/openapi.json", api::openapi)
 }
 
+/// Lets a request on, or not; and puts what browsers should know to every answer.
+async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let answered = match security::check(&shared.guard, request).await {
+        Ok(request) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    };
+    security::with_headers(answered)
+}
+
 /// What answers requests.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     routes()
@@ -69,7 +80,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
                 "that path is not for this method; `Allow` says for which",
             )
         })
-        .layer(from_fn_with_state(Arc::clone(&shared), security::admit))
+        .layer(from_fn_with_state(Arc::clone(&shared), admit))
         .with_state(shared)
 }
 

@@ -14,23 +14,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use axum::body::{Body, HttpBody};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use hmac::{Hmac, Mac};
-use serde::Deserialize;
 use sha2::Sha256;
 
-use super::answer::{Answer, Refusal};
-use super::api::Asked;
+use super::answer::Refusal;
 use super::settings::{HttpSettings, wrong};
-use super::shared::Shared;
 use crate::threads::clock::since_1970;
 use crate::threads::locked;
 
@@ -46,8 +42,6 @@ const BODY_WITHIN: Duration = Duration::from_secs(10);
 const WRONG_TOKEN_WAITS: Duration = Duration::from_secs(1);
 /// From one line in the log about wrong tokens to the next.
 const WRONG_TOKEN_LOGGED: Duration = Duration::from_secs(10);
-/// How long a browser stays logged in.
-const COOKIE_LASTS: Duration = Duration::from_secs(30 * 24 * 3600);
 /// What may be asked for without a token: the page, which shows nothing by itself, and the way to log in.
 const PUBLIC: [&str; 2] = ["/", "/login"];
 
@@ -57,7 +51,7 @@ pub struct Peer(pub SocketAddr);
 
 /// What decides who may ask.
 pub struct Guard {
-    token: Option<Token>,
+    pub(super) token: Option<Token>,
     wrong: Mutex<WrongTokens>,
 }
 
@@ -68,9 +62,9 @@ struct WrongTokens {
 }
 
 /// What whoever asks must know. Only keyed hashes of it are compared, which takes as long for any other.
-struct Token {
+pub(super) struct Token {
     key: Hmac<Sha256>,
-    cookie: String,
+    pub(super) cookie: String,
 }
 
 impl Guard {
@@ -98,7 +92,7 @@ impl Guard {
     }
 
     /// Lets whoever has a wrong token wait, and says so in the log now and then.
-    async fn delay_wrong_token(&self, peer: Option<Peer>) {
+    pub(super) async fn delay_wrong_token(&self, peer: Option<Peer>) {
         {
             let mut wrong = locked(&self.wrong);
             wrong.since += 1;
@@ -164,14 +158,14 @@ impl Token {
     }
 
     /// Whether this is the token: then the same comes out when something is hashed with either for a key.
-    fn is(&self, given: &[u8]) -> bool {
+    pub(super) fn is(&self, given: &[u8]) -> bool {
         let Ok(mut given) = Hmac::<Sha256>::new_from_slice(given) else { return false };
         given.update(b"token");
         self.mac(b"token").verify(&given.finalize().into_bytes()).is_ok()
     }
 
     /// What a browser keeps instead of the token: until when, and proof that whoever made it knows the token.
-    fn cookie_value(&self, until: u64) -> String {
+    pub(super) fn cookie_value(&self, until: u64) -> String {
         let proof = self.mac(format!("cookie {until}").as_bytes()).finalize().into_bytes();
         let proof: String = proof.iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{until}.{proof}")
@@ -201,20 +195,12 @@ fn bytes_of(digits: &str) -> Option<Vec<u8>> {
 }
 
 /// Seconds since 1970.
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     since_1970().as_secs()
 }
 
-/// Lets a request on, or not; and puts what browsers should know to every answer.
-pub(super) async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let answered = match check(&shared.guard, request).await {
-        Ok(request) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
-    };
-    with_headers(answered)
-}
-
-fn with_headers(mut response: Response) -> Response {
+/// Puts what browsers should know to an answer.
+pub(super) fn with_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     let set = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -229,7 +215,8 @@ fn with_headers(mut response: Response) -> Response {
     response
 }
 
-async fn check(guard: &Guard, request: Request) -> Result<Request, Refusal> {
+/// Whether a request may go on; with its body, read whole.
+pub(super) async fn check(guard: &Guard, request: Request) -> Result<Request, Refusal> {
     let (parts, body) = request.into_parts();
     let host = host_of(&parts.uri, &parts.headers)?;
     if guard.token.is_none() && !is_loopback(&host) {
@@ -344,45 +331,6 @@ async fn collect(mut body: Body) -> Result<Option<Vec<u8>>, axum::Error> {
         }
     }
     Ok(Some(bytes))
-}
-
-/// What the form on the page sends.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Login {
-    token: String,
-}
-
-/// Logs a browser in.
-pub(super) async fn log_in(
-    State(shared): State<Arc<Shared>>,
-    peer: Option<axum::Extension<Peer>>,
-    Asked(login): Asked<Login>,
-) -> Answer {
-    let Some(token) = &shared.guard.token else { return Ok(StatusCode::NO_CONTENT.into_response()) };
-    if !token.is(login.token.trim().as_bytes()) {
-        shared.guard.delay_wrong_token(peer.map(|axum::Extension(peer)| peer)).await;
-        return Err(Refusal::new(StatusCode::UNAUTHORIZED, "that is not the token")
-            .with(header::WWW_AUTHENTICATE, "Bearer"));
-    }
-    let value = token.cookie_value(now() + COOKIE_LASTS.as_secs());
-    with_cookie(token, &value, COOKIE_LASTS)
-}
-
-/// Logs a browser out.
-pub(super) async fn log_out(State(shared): State<Arc<Shared>>) -> Answer {
-    match &shared.guard.token {
-        Some(token) => with_cookie(token, "", Duration::ZERO),
-        None => Ok(StatusCode::NO_CONTENT.into_response()),
-    }
-}
-
-fn with_cookie(token: &Token, value: &str, lasts: Duration) -> Answer {
-    let text =
-        format!("{}={value}; HttpOnly; SameSite=Strict; Path=/; Max-Age={}", token.cookie, lasts.as_secs());
-    let cookie = HeaderValue::from_str(&text)
-        .map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the cookie can't be written"))?;
-    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }
 
 #[cfg(test)]

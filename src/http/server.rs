@@ -30,9 +30,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::answer::Refusal;
+use super::parts::Parts;
 use super::security::{Guard, Peer};
 use super::settings::HttpSettings;
-use super::shared::{Parts, Shared};
+use super::shared::Shared;
 use super::{routes, status};
 use crate::threads::{let_others_go_first, named};
 
@@ -96,6 +97,24 @@ impl Server {
         let thread = named("http").spawn(work).context("cannot start the server for HTTP")?;
         tracing::info!("the live page is at http://{address}/");
         Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl HttpSettings {
+    /// Whether it could be served by these, and where that would be; nothing is listened on.
+    ///
+    /// # Errors
+    /// When the token can't be read or is none, or there is no such folder.
+    pub fn check(&self) -> anyhow::Result<String> {
+        drop(Guard::new(self)?);
+        if let Some(folder) = &self.vocabularies {
+            let shown = folder.display();
+            anyhow::ensure!(
+                folder.is_dir(),
+                "the folder of vocabularies {shown} is not there: make it, or leave it out"
+            );
+        }
+        Ok(format!("http://{}/", self.listen))
     }
 }
 

@@ -9,7 +9,6 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::security::Guard;
 use crate::settings::SettingError;
 
 /// The least and the most of `picture_fps`.
@@ -68,24 +67,6 @@ impl HttpKeys {
             vocabularies: self.vocabularies.clone(),
             picture_fps: *picture_fps,
         }))
-    }
-}
-
-impl HttpSettings {
-    /// Whether it could be served by these, and where that would be; nothing is listened on.
-    ///
-    /// # Errors
-    /// When the token can't be read or is none, or there is no such folder.
-    pub fn check(&self) -> anyhow::Result<String> {
-        drop(Guard::new(self)?);
-        if let Some(folder) = &self.vocabularies {
-            let shown = folder.display();
-            anyhow::ensure!(
-                folder.is_dir(),
-                "the folder of vocabularies {shown} is not there: make it, or leave it out"
-            );
-        }
-        Ok(format!("http://{}/", self.listen))
     }
 }
 

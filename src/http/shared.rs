@@ -1,20 +1,16 @@
 //! What the server's requests share.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
 
 use super::board::Board;
+use super::observer::Observer;
 use super::page::Page;
-use super::requests::Requests;
+use super::parts::Parts;
 use super::security::Guard;
 use super::settings::HttpSettings;
-use super::status::Observer;
 use super::vocabularies::Folder;
-use crate::health::Health;
-use crate::pipeline::{Control, Counters};
-use crate::publish::Live;
 
 /// The most that have pictures sent at once.
 const MOST_VIEWERS: usize = 16;
@@ -23,29 +19,12 @@ pub(super) const MOST_LISTENERS: usize = 32;
 /// The most changes that are asked for at once; each keeps a thread until it is answered.
 const MOST_CHANGES: usize = 2;
 
-/// What the server shows and tells.
-#[derive(Clone)]
-pub struct Parts {
-    /// Results, pictures, events, counts.
-    pub live: Live,
-    /// How the stream is.
-    pub health: Health,
-    /// What the stages counted.
-    pub counters: Arc<Counters>,
-    /// Whether the stages get on.
-    pub control: Arc<Control>,
-    /// What is in use, and the way to ask for something else.
-    pub requests: Requests,
-    /// Where the board's files are: `/`.
-    pub board_root: PathBuf,
-}
-
 /// Shared by all requests.
 pub(super) struct Shared {
     pub parts: Parts,
     pub guard: Guard,
     pub page: Page,
-    pub board: Board,
+    pub board: Arc<Board>,
     pub observer: Observer,
     pub folder: Folder,
     /// Seats of those who have pictures sent, who are told of events, and whose changes are under way.
@@ -66,7 +45,7 @@ impl Shared {
         Self {
             guard,
             page: Page::default(),
-            board: Board::new(&parts.board_root),
+            board: Arc::new(Board::new(&parts.board_root)),
             observer: Observer::new(&parts),
             folder: Folder::new(settings.vocabularies.clone()),
             viewers: Arc::new(Semaphore::new(MOST_VIEWERS)),

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use wordsight_capture::{CaptureError, Captured, LONGEST_NAP, Metronome, Pacing, Source};
 
+use super::context::{Context, Frames};
 use super::rate_limit::Gate;
-use super::{Context, Frames};
 use crate::allocations;
 use crate::job::{Job, Lease, Pool, Stage, StageTimes};
 use crate::threads::{Disconnected, Sender, Stop};

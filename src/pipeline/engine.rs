@@ -11,7 +11,7 @@ use wordsight_capture::Pacing;
 use wordsight_detection::PixelFormat;
 use wordsight_engines::{Engine, WholeFrames};
 
-use super::Context;
+use super::context::Context;
 use super::measurement::{MeasurementSettings, Turns};
 use crate::allocations;
 use crate::job::{Job, Lease, Stage};

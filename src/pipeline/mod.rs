@@ -15,6 +15,7 @@
 //! something is sent, nothing is overwritten, and capture waits for a job to return to the pool.
 
 mod capture;
+mod context;
 mod control;
 mod counters;
 mod engine;
@@ -33,6 +34,7 @@ use wordsight_capture::{CaptureError, Pacing, Source};
 use wordsight_detection::PixelFormat;
 use wordsight_engines::Engine;
 
+pub use context::Frames;
 pub use control::{Control, PulseReading};
 pub use counters::Counters;
 pub use measurement::{Measurement, MeasurementSettings, OnFrame, Rates, Slices, run_alone};
@@ -40,6 +42,7 @@ pub use rate_limit::RateLimit;
 pub use settings::{EngineKeys, EngineKind, Precision};
 
 use self::capture::CaptureStage;
+use self::context::Context;
 use self::engine::EngineStage;
 use self::preprocess::PreprocessStage;
 use self::publish::PublishStage;
@@ -90,17 +93,6 @@ pub struct Pipeline {
     pub counters: Arc<Counters>,
     /// What to measure, if anything.
     pub measurement: Option<Measurement>,
-}
-
-/// Frames that a source gave.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Frames {
-    /// Frames that were captured whole.
-    pub captured: u64,
-    /// Frames that could not be had; each was reported when it happened.
-    pub unreadable: u64,
-    /// Captured since the source was opened or began again.
-    pub in_pass: u64,
 }
 
 /// How a stream went.
@@ -241,17 +233,6 @@ impl Memory {
         let buffers = (!ranks && !pipeline.publisher.draws()).then(|| FrameBuffers::new(before_letterbox));
         Self { pool, buffers, most_found }
     }
-}
-
-/// What the stages share.
-#[derive(Clone)]
-struct Context<'a> {
-    pacing: Pacing,
-    /// Of the words that the stream begins with.
-    edition: u64,
-    buffers: Option<&'a FrameBuffers>,
-    counters: Arc<Counters>,
-    control: &'a Control,
 }
 
 /// The stages, ready to run.

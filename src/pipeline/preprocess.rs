@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::Context;
+use super::context::Context;
 use crate::allocations;
 use crate::job::{Lease, Stage};
 use crate::preprocess::Preprocess;

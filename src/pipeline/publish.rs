@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::Context;
+use super::context::Context;
 use super::measurement::OnFrame;
 use crate::allocations;
 use crate::health::Health;

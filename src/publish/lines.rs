@@ -14,16 +14,19 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::error::PublishError;
 use super::json::{self, Lines};
 use super::message::Message;
 use super::sink::{Inbox, Interests, Sink};
-use super::{Output, PublishError};
 use crate::files::is_standard_output;
 
 /// How long a reader of a socket may keep a line.
 const LONGEST_WRITE: Duration = Duration::from_millis(250);
 /// The most readers of a socket.
 const MOST_READERS: usize = 16;
+
+/// Where the JSON lines or the table are written.
+pub type Output = Box<dyn Write + Send>;
 
 /// Where lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,10 +14,11 @@ use std::thread::JoinHandle;
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use wordsight_detection::PixelFormat;
 
+use super::annotate;
+use super::error::PublishError;
 use super::live::Live;
 use super::message::{Message, Picture, Record};
 use super::sink::PictureSender;
-use super::{PublishError, annotate};
 use crate::job::{Event, Lease};
 use crate::threads::{Receiver, Sender, let_others_go_first, named, ring};
 

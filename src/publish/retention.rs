@@ -12,8 +12,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::rules::day_and_time;
 use crate::files::UNFINISHED;
+use crate::threads::clock::rfc_3339;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -119,6 +119,13 @@ fn remove(folder: &Path, name: &str) -> Result<(), String> {
     let day = name.split('/').next().map(|day| folder.join(day));
     drop(day.map(fs::remove_dir));
     Ok(())
+}
+
+/// A moment in UTC, as "2026-11-27" and "14-03-22.123".
+pub(super) fn day_and_time(timestamp_ns: u64) -> (String, String) {
+    let text = rfc_3339(UNIX_EPOCH + Duration::from_nanos(timestamp_ns));
+    let (day, time) = text.trim_end_matches('Z').split_once('T').unwrap_or((&text, ""));
+    (day.to_owned(), format!("{}.{:03}", time.replace(':', "-"), timestamp_ns / 1_000_000 % 1000))
 }
 
 /// All that a rule has written to a folder, the oldest first. What a power cut left unfinished is removed.

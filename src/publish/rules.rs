@@ -11,19 +11,18 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::error::PublishError;
 use super::json;
 use super::message::{Message, Picture, Record};
-use super::retention::{Kept, RetentionSettings};
+use super::retention::{Kept, RetentionSettings, day_and_time};
 use super::sink::{Chooser, Inbox, Interests, Sink};
-use super::{PublishError, SinkSettings};
 use crate::files::{Durability, replace};
 use crate::job::{Event, EventKind};
 use crate::settings::{Fraction, Seconds, SettingError};
-use crate::threads::clock::rfc_3339;
 
 /// From one picture of a rule to the next, where the rule doesn't say.
 const USUAL_PERIOD: Duration = Duration::from_secs(1);
@@ -88,12 +87,12 @@ impl PicturesKeys {
     ///
     /// # Errors
     /// When two share a folder: each removes what is old in its own.
-    pub fn resolve_all(rules: &[Self], folder: &Path) -> Result<Vec<SinkSettings>, SettingError> {
+    pub fn resolve_all(rules: &[Self], folder: &Path) -> Result<Vec<RuleSettings>, SettingError> {
         let mut seen = HashMap::new();
         let settings = rules.iter().enumerate().map(|(place, rule)| {
             let settings = rule.resolve(folder)?;
             match seen.insert(settings.folder.clone(), place + 1) {
-                None => Ok(SinkSettings::Rule(settings)),
+                None => Ok(settings),
                 Some(other) => Err(wrong(format!(
                     "the rules {other} and {} both write to {}: give each a folder of its own, since each removes what is \
                      old in it",
@@ -302,13 +301,6 @@ fn json_line(picture: &Picture) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(&json::line(&picture.record))?;
     line.push(b'\n');
     Ok(line)
-}
-
-/// A moment in UTC, as "2026-11-27" and "14-03-22.123".
-pub(super) fn day_and_time(timestamp_ns: u64) -> (String, String) {
-    let text = rfc_3339(UNIX_EPOCH + Duration::from_nanos(timestamp_ns));
-    let (day, time) = text.trim_end_matches('Z').split_once('T').unwrap_or((&text, ""));
-    (day.to_owned(), format!("{}.{:03}", time.replace(':', "-"), timestamp_ns / 1_000_000 % 1000))
 }
 
 /// A word as a part of a file's name: letters and digits, whatever it is written in, and "-" between.

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::PublishError;
+use super::error::PublishError;
 use super::message::{Message, Record};
 use super::sink::{Chooser, Inbox, Interests, Sink};
 use crate::job::Event;

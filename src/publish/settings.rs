@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::sink::Sink;
-use super::{
-    LinesSettings, MqttSettings, PictureNames, Place, RuleSettings, SaveSettings, VideoSettings,
-    WebhookSettings,
-};
+use super::lines::{LinesSettings, Place};
+use super::mqtt::MqttSettings;
+use super::rules::RuleSettings;
+use super::save::{PictureNames, SaveSettings};
+use super::sink::{Sink, SinkContext};
+use super::video::VideoSettings;
+use super::webhook::WebhookSettings;
 use crate::files::is_standard_output;
 
 /// What an output is made from.
@@ -66,18 +68,6 @@ impl PublishKeys {
         };
         Some(LinesSettings { place, frames: true, events: false })
     }
-}
-
-/// What outputs need to know of the program that they are in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SinkContext {
-    /// What the stream is called, for topics and messages.
-    pub stream: String,
-    /// Whether the program goes on with files that are there: a service does.
-    pub appends: bool,
-    /// A folder that outlives the program, for what must not be lost: systemd's `STATE_DIRECTORY`, or else one under the
-    /// user's `XDG_STATE_HOME`.
-    pub state: PathBuf,
 }
 
 impl SinkSettings {

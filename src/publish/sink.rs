@@ -4,6 +4,7 @@
 //! down loses messages of its own and costs the stream nothing; what it sent, lost and complains of is in its
 //! [`OutletStatus`], for metrics and health.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::PublishError;
+use super::error::PublishError;
 use super::message::{Message, Record};
 use super::queue::{Pushed, Queue};
 use crate::job::Event;
@@ -19,6 +20,18 @@ use crate::threads::{locked, named};
 
 /// How long what a stream can't wait for is waited for when it ends.
 const LONGEST_FLUSH: Duration = Duration::from_millis(500);
+
+/// What outputs need to know of the program that they are in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkContext {
+    /// What the stream is called, for topics and messages.
+    pub stream: String,
+    /// Whether the program goes on with files that are there: a service does.
+    pub appends: bool,
+    /// A folder that outlives the program, for what must not be lost: systemd's `STATE_DIRECTORY`, or else one under the
+    /// user's `XDG_STATE_HOME`.
+    pub state: PathBuf,
+}
 
 /// What a sink wants to be told.
 #[derive(Default)]

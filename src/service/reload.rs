@@ -5,21 +5,19 @@
 //! the rest is refused, with the reason in the log, in the health and in systemd's status, and what was before goes on.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, mpsc};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use wordsight_capture::Source;
 use wordsight_engines::{Engine, StudentFacts};
-use wordsight_tracking::TrackingSettings;
 
+use super::change::{Change, Done, NewSource, Waiting};
 use super::engines::Opened;
 use super::file_watch::Watched;
 use super::last_good::LastGood;
 use super::overrides::Overrides;
+use super::start::{Common, Loaded, Service, Start, open_health, sink_context};
 use super::systemd::Systemd;
-use super::{
-    Common, Loaded, Service, SourceTarget, Start, Target, WordsTarget, of_usage, open_health, sink_context,
-};
+use super::target::{SourceTarget, Target, WordsTarget, of_usage};
 use crate::governor::Governing;
 use crate::health::{EngineHealth, HealthFile};
 use crate::http::{ChangeRequest, Current, Pending, Server};
@@ -36,44 +34,6 @@ const SIGNAL_LOOK: Duration = Duration::from_millis(50);
 
 /// What has run for so many frames works: more than may be under way from before.
 const FRAMES_OF_PROOF: u64 = 20;
-
-/// Parts to be exchanged while the stream pauses.
-pub struct Change {
-    pub engine: Option<Box<dyn Engine>>,
-    pub scoring: Option<Scoring>,
-    /// The new one, and the one that is there.
-    pub source: Option<(NewSource, SourceTarget)>,
-    pub tracking: Option<Option<TrackingSettings>>,
-    /// All outputs, those that stay among them.
-    pub sinks: Option<Vec<Slot>>,
-}
-
-impl Change {
-    /// Whether it is more than other words.
-    fn needs_pause(&self) -> bool {
-        self.engine.is_some() || self.source.is_some() || self.sinks.is_some() || self.tracking.is_some()
-    }
-}
-
-/// A change that waits to be taken, and where it is told what became of it.
-pub type Waiting = Mutex<Option<(Change, Done)>>;
-
-/// A source to come.
-pub struct NewSource {
-    pub target: SourceTarget,
-    /// A file, which can be open beside another. A live one is opened when the old one is closed.
-    pub opened: Option<Box<dyn Source>>,
-}
-
-/// Where it is told what became of a change.
-pub struct Done(mpsc::Sender<anyhow::Result<()>>);
-
-impl Done {
-    pub fn tell(self, outcome: anyhow::Result<()>) {
-        // Whoever waits may have gone: the stream ends.
-        drop(self.0.send(outcome));
-    }
-}
 
 /// What the threads of a service share.
 #[derive(Clone, Copy)]

@@ -18,8 +18,8 @@ use rumqttc::{
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
-use super::MqttSettings;
 use super::outbox::{Outbox, Publication, What};
+use super::settings::MqttSettings;
 use crate::publish::network::{self, Backoff};
 use crate::publish::sink::Inbox;
 use crate::threads::locked;

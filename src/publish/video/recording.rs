@@ -16,7 +16,7 @@ use gstreamer_app::AppSrc;
 use gstreamer_video::{self as gst_video, VideoFormat, VideoFrameFlags};
 use wordsight_capture::start_gstreamer;
 
-use super::{Container, Target, VideoSettings};
+use super::settings::{Container, Target, VideoSettings};
 
 /// How many frames may wait for the encoder: it works on one while the next comes.
 const MOST_WAITING: u64 = 3;
@@ -328,7 +328,7 @@ fn set_up(source: &AppSrc, settings: &VideoSettings, size: (usize, usize)) -> Re
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::Files;
+    use super::super::settings::Files;
     use super::*;
 
     fn file(container: Container) -> Target {

@@ -15,12 +15,11 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context;
 
 use super::recording::{Encoder, Recording, encoder_for};
-use super::{Files, Target, VideoSettings};
+use super::settings::{Files, Target, VideoSettings};
 use crate::job::Event;
-use crate::publish::PublishError;
+use crate::publish::error::PublishError;
 use crate::publish::message::{Message, Picture, Record};
-use crate::publish::settings::SinkContext;
-use crate::publish::sink::{Chooser, Inbox, Interests, Sink};
+use crate::publish::sink::{Chooser, Inbox, Interests, Sink, SinkContext};
 use crate::threads::clock::rfc_3339;
 
 /// How often it is looked whether the pipeline still works while no picture comes.
@@ -343,7 +342,7 @@ impl Files {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::publish::video::Container;
+    use crate::publish::video::settings::Container;
 
     #[test]
     fn files_that_follow_one_another_have_their_time_in_their_name_and_the_oldest_go() {

@@ -7,35 +7,31 @@
 //! may hang in a request, and what it has not sent is in the spool, where the next one finds it.
 
 mod sender;
+mod settings;
 mod spool;
 
 use std::collections::{HashSet, VecDeque};
-use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use self::sender::{Sender, Shared};
+pub use self::settings::{WebhookKeys, WebhookSettings};
 use self::spool::Spool;
-use super::PublishError;
+use super::error::PublishError;
 use super::json;
 use super::message::Message;
-use super::network::{self, Address, Scheme};
-use super::settings::SinkContext;
-use super::sink::{Inbox, Interests, Sink};
+use super::network;
+use super::sink::{Inbox, Interests, Sink, SinkContext};
 use crate::job::{Event, EventKind, run_id};
-use crate::settings::{Fraction, LongSeconds, Seconds, SettingError};
 use crate::threads::{locked, named};
 
-const SCHEMES: [Scheme; 2] = [("https", true, 443), ("http", false, 80)];
 /// How many messages may wait to be gathered.
 const QUEUE: usize = 1_024;
 /// The most events that are gathered and can't be written to the disk.
 const MOST_GATHERED: usize = 1_000;
-/// The most events that a batch may be said to have.
-const LARGEST_BATCH: usize = 10_000;
 /// From one try to write to the next.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 /// How often it is looked whether the program ends.
@@ -43,85 +39,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long what waits may take to be sent when the program ends.
 const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
 
-/// One `[[webhook]]` of a configuration, as it is written.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WebhookKeys {
-    url: String,
-    secret_file: Option<PathBuf>,
-    ca_file: Option<PathBuf>,
-    words: Option<Vec<String>>,
-    min_score: Option<Fraction>,
-    batch_s: Option<Seconds>,
-    most_in_batch: Option<NonZeroUsize>,
-    timeout_s: Option<LongSeconds>,
-    spool: Option<PathBuf>,
-    spool_mib: Option<NonZeroU32>,
-}
-
-/// What the output is made from, resolved.
-#[derive(Debug, Clone, PartialEq)]
-pub struct WebhookSettings {
-    url: String,
-    address: Address,
-    secret_file: Option<PathBuf>,
-    ca_file: Option<PathBuf>,
-    /// The words whose events are told; none: of all.
-    words: Option<Vec<String>>,
-    min_score: f32,
-    batch: Duration,
-    most_in_batch: usize,
-    timeout: Duration,
-    spool: Option<PathBuf>,
-    spool_bytes: u64,
-}
-
-impl WebhookKeys {
-    /// Resolves paths, which are relative to `folder`, and checks what can be checked.
-    ///
-    /// # Errors
-    /// When a value can't be what it is.
-    pub fn resolve(&self, folder: &Path) -> Result<WebhookSettings, SettingError> {
-        self.resolved(folder).map_err(|reason| SettingError { section: "[webhook]", reason })
-    }
-
-    fn resolved(&self, folder: &Path) -> Result<WebhookSettings, String> {
-        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| folder.join(path));
-        let address = Address::parse(&self.url, &SCHEMES)?;
-        if self.url.parse::<ureq::http::Uri>().is_err() {
-            return Err(
-                "the url has characters in it that a url can't have: write them as %20 and so on".to_owned()
-            );
-        }
-        if !address.is_secure && self.ca_file.is_some() {
-            return Err("`ca_file` takes a url that begins with https://".to_owned());
-        }
-        let most_in_batch = self.most_in_batch.map_or(100, NonZeroUsize::get);
-        if most_in_batch > LARGEST_BATCH {
-            return Err(format!("`most_in_batch` is {LARGEST_BATCH} at most"));
-        }
-        Ok(WebhookSettings {
-            url: self.url.clone(),
-            address,
-            secret_file: path(&self.secret_file),
-            ca_file: path(&self.ca_file),
-            words: self.words.clone(),
-            min_score: self.min_score.map_or(0.0, |score| score.0),
-            batch: self.batch_s.map_or(Duration::from_secs(1), |seconds| seconds.0),
-            most_in_batch,
-            timeout: self.timeout_s.map_or(Duration::from_secs(10), |seconds| seconds.0),
-            spool: path(&self.spool),
-            spool_bytes: u64::from(self.spool_mib.map_or(64, NonZeroU32::get)) << 20,
-        })
-    }
-}
-
 impl WebhookSettings {
-    /// Where it goes, for people, without secrets: which a path and a query may be.
-    pub fn place(&self) -> String {
-        format!("{} ({})", self.address.server(), network::short_hash(&[&self.url]))
-    }
-
     /// Makes the output.
     ///
     /// # Errors
@@ -326,33 +244,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::job::Words;
-
-    fn resolve(text: &str) -> Result<WebhookSettings, String> {
-        let keys: WebhookKeys = toml::from_str(text).unwrap();
-        keys.resolve(Path::new("/etc/wordsight")).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn keys_that_cannot_be_are_refused_with_what_to_do() {
-        let cases = [
-            ("url = \"example.com\"", "https://host"),
-            ("url = \"https://me:hunter2@example.com\"", "in a file"),
-            ("url = \"https://example.com/a b\"", "%20"),
-            ("url = \"http://example.com\"\nca_file = \"ca.pem\"", "https://"),
-            ("url = \"https://example.com\"\nmost_in_batch = 100000", "10000 at most"),
-        ];
-        for (text, reason) in cases {
-            let error = resolve(text).unwrap_err();
-            assert!(error.contains(reason) && !error.contains("hunter2"), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_secret_in_a_path_is_not_shown() {
-        let settings = resolve("url = \"https://example.com/hooks/hunter2?key=hunter2\"").unwrap();
-        assert!(settings.place().starts_with("https://example.com:443 ("), "{}", settings.place());
-        assert!(!settings.place().contains("hunter2"));
-    }
 
     #[test]
     fn what_leaves_is_told_if_it_was_told_that_it_appeared() {

@@ -13,7 +13,7 @@ use sha2::Sha256;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use super::WebhookSettings;
+use super::settings::WebhookSettings;
 use super::spool::{Batch, Spool};
 use crate::publish::network::{self, Backoff};
 use crate::publish::sink::Inbox;

@@ -1,15 +1,4 @@
-//! Annotated video: to a file, a network server or any pipeline, through GStreamer.
-//!
-//! In flow pictures as pixels, out flow `[[video]]`s. Here is what may be asked for; `recording` is a pipeline at work, and
-//! `sink` begins one, ends it and begins the next.
-//!
-//! The one surprising thing: of a camera the frames are as far apart as they were captured; of a recording, which is
-//! processed as fast as it can be, every frame is in the video, and they are `1 / fps` apart.
-
-#[cfg(feature = "gstreamer")]
-mod recording;
-#[cfg(feature = "gstreamer")]
-mod sink;
+//! `[[video]]` of a configuration: where a video goes, how fast and how large.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,8 +6,6 @@ use std::time::Duration;
 use serde::Deserialize;
 use wordsight_capture::without_password;
 
-use super::settings::SinkContext;
-use super::sink::Sink;
 use crate::settings::{FramesPerSecond, Seconds, SettingError};
 
 /// Frames a second and kilobits a second, where the configuration doesn't say.
@@ -40,15 +27,15 @@ pub struct VideoKeys {
 /// What the output is made from, resolved.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VideoSettings {
-    to: Target,
+    pub(super) to: Target,
     /// Of a camera the most frames a second, of a recording all of them so fast.
-    fps: f64,
-    bitrate_kbps: u32,
+    pub(super) fps: f64,
+    pub(super) bitrate_kbps: u32,
 }
 
 /// Where a video goes.
 #[derive(Debug, Clone, PartialEq)]
-enum Target {
+pub(super) enum Target {
     /// A file, or a number of files one after the other.
     File(Files),
     /// A server that takes streams, by RTSP.
@@ -59,20 +46,20 @@ enum Target {
 
 /// A file, and when another is begun.
 #[derive(Debug, Clone, PartialEq)]
-struct Files {
-    path: PathBuf,
-    container: Container,
+pub(super) struct Files {
+    pub(super) path: PathBuf,
+    pub(super) container: Container,
     /// 0: not by its size.
-    rotate_bytes: u64,
+    pub(super) rotate_bytes: u64,
     /// 0: not by its age.
-    rotate_after: Duration,
+    pub(super) rotate_after: Duration,
     /// How many stay of those that were put aside; 0: all.
-    keep: usize,
+    pub(super) keep: usize,
 }
 
 /// What a file's name ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Container {
+pub(super) enum Container {
     Matroska,
     Mp4,
 }
@@ -155,25 +142,6 @@ impl VideoSettings {
             Target::File(files) => files.path.parent(),
             Target::Rtsp(_) | Target::Own(_) => None,
         }
-    }
-
-    /// Makes the output.
-    ///
-    /// # Errors
-    /// When it can't be made: an encoder isn't there, or the folder can't be made.
-    #[cfg(feature = "gstreamer")]
-    pub fn open(&self, context: &SinkContext) -> anyhow::Result<Box<dyn Sink>> {
-        sink::open(self, context)
-    }
-
-    /// Makes the output: not without GStreamer, which [`VideoKeys::resolve`] has told already.
-    ///
-    /// # Errors
-    /// Always.
-    #[cfg(not(feature = "gstreamer"))]
-    pub fn open(&self, _: &SinkContext) -> anyhow::Result<Box<dyn Sink>> {
-        let _ = (self.fps, self.bitrate_kbps);
-        anyhow::bail!("this wordsight was built without GStreamer")
     }
 }
 

@@ -1,0 +1,67 @@
+//! Why there is no usable configuration.
+
+use std::path::PathBuf;
+
+use wordsight_capture::UriError;
+
+use crate::settings::SettingError;
+
+/// Why there is no usable configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file named by `--config` can't be read.
+    #[error("cannot read the configuration {}: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// The file is not as it should be; the message shows the line.
+    #[error("the configuration {} is wrong: {reason}", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// What toml says, with line and column, and what may have been meant.
+        reason: String,
+    },
+    /// The built-in configuration names a file of a checkout, and there is no checkout.
+    #[error(
+        "demo/{} was not found under the current directory or above the executable: run wordsight in its \
+         checkout (and `make demo` once), or name your own with `--{flag}` or in a configuration file", name.display()
+    )]
+    NoDemoFile {
+        /// The file's name.
+        name: PathBuf,
+        /// The flag that names another.
+        flag: &'static str,
+    },
+    /// A value of an output or the server that can't be what it is, by itself or beside the others.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// TensorRT is wanted from a program that can't have it.
+    #[cfg(not(feature = "tensorrt"))]
+    #[error(
+        "this wordsight was built without TensorRT: set engine.kind to \"auto\" or \"onnxruntime\", or build it with \
+         `cargo build --release --features tensorrt`"
+    )]
+    NoTensorRt,
+    /// A stream where photographs are wanted.
+    #[error("{} is a stream and not a photograph: use `wordsight run --source`", .0.display())]
+    NotAPhotograph(PathBuf),
+    /// A source that can't be opened as it is written, or not by this program.
+    #[error(transparent)]
+    Source(#[from] UriError),
+    /// A camera that is to lose no frame.
+    #[error(
+        "{0} is live, and what isn't fetched in time is lost: `lossless` is for files; leave source.pacing at \"auto\""
+    )]
+    LosslessCamera(String),
+}
+
+impl ConfigError {
+    /// Whether the user wrote something wrong, as against a file that isn't there.
+    pub fn is_a_mistake_of_usage(&self) -> bool {
+        !matches!(self, Self::NoDemoFile { .. })
+    }
+}

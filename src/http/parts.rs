@@ -1,0 +1,26 @@
+//! What of a stream the server shows and tells.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::requests::Requests;
+use crate::health::Health;
+use crate::pipeline::{Control, Counters};
+use crate::publish::Live;
+
+/// What the server shows and tells.
+#[derive(Clone)]
+pub struct Parts {
+    /// Results, pictures, events, counts.
+    pub live: Live,
+    /// How the stream is.
+    pub health: Health,
+    /// What the stages counted.
+    pub counters: Arc<Counters>,
+    /// Whether the stages get on.
+    pub control: Arc<Control>,
+    /// What is in use, and the way to ask for something else.
+    pub requests: Requests,
+    /// Where the board's files are: `/`.
+    pub board_root: PathBuf,
+}

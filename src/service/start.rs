@@ -1,0 +1,230 @@
+//! What a service is made from, and how its first stream is made: by what is configured, or else by what last worked.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::engines::{Engines, GpuWait};
+use super::file_watch::Watched;
+use super::last_good::LastGood;
+use super::overrides::Overrides;
+use super::systemd::Systemd;
+use super::target::{Target, WordsTarget, of_usage};
+use crate::config::Config;
+use crate::files::state_folder;
+use crate::governor::board_root;
+use crate::health::{Health, HealthFile};
+use crate::http::{Current, HttpSettings, Parts, Requests, Server};
+use crate::job::Words;
+use crate::pipeline::{Control, Counters, Pipeline};
+use crate::publish::{Live, Outputs, Publisher, SinkContext};
+use crate::threads::Stop;
+use crate::tracking::Tracking;
+
+/// What says what is wanted by a configuration's text.
+pub type Load<'a> = &'a (dyn Fn(Option<&str>) -> anyhow::Result<Target> + Sync);
+
+/// What is to be looked after.
+pub struct Service<'a> {
+    /// What the stream is to be made of, by a configuration's text, or without one by what is built in.
+    pub load: Load<'a>,
+    /// The configuration's file.
+    pub configuration: Option<PathBuf>,
+    /// After how many frames it is enough.
+    pub frames: Option<u64>,
+    /// How many of the engine's inputs to keep.
+    pub inputs_to_keep: usize,
+    /// How long it may take to end.
+    pub longest_stop: Duration,
+    /// Who may end it.
+    pub stop: Stop,
+    /// What opens engines.
+    pub engines: &'a dyn Engines,
+    /// How long `auto` waits for a GPU where systemd started this, and when it asks again.
+    pub gpu_wait: GpuWait,
+}
+
+/// What the threads of a service and whoever watches it share.
+#[derive(Default)]
+pub(super) struct Common {
+    pub(super) health: Health,
+    pub(super) counters: Arc<Counters>,
+    pub(super) control: Arc<Control>,
+    pub(super) live: Live,
+    pub(super) requests: Requests,
+}
+
+/// What was loaded, and the files as they were when they were about to be read.
+pub(super) struct Loaded {
+    pub(super) target: Target,
+    /// The words that the configuration asks for, whatever was requested since.
+    pub(super) configured: WordsTarget,
+    /// The configuration.
+    pub(super) text: Option<String>,
+    pub(super) vocabulary: Watched,
+    pub(super) student: Watched,
+}
+
+/// What a service begins with.
+pub(super) struct Start {
+    pub(super) pipeline: Pipeline,
+    pub(super) loaded: Loaded,
+    /// Whether the words are those that were kept, and not those of the configuration.
+    pub(super) has_kept_words: bool,
+    /// Whether the processor stands in for a GPU that may come up yet.
+    pub(super) gpu_may_come: bool,
+    /// Whether something else is used than what is configured.
+    pub(super) is_refused: bool,
+}
+
+impl Service<'_> {
+    /// Loads what is configured, or what this text says.
+    pub(super) fn load_files(&self, text: Option<&str>) -> anyhow::Result<Loaded> {
+        self.load_files_over(text, &Overrides::default())
+    }
+
+    /// The same, with what was requested since over it.
+    pub(super) fn load_files_over(
+        &self,
+        text: Option<&str>,
+        overrides: &Overrides,
+    ) -> anyhow::Result<Loaded> {
+        let text = match (text, &self.configuration) {
+            (Some(text), _) => Some(text.to_owned()),
+            (None, Some(path)) => Some(Config::text_of(path)?),
+            (None, None) => None,
+        };
+        let mut target = (self.load)(text.as_deref())?;
+        let configured = target.words.clone();
+        overrides.apply(&mut target.words);
+        let (vocabulary, student) = (&target.words.vocabulary, &target.engine.student);
+        let (vocabulary, student) = (Watched::new(vocabulary), Watched::new(student));
+        Ok(Loaded { text, vocabulary, student, target, configured })
+    }
+
+    /// Makes the first stream, of what is configured or else of what last worked.
+    pub(super) fn start(
+        &self,
+        last_good: &LastGood,
+        systemd: &Systemd,
+        common: &Common,
+        file: &mut Option<HealthFile>,
+    ) -> anyhow::Result<Start> {
+        let reason = match self.assemble(None, None, systemd, common, file) {
+            Ok(start) => return Ok(start),
+            Err(reason) => reason,
+        };
+        let (text, words) = (last_good.configuration(), last_good.words());
+        // The words alone may be to blame, or the configuration alone, or both.
+        for (text, words) in
+            [(None, words.as_deref()), (text.as_deref(), None), (text.as_deref(), words.as_deref())]
+        {
+            if (text.is_none() && words.is_none()) || self.stop.is_requested() {
+                continue;
+            }
+            if let Ok(start) = self.assemble(text, words, systemd, common, file) {
+                let what = if text.is_some() { "configuration" } else { "vocabulary" };
+                tracing::error!("the {what} that last worked is used: {reason:#}");
+                common.health.reload_refused(&format!("{reason:#}"));
+                return Ok(Start { is_refused: true, ..start });
+            }
+        }
+        Err(reason)
+    }
+
+    /// Opens all parts of the first stream, by a configuration and words that may be others than those configured.
+    fn assemble(
+        &self,
+        text: Option<&str>,
+        kept_words: Option<&Path>,
+        systemd: &Systemd,
+        common: &Common,
+        file: &mut Option<HealthFile>,
+    ) -> anyhow::Result<Start> {
+        let loaded = self.load_files(text)?;
+        let (target, health) = (&loaded.target, &common.health);
+        // A plan takes minutes: what is wrong with the source is told before.
+        target.source.check(&self.stop).map_err(of_usage)?;
+        // Whoever sits at a terminal is not to wait for a GPU.
+        let longest = if systemd.is_there() { self.gpu_wait.at_start } else { Duration::ZERO };
+        let alive = || systemd.is_getting_on();
+        let opened = target.engine.open_with(self.engines, longest, &self.stop, &alive)?;
+        let (engine_health, gpu_may_come) = (opened.health(), opened.gpu_may_come());
+        let engine = opened.engine;
+        let words = match kept_words {
+            Some(kept) => WordsTarget { vocabulary: kept.to_owned(), ..target.words.clone() },
+            None => target.words.clone(),
+        };
+        let scoring = words.open(engine.facts())?;
+        health.of_engine(engine_health);
+        health.of_vocabulary(&words.vocabulary, scoring.words().len());
+        health.of_source(target.source.uri.display());
+        // One after the other: they may be of one name.
+        *file = None;
+        *file = target.health.as_deref().map(|path| open_health(health, path)).transpose()?;
+        let source = target.source.open(health, &self.stop).map_err(of_usage)?;
+        let context = sink_context(target, systemd);
+        let sinks = target.sinks.iter().map(|settings| Ok((settings.clone(), settings.open(&context)?)));
+        let outputs = Outputs {
+            sinks: sinks.collect::<anyhow::Result<_>>()?,
+            live: common.live.clone(),
+            frames: self.frames,
+            ..Outputs::default()
+        };
+        common.show(target, true, &scoring.words(), engine.title());
+        let (pacing, publisher) = (target.source.pacing, Publisher::new(outputs)?);
+        let pipeline = Pipeline {
+            repeat: target.source.repeat,
+            tracking: Tracking::new(target.tracking),
+            inputs_to_keep: self.inputs_to_keep,
+            health: health.clone(),
+            counters: Arc::clone(&common.counters),
+            ..Pipeline::new(source, pacing, engine, scoring, publisher)
+        };
+        let has_kept_words = kept_words.is_some();
+        Ok(Start { pipeline, loaded, has_kept_words, gpu_may_come, is_refused: false })
+    }
+}
+
+impl Common {
+    pub(super) fn serve(&self, settings: &HttpSettings) -> anyhow::Result<Server> {
+        Server::start(settings, self.parts())
+    }
+
+    fn parts(&self) -> Parts {
+        Parts {
+            live: self.live.clone(),
+            health: self.health.clone(),
+            counters: Arc::clone(&self.counters),
+            control: Arc::clone(&self.control),
+            requests: self.requests.clone(),
+            board_root: board_root(),
+        }
+    }
+
+    /// Shows what is in use.
+    pub(super) fn show(&self, target: &Target, is_as_configured: bool, words: &Words, engine: &str) {
+        self.requests.show(Current {
+            stream: target.name.clone(),
+            vocabulary: target.words.vocabulary.clone(),
+            words: words.clone(),
+            score_threshold: target.words.detection.score_threshold,
+            is_as_configured,
+            student: target.engine.student.clone(),
+            engine: engine.to_owned(),
+        });
+    }
+}
+
+/// What outputs need to know.
+pub(super) fn sink_context(target: &Target, systemd: &Systemd) -> SinkContext {
+    SinkContext { stream: target.name.clone(), appends: systemd.is_there(), state: state_folder() }
+}
+
+/// Opens the file that holds how the stream is.
+pub(super) fn open_health(health: &Health, path: &Path) -> anyhow::Result<HealthFile> {
+    let file = HealthFile::start(health.clone(), path.to_owned());
+    file.with_context(|| format!("cannot write the health to {}", path.display()))
+}
