@@ -1,7 +1,7 @@
 //! Counts what this program allocates, so that a benchmark and a test can hold the stream to nothing per frame.
 //!
-//! The one surprising thing: only Rust's side is counted. ONNX Runtime, TensorRT and GStreamer allocate by means of their
-//! own, which no program can count for them.
+//! Only Rust's side is counted. ONNX Runtime, TensorRT and GStreamer allocate by means of their own, which no program
+//! can count for them.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

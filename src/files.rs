@@ -1,4 +1,4 @@
-//! Files that a reader finds whole, the folder for what outlives the program, and `-` for the standard output.
+//! Atomic replacement of files, the state directory, and `-` for the standard output.
 //!
 //! A file is written beside its place and renamed: whoever reads it meanwhile finds the old one or the new one.
 //! [`Durability`] says what a power cut may leave.

@@ -1,4 +1,4 @@
-//! What must hold whatever the bytes: one function for everything that reads what others have written.
+//! Entry points for fuzzers: one function for each parser of what others have written.
 //!
 //! In flow any bytes, out flows nothing: a function that comes back has found nothing wrong. The fuzzers in `fuzz/` call
 //! them millions of times (`scripts/fuzz`); `cargo test` calls them with the seeds in `fuzz/seeds`.

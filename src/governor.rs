@@ -1,10 +1,10 @@
-//! What keeps a stream within what its board can stand.
+//! The governor's thread: reads the board once a second, and limits the frame rate before the board throttles.
 //!
 //! In flow once a second the board's readings; out flows a limit on the frames that are let in ([`RateLimit`]), and what
 //! was decided to the log, the health and a benchmark's report. What is decided, and why, is in the crate `board`.
 //!
-//! The one surprising thing: on a machine that tells nothing of itself, such as a virtual one, this does nothing and
-//! costs nothing that can be measured. There is no switch to be thought of.
+//! On a machine without sensors, such as a virtual one, the governor does nothing, at no measurable cost, and there is
+//! no switch for it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

@@ -1,11 +1,11 @@
-//! How the stream is, for whoever asks from outside.
+//! The health of a stream: its state and counters, as a report and as a file for other programs.
 //!
 //! In flow what the stages notice: a source that is lost or back, frames that come and go; out flows a
 //! [`HealthReport`], to be read at any time from any thread, and a file that always holds the latest one
 //! ([`HealthFile`]).
 //!
-//! The one surprising thing: a stream whose camera is gone is alive. It is lost only to whoever wants frames, and
-//! `state` says so; a process that has died says nothing more, which is what `written_at` is for.
+//! A stream whose camera is lost is still alive, and `state` says which. A process that has died writes nothing more,
+//! which is what `written_at` is for.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};

@@ -1,8 +1,7 @@
 //! Where the log goes: to stderr, or under systemd to the journal, with a field for each value.
 //!
-//! The one surprising thing: the journal is only used where stderr is its stream (`JOURNAL_STREAM`, systemd.exec(5)), so
-//! that a redirected stderr still gets everything. `journalctl -o json -u wordsight` shows the fields, `WORDSIGHT_`
-//! in front of each.
+//! The journal is only used where stderr is its stream (`JOURNAL_STREAM`, systemd.exec(5)), so that a redirected stderr
+//! still gets everything. `journalctl -o json -u wordsight` shows the fields, `WORDSIGHT_` in front of each.
 
 use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;

@@ -1,4 +1,4 @@
-//! Numbers as a configuration and flags write them, checked, and the error for one that can't be.
+//! Checked numbers for keys and flags, and the error for a wrong setting.
 //!
 //! Every stage builds its own keys of these; what knows all the keys is `config`, above.
 

@@ -1,8 +1,8 @@
-//! From a picture's bytes to RGB.
+//! Decodes JPEG, PNG and WebP to RGB.
 //!
-//! In flow the bytes of one JPEG, PNG or WebP, out flow rows of RGB in the caller's buffer. The one
-//! surprising thing: a picture may lie on its side. What a camera wrote into EXIF about the way it
-//! was held is applied here, so that everything behind sees the picture as people do.
+//! In flow the bytes of one JPEG, PNG or WebP, out flow rows of RGB in the caller's buffer. A picture may lie on its
+//! side. What a camera wrote into EXIF about the way it was held is applied here, so that everything behind sees the
+//! picture as people do.
 
 use std::io::Cursor;
 

@@ -1,4 +1,4 @@
-//! What a file is by the end of its name.
+//! Photograph or Motion-JPEG, by a file's extension.
 
 use std::path::Path;
 

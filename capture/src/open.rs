@@ -1,4 +1,4 @@
-//! Opens what a [`SourceUri`] asks for, by whichever part of this crate can.
+//! Opens a source: GStreamer, V4L2, a file, a folder or a test pattern, as its URI asks for.
 
 use std::path::Path;
 

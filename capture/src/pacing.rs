@@ -1,4 +1,4 @@
-//! How fast a file is played.
+//! Pacing: how fast a file is played.
 //!
 //! A file has no clock of its own. Either every frame counts and the slowest stage sets the pace,
 //! or the file stands in for a camera and its frames come when a camera's would.

@@ -1,4 +1,4 @@
-//! Sources without their passwords, to be shown and logged.
+//! Removes passwords from URIs and pipelines, before they are shown or logged.
 
 /// Text as it may be shown: without the passwords of `://user:password@` and of keys that are named for one.
 ///

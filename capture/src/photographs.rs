@@ -1,8 +1,8 @@
 //! Photographs: files and folders of them.
 //!
-//! In flow paths, out flows one frame a photograph, a folder's in the order of their names. The one
-//! surprising thing: the list is made at the start, and what is wrong with a path (missing, an
-//! empty folder) waits in the list for its turn, so that errors come where the photograph would.
+//! In flow paths, out flows one frame a photograph, a folder's in the order of their names. The list is made at the
+//! start, and what is wrong with a path (missing, an empty folder) waits in the list for its turn, so that errors come
+//! where the photograph would.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A live source that comes back.
+//! Reconnection: opens a live source again when it is lost, with exponential back-off.
 //!
 //! In flow the ways to open a camera or a stream, out flow its frames, for as long as somebody asks: a source that is
 //! unplugged, ends, stalls or won't open is closed and opened again, at first soon and then every few seconds, and what

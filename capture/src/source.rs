@@ -1,4 +1,4 @@
-//! What every source of frames does.
+//! The trait `Source`, which every source of frames implements.
 
 use std::time::Duration;
 

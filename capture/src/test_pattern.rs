@@ -1,8 +1,8 @@
-//! Patterns made here: a camera for whoever has none.
+//! Test patterns: `test://bars`, `test://noise`, `test://ff8000`.
 //!
 //! Out flow frames of any size and format, each with something in it that moves, so that no two neighbours are equal.
-//! The one surprising thing: the picture is made once and only the moving box is drawn into each frame, because a
-//! pattern stands in for a camera, and a camera costs the processor next to nothing.
+//! The picture is made once and only the moving box is drawn into each frame, because a pattern stands in for a camera,
+//! and a camera costs the processor next to nothing.
 
 use std::sync::Arc;
 

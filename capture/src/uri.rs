@@ -1,4 +1,4 @@
-//! What a user writes for a source.
+//! Parses source URIs.
 //!
 //! In flows text, out flows what it asks for, checked as far as that goes without looking at any device:
 //!

@@ -1,4 +1,4 @@
-//! Two reports held against each other, with as much certainty as two runs allow.
+//! Compares two reports by the moving-block bootstrap, with as much certainty as two runs allow.
 //!
 //! In flow the reports A and B; out flow ratios B/A with intervals and a verdict in words. Every figure is computed
 //! anew from resampled runs (the bootstrap: Efron, 1979). Frames of a run are not independent, for a clock that
@@ -18,11 +18,10 @@
 //! **How sure.** The intervals of all rows hold *together* with 95 % (each at 1 - 5 %/rows: Bonferroni), so that of
 //! twenty comparisons of a program with itself one calls anything different, and not one of four.
 //!
-//! The one surprising thing: an interval that leaves out 1 isn't enough for a verdict. What is slower than a block,
-//! such as a board that heats up, no resampling of one run sees. So the halves of each run are held against each
-//! other too, and a difference between A and B that is no larger than that inside A or inside B isn't called one. And
-//! what differs from one run to the next (where the memory lies, who else is there) no single run shows: the table
-//! says so.
+//! An interval that leaves out 1 isn't enough for a verdict. What is slower than a block, such as a board that heats
+//! up, no resampling of one run sees. So the halves of each run are held against each other too, and a difference
+//! between A and B that is no larger than that inside A or inside B isn't called one. And what differs from one run to
+//! the next (where the memory lies, who else is there) no single run shows: the table says so.
 
 use std::fmt;
 use std::path::Path;

@@ -1,7 +1,7 @@
-//! JSON for people and programs alike.
+//! JSON with indented objects and lists on one line.
 //!
-//! The one surprising thing: objects are indented and lists are not. A report has columns of thousands of numbers, and
-//! a line for each would bury what one looks for in the file.
+//! Objects are indented and lists are not. A report has columns of thousands of numbers, and a line for each would bury
+//! what one looks for in the file.
 
 use std::io::{self, Write};
 use std::path::Path;

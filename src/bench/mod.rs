@@ -1,10 +1,9 @@
-//! What a measurement comes to: times of frames in; a table, JSON, a picture and a comparison out.
+//! Reports of measurements: statistics, a table, JSON, a plot and a comparison.
 //!
 //! `recorder` keeps the times while frames run, the crate `board` says what they ran on, `report` makes statistics of both
 //! and is what the JSON file holds; `compare` and `plot` read reports, new ones and old ones alike.
 //!
-//! The one surprising thing: nothing here runs a pipeline. All of it works on a report, so that a file from a Jetson
-//! is compared and drawn on a PC.
+//! Nothing here runs a pipeline: a report from a Jetson is compared and plotted on a PC.
 
 mod compare;
 mod estimate;

@@ -1,11 +1,11 @@
-//! A report as a picture: latency over time, and beside it how often each latency occurred.
+//! The plot of a report: latency over time, and its histogram beside it.
 //!
 //! In flow a [`Report`], out flow an SVG, a PNG or both, as the file's name asks. Both parts share the axis of
 //! latency, so that a hump on the right can be found as a stripe on the left, and the percentiles stand at the height
 //! of the frames that they are.
 //!
-//! The one surprising thing: a few frames a hundred times slower than the rest don't squeeze the rest to a line. They
-//! are drawn at the upper edge, and counted there.
+//! A few frames a hundred times slower than the rest don't squeeze the rest to a line. They are drawn at the upper
+//! edge, and counted there.
 
 mod picture;
 mod raster;

@@ -1,12 +1,12 @@
-//! The times of every frame, kept without disturbing what is measured.
+//! Records the times of every frame in memory that is taken before the first one.
 //!
 //! In flow one [`FrameTimes`] a frame, out flow rows in the order of time. All memory is taken, and touched, before
 //! the first frame: a recorder that grew would be seen in the latencies, in the resident memory and in the count of
 //! allocations that it is there to report.
 //!
-//! The one surprising thing: a full recorder doesn't stop. It drops every second row and from then on takes every
-//! second frame, and so on, so that the rows are always equally spaced over the whole run and every frame had the same
-//! chance to be among them. Only its count of frames is of all.
+//! A full recorder doesn't stop. It drops every second row and from then on takes every second frame, and so on, so
+//! that the rows are always equally spaced over the whole run and every frame had the same chance to be among them.
+//! Only its count of frames is of all.
 
 use std::time::Duration;
 

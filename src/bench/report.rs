@@ -1,10 +1,10 @@
-//! A measurement's outcome: what the JSON file holds, and the table for people.
+//! The report of a measurement: what the JSON file holds.
 //!
 //! In flow what was measured ([`Measured`]) and how ([`Settings`]); out flow a table ([`std::fmt::Display`]) and JSON.
 //! Old files come back in as the same [`Report`].
 //!
-//! The one surprising thing: percentiles are values that occurred (nearest rank), never something between two. A p99
-//! of a hundred frames is a frame that you can find in the samples and in the plot.
+//! Percentiles are values that occurred (nearest rank), never something between two. A p99 of a hundred frames is a
+//! frame that you can find in the samples and in the plot.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What it costs to swap the words of a stream that runs, as a table and as JSON.
+//! What swaps of the vocabulary cost a stream, as a table and as JSON.
 
 use std::fmt;
 use std::io;

@@ -1,7 +1,6 @@
 //! A report as a table for a terminal of a hundred columns.
 //!
-//! The one surprising thing: a row whose values are unknown isn't there. A PC has no power mode, and a dash for it
-//! would tell nobody anything.
+//! A row whose values are unknown is left out: a PC has no power mode, and a dash for it would say nothing.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! `wordsight bench`: a measured stream in, a table, JSON and a picture out; or two old measurements in, a comparison
 //! out.
 //!
-//! The one surprising thing: a comparison needs neither a student nor the machine that measured. It reads two files.
+//! A comparison needs neither a student nor the machine that measured. It reads two files.
 
 use std::fmt::Display;
 use std::num::{NonZeroU32, NonZeroUsize};

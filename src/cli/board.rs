@@ -1,4 +1,4 @@
-//! `wordsight board`: what the board says of itself, on one screen.
+//! `wordsight board`: the board's power, heat, clocks and alarms, on one screen.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! `wordsight cameras`: what is plugged in, and what to write for it.
+//! `wordsight cameras`: lists cameras, and the URI to write for each.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

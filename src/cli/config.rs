@@ -1,4 +1,4 @@
-//! `wordsight config`: what holds, and where each value comes from.
+//! `wordsight config`: the effective configuration, and where each value comes from.
 
 use std::fmt::Write;
 use std::path::PathBuf;

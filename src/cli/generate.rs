@@ -1,4 +1,4 @@
-//! `wordsight generate`: what the package installs beside the program, made of the flags' help texts.
+//! `wordsight generate`: man pages and shell completions, made of the flags' help texts.
 //!
 //! Out flow a man page for each command, and completions for three shells. A command of the program itself, because a
 //! page then says what this very build understands: some commands and flags come with cargo features.

@@ -1,4 +1,4 @@
-//! The engines of this machine.
+//! The engines of this machine, with the progress of a plan's build in the terminal.
 
 use crate::service::Installed;
 

@@ -1,4 +1,4 @@
-//! `wordsight bench --swaps`: what it costs a stream to be given other words while it runs.
+//! `wordsight bench --swaps`: measures swaps of the vocabulary while a stream runs.
 //!
 //! In flow numbers of words; out flows a table. The vocabularies are made up, of directions at random in the student's
 //! space: what they name is nothing, and what it takes to use them is what it takes to use real ones.

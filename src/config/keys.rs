@@ -1,4 +1,4 @@
-//! The keys that there are: their names and sections, and what a misspelt one may have meant.
+//! The keys of a configuration, and the hint for one that is misspelt.
 
 use std::cell::Cell;
 

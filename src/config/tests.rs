@@ -1,4 +1,4 @@
-//! What holds of a configuration, and what is said of a bad one.
+//! Tests of defaults, of keys and paths, and of the errors for a bad configuration.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use std::path::Path;
 

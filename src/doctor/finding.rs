@@ -1,4 +1,4 @@
-//! What is looked at, and what was found out about one thing.
+//! A finding, its state, and the device that is examined.
 
 use std::path::PathBuf;
 use std::time::SystemTime;

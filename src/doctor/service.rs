@@ -1,4 +1,4 @@
-//! What the service says of itself, in its health file.
+//! Findings about the service, by its health file.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};

@@ -1,4 +1,4 @@
-//! What requests are answered with where it isn't a page or a picture: JSON, and errors that are JSON too.
+//! Answers in JSON, and errors, which are JSON too.
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};

@@ -1,7 +1,7 @@
-//! The interface for programs: how the stream is, what it finds, and what it is asked to find.
+//! The JSON API: status, detections, words, and changes of vocabulary and threshold.
 //!
-//! The one surprising thing: what is asked for changes no file. It holds until the configuration says something else about the
-//! words, it is taken back, or the program ends.
+//! A change request changes no file. It holds until the configuration's words change, it is taken back, or the program
+//! ends.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,7 +1,6 @@
-//! What the board says of itself, for whoever looks on.
+//! The board's readings over HTTP: power, heat, clocks.
 //!
-//! In flow the board's files, out flow readings. The one surprising thing: nothing is read while nobody asks, and however
-//! many ask, it is read once a second: some sensors take milliseconds.
+//! The board is read only when a client asks, and once a second at most: some sensors take milliseconds.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

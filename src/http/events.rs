@@ -1,11 +1,11 @@
-//! What happens, as it happens, for the page and for programs: Server-Sent Events.
+//! Server-Sent Events for the page and for programs: results, events and status as they come.
 //!
 //! In flow records, events and the status, out flows text, as <https://html.spec.whatwg.org/multipage/server-sent-events.html>
 //! says. `frame` is the newest frame's results, ten times a second at most; `event` is a thing that has appeared or left, and
 //! none is left out that a reader can keep up with; `status` comes every second and is the heartbeat.
 //!
-//! The one surprising thing: whoever comes is told what has happened of late, and whoever comes again (`Last-Event-ID`) what
-//! happened meanwhile. A page that is opened isn't empty.
+//! A client that connects is sent the latest events, one that connects again (`Last-Event-ID`) those that it missed. So
+//! the page isn't empty when it is opened.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

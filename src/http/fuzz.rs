@@ -1,4 +1,4 @@
-//! Any bytes at all, sent to a server that has nothing to show: for tests, and for a fuzzer.
+//! A server that is sent arbitrary bytes: for tests, and for a fuzzer.
 //!
 //! In flow bytes as they would come over a connection, out flow those of the answers. There is no socket: what parses, checks and
 //! answers is the same.

@@ -1,11 +1,10 @@
-//! The numbers for Prometheus, in its text format 0.0.4
-//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+//! Metrics for Prometheus, in its text format 0.0.4
 //!
 //! In flow snapshots of what is counted, out flows text. Names are as the field has them: base units (seconds, bytes, hertz),
 //! `_total` for what only grows, and `process_` for what every program tells.
 //!
-//! The one surprising thing: two outputs or two of the board's sensors may be of one name, and a series must not be there
-//! twice. Of counts the sum is told, and a second sensor gets a number.
+//! Two outputs or two sensors of a board may have one name, and a series must not be there twice: counters of the same
+//! name are summed, and a second sensor gets a number.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write};

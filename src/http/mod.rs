@@ -4,8 +4,8 @@
 //! change requests, which the reloader applies as it takes over a configuration. The parts: [`settings`] says what is served and to
 //! whom, `server` lets connections in and out, `security` decides who may ask for what, `routes` lists what there is.
 //!
-//! The one surprising thing: all of it runs on one thread, which is nicer than any of the stream's. Whoever looks on, however
-//! many, however slowly, never slows detection; on a machine that is busy it is the page that stutters.
+//! All of it runs on one thread, with a lower priority than the stream's. However many clients there are and however
+//! slow, they never slow detection; on a busy machine the page stutters instead.
 
 mod answer;
 mod api;

@@ -1,4 +1,4 @@
-//! What an observer sees: rates of the last seconds, what has happened of late, and a stage that gets no further.
+//! Watches a stream once a second: rates, latest events, and a stage that is stuck.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

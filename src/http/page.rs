@@ -1,7 +1,7 @@
 //! The live page: one file, which brings its style and its script along and asks for nothing from elsewhere.
 //!
-//! The one surprising thing: the page's own style and script are let through by what they hash to. Whatever else might find its
-//! way into the page, a word of a vocabulary with markup in it, say, is not run.
+//! The content security policy admits the page's own style and script by their hashes. Markup that comes into the page
+//! another way, in a vocabulary's word, is not run.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;

@@ -1,4 +1,4 @@
-//! What of a stream the server shows and tells.
+//! The parts of a stream that the server reads and controls.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! All there is to be asked for.
+//! The routes: all methods and paths, with what answers them.
 //!
-//! The one surprising thing: what stands here stands in `openapi.json` too, and a test holds the one to the other.
+//! A test holds these routes against `openapi.json`.
 
 use std::sync::Arc;
 

@@ -1,12 +1,12 @@
-//! Who may ask for what.
+//! Authentication by token or cookie, checks of host and origin, limits of a request's body.
 //!
 //! In flow requests, on they flow to what answers them, or back as a refusal. Every request is looked at here first, and
 //! every answer last, also those to what there isn't.
 //!
-//! The one surprising thing: a server on the loopback address is not only reached by whoever sits at the machine. Every page
-//! that a browser there has open can send requests to it, by a name that leads to 127.0.0.1 (DNS rebinding) or across sites.
-//! So without a token only loopback names are answered to, and whatever changes something must come from the page itself or
-//! from no page at all.
+//! A server on the loopback address is not only reached by whoever sits at the machine. Every page that a browser there
+//! has open can send requests to it, by a name that leads to 127.0.0.1 (DNS rebinding) or across sites. So without a
+//! token only loopback names are answered to, and whatever changes something must come from the page itself or from no
+//! page at all.
 
 use std::future::poll_fn;
 use std::io::Read;

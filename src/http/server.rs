@@ -1,10 +1,10 @@
-//! Letting connections in, and out again.
+//! The server: accepts connections, and limits their number, their requests and how long they may take to read.
 //!
 //! In flow connections, out flow requests to the routes. Everything has a limit: how many connect, how long a request may take
 //! to come, how long an answer may wait for whoever asked to read it.
 //!
-//! The one surprising thing: who comes when all places are taken is still let in, to be told so. Only who comes when those
-//! places are taken too finds the door closed.
+//! A connection above the limit is still accepted and answered with 503, up to a second limit; beyond that it waits in
+//! the backlog.
 
 use std::io;
 use std::net::SocketAddr;

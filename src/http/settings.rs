@@ -1,8 +1,7 @@
-//! What is served and to whom: `[http]` of the configuration.
+//! `[http]` of the configuration: the address, the token, the folder of vocabularies.
 //!
-//! In flow the keys as they are written, out flow checked settings. The one surprising thing: an address that other machines
-//! can reach without a token is an error at the start and not a warning. A camera is not to be looked through by whoever is
-//! on the network.
+//! In flow the keys as they are written, out flow checked settings. An address that other machines can reach without a
+//! token is an error at the start and not a warning. A camera is not to be looked through by whoever is on the network.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! How the stream is, in numbers of the last seconds and in words.
+//! The status of a stream: rates, and in words what is wrong.
 //!
 //! In flow counts, health and events; out flow rates with their history, reasons why something is not as it should be, and
 //! the events of late. An [`Observer`] looks once a second, whoever asks, and however many.

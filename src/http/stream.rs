@@ -1,7 +1,7 @@
-//! Pictures for whoever looks: a stream of them, and one.
+//! Pictures over HTTP: an MJPEG stream, and a single JPEG.
 //!
-//! The one surprising thing: a viewer who is slow misses pictures and delays none. The next one is chosen when the last one
-//! is on its way, and it is the newest then.
+//! A slow viewer misses pictures and delays none: the next picture is chosen when the last one is sent, and is the
+//! newest then.
 
 use std::convert::Infallible;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! What happens to a tracked thing: it appears, and it leaves.
+//! Events: a tracked thing has appeared or left.
 
 use std::sync::{Arc, OnceLock};
 

@@ -1,4 +1,4 @@
-//! What is found in a frame, and the words that name it.
+//! Detections in a frame, and the words that name them.
 
 use std::sync::Arc;
 

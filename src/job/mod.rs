@@ -1,4 +1,4 @@
-//! What travels along the line: a frame with all that the stages make of it.
+//! Jobs: a frame with the results and buffers of all stages.
 //!
 //! A [`Job`] is one frame with every buffer that its way through the stages needs. All jobs of a stream are made at its
 //! start; a stage holds one through a [`Lease`] of the [`Pool`], and dropping the lease, be it at the end of the line or

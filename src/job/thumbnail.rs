@@ -1,10 +1,10 @@
-//! Whether a frame shows another scene than the one before.
+//! Scene changes: a thumbnail of each frame, compared with the last one.
 //!
 //! In flow frames, out flow [`Thumbnail`]s of a few hundred grey pixels, of which two can be compared.
 //!
-//! The one surprising thing: it is not the difference that counts but the correlation. A lamp that is switched on makes
-//! every pixel another and leaves what is where; a cut, or a camera that was turned, leaves nothing where it was, and what
-//! was followed by its place can't be followed any more.
+//! Thumbnails are compared by their correlation and not by their difference. A lamp that is switched on changes every
+//! pixel and leaves everything where it is; after a cut, or when the camera is turned, nothing is where it was, and
+//! tracks by place must end.
 
 use wordsight_detection::{FrameView, PixelFormat};
 

@@ -1,4 +1,4 @@
-//! The first stage: frames from the source, into jobs of the pool, at the pace and within the limit that hold.
+//! The capture stage: frames from the source into jobs of the pool, at the pace and within the rate limit that hold.
 
 use std::thread;
 use std::time::{Duration, Instant};

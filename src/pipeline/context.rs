@@ -1,4 +1,4 @@
-//! What the stages share.
+//! What all stages of a stream share.
 
 use std::sync::Arc;
 

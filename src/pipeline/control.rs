@@ -5,9 +5,8 @@
 //! writes an edition's number on each frame, and the publishing stage scores a frame by the edition that it carries: a
 //! frame whose words an engine has ranked on a GPU is never named by another vocabulary.
 //!
-//! The one surprising thing: the swap is of one pointer, and what was before is not dropped by the stages. Freeing
-//! twenty thousand words takes longer than all else that a swap does; they are retired, and dropped
-//! by whoever brought the new ones ([`Control::drop_retired`]).
+//! A swap exchanges one pointer, and the stages don't drop the old scorer: freeing twenty thousand words takes longer
+//! than the rest of the swap. It is retired, and dropped by whoever brought the new one ([`Control::drop_retired`]).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

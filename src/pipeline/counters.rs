@@ -1,4 +1,4 @@
-//! What the stages count: frames that were left out, and where, allocations, swaps of words.
+//! Counters of the stages: dropped frames by stage, allocations, swaps of words.
 //!
 //! Everything is counted twice: in all, and of the measured part alone, for a benchmark.
 

@@ -1,4 +1,4 @@
-//! The third stage: inputs, or whole frames, to regions.
+//! The engine's stage: inputs, or whole frames, to regions.
 //!
 //! An engine that takes whole frames is given the next one while it computes the last, and the words of a frame are those
 //! that the engine has when it starts it.

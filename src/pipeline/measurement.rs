@@ -1,12 +1,11 @@
-//! What a benchmark sees of the line.
+//! Measuring a pipeline while it runs, for `wordsight bench`.
 //!
 //! In flows what the stages count; out flow the rates of the stream and of the engine alone, dropped frames and
 //! allocations, all of the measured part only: what happens in the warm-up is not looked at.
 //!
-//! The one surprising thing: the engine works alone in slices *between* slices of the stream, on the same thread and
-//! inputs. Its speed alone and in the stream are then seen by the same machine within the same seconds; one run after
-//! the other would compare two moods of the machine. While the engine is alone the other stages wait: none of their
-//! jobs returns to the pool.
+//! In the mode `throughput` the engine runs alone in slices *between* slices of the stream, on the same thread and
+//! inputs. So its speed alone and in the stream are measured within the same seconds, on a machine in the same state.
+//! While the engine is alone the other stages wait: none of their jobs returns to the pool.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! The line: capture, preprocess, engine, scoring and publishing, on threads of their own.
+//! The pipeline: capture, preprocess, engine, scoring and publishing, on threads of their own.
 //!
 //! Each stage has a file of its own here; this one wires them.
 //!
@@ -8,11 +8,10 @@
 //! the newest frame wins. One [`Job`] carries a frame and all the buffers that it needs from stage
 //! to stage, and comes out of a [`Pool`] that is filled once.
 //!
-//! The one surprising thing: the same rings that drop frames for a camera drop none for a file, and
-//! the pool makes the difference. For a camera the rings hold one job each and the pool holds more
-//! jobs than all rings and stages together, so capture never waits and a slow stage finds the
-//! newest frame. For a file every ring is as large as the whole pool: no ring can be full when
-//! something is sent, nothing is overwritten, and capture waits for a job to return to the pool.
+//! The same rings that drop frames for a camera drop none for a file, and the pool makes the difference. For a camera
+//! the rings hold one job each and the pool holds more jobs than all rings and stages together, so capture never waits
+//! and a slow stage finds the newest frame. For a file every ring is as large as the whole pool: no ring can be full
+//! when something is sent, nothing is overwritten, and capture waits for a job to return to the pool.
 
 mod capture;
 mod context;

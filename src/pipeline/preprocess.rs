@@ -1,4 +1,4 @@
-//! The second stage: frames to the engine's inputs, on a thread of its own.
+//! The preprocess stage: the letterbox, on a thread of its own.
 
 use std::time::Instant;
 

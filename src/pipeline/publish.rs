@@ -1,4 +1,4 @@
-//! The last stage: regions to named things, followed from frame to frame, and out.
+//! The publishing stage: scores regions, tracks what is found, and tells the outputs.
 
 use std::time::Instant;
 

@@ -1,10 +1,10 @@
-//! How many frames a second are let in, when the board can't stand all that come.
+//! The rate limit: how many frames a second the governor lets in.
 //!
 //! In flows a limit from the governor; out flow to the capturing stage the frames that it may pass on. And back: from
 //! the publishing stage how many frames a second come out when nothing is held back, which is what a limit is a part of.
 //!
-//! The one surprising thing: the full rate is learned at the end of the line and not at the camera. Behind an engine that
-//! does ten frames a second, half of a camera's thirty would hold nothing back.
+//! The full rate is measured at the end of the pipeline and not at the camera: behind an engine that does ten frames a
+//! second, letting half of a camera's thirty in would hold nothing back.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};

@@ -1,4 +1,4 @@
-//! The line with engines that are made up: one that takes inputs, and one that takes whole frames.
+//! The pipeline with made-up engines: one that takes inputs, and one that takes whole frames.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::VecDeque;

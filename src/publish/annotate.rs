@@ -3,10 +3,9 @@
 //! In flow the RGB of a frame and what was found in it, out flows the picture with it drawn in: the same for photographs,
 //! streams, the live page and video. Nothing is allocated.
 //!
-//! The one surprising thing: a word's colour comes from its letters, so it is the same in every picture and in every
-//! vocabulary, whatever else is found. It is always a light one. So black text can be read on it, and a line of it between
-//! two dark ones is seen on any background: what swallows the one shows the other (the tests measure both, by WCAG's
-//! contrast ratio).
+//! A word's colour comes from its letters, so it is the same in every picture and in every vocabulary, whatever else is
+//! found. It is always a light one. So black text can be read on it, and a line of it between two dark ones is seen on
+//! any background: what swallows the one shows the other (the tests measure both, by WCAG's contrast ratio).
 
 use std::fmt::{self, Write};
 

@@ -1,4 +1,4 @@
-//! Why results could not be told.
+//! Why results could not be published.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! Percentiles of durations in a fixed amount of memory, however long the stream.
 //!
-//! The one surprising thing: buckets grow by 2 % each, so a percentile is right to within 1 % and
-//! never exact; a list of all values would be exact and grow for ever.
+//! Buckets grow by 2 % each, so a percentile is right to within 1 % and never exact; a list of all values would be
+//! exact and grow for ever.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! One frame as one line of JSON.
+//! A frame, or an event, as one line of JSON.
 //!
 //! Scores are rounded to four digits and boxes to hundredths of a pixel: more would be noise, and
 //! a line is read by people too. A line allocates nothing.

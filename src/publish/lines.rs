@@ -2,9 +2,8 @@
 //!
 //! In flow records and events, out flow lines, each flushed while it is new.
 //!
-//! The one surprising thing: with a Unix socket this program is the server, since it is the one that is always there.
-//! Readers come and go (`socat - UNIX-CONNECT:/run/wordsight/results.sock`), and one that doesn't read is let go rather than
-//! waited for.
+//! With a Unix socket this program is the server, since it is the one that always runs. Readers come and go (`socat
+//! UNIX-CONNECT:/run/wordsight/results.sock -`), and one that doesn't read is disconnected.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};

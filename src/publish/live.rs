@@ -1,9 +1,9 @@
-//! What is to be seen of a stream while it runs: the newest results, the newest picture, what has happened lately, counts.
+//! The live view: newest results and picture, recent events and counters, for whoever watches over HTTP.
 //!
 //! In flow records, events and pictures from the stream, out they flow to whoever watches, over HTTP.
 //!
-//! The one surprising thing: pictures are made only for eyes. A [`Viewer`] is one; while there is none, no frame is held,
-//! drawn or compressed, and while there are some, one picture at a time serves them all.
+//! Pictures are drawn for viewers only while there is a [`Viewer`]: without one, no frame is held, drawn or compressed
+//! for them, and with several, one picture serves all.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

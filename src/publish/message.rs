@@ -1,8 +1,7 @@
-//! What outputs are told: frames, events and pictures.
+//! Messages to outputs: frames, events and pictures.
 //!
-//! The one surprising thing: a frame's results are written down once, in a [`Record`] that all outputs read, and that is
-//! used again when the last of them has dropped it. So however many outputs there are, a frame in steady state allocates
-//! nothing.
+//! A frame's results are written down once, in a [`Record`] that all outputs read, and that is used again when the last
+//! of them has dropped it. So however many outputs there are, a frame in steady state allocates nothing.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! What is counted of a stream, to be read at any time: the numbers behind `/metrics`.
+//! Counters and histograms of a stream: the numbers behind `/metrics`.
 //!
-//! The one surprising thing: everything is a fixed number of atomics but the things by word, which are counted when one
-//! appears and not in every frame. So counting allocates nothing per frame.
+//! Everything is a fixed number of atomics but the things by word, which are counted when one appears and not in every
+//! frame. So counting allocates nothing per frame.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

@@ -1,8 +1,8 @@
 //! What outputs over a network share: addresses without secrets in them, secrets from files, whom to trust, and how long to
 //! wait before trying again.
 //!
-//! The one surprising thing: what stands in a file (a password, a certificate) is read again for each connection, so that
-//! one that is exchanged holds from the next on, without a reload.
+//! What stands in a file (a password, a certificate) is read again for each connection, so that one that is exchanged
+//! holds from the next on, without a reload.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::Read;

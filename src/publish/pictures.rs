@@ -1,11 +1,11 @@
-//! Where pictures are drawn and compressed, beside the stream.
+//! The renderer: draws and compresses pictures on a thread beside the stream.
 //!
 //! In flow finished jobs through a ring, out flow annotated JPEGs to all that asked for them: outputs, and whoever watches.
 //! For a camera the ring drops pictures that the processor can't keep up with; for a file it drops none, and the stream
 //! waits.
 //!
-//! The one surprising thing: a picture is drawn in the very buffer that the frame was captured into, so that it costs the
-//! stream no copy, and it is compressed once, for however many.
+//! A picture is drawn into the buffer that the frame was captured into, so that it costs no copy, and is compressed
+//! once for all who asked.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
-//! What joins the stream and one output: a bounded queue.
+//! The bounded queue between the stream and one output.
 //!
 //! In flow messages from the stream, out they flow to one output's thread, in order. Where the stream may not wait, a full
 //! queue loses its oldest message and says so; where it may (a file's), it waits for room.
 //!
-//! The one surprising thing: this is not the stages' [`ring`](crate::threads::ring), which can only overwrite. An output
-//! of a recording is to get every message, and the queue is no longer for it: the stream waits instead.
+//! The stages' [`ring`](crate::threads::ring) can only overwrite. For a file an output must get every message, so this
+//! queue makes the stream wait instead.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -1,10 +1,10 @@
-//! How much of a rule's pictures stays: the oldest are removed when they are too old, or all together too large.
+//! Retention of a rule's pictures: removes the oldest when they are too old, or all together too large.
 //!
 //! In flow the names and sizes of what is written, out flow removals. The folder is looked through once, at the start;
 //! after that the list in memory says what there is.
 //!
-//! The one surprising thing: only what a rule can have written is removed, known by its name: a day's folder, and in it a
-//! moment and a word ("2026-11-27/14-03-22.123-cat-7.jpg", and the ".json" of that name). Whatever else lies there stays.
+//! Only what a rule can have written is removed, known by its name: a day's folder, and in it a moment and a word
+//! ("2026-11-27/14-03-22.123-cat-7.jpg", and the ".json" of that name). Whatever else lies there stays.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;

@@ -1,10 +1,10 @@
-//! Annotated pictures on the disk by rules: of what has appeared, or of every so often that something is there.
+//! Annotated pictures on disk by rules: when something appears, or every so often while it is there.
 //!
 //! In flow pictures that were drawn ([`pictures`](super::pictures)), out flow JPEG files named by time and word, and beside
 //! each, if wanted, the frame's line of JSON. What is old or too much is removed ([`retention`](super::retention)).
 //!
-//! The one surprising thing: a rule is asked twice. On the stream's thread it chooses frames, without allocating; on its
-//! own thread it is asked again for the word that the file is named by, which saves carrying it there.
+//! A rule is evaluated twice: on the stream's thread to choose frames, without allocating, and on its own thread for
+//! the word in the file's name, so that the word needn't be carried along.
 
 use std::collections::HashMap;
 use std::fs;

@@ -1,7 +1,7 @@
-//! What outputs are made from: what the configuration says, resolved and comparable.
+//! The settings of an output, resolved and comparable.
 //!
-//! The one surprising thing: what is equal stays. A configuration that is loaded again makes only those outputs anew whose
-//! settings have changed; the others keep their connections and what waits in them.
+//! A configuration that is loaded again opens only those outputs anew whose settings have changed; the others keep
+//! their connections and queues.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};

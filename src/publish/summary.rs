@@ -1,4 +1,4 @@
-//! What a whole stream came to.
+//! The summary of a whole stream: frames, rates, latencies.
 
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Photographs and what is in them, as rows for a terminal.
+//! A table of photographs and their detections, for a terminal.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,4 @@
-//! Where the words come in: from regions to named things in the frame.
+//! The scoring stage: from regions to detections with words.
 //!
 //! In flow the engine's regions, out flow [`Found`] things with boxes in pixels of the frame. The
 //! stage holds the vocabulary; the arithmetic is `wordsight-detection`'s.

@@ -1,4 +1,4 @@
-//! `[detection]` of a configuration: which detections are told.
+//! `[detection]` of a configuration: thresholds, NMS, how many detections.
 
 use std::num::NonZeroUsize;
 

@@ -1,11 +1,11 @@
-//! Opening the engine that a stream asks for, and what `auto` does while the GPU can't be used.
+//! Opens the engine of a stream; `auto` falls back to the processor while the GPU can't be used.
 //!
 //! In flow a student and what is to run it ([`EngineTarget`]); out flows an [`Opened`] engine and, where ONNX Runtime has
 //! taken TensorRT's place, why.
 //!
-//! The one surprising thing: a driver that finds no GPU is asked again and again. At boot the service may be there before
-//! the GPU's driver or its power (llama.cpp#27923, meta-tegra#1294), and what is decided in that second would hold until
-//! somebody restarts the service.
+//! A driver that finds no GPU is asked again. At boot the service may start before the GPU's driver or power is up
+//! (llama.cpp#27923, meta-tegra#1294), and a decision made in that second would hold until somebody restarts the
+//! service.
 
 use std::thread;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Whether a file is another than before.
+//! Tells whether a file has changed since it was last read.
 //!
 //! In flow paths, out flows which of them have changed and are at rest: editors write in place, or write another file and
 //! rename it, and a copy over a network takes its time. So files are looked at, five times a second, and a change counts

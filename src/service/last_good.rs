@@ -1,10 +1,10 @@
-//! The configuration and the vocabulary that last worked, kept where a power cut finds them.
+//! The last configuration and vocabulary that worked, kept on disk for the next start.
 //!
 //! In flow files that a stream runs on, out they flow again when a service starts and what it is to run on doesn't work
 //! any more. They lie in systemd's state directory (`STATE_DIRECTORY`), in `last-good/`; a process without one keeps none.
 //!
-//! The one surprising thing: each takes two `fsync`s, of the bytes before the rename and of the folder after it. Whenever
-//! the power goes, there is an old file or a new one, and it is whole.
+//! Each takes two `fsync`s, of the bytes before the rename and of the folder after it. Whenever the power goes, there
+//! is an old file or a new one, and it is whole.
 
 use std::fs;
 use std::io;

@@ -1,13 +1,13 @@
-//! A stream that is looked after: it starts, is told other things while it runs, and says how it is.
+//! The service: runs a stream, reloads its configuration while it runs, and reports its health.
 //!
 //! In flow what a stream is to be made of ([`Target`]), and again whenever the configuration or the vocabulary changes or
-//! SIGHUP comes; out flows the [`Report`] of the last of its streams. The parts: [`reload`] finds out what is to be another
+//! SIGHUP comes; out flows the [`Report`](crate::pipeline::Report) of the last of its streams. The parts: [`reload`] finds out what is to be another
 //! and makes it, `systemd` tells how the stream is, `last_good` keeps what works.
 //!
-//! The one surprising thing: nothing is stopped for what can be exchanged. Words and thresholds are swapped between two
-//! frames. For another source, student or output the stream pauses: its last frames come out, and it goes on with every
-//! part that is the same, an open camera and a warm engine among them. What is new is made and tried before that, so that
-//! what doesn't work never takes the place of what does.
+//! The stream stops for nothing that can be exchanged. Words and thresholds are swapped between two frames. For another
+//! source, student or output the stream pauses: its last frames come out, and it goes on with every part that is the
+//! same, an open camera and a warm engine among them. New parts are made and tried before that, so that one that fails
+//! never replaces one that works.
 
 mod change;
 mod engines;

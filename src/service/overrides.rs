@@ -1,4 +1,4 @@
-//! What change requests have put in the place of what the configuration says.
+//! Overrides: vocabulary and threshold as change requests set them, over the configuration.
 
 use std::path::PathBuf;
 

@@ -1,8 +1,9 @@
-//! Finding out what is to be another, and making it.
+//! The reloader: loads the configuration and vocabulary again, and exchanges what has changed.
 //!
-//! In flow SIGHUP and files that have changed; out flow other words, between two frames, and [`Change`]s of all else, for
-//! which the stream pauses. What is loaded is taken over whole or not at all: what can't be read, opened or made to meet
-//! the rest is refused, with the reason in the log, in the health and in systemd's status, and what was before goes on.
+//! In flow SIGHUP and files that have changed; out flow words, swapped between two frames, and a [`Change`] of
+//! everything else, for which the stream pauses. A configuration is taken over whole or not at all: what can't be read
+//! or opened, or doesn't fit the rest, is refused, with the reason in the log, in the health and in systemd's status,
+//! and the stream goes on as before.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;

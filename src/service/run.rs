@@ -1,4 +1,4 @@
-//! Runs a service: one stream after the other, each with those parts of the one before that have not changed.
+//! Runs a service: one stream after the other, each with the parts of the last one that have not changed.
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,5 @@
-//! What a service is made from, and how its first stream is made: by what is configured, or else by what last worked.
+//! The parts of a service, and how its first stream is assembled: from the configuration, or else from what last
+//! worked.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

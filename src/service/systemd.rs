@@ -1,10 +1,10 @@
-//! What systemd is told (sd_notify(3)), where it asked to be told anything.
+//! sd_notify(3): readiness, status and the watchdog, where systemd asks for them.
 //!
 //! In flows how the stream is; out flow `READY`, `STATUS`, `WATCHDOG` and the rest. Without systemd nothing happens here.
 //!
-//! The one surprising thing: the watchdog is fed by what the stages have done, and never because time has passed. A
-//! thread looks a few times in each period, and stays silent while a stage is at the same frame as at the look before; the
-//! same thread that feeds would go on feeding a stream that hangs.
+//! The watchdog is fed by the stages' progress and not by a clock. A thread looks a few times in each period, and sends
+//! nothing while a stage is at the same frame as before; a thread that only watched the time would keep a hanging
+//! stream alive.
 
 use std::ffi::OsStr;
 use std::io;

@@ -1,4 +1,4 @@
-//! What a stream is to be made of, and the making of each part.
+//! The target: all that a stream is to be made of, and how each part is opened.
 //!
 //! In flows the configuration, with flags over it; out flow an engine, words, a source and outputs. Two targets can be
 //! compared, part by part: what is equal need not be made again when the configuration is loaded again.

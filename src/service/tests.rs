@@ -1,7 +1,10 @@
-//! What `auto` does while a GPU can't be used, with engines that are made up and no time that passes.
+//! `auto` while a GPU can't be used, with made-up engines and a clock that doesn't wait.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::sync::atomic::AtomicU32;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 use wordsight_capture::{Pacing, ReconnectSettings, SourceUri, StreamSettings};
@@ -12,7 +15,8 @@ use wordsight_engines::tensorrt::TensorRtError;
 use wordsight_engines::{Engine, EngineError, Regions, StudentFacts};
 
 use super::*;
-use crate::pipeline::{EngineKind, Precision};
+use crate::pipeline::{EngineKind, Precision, Report};
+use crate::threads::Stop;
 
 /// What TensorRT answers at one try.
 #[derive(Clone, Copy)]

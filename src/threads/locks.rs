@@ -1,4 +1,4 @@
-//! Locks whose holders don't panic.
+//! Locks that ignore poisoning.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,4 +1,4 @@
-//! What joins two stages: a ring that overwrites its oldest item, and what wakes whoever waits at it.
+//! The ring between two stages: it overwrites its oldest item, and wakes whoever waits at it.
 //!
 //! Holds the newest items; a slow reader misses stale ones and finds the newest. The ring is `ring-channel`'s. Its own
 //! way of waiting goes by wakers, each of which is allocated; a mutex and a condition variable allocate

@@ -1,4 +1,4 @@
-//! Being asked to stop.
+//! Requests to stop, and signals that make them.
 //!
 //! A value that is passed in, never a global: the first SIGINT or SIGTERM asks the stream to end
 //! cleanly, the second ends the process at once. What can't end, because a reader doesn't read or a file system hangs,

@@ -1,11 +1,10 @@
-//! What is in a frame, joined to what was in the frames before.
+//! The tracking stage: joins detections to those of the frames before.
 //!
 //! In flow the named things of a frame, out flow the same with the track that each belongs to, and an [`Event`] for each
 //! track that appears or leaves. How frames are joined is `wordsight-tracking`'s.
 //!
-//! The one surprising thing: when the words change, or the scene is another from one frame to the next ([`Thumbnail`]), all
-//! tracks end. A place in a vocabulary means nothing in another, and
-//! what a thing is called is what a track is about; what is still there appears again by its new name.
+//! All tracks end when the vocabulary changes, or when the scene does ([`Thumbnail`]). A word's place in one vocabulary
+//! means nothing in another; what is still there appears again by its new word.
 
 mod settings;
 

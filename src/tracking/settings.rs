@@ -1,4 +1,4 @@
-//! `[tracking]` of a configuration: whether things are followed, and how patiently.
+//! `[tracking]` of a configuration.
 
 use std::num::NonZeroU32;
 

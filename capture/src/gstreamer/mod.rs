@@ -1,11 +1,10 @@
-//! Everything that GStreamer can open: network and CSI cameras, video files, any pipeline.
+//! GStreamer sources: network and CSI cameras, video files, any pipeline.
 //!
 //! In flows a pipeline's description that ends in an appsink, out flow the frames that arrive there, in whichever of our
 //! formats they are: decoders keep their own, and nothing is converted that the letterbox can read.
 //!
-//! The one surprising thing: a source counts as open only when its first frame is there. Until then a pipeline may say
-//! for seconds that all is well while a server doesn't answer, and whoever waits for the opening is told why it failed
-//! rather than that frames don't come.
+//! A source counts as open only when its first frame has come. Until then a pipeline may report for seconds that all is
+//! well while a server doesn't answer; this way whoever waits for the opening is told why it failed.
 
 mod pipelines;
 mod start;

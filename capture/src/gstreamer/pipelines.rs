@@ -1,12 +1,12 @@
-//! Which GStreamer pipelines open what a user asks for.
+//! GStreamer pipelines for cameras, streams and files.
 //!
 //! In flows a camera, an address or a file, out flows a [`Description`]: pipelines that end in an appsink, the best one
 //! first.
 //!
-//! The one surprising thing: on a Jetson there are several for one stream. decodebin there leaves h264parse out for MP4
-//! files (voyager-sdk#11), and nvvidconv refuses some of what software decoders give, RGB, 4:4:4 and 10 bits. So a
-//! parser and NVIDIA's decoder are named where that is, what it doesn't take is left to decodebin, and what nvvidconv
-//! doesn't to videoconvert.
+//! On a Jetson one stream has several pipelines to try. decodebin there leaves h264parse out for MP4 files
+//! (voyager-sdk#11), and nvvidconv refuses some of what software decoders give: RGB, 4:4:4 and 10 bits. So NVIDIA's
+//! decoder is named with its parser first, decodebin follows for what that doesn't take, and videoconvert for what
+//! nvvidconv doesn't.
 
 use std::fmt::Write as _;
 use std::path::Path;

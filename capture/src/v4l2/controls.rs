@@ -1,8 +1,8 @@
-//! The controls of a camera: brightness, gain, exposure.
+//! The controls of a V4L2 camera: brightness, gain, exposure.
 //!
 //! In flow a name and a number that the user wrote, out flows what to set, or a sentence that says what would be right.
-//! The one surprising thing: a driver's names are made for people, and a control is called what `v4l2-ctl --list-ctrls`
-//! makes of that: "White Balance, Automatic" is `white_balance_automatic`.
+//! A driver's names are made for people, and a control is called what `v4l2-ctl --list-ctrls` makes of that: "White
+//! Balance, Automatic" is `white_balance_automatic`.
 
 use v4l::v4l_sys as sys;
 

@@ -1,8 +1,7 @@
-//! From a driver's rows to a frame's.
+//! Removes a driver's row padding (`bytesperline`).
 //!
-//! In flow the bytes of a buffer whose rows may be padded (`bytesperline`), out flow the rows of a
-//! [`Frame`](crate::Frame), which are not. The one surprising thing: of three planes the driver tells one
-//! padding, and the rows of the smaller ones are half as far apart.
+//! In flow the bytes of a buffer whose rows may be padded, out flow the rows of a [`Frame`](crate::Frame), which are
+//! not. The driver tells one padding for all three planes; the rows of the smaller planes are half as far apart.
 
 use v4l::v4l_sys as sys;
 use wordsight_detection::{PixelFormat, YuvEncoding};

@@ -1,7 +1,7 @@
-//! Which cameras there are.
+//! Lists the V4L2 cameras of this machine.
 //!
-//! In flow the device files, out flow [`Camera`]s. The one surprising thing: a webcam has several device files, and
-//! pictures come out of one of them only; the others are left out here.
+//! In flow the device files, out flow [`Camera`]s. A webcam has several device files, and pictures come out of one of
+//! them only; the others are left out here.
 
 use std::path::{Path, PathBuf};
 

@@ -1,10 +1,10 @@
-//! Cameras of the kernel's.
+//! V4L2 cameras (`v4l2://`).
 //!
 //! In flow what the user asks of a camera and the buffers that its driver fills, out flow frames in the camera's own
 //! format, its padding gone, and for compressed ones in RGB; each with the moment at which the camera took it.
 //!
-//! The one surprising thing: a frame that is ready is not always the one to take. Whoever comes late finds several, and
-//! gets the newest; the older ones go back unread and are counted as missed.
+//! Of several frames that are ready, a late reader gets the newest; the older ones go back to the driver unread and are
+//! counted as missed.
 
 mod controls;
 mod device;

@@ -1,4 +1,4 @@
-//! Opens a camera's device file, and says in words why a driver refused something.
+//! Opens a camera's device file, and puts the driver's errors into words.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What boards can do at most, by NVIDIA's data sheets.
+//! Peak figures of boards, from NVIDIA's data sheets.
 //!
 //! A multiprocessor of an Orin's GPU multiplies and adds so much a clock without sparsity, on tensor cores: 2048 in INT8
 //! (an AGX Orin's 85 TOPS without sparsity are 2 x 2048 x 16 x 1.3 GHz), half in FP16, half of that in TF32; on its own

@@ -1,11 +1,11 @@
-//! A graph as the kernels that a GPU runs for it, if all fuses that can.
+//! Operator fusion: a graph as the kernels that a GPU runs for it.
 //!
 //! In flows a graph, out flow [`Kernel`]s: what each multiplies and what it moves. A convolution or a product takes what
 //! is done to its elements afterwards along; so does the first of several operators on elements. Everything else is a
 //! kernel of its own. What only depends on constants is done when the plan is built, and a reshape is nothing.
 //!
-//! The one surprising thing: a value that several kernels read is written once and read by each. In a small network that
-//! traffic, and not the products, is what takes the time.
+//! A value that several kernels read is written once and read by each. In a small network that traffic, and not the
+//! products, is what takes the time.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,11 +1,11 @@
-//! What a student would take on a board that isn't there: an estimate, and no measurement.
+//! Estimates what a student's network would take on a board that isn't there.
 //!
 //! In flows a student's graph, out flows a range of milliseconds for each precision: over the kernels the sum of the time
 //! to move what they move or to multiply what they multiply, whichever is longer, and of a fixed time for each. It counts
 //! the network alone, without letterbox, words and copies.
 //!
-//! The one surprising thing: there is never one number. How much of its peak a board reaches nobody knows before it is
-//! measured, so both ends of the range are printed, with what they assume.
+//! The result is a range. How much of its peak a board reaches is not known before it is measured, so both ends are
+//! printed, with what they assume.
 
 mod boards;
 mod kernels;

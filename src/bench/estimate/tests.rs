@@ -1,4 +1,4 @@
-//! A graph whose sums fit on paper, and the shipped student.
+//! A graph small enough to be computed by hand, and the shipped student.
 #![allow(clippy::unwrap_used)]
 
 use wordsight_onnx::proto::ElementType;

@@ -1,8 +1,8 @@
-//! A picture's pixels, and its PNG.
+//! Draws shapes into pixels, and writes a PNG.
 //!
 //! In flow a [`Picture`], out flow rows of RGB. Edges are smooth: a pixel is covered by how far its centre is from a
-//! shape's edge. The one surprising thing: a dot on a dot is darker, so that density is seen; in the SVG, where all
-//! dots of a colour are one path, it isn't.
+//! shape's edge. A dot on a dot is darker, so that density is seen; in the SVG, where all dots of a colour are one
+//! path, it isn't.
 
 use std::io::{self, Write};
 

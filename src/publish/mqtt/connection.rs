@@ -1,9 +1,9 @@
-//! The connection to the broker, made again whenever it breaks.
+//! The connection to the broker: last will, acknowledgements, and reconnection with back-off.
 //!
 //! In flow publications from the [`Outbox`], out flow MQTT packets; what the broker acknowledges the outbox is told.
 //!
-//! The one surprising thing: each connection has a client of its own. What was under way when one breaks is told to the
-//! outbox, which knows what is still worth telling; a client that kept it would send it a second time.
+//! Each connection has an MQTT client of its own. What was in flight when one breaks goes back to the outbox, which
+//! knows what is still worth sending; a client that kept it would send it a second time.
 
 use std::collections::VecDeque;
 use std::pin::pin;

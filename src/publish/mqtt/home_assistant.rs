@@ -1,4 +1,4 @@
-//! What Home Assistant is told, so that words show up in it by themselves.
+//! Home Assistant discovery: the messages by which words show up in it by themselves.
 //!
 //! In flow words and their topics, out flow configurations by its MQTT discovery
 //! (<https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>): for each word whether something of it is there, and

@@ -1,10 +1,10 @@
-//! An MQTT broker, told of everything in Frigate's manner.
+//! MQTT: publishes events, counts, snapshots and state to a broker, with topics as Frigate has them.
 //!
 //! In flow messages of the stream, out flow publications below `PREFIX/NAME`: events, how many things of each word there are,
 //! snapshots, the state, and whether we are there at all. `docs/outputs.md` has the list of topics.
 //!
-//! The one surprising thing: there are two threads. One takes messages as fast as they come, into an [`Outbox`]; the other
-//! tells the broker what stands there, and may wait for it as long as it likes.
+//! There are two threads. One takes messages as fast as they come, into an [`Outbox`]; the other sends what is in it,
+//! and may wait for the broker.
 
 mod connection;
 mod home_assistant;

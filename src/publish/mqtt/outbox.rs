@@ -1,11 +1,11 @@
-//! What the broker is to be told, whether or not it can be told now.
+//! The outbox: publications that wait for the broker, connected or not.
 //!
-//! In flow messages of the stream, out flow publications, each as soon as there is room for it on the way. What the broker
-//! keeps (counts, configurations) is held here as it is to be: a broker that has forgotten it all is told it all again.
-//! Events wait in order, and each leaves when the broker has acknowledged it.
+//! In flow messages of the stream, out flow publications. The current value of each retained topic (counts,
+//! configurations) is held here: a broker that has lost them is sent all again. Events wait in order, and each leaves
+//! when the broker has acknowledged it.
 //!
-//! The one surprising thing: one event is under way at a time. Two might change places when a connection breaks between
-//! them, and both might come twice; as it is, at most the one that was under way does, and by its `id` a reader knows it.
+//! One event is in flight at a time. Two might change places when a connection breaks between them, and both might come
+//! twice; this way at most one does, and a reader knows it by its `id`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Which topics a broker keeps something of, from one run to the next.
+//! Remembers which retained topics a broker holds, from one run to the next.
 //!
 //! In flow the topics of this run, out flow those of the one before: what the broker still keeps of words that are no more
 //! can be taken away, though they went while this program was not running.

@@ -1,9 +1,9 @@
-//! How topics are named.
+//! Names of topics.
 //!
 //! In flow names and words as people write them, out flow levels of topics.
 //!
-//! The one surprising thing: two words may come to the same level, or to that of a topic of ours ("events"). The later one
-//! gets a number, by its place in the vocabulary, so that each word has a topic of its own.
+//! Two words may come to the same level, or to that of a topic of ours ("events"). The later one gets a number, by its
+//! place in the vocabulary, so that each word has a topic of its own.
 
 use std::collections::HashSet;
 

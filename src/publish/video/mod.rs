@@ -3,8 +3,8 @@
 //! In flow pictures as pixels, out flow `[[video]]`s. `settings` is what may be asked for, `recording` is a pipeline at work, and
 //! `sink` begins one, ends it and begins the next.
 //!
-//! The one surprising thing: of a camera the frames are as far apart as they were captured; of a recording, which is
-//! processed as fast as it can be, every frame is in the video, and they are `1 / fps` apart.
+//! Of a camera the frames are as far apart as they were captured; of a recording, which is processed as fast as it can
+//! be, every frame is in the video, and they are `1 / fps` apart.
 
 #[cfg(feature = "gstreamer")]
 mod recording;

@@ -1,10 +1,10 @@
-//! The output that makes videos: begins one with the first picture, and another when it is time.
+//! The output that records videos: begins one with the first picture, and rotates files.
 //!
 //! In flow pictures, out flow videos, each whole: a file that is full, old or of pictures of another size is ended before
 //! the next is begun, and the last when the program ends.
 //!
-//! The one surprising thing: what has a time in its name is never written over, and a service always writes such files
-//! where there is one already: a restart must not cost yesterday's recording.
+//! What has a time in its name is never written over, and a service always writes such files where there is one
+//! already: a restart must not cost yesterday's recording.
 
 use std::fs;
 use std::path::{Path, PathBuf};

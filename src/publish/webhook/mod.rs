@@ -1,10 +1,10 @@
-//! A web server that is told of events, in batches, each of which is on the disk before it is sent.
+//! Webhooks: events to a web server, in batches, each of which is on disk before it is sent.
 //!
 //! In flow events, out flow POST requests. One thread gathers events and writes batches into the [`Spool`]; another sends
 //! them, oldest first, and takes each away when the server has it. `docs/outputs.md` says what a request looks like.
 //!
-//! The one surprising thing: the thread that sends is left to itself when the program ends or the output is taken away. It
-//! may hang in a request, and what it has not sent is in the spool, where the next one finds it.
+//! When the program ends or the output is removed, the sending thread is not joined: it may hang in a request, and what
+//! it has not sent is in the spool for the next one.
 
 mod sender;
 mod settings;

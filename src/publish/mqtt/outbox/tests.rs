@@ -1,4 +1,4 @@
-//! What the outbox holds for a broker that is there, away, or has forgotten.
+//! The outbox with a broker that is connected, away, or has lost its retained messages.
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::job::{Found, Tracked};
