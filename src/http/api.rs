@@ -16,7 +16,7 @@ use super::answer::{Answer, Refusal, json, json_with, with_type};
 use super::board::BoardJson;
 use super::json_body::JsonBody;
 use super::requests::ChangeRequest;
-use super::shared::Shared;
+use super::state::AppState;
 use super::status::{InUse, Reasons, Status};
 use super::vocabularies::{Listed, NameError};
 use crate::publish::{colour_of, json_line};
@@ -34,8 +34,8 @@ pub(super) fn colour(word: &str) -> String {
 }
 
 /// The live page.
-pub(super) async fn page(State(shared): State<Arc<Shared>>) -> Response {
-    shared.page.response()
+pub(super) async fn page(State(state): State<Arc<AppState>>) -> Response {
+    state.page.response()
 }
 
 #[derive(Serialize)]
@@ -51,25 +51,25 @@ fn health_of(reasons: Vec<String>) -> Response {
 }
 
 /// Whether the process is alive: its stages get on, with or without a camera.
-pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Response {
-    health_of(shared.observer.stuck().into_iter().collect())
+pub(super) async fn health(State(state): State<Arc<AppState>>) -> Response {
+    health_of(state.observer.stuck().into_iter().collect())
 }
 
 /// Whether frames come.
-pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
-    let Reasons { mut stuck, no_frames, .. } = Reasons::of(&shared, &shared.parts.health.report(), &[]);
+pub(super) async fn ready(State(state): State<Arc<AppState>>) -> Response {
+    let Reasons { mut stuck, no_frames, .. } = Reasons::of(&state, &state.parts.health.report(), &[]);
     stuck.extend(no_frames);
     health_of(stuck)
 }
 
 /// How everything is.
-pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Response {
-    json(&Status::of(&shared, true))
+pub(super) async fn status(State(state): State<Arc<AppState>>) -> Response {
+    json(&Status::of(&state, true))
 }
 
 /// What was found in the newest frame.
-pub(super) async fn detections(State(shared): State<Arc<Shared>>) -> Answer {
-    let newest = shared.parts.live.records().borrow().clone();
+pub(super) async fn detections(State(state): State<Arc<AppState>>) -> Answer {
+    let newest = state.parts.live.records().borrow().clone();
     match newest {
         Some(record) => Ok(json(&json_line(&record))),
         None => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no frame has come yet")),
@@ -86,7 +86,7 @@ pub(super) struct Page {
 
 /// The words in use, some at a time.
 pub(super) async fn words(
-    State(shared): State<Arc<Shared>>,
+    State(state): State<Arc<AppState>>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Answer {
     #[derive(Serialize)]
@@ -106,7 +106,7 @@ pub(super) async fn words(
             format!("{}: `offset` and `limit` are whole numbers", error.body_text()),
         )
     })?;
-    let words = shared.parts.requests.current().words;
+    let words = state.parts.requests.current().words;
     let total = words.len();
     let start = total.min(offset as usize);
     let limit = limit.unwrap_or(SOME_WORDS).min(MOST_WORDS) as usize;
@@ -116,7 +116,7 @@ pub(super) async fn words(
 }
 
 /// The vocabularies that may be switched to.
-pub(super) async fn vocabularies(State(shared): State<Arc<Shared>>) -> Answer {
+pub(super) async fn vocabularies(State(state): State<Arc<AppState>>) -> Answer {
     #[derive(Serialize)]
     struct Vocabularies {
         /// Whether there is a folder of them.
@@ -125,8 +125,8 @@ pub(super) async fn vocabularies(State(shared): State<Arc<Shared>>) -> Answer {
         vocabularies: Vec<Listed>,
     }
     let listed = tokio::task::spawn_blocking(move || {
-        let (vocabularies, has_more) = shared.folder.list(&shared.parts.requests.current().vocabulary);
-        Vocabularies { is_there: shared.folder.is_there(), has_more, vocabularies }
+        let (vocabularies, has_more) = state.folder.list(&state.parts.requests.current().vocabulary);
+        Vocabularies { is_there: state.folder.is_there(), has_more, vocabularies }
     });
     Ok(json(&listed.await.map_err(|_| busy())?))
 }
@@ -143,11 +143,11 @@ pub(super) struct ByName {
 
 /// Has the stream look for the words of another vocabulary.
 pub(super) async fn set_vocabulary(
-    State(shared): State<Arc<Shared>>,
+    State(state): State<Arc<AppState>>,
     JsonBody(ByName { name }): JsonBody<ByName>,
 ) -> Answer {
-    let request = move |shared: &Shared| -> Result<ChangeRequest, Refusal> {
-        let file: Result<PathBuf, NameError> = shared.folder.file(&name);
+    let request = move |state: &AppState| -> Result<ChangeRequest, Refusal> {
+        let file: Result<PathBuf, NameError> = state.folder.file(&name);
         let status = |error: &NameError| match error {
             NameError::NoFolder => StatusCode::CONFLICT,
             NameError::Unknown => StatusCode::NOT_FOUND,
@@ -155,7 +155,7 @@ pub(super) async fn set_vocabulary(
         };
         file.map(ChangeRequest::Vocabulary).map_err(|error| Refusal::new(status(&error), error.to_string()))
     };
-    ask(shared, request).await
+    ask(state, request).await
 }
 
 #[derive(serde::Deserialize)]
@@ -166,38 +166,38 @@ pub(super) struct Threshold {
 
 /// Has the stream tell things from another score on.
 pub(super) async fn set_threshold(
-    State(shared): State<Arc<Shared>>,
+    State(state): State<Arc<AppState>>,
     JsonBody(Threshold { score }): JsonBody<Threshold>,
 ) -> Answer {
     if !(0.0..=1.0).contains(&score) {
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "`score` is a number from 0 to 1"));
     }
-    ask(shared, move |_| Ok(ChangeRequest::ScoreThreshold(score))).await
+    ask(state, move |_| Ok(ChangeRequest::ScoreThreshold(score))).await
 }
 
 /// Has everything be as the configuration says.
-pub(super) async fn forget_choices(State(shared): State<Arc<Shared>>) -> Answer {
-    ask(shared, |_| Ok(ChangeRequest::AsConfigured)).await
+pub(super) async fn forget_choices(State(state): State<Arc<AppState>>) -> Answer {
+    ask(state, |_| Ok(ChangeRequest::AsConfigured)).await
 }
 
 /// Asks the stream for something, and tells what is in use then.
 async fn ask(
-    shared: Arc<Shared>,
-    request: impl FnOnce(&Shared) -> Result<ChangeRequest, Refusal> + Send + 'static,
+    state: Arc<AppState>,
+    request: impl FnOnce(&AppState) -> Result<ChangeRequest, Refusal> + Send + 'static,
 ) -> Answer {
     let asking = tokio::task::spawn_blocking(move || {
-        let request = request(&shared)?;
-        let _place = shared.changes.try_acquire().map_err(|_| busy())?;
-        let answer = shared.parts.requests.ask(request);
+        let request = request(&state)?;
+        let _place = state.changes.try_acquire().map_err(|_| busy())?;
+        let answer = state.parts.requests.ask(request);
         answer.map_err(|reason| Refusal::new(StatusCode::CONFLICT, reason))?;
-        Ok(json(&InUse::of(&shared)))
+        Ok(json(&InUse::of(&state)))
     });
     asking.await.map_err(|_| busy())?
 }
 
 /// What the board says of itself.
-pub(super) async fn board(State(shared): State<Arc<Shared>>) -> Answer {
-    let taken = shared.board.read().await.ok_or_else(busy)?;
+pub(super) async fn board(State(state): State<Arc<AppState>>) -> Answer {
+    let taken = state.board.read().await.ok_or_else(busy)?;
     Ok(json(&BoardJson::of(&taken)))
 }
 

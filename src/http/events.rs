@@ -21,7 +21,7 @@ use tokio::time::{Instant, interval, sleep_until};
 
 use super::answer::{Answer, Refusal, with_type};
 use super::api::colour;
-use super::shared::Shared;
+use super::state::AppState;
 use super::status::Status;
 use super::stream::feed;
 use crate::job::Event;
@@ -36,8 +36,8 @@ const STATUS_PERIOD: Duration = Duration::from_secs(1);
 struct Gone;
 
 /// Tells whoever asks what happens, until they go.
-pub(super) async fn events(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Answer {
-    let seat = Arc::clone(&shared.listeners).try_acquire_owned().map_err(|_| {
+pub(super) async fn events(State(state): State<Arc<AppState>>, headers: HeaderMap) -> Answer {
+    let seat = Arc::clone(&state.listeners).try_acquire_owned().map_err(|_| {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many are told of events already; try again later")
     })?;
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
@@ -45,19 +45,19 @@ pub(super) async fn events(State(shared): State<Arc<Shared>>, headers: HeaderMap
     tokio::spawn(async move {
         let _seat = seat;
         tokio::select! {
-            () = shared.stopped() => {}
+            () = state.stopped() => {}
             () = to_feed.closed() => {}
-            _ = tell(&shared, &to_feed, last.as_deref()) => {}
+            _ = tell(&state, &to_feed, last.as_deref()) => {}
         }
     });
     Ok(with_type(StatusCode::OK, "text/event-stream", body))
 }
 
-async fn tell(shared: &Shared, to_feed: &mpsc::Sender<Bytes>, last: Option<&str>) -> Result<(), Gone> {
-    let live = &shared.parts.live;
+async fn tell(state: &AppState, to_feed: &mpsc::Sender<Bytes>, last: Option<&str>) -> Result<(), Gone> {
+    let live = &state.parts.live;
     // In this order: none falls between, and one that comes twice has the same id.
     let (mut events, mut records) = (live.events(), live.records());
-    for event in missed(&shared.observer.events(), last) {
+    for event in missed(&state.observer.events(), last) {
         send(to_feed, "event", &EventJson::of(event), Some(&event.id())).await?;
     }
     records.mark_changed();
@@ -74,7 +74,7 @@ async fn tell(shared: &Shared, to_feed: &mpsc::Sender<Bytes>, last: Option<&str>
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return Ok(()),
             },
-            _ = seconds.tick() => send(to_feed, "status", &Status::of(shared, false), None).await?,
+            _ = seconds.tick() => send(to_feed, "status", &Status::of(state, false), None).await?,
             changed = frame => {
                 changed.map_err(|_| Gone)?;
                 next_frame = Instant::now() + FRAME_PERIOD;

@@ -21,7 +21,7 @@ use super::parts::Parts;
 use super::routes;
 use super::security::Guard;
 use super::settings::HttpSettings;
-use super::shared::Shared;
+use super::state::AppState;
 
 /// How long a fuzzer listens to answers, some of which have no end.
 const FUZZED_FOR: Duration = Duration::from_millis(20);
@@ -54,10 +54,10 @@ pub fn answers(bytes: &[u8], longest: Duration) -> Vec<u8> {
     let answers = runtime.block_on(async {
         let (stop, stopped) = watch::channel(());
         let guard = Guard::new(&settings).unwrap();
-        let shared = Shared::new(&settings, parts(), guard, stopped);
+        let state = AppState::new(&settings, parts(), guard, stopped);
         // Nobody is there to grant any, and a thread would wait for that.
-        shared.changes.close();
-        let router = routes::router(Arc::new(shared));
+        state.changes.close();
+        let router = routes::router(Arc::new(state));
         let router = TowerToHyperService::new(router);
         let service =
             service_fn(move |request: hyper::Request<Incoming>| router.call(request.map(Body::new)));

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::answer::{Answer, Refusal};
 use super::json_body::JsonBody;
 use super::security::{Peer, Token, now};
-use super::shared::Shared;
+use super::state::AppState;
 
 /// How long a browser stays logged in.
 const COOKIE_LASTS: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -25,13 +25,13 @@ pub(super) struct Login {
 
 /// Logs a browser in.
 pub(super) async fn log_in(
-    State(shared): State<Arc<Shared>>,
+    State(state): State<Arc<AppState>>,
     peer: Option<axum::Extension<Peer>>,
     JsonBody(login): JsonBody<Login>,
 ) -> Answer {
-    let Some(token) = &shared.guard.token else { return Ok(StatusCode::NO_CONTENT.into_response()) };
+    let Some(token) = &state.guard.token else { return Ok(StatusCode::NO_CONTENT.into_response()) };
     if !token.is(login.token.trim().as_bytes()) {
-        shared.guard.delay_wrong_token(peer.map(|axum::Extension(peer)| peer)).await;
+        state.guard.delay_wrong_token(peer.map(|axum::Extension(peer)| peer)).await;
         return Err(Refusal::new(StatusCode::UNAUTHORIZED, "that is not the token")
             .with(header::WWW_AUTHENTICATE, "Bearer"));
     }
@@ -40,8 +40,8 @@ pub(super) async fn log_in(
 }
 
 /// Logs a browser out.
-pub(super) async fn log_out(State(shared): State<Arc<Shared>>) -> Answer {
-    match &shared.guard.token {
+pub(super) async fn log_out(State(state): State<Arc<AppState>>) -> Answer {
+    match &state.guard.token {
         Some(token) => with_cookie(token, "", Duration::ZERO),
         None => Ok(StatusCode::NO_CONTENT.into_response()),
     }

@@ -18,7 +18,7 @@ use wordsight_board::{Process, Readings};
 use super::answer::with_type;
 use super::board::Taken;
 use super::parts::Parts;
-use super::shared::Shared;
+use super::state::AppState;
 use crate::health::{HealthReport, SourceState};
 use crate::job::Stage;
 use crate::publish::{BUCKETS_MS, DurationCounts, OutletStatus, STAGES};
@@ -27,10 +27,10 @@ use crate::publish::{BUCKETS_MS, DurationCounts, OutletStatus, STAGES};
 const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All numbers.
-pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let board = shared.board.read().await;
-    let listeners = super::shared::MOST_LISTENERS - shared.listeners.available_permits();
-    with_type(StatusCode::OK, MEDIA_TYPE, text(&shared.parts, board.as_deref(), listeners))
+pub(super) async fn metrics(State(state): State<Arc<AppState>>) -> Response {
+    let board = state.board.read().await;
+    let listeners = super::state::MOST_LISTENERS - state.listeners.available_permits();
+    with_type(StatusCode::OK, MEDIA_TYPE, text(&state.parts, board.as_deref(), listeners))
 }
 
 fn text(parts: &Parts, board: Option<&Taken>, listeners: usize) -> String {

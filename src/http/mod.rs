@@ -24,7 +24,7 @@ mod routes;
 mod security;
 mod server;
 mod settings;
-mod shared;
+mod state;
 mod status;
 mod stream;
 mod vocabularies;

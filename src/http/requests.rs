@@ -55,10 +55,10 @@ pub struct Current {
 
 /// Shared by whoever asks and the reloader. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Requests(Arc<Shared>);
+pub struct Requests(Arc<RequestQueue>);
 
 #[derive(Default)]
-struct Shared {
+struct RequestQueue {
     waiting: Mutex<Vec<Pending>>,
     current: Mutex<Current>,
 }

@@ -13,12 +13,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 
 use super::answer::Refusal;
-use super::shared::Shared;
+use super::state::AppState;
 use super::{api, events, login, metrics, security, stream};
 
 /// What is asked for by which method and path.
 struct Routes {
-    router: Router<Arc<Shared>>,
+    router: Router<Arc<AppState>>,
     #[cfg_attr(not(test), allow(dead_code, reason = "for the test that compares them with the document"))]
     listed: Vec<(Method, &'static str)>,
 }
@@ -28,7 +28,7 @@ impl Routes {
         mut self,
         method: Method,
         path: &'static str,
-        handler: impl Handler<T, Arc<Shared>>,
+        handler: impl Handler<T, Arc<AppState>>,
     ) -> Self {
         // There is a filter for every method that is named below.
         let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
@@ -61,8 +61,8 @@ fn routes() -> Routes {
 }
 
 /// Lets a request on, or not; and puts what browsers should know to every answer.
-async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let answered = match security::check(&shared.guard, request).await {
+async fn admit(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
+    let answered = match security::check(&state.guard, request).await {
         Ok(request) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     };
@@ -70,7 +70,7 @@ async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
 }
 
 /// What answers requests.
-pub(super) fn router(shared: Arc<Shared>) -> Router {
+pub(super) fn router(state: Arc<AppState>) -> Router {
     routes()
         .router
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is nothing under that path"))
@@ -80,8 +80,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
                 "that path is not for this method; `Allow` says for which",
             )
         })
-        .layer(from_fn_with_state(Arc::clone(&shared), admit))
-        .with_state(shared)
+        .layer(from_fn_with_state(Arc::clone(&state), admit))
+        .with_state(state)
 }
 
 #[cfg(test)]

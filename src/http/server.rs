@@ -33,7 +33,7 @@ use super::answer::Refusal;
 use super::parts::Parts;
 use super::security::{Guard, Peer};
 use super::settings::HttpSettings;
-use super::shared::Shared;
+use super::state::AppState;
 use super::{routes, status};
 use crate::threads::{let_others_go_first, named};
 
@@ -87,10 +87,10 @@ impl Server {
             tracing::warn!("there is no folder {} yet to switch among vocabularies of", folder.display());
         }
         let (stop, stopped) = watch::channel(());
-        let shared = Arc::new(Shared::new(settings, parts, guard, stopped));
+        let state = Arc::new(AppState::new(settings, parts, guard, stopped));
         let work = move || {
             let_others_go_first(NICE);
-            runtime.block_on(serve(listener, shared));
+            runtime.block_on(serve(listener, state));
             // What still asks the stream for something is not waited for.
             runtime.shutdown_background();
         };
@@ -138,15 +138,15 @@ fn listen(runtime: &Runtime, address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Lets connections in until the server stops.
-async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    tokio::spawn(status::observe(Arc::clone(&shared)));
+async fn serve(listener: TcpListener, state: Arc<AppState>) {
+    tokio::spawn(status::observe(Arc::clone(&state)));
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let others = Arc::new(Semaphore::new(MOST_TURNED_AWAY));
-    let (router, full) = (routes::router(Arc::clone(&shared)), full());
+    let (router, full) = (routes::router(Arc::clone(&state)), full());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = shared.stopped() => break,
+            () = state.stopped() => break,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -159,9 +159,9 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         let place = Arc::clone(&places).try_acquire_owned().map(|place| (place, &router));
         let place = place.or_else(|_| Arc::clone(&others).try_acquire_owned().map(|place| (place, &full)));
         let Ok((place, router)) = place else { continue };
-        let (router, shared) = (router.clone(), Arc::clone(&shared));
+        let (router, state) = (router.clone(), Arc::clone(&state));
         tokio::spawn(async move {
-            converse(stream, peer, router, &shared).await;
+            converse(stream, peer, router, &state).await;
             drop(place);
         });
     }
@@ -178,7 +178,7 @@ fn full() -> Router {
 }
 
 /// Answers the requests of one connection, one after the other.
-async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, shared: &Shared) {
+async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, state: &AppState) {
     // Pictures are written whole, and what is small is to go at once.
     drop(stream.set_nodelay(true));
     let io = TokioIo::new(WriteTimeout::new(stream, READS_WITHIN));
@@ -195,7 +195,7 @@ async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, shared: &
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = shared.stopped() => {
+        () = state.stopped() => {
             connection.as_mut().graceful_shutdown();
             timeout(GRACE, connection).await.unwrap_or(Ok(()))
         }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::observer::{Rates, rounded};
-use super::shared::Shared;
+use super::state::AppState;
 use crate::health::{HealthReport, SourceState};
 use crate::publish::OutletStatus;
 
@@ -20,20 +20,20 @@ const LOOK: Duration = Duration::from_secs(1);
 const NO_FRAMES_AFTER_S: f64 = 10.0;
 
 /// Looks until the server stops.
-pub(super) async fn observe(shared: Arc<Shared>) {
-    let mut events = shared.parts.live.events();
+pub(super) async fn observe(state: Arc<AppState>) {
+    let mut events = state.parts.live.events();
     let mut looks = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
-            () = shared.stopped() => return,
-            _ = looks.tick() => shared.observer.look(&shared.parts, Instant::now()),
+            () = state.stopped() => return,
+            _ = looks.tick() => state.observer.look(&state.parts, Instant::now()),
             event = events.recv() => match event {
                 Ok(event) => {
-                    shared.observer.remember(event);
+                    state.observer.remember(event);
                     // What came with it, without going around again.
                     loop {
                         match events.try_recv() {
-                            Ok(event) => shared.observer.remember(event),
+                            Ok(event) => state.observer.remember(event),
                             Err(TryRecvError::Lagged(_)) => {}
                             Err(_) => break,
                         }
@@ -57,7 +57,7 @@ pub(super) struct Reasons {
 }
 
 impl Reasons {
-    pub fn of(shared: &Shared, report: &HealthReport, outputs: &[OutletStatus]) -> Self {
+    pub fn of(state: &AppState, report: &HealthReport, outputs: &[OutletStatus]) -> Self {
         let mut troubles: Vec<String> = outputs
             .iter()
             .filter_map(|output| Some(format!("{}: {}", output.name, output.trouble.as_ref()?)))
@@ -70,7 +70,7 @@ impl Reasons {
             troubles.push(format!("held back to {limit:.1} frames/s: {reason}"));
         }
         Self {
-            stuck: shared.observer.stuck().into_iter().collect(),
+            stuck: state.observer.stuck().into_iter().collect(),
             no_frames: no_frames(report).into_iter().collect(),
             troubles,
         }
@@ -142,15 +142,15 @@ pub(super) struct InUse {
 }
 
 impl InUse {
-    pub fn of(shared: &Shared) -> Self {
-        let in_use = shared.parts.requests.current();
+    pub fn of(state: &AppState) -> Self {
+        let in_use = state.parts.requests.current();
         let name = |path: &std::path::Path, without: &str| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             name.strip_suffix(without).unwrap_or(&name).to_owned()
         };
         Self {
             vocabulary: name(&in_use.vocabulary, ".safetensors"),
-            is_in_folder: shared.folder.holds(&in_use.vocabulary),
+            is_in_folder: state.folder.holds(&in_use.vocabulary),
             words: in_use.words.len(),
             score_threshold: rounded(in_use.score_threshold.into(), 1e4),
             is_as_configured: in_use.is_as_configured,
@@ -161,11 +161,11 @@ impl InUse {
 }
 
 impl Status {
-    pub fn of(shared: &Shared, with_history: bool) -> Self {
-        let parts = &shared.parts;
+    pub fn of(state: &AppState, with_history: bool) -> Self {
+        let parts = &state.parts;
         let (report, metrics) = (parts.health.report(), parts.live.metrics());
         let outputs: Vec<OutletStatus> = parts.live.outlets().iter().map(|outlet| outlet.status()).collect();
-        let reasons = Reasons::of(shared, &report, &outputs);
+        let reasons = Reasons::of(state, &report, &outputs);
         let is_ready = reasons.stuck.is_empty() && reasons.no_frames.is_empty();
         let reasons = reasons.all();
         let drops = parts.counters.drops(false);
@@ -175,8 +175,8 @@ impl Status {
             is_well: reasons.is_empty(),
             is_ready,
             reasons,
-            in_use: InUse::of(shared),
-            rates: shared.observer.rates(),
+            in_use: InUse::of(state),
+            rates: state.observer.rates(),
             frames: metrics.frames(),
             tracked: metrics.present(),
             dropped: drops.camera + drops.before.iter().sum::<u64>(),
@@ -185,7 +185,7 @@ impl Status {
             pictures: metrics.pictures(),
             outputs,
             health: report,
-            history: with_history.then(|| shared.observer.history()),
+            history: with_history.then(|| state.observer.history()),
         }
     }
 }

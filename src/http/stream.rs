@@ -16,7 +16,7 @@ use hyper::body::{Bytes, Frame};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::answer::{Answer, Refusal, with_type};
-use super::shared::Shared;
+use super::state::AppState;
 use crate::publish::{Picture, Viewer};
 
 /// How long one picture is waited for.
@@ -54,20 +54,20 @@ impl AsRef<[u8]> for Jpeg {
     }
 }
 
-fn seat(shared: &Shared) -> Result<OwnedSemaphorePermit, Refusal> {
-    Arc::clone(&shared.viewers).try_acquire_owned().map_err(|_| {
+fn seat(state: &AppState) -> Result<OwnedSemaphorePermit, Refusal> {
+    Arc::clone(&state.viewers).try_acquire_owned().map_err(|_| {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many look on already; try again later")
     })
 }
 
 /// Annotated pictures, one after the other, for as long as somebody reads.
-pub(super) async fn stream(State(shared): State<Arc<Shared>>) -> Answer {
-    let seat = seat(&shared)?;
-    let viewer = shared.parts.live.view();
+pub(super) async fn stream(State(state): State<Arc<AppState>>) -> Answer {
+    let seat = seat(&state)?;
+    let viewer = state.parts.live.view();
     let (to_feed, body) = feed();
     tokio::spawn(async move {
         tokio::select! {
-            () = shared.stopped() => {}
+            () = state.stopped() => {}
             () = to_feed.closed() => {}
             () = show(viewer, &to_feed) => {}
         }
@@ -97,9 +97,9 @@ async fn show(mut viewer: Viewer, to_feed: &mpsc::Sender<Bytes>) {
 }
 
 /// The next picture.
-pub(super) async fn snapshot(State(shared): State<Arc<Shared>>) -> Answer {
-    let _seat = seat(&shared)?;
-    let mut viewer = shared.parts.live.view();
+pub(super) async fn snapshot(State(state): State<Arc<AppState>>) -> Answer {
+    let _seat = seat(&state)?;
+    let mut viewer = state.parts.live.view();
     let picture = tokio::time::timeout(PICTURE_WITHIN, viewer.next()).await.ok().flatten();
     let picture = picture.ok_or_else(|| {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no picture has come within 5 s: /readyz says why")

@@ -24,9 +24,9 @@ const PICTURE_PERIOD: Duration = Duration::from_millis(100);
 
 /// Shared by a stream and whoever watches it. Cheap to clone.
 #[derive(Clone)]
-pub struct Live(Arc<Shared>);
+pub struct Live(Arc<LiveState>);
 
-struct Shared {
+struct LiveState {
     since: Instant,
     record: watch::Sender<Option<Arc<Record>>>,
     picture: watch::Sender<Option<Arc<Picture>>>,
@@ -41,7 +41,7 @@ struct Shared {
 
 impl Default for Live {
     fn default() -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(LiveState {
             since: Instant::now(),
             record: watch::Sender::new(None),
             picture: watch::Sender::new(None),

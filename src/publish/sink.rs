@@ -88,9 +88,9 @@ pub trait Sink: Send {
 
 /// A sink's end of its queue, and where it says how it is.
 #[derive(Clone)]
-pub struct Inbox(Arc<Shared>);
+pub struct Inbox(Arc<OutletState>);
 
-struct Shared {
+struct OutletState {
     name: String,
     queue: Queue<Message>,
     sent: AtomicU64,
@@ -187,7 +187,7 @@ pub struct OutletStatus {
 
 /// What tells how an output is, from any thread.
 #[derive(Clone)]
-pub struct OutletWatch(Arc<Shared>);
+pub struct OutletWatch(Arc<OutletState>);
 
 impl OutletWatch {
     /// How it is now.
@@ -205,7 +205,7 @@ impl OutletWatch {
 
 /// A way into an output's queue, for whoever makes pictures.
 #[derive(Clone)]
-pub(super) struct PictureSender(Arc<Shared>);
+pub(super) struct PictureSender(Arc<OutletState>);
 
 impl PictureSender {
     /// Whether it is pixels that are wanted there, and no JPEG.
@@ -223,7 +223,7 @@ impl PictureSender {
 
 /// A sink at work.
 pub struct Outlet {
-    shared: Arc<Shared>,
+    state: Arc<OutletState>,
     pub(super) frames: bool,
     pub(super) events: bool,
     pub(super) pictures: Option<Box<dyn Chooser>>,
@@ -238,7 +238,7 @@ impl Outlet {
     /// When the system gives no thread.
     pub fn start(mut sink: Box<dyn Sink>) -> Result<Self, PublishError> {
         let Interests { frames, events, pictures } = sink.interests();
-        let shared = Arc::new(Shared {
+        let state = Arc::new(OutletState {
             name: sink.name(),
             queue: Queue::new(sink.queue_size().max(1)),
             sent: AtomicU64::new(0),
@@ -250,7 +250,7 @@ impl Outlet {
             wants_pixels: sink.wants_pixels(),
         });
         let is_waited_for = sink.is_waited_for();
-        let inbox = Inbox(Arc::clone(&shared));
+        let inbox = Inbox(Arc::clone(&state));
         let work = move || {
             /// However the sink ends, the stream is not to wait for it.
             struct Ended<'a>(&'a Inbox);
@@ -263,7 +263,7 @@ impl Outlet {
             sink.run(&inbox)
         };
         let thread = named("output").spawn(work).map_err(PublishError::NoThread)?;
-        Ok(Self { shared, frames, events, pictures, is_waited_for, thread: Some(thread) })
+        Ok(Self { state, frames, events, pictures, is_waited_for, thread: Some(thread) })
     }
 
     /// A stream begins, which can wait (a file's) or can't, and outlives this output or doesn't.
@@ -271,8 +271,8 @@ impl Outlet {
         if let Some(chooser) = &mut self.pictures {
             chooser.begin(can_wait);
         }
-        self.shared.queue.set_waits(can_wait && self.is_waited_for);
-        self.shared.outlives_failures.store(!can_wait, Ordering::Relaxed);
+        self.state.queue.set_waits(can_wait && self.is_waited_for);
+        self.state.outlives_failures.store(!can_wait, Ordering::Relaxed);
     }
 
     /// Puts a message into the queue.
@@ -280,10 +280,10 @@ impl Outlet {
     /// # Errors
     /// What has ended the output, if it has, for the first message that finds it so.
     pub(super) fn offer(&mut self, message: Message) -> Result<(), PublishError> {
-        match self.shared.queue.push(message) {
+        match self.state.queue.push(message) {
             Pushed::In => Ok(()),
             Pushed::OldestLost => {
-                self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+                self.state.dropped.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
             Pushed::Abandoned => self.join(),
@@ -292,7 +292,7 @@ impl Outlet {
 
     fn join(&mut self) -> Result<(), PublishError> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
-        let name = || self.shared.name.clone();
+        let name = || self.state.name.clone();
         thread.join().unwrap_or_else(|_| Err(PublishError::Panicked(name())))
     }
 
@@ -303,20 +303,20 @@ impl Outlet {
     /// What has ended the output.
     pub(super) fn flush(&mut self) -> Result<(), PublishError> {
         if self.is_waited_for {
-            let longest = (!self.shared.queue.waits()).then_some(LONGEST_FLUSH);
-            self.shared.queue.wait_until_done(longest);
+            let longest = (!self.state.queue.waits()).then_some(LONGEST_FLUSH);
+            self.state.queue.wait_until_done(longest);
         }
         self.check()
     }
 
     /// The most frames' results that it has at a time: those that wait, and the one that it is at.
     pub(super) fn most_frames_held(&self) -> Option<usize> {
-        self.frames.then(|| self.shared.queue.size() + 1)
+        self.frames.then(|| self.state.queue.size() + 1)
     }
 
     /// Tells the output that no more will come, without waiting for it: so that several end at the same time.
     pub(super) fn close(&self) {
-        self.shared.queue.close();
+        self.state.queue.close();
     }
 
     /// Whether it still works.
@@ -324,16 +324,16 @@ impl Outlet {
     /// # Errors
     /// What has ended it, told once.
     pub(super) fn check(&mut self) -> Result<(), PublishError> {
-        if self.shared.queue.is_abandoned() { self.join() } else { Ok(()) }
+        if self.state.queue.is_abandoned() { self.join() } else { Ok(()) }
     }
 
     pub(super) fn sender(&self) -> PictureSender {
-        PictureSender(Arc::clone(&self.shared))
+        PictureSender(Arc::clone(&self.state))
     }
 
     /// What tells how it is.
     pub fn watch(&self) -> OutletWatch {
-        OutletWatch(Arc::clone(&self.shared))
+        OutletWatch(Arc::clone(&self.state))
     }
 }
 

@@ -16,7 +16,7 @@ use super::engines::Opened;
 use super::file_watch::Watched;
 use super::last_good::LastGood;
 use super::overrides::Overrides;
-use super::start::{Common, Loaded, Service, Start, open_health, sink_context};
+use super::start::{Loaded, Service, ServiceState, Start, open_health, sink_context};
 use super::systemd::Systemd;
 use super::target::{SourceTarget, Target, WordsTarget, of_usage};
 use crate::governor::Governing;
@@ -38,9 +38,9 @@ const FRAMES_OF_PROOF: u64 = 20;
 
 /// What the threads of a service share.
 #[derive(Clone, Copy)]
-pub struct Shared<'a> {
+pub struct StreamHandles<'a> {
     pub control: &'a Control,
-    pub common: &'a Common,
+    pub state: &'a ServiceState,
     pub changes: &'a Waiting,
     pub is_over: &'a AtomicBool,
     pub governing: &'a Governing,
@@ -49,7 +49,7 @@ pub struct Shared<'a> {
 /// What looks after changes.
 pub struct Reloader<'a> {
     service: &'a Service<'a>,
-    shared: Shared<'a>,
+    stream: StreamHandles<'a>,
     systemd: Systemd,
     last_good: LastGood,
     /// Requested when the service is stopped, and when its stream is over.
@@ -122,7 +122,7 @@ impl<'a> Reloader<'a> {
         start: &mut Start,
         configuration: Option<Watched>,
         (health_file, server): (Option<HealthFile>, Option<Server>),
-        shared: Shared<'a>,
+        stream: StreamHandles<'a>,
         (systemd, last_good, stop): (Systemd, LastGood, Stop),
     ) -> Self {
         let Loaded { target, configured, text, vocabulary, student } = &start.loaded;
@@ -141,7 +141,7 @@ impl<'a> Reloader<'a> {
         let (overrides, configured) = (Overrides::default(), configured.clone());
         let mut reloader = Self {
             service,
-            shared,
+            stream,
             systemd,
             last_good,
             stop,
@@ -162,22 +162,22 @@ impl<'a> Reloader<'a> {
     /// Looks until the stream is over.
     pub fn run(mut self, asked: &AtomicBool) {
         let mut looked = Instant::now();
-        while !self.shared.is_over.load(Ordering::Relaxed) {
+        while !self.stream.is_over.load(Ordering::Relaxed) {
             std::thread::sleep(SIGNAL_LOOK);
             let is_asked = asked.swap(false, Ordering::Relaxed);
             let has_changed = looked.elapsed() >= LOOK && {
                 looked = Instant::now();
-                self.shared.control.drop_retired();
+                self.stream.control.drop_retired();
                 self.seen.has_changed(self.is_refused)
             };
             if is_asked || has_changed {
                 drop(self.reload(None));
             }
-            for Pending { request, answer } in self.shared.common.requests.take() {
+            for Pending { request, answer } in self.stream.state.requests.take() {
                 // Whoever asked may have gone.
                 drop(answer.send(self.reload(Some(&request))));
             }
-            if let Some(reason) = self.shared.control.take_refusal() {
+            if let Some(reason) = self.stream.control.take_refusal() {
                 self.in_use.vocabulary = None;
                 self.refuse(&reason);
             }
@@ -188,7 +188,7 @@ impl<'a> Reloader<'a> {
 
     /// Keeps what is in use, when enough frames have been through it.
     fn keep(&mut self) {
-        let published = self.shared.common.health.report().published;
+        let published = self.stream.state.health.report().published;
         if self.keep_at.is_some_and(|at| published >= at) {
             self.keep_at = None;
             self.last_good.keep(self.in_use.configuration.as_deref(), self.in_use.vocabulary.as_ref());
@@ -197,7 +197,7 @@ impl<'a> Reloader<'a> {
 
     fn refuse(&mut self, reason: &str) {
         tracing::error!("what has changed is not used, and what was before goes on: {reason}");
-        self.shared.common.health.reload_refused(reason);
+        self.stream.state.health.reload_refused(reason);
         self.is_refused = true;
         self.keep_at = None;
     }
@@ -212,7 +212,7 @@ impl<'a> Reloader<'a> {
         let answer = reloaded.as_ref().map(drop).map_err(|reason| format!("{reason:#}"));
         match reloaded {
             Ok(outcome) => {
-                let health = &self.shared.common.health;
+                let health = &self.stream.state.health;
                 if let Outcome::Taken = outcome {
                     health.reloaded();
                     self.keep_at = Some(health.report().published + FRAMES_OF_PROOF);
@@ -299,7 +299,7 @@ impl<'a> Reloader<'a> {
             .then(|| self.new_sinks(target))
             .transpose()?;
         let tracking = (target.tracking != before.tracking).then_some(target.tracking);
-        let health = &self.shared.common.health;
+        let health = &self.stream.state.health;
         let health_file = (target.health != before.health)
             .then(|| target.health.as_deref().map(|path| open_health(health, path)).transpose())
             .transpose()?;
@@ -315,7 +315,7 @@ impl<'a> Reloader<'a> {
             return self.pause_for((change, Done(done)), &outcome);
         }
         if let Some(scoring) = change.scoring {
-            self.shared.control.swap_words(scoring, ranks);
+            self.stream.control.swap_words(scoring, ranks);
         }
         Ok(())
     }
@@ -324,18 +324,18 @@ impl<'a> Reloader<'a> {
     fn take_note(&mut self, loaded: Loaded, news: News, is_as_configured: bool) {
         let Loaded { target, text, vocabulary, student, .. } = loaded;
         let News { engine, facts, ranks, words, health_file } = news;
-        let common = self.shared.common;
-        self.shared.governing.set(target.governor);
-        let shown = common.requests.current();
+        let state = self.stream.state;
+        self.stream.governing.set(target.governor);
+        let shown = state.requests.current();
         let name = engine.as_ref().map_or(shown.engine, |(health, _)| health.name.clone());
         if let Some((health, gpu_may_come)) = engine {
-            common.health.of_engine(health);
+            state.health.of_engine(health);
             self.expect_gpu(gpu_may_come);
         }
         if let Some(words) = &words {
-            common.health.of_vocabulary(&target.words.vocabulary, words.len());
+            state.health.of_vocabulary(&target.words.vocabulary, words.len());
         }
-        common.show(&target, is_as_configured, &words.unwrap_or(shown.words), &name);
+        state.show(&target, is_as_configured, &words.unwrap_or(shown.words), &name);
         self.serve(&target);
         if let Some(file) = health_file {
             self.health_file = file;
@@ -369,7 +369,7 @@ impl<'a> Reloader<'a> {
         let (target, systemd) = (&self.in_use.target.engine, &self.systemd);
         let alive = || systemd.is_getting_on();
         let engine = target.open_after_all(self.service.engines, &self.stop, &alive);
-        let health = &self.shared.common.health;
+        let health = &self.stream.state.health;
         match engine {
             Ok(engine) => self.take_engine(engine),
             Err(_) if self.stop.is_requested() => {}
@@ -398,9 +398,9 @@ impl<'a> Reloader<'a> {
         }
         self.in_use.ranks = ranks;
         tracing::info!(engine = name, "the GPU has come up and runs the student from now on");
-        let common = self.shared.common;
-        common.requests.show(Current { engine: name.clone(), ..common.requests.current() });
-        common.health.of_engine(EngineHealth { name, instead_of_tensorrt: None });
+        let state = self.stream.state;
+        state.requests.show(Current { engine: name.clone(), ..state.requests.current() });
+        state.health.of_engine(EngineHealth { name, instead_of_tensorrt: None });
     }
 
     /// Serves what is wanted over HTTP from now on. The address may be the same, so the old server ends first; should the new
@@ -410,7 +410,7 @@ impl<'a> Reloader<'a> {
             return;
         }
         self.server = None;
-        let server = target.http.as_ref().map(|http| self.shared.common.serve(http)).transpose();
+        let server = target.http.as_ref().map(|http| self.stream.state.serve(http)).transpose();
         match server {
             Ok(server) => self.server = server,
             Err(error) => tracing::error!("nothing is served over HTTP: {error:#}"),
@@ -435,7 +435,7 @@ impl<'a> Reloader<'a> {
         let opened = if target.uri.is_live() {
             None
         } else {
-            Some(target.open(&self.shared.common.health, &self.stop).map_err(of_usage)?)
+            Some(target.open(&self.stream.state.health, &self.stop).map_err(of_usage)?)
         };
         Ok(NewSource { target: target.clone(), opened })
     }
@@ -446,12 +446,12 @@ impl<'a> Reloader<'a> {
         change: (Change, Done),
         outcome: &mpsc::Receiver<anyhow::Result<()>>,
     ) -> anyhow::Result<()> {
-        *locked(self.shared.changes) = Some(change);
-        self.shared.control.pause();
+        *locked(self.stream.changes) = Some(change);
+        self.stream.control.pause();
         loop {
             match outcome.recv_timeout(SIGNAL_LOOK) {
                 Ok(outcome) => return outcome,
-                Err(mpsc::RecvTimeoutError::Timeout) if !self.shared.is_over.load(Ordering::Relaxed) => {}
+                Err(mpsc::RecvTimeoutError::Timeout) if !self.stream.is_over.load(Ordering::Relaxed) => {}
                 Err(_) => anyhow::bail!("the stream has ended meanwhile"),
             }
         }

@@ -11,8 +11,8 @@ use wordsight_capture::{CaptureError, Captured, Frame, Source};
 use super::change::{Change, NewSource, Waiting};
 use super::file_watch::Watched;
 use super::last_good::LastGood;
-use super::reload::{Reloader, Shared};
-use super::start::{Common, Service};
+use super::reload::{Reloader, StreamHandles};
+use super::start::{Service, ServiceState};
 use super::systemd::Systemd;
 use super::target::{SourceTarget, of_usage};
 use crate::governor::{Governing, board_root};
@@ -45,8 +45,8 @@ impl Service<'_> {
         let systemd = Systemd::of_this_process();
         let last_good = LastGood::of_this_process();
         let asked_to_reload = asked_to_reload()?;
-        let (common, is_over) = (Common::default(), AtomicBool::new(false));
-        let (health, control) = (&common.health, &*common.control);
+        let (state, is_over) = (ServiceState::default(), AtomicBool::new(false));
+        let (health, control) = (&state.health, &*state.control);
         let changes = Mutex::new(None);
         let governing = Governing::new(None, &board_root());
         let reloading = self.stop.child();
@@ -57,16 +57,15 @@ impl Service<'_> {
             let mut file = None;
             // Dropped before the file: however this ends, the file says so.
             let _ended = Ended { health, is_over: &is_over, reloading: reloading.clone() };
-            let (stop, shared) = (&self.stop, (control, health, &is_over));
-            let (follower, (control, health, is_over)) = (systemd.clone(), shared);
+            let (stop, is_over, follower) = (&self.stop, &is_over, systemd.clone());
             named("systemd").spawn_scoped(scope, move || {
                 follower.follow(control, health, &|| stop.is_requested(), is_over);
             })?;
             // Before it is read: what is written meanwhile is read again.
             let configuration = self.configuration.as_deref().map(Watched::new);
-            let mut start = self.start(&last_good, &systemd, &common, &mut file)?;
+            let mut start = self.start(&last_good, &systemd, &state, &mut file)?;
             let target = &start.loaded.target;
-            let server = target.http.as_ref().map(|http| common.serve(http)).transpose();
+            let server = target.http.as_ref().map(|http| state.serve(http)).transpose();
             let server = match server {
                 // A device detects whoever has its port; somebody at a terminal wants to know at once.
                 Err(error) if systemd.is_there() => {
@@ -84,7 +83,7 @@ impl Service<'_> {
                 &mut start,
                 configuration,
                 (file.take(), server),
-                Shared { control, common: &common, changes: &changes, is_over, governing: &governing },
+                StreamHandles { control, state: &state, changes: &changes, is_over, governing: &governing },
                 (systemd, last_good, reloading),
             );
             let asked = &asked_to_reload;

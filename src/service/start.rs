@@ -49,7 +49,7 @@ pub struct Service<'a> {
 
 /// What the threads of a service and whoever watches it share.
 #[derive(Default)]
-pub(super) struct Common {
+pub(super) struct ServiceState {
     pub(super) health: Health,
     pub(super) counters: Arc<Counters>,
     pub(super) control: Arc<Control>,
@@ -110,10 +110,10 @@ impl Service<'_> {
         &self,
         last_good: &LastGood,
         systemd: &Systemd,
-        common: &Common,
+        state: &ServiceState,
         file: &mut Option<HealthFile>,
     ) -> anyhow::Result<Start> {
-        let reason = match self.assemble(None, None, systemd, common, file) {
+        let reason = match self.assemble(None, None, systemd, state, file) {
             Ok(start) => return Ok(start),
             Err(reason) => reason,
         };
@@ -125,10 +125,10 @@ impl Service<'_> {
             if (text.is_none() && words.is_none()) || self.stop.is_requested() {
                 continue;
             }
-            if let Ok(start) = self.assemble(text, words, systemd, common, file) {
+            if let Ok(start) = self.assemble(text, words, systemd, state, file) {
                 let what = if text.is_some() { "configuration" } else { "vocabulary" };
                 tracing::error!("the {what} that last worked is used: {reason:#}");
-                common.health.reload_refused(&format!("{reason:#}"));
+                state.health.reload_refused(&format!("{reason:#}"));
                 return Ok(Start { is_refused: true, ..start });
             }
         }
@@ -141,11 +141,11 @@ impl Service<'_> {
         text: Option<&str>,
         kept_words: Option<&Path>,
         systemd: &Systemd,
-        common: &Common,
+        state: &ServiceState,
         file: &mut Option<HealthFile>,
     ) -> anyhow::Result<Start> {
         let loaded = self.load_files(text)?;
-        let (target, health) = (&loaded.target, &common.health);
+        let (target, health) = (&loaded.target, &state.health);
         // A plan takes minutes: what is wrong with the source is told before.
         target.source.check(&self.stop).map_err(of_usage)?;
         // Whoever sits at a terminal is not to wait for a GPU.
@@ -170,18 +170,18 @@ impl Service<'_> {
         let sinks = target.sinks.iter().map(|settings| Ok((settings.clone(), settings.open(&context)?)));
         let outputs = Outputs {
             sinks: sinks.collect::<anyhow::Result<_>>()?,
-            live: common.live.clone(),
+            live: state.live.clone(),
             frames: self.frames,
             ..Outputs::default()
         };
-        common.show(target, true, &scoring.words(), engine.title());
+        state.show(target, true, &scoring.words(), engine.title());
         let (pacing, publisher) = (target.source.pacing, Publisher::new(outputs)?);
         let pipeline = Pipeline {
             repeat: target.source.repeat,
             tracking: Tracking::new(target.tracking),
             inputs_to_keep: self.inputs_to_keep,
             health: health.clone(),
-            counters: Arc::clone(&common.counters),
+            counters: Arc::clone(&state.counters),
             ..Pipeline::new(source, pacing, engine, scoring, publisher)
         };
         let has_kept_words = kept_words.is_some();
@@ -189,7 +189,7 @@ impl Service<'_> {
     }
 }
 
-impl Common {
+impl ServiceState {
     pub(super) fn serve(&self, settings: &HttpSettings) -> anyhow::Result<Server> {
         Server::start(settings, self.parts())
     }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::convolution::{Convolution, Gradients, Operands, Size};
 use super::pointwise::{finish, masked, summed};
-use super::{Matrix, Shared, add, multiply, unwritten};
+use super::{Matrix, SharedPointer, add, multiply, unwritten};
 
 /// Calls `each` with the start of an input cell (none in the padding) and the start of its place in the row, for all
 /// cells under the windows of one row of outputs.
@@ -72,7 +72,7 @@ pub(super) fn backward(
     let out_size = convolution.output_size(size, outputs);
     let row = out_size.width * outputs;
     let mut into = of_input.then(|| vec![0.0; size.len()]);
-    let shared = into.as_mut().map(|values| Shared(values.as_mut_ptr()));
+    let shared = into.as_mut().map(|values| SharedPointer(values.as_mut_ptr()));
     let sums: Vec<[Vec<f32>; 2]> = (0..size.images)
         .into_par_iter()
         .map(|image| {

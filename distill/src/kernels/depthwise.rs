@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::convolution::{Activation, Convolution, Gradients, Operands, Size};
 use super::pointwise::{masked, summed};
-use super::{Shared, unwritten};
+use super::{SharedPointer, unwritten};
 
 /// Channels that are summed at a time.
 const LANES: usize = 16;
@@ -179,7 +179,7 @@ pub(super) fn backward(
     let out_size = convolution.output_size(size, size.channels);
     let (of_image, into_image) = (out_size.len() / size.images, size.len() / size.images);
     let mut into = of_input.then(|| unwritten(size.len()));
-    let shared = into.as_mut().map(|values| Shared(values.as_mut_ptr()));
+    let shared = into.as_mut().map(|values| SharedPointer(values.as_mut_ptr()));
     let sums: Vec<[Vec<f32>; 2]> = (0..size.images)
         .into_par_iter()
         .map(|image| {

@@ -132,14 +132,14 @@ fn add(to: &mut [f32], from: &[f32]) {
 
 /// A pointer that several threads may write through, each to places of its own.
 #[derive(Clone, Copy)]
-struct Shared(*mut f32);
+struct SharedPointer(*mut f32);
 
 // SAFETY: only the module's kernels use it, and each gives every thread other places.
-unsafe impl Send for Shared {}
+unsafe impl Send for SharedPointer {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl Sync for SharedPointer {}
 
-impl Shared {
+impl SharedPointer {
     /// The `len` places from `start` on.
     ///
     /// # Safety

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::convolution::{Activation, Convolution, Gradients, Operands};
-use super::{Matrix, Shared, add, multiply, unwritten};
+use super::{Matrix, SharedPointer, add, multiply, unwritten};
 
 /// Numbers of a block's input and output together: half a megabyte, what a core's cache holds.
 const BLOCK_NUMBERS: usize = 128 << 10;
@@ -89,7 +89,7 @@ pub(super) fn backward(
     let (cells, channels) = (size.cells(), size.channels);
     let block = rows_of_block(channels, outputs);
     let mut into = of_input.then(|| unwritten(cells * channels));
-    let shared = into.as_mut().map(|values| Shared(values.as_mut_ptr()));
+    let shared = into.as_mut().map(|values| SharedPointer(values.as_mut_ptr()));
     // More pieces than threads, or one that has other work to do keeps the rest waiting.
     let pieces = (4 * rayon::current_num_threads()).min(cells.div_ceil(block)).max(1);
     let rows_of_piece = cells.div_ceil(pieces).next_multiple_of(block);

@@ -38,7 +38,7 @@ const LARGEST_INCOMING: usize = 1 << 20;
 const LARGEST_OUTGOING: usize = 256 << 20;
 
 /// What the thread that takes messages and the one that sends them share.
-pub(super) struct Shared {
+pub(super) struct OutboxState {
     pub outbox: Mutex<Outbox>,
     /// There may be more to tell, or the program ends.
     pub woken: Notify,
@@ -53,14 +53,14 @@ enum End {
 }
 
 /// Tells the broker what there is to tell until the program ends.
-pub(super) async fn run(settings: &MqttSettings, client_id: &str, shared: &Shared, inbox: &Inbox) {
+pub(super) async fn run(settings: &MqttSettings, client_id: &str, state: &OutboxState, inbox: &Inbox) {
     let mut backoff = Backoff::new(WAITS.0, WAITS.1);
     let mut goodbye = Goodbye::default();
-    let availability = locked(&shared.outbox).availability();
+    let availability = locked(&state.outbox).availability();
     loop {
         let end = match settings.options(client_id, &availability) {
             Ok(options) => {
-                Connection::new(options, shared, inbox).serve(settings, &mut backoff, &mut goodbye).await
+                Connection::new(options, state, inbox).serve(settings, &mut backoff, &mut goodbye).await
             }
             Err(why) => End::Broken(why),
         };
@@ -69,7 +69,7 @@ pub(super) async fn run(settings: &MqttSettings, client_id: &str, shared: &Share
             End::Broken(why) => inbox.failed(&why),
         }
         let until = tokio::time::Instant::now() + backoff.wait();
-        while !goodbye.is_begun(shared) && timeout_at(until, shared.woken.notified()).await.is_ok() {}
+        while !goodbye.is_begun(state) && timeout_at(until, state.woken.notified()).await.is_ok() {}
         if goodbye.is_over() {
             return;
         }
@@ -81,8 +81,8 @@ pub(super) async fn run(settings: &MqttSettings, client_id: &str, shared: &Share
 struct Goodbye(Option<Instant>);
 
 impl Goodbye {
-    fn is_begun(&mut self, shared: &Shared) -> bool {
-        if self.0.is_none() && shared.is_closing.load(Ordering::Relaxed) {
+    fn is_begun(&mut self, state: &OutboxState) -> bool {
+        if self.0.is_none() && state.is_closing.load(Ordering::Relaxed) {
             self.0 = Some(Instant::now() + LONGEST_GOODBYE);
         }
         self.0.is_some()
@@ -101,7 +101,7 @@ impl Goodbye {
 struct Connection<'a> {
     client: AsyncClient,
     eventloop: EventLoop,
-    shared: &'a Shared,
+    state: &'a OutboxState,
     inbox: &'a Inbox,
     /// What was handed to the client, in order, with the number that it has on the wire as soon as it has one.
     under_way: VecDeque<(What, Option<u16>)>,
@@ -111,13 +111,13 @@ struct Connection<'a> {
 }
 
 impl<'a> Connection<'a> {
-    fn new(options: MqttOptions, shared: &'a Shared, inbox: &'a Inbox) -> Self {
+    fn new(options: MqttOptions, state: &'a OutboxState, inbox: &'a Inbox) -> Self {
         let (client, mut eventloop) = AsyncClient::new(options, WINDOW + 1);
         eventloop.network_options.set_connection_timeout(LONGEST_ANSWER_S).set_tcp_nodelay(true);
         Self {
             client,
             eventloop,
-            shared,
+            state,
             inbox,
             under_way: VecDeque::with_capacity(WINDOW),
             is_connected: false,
@@ -127,7 +127,7 @@ impl<'a> Connection<'a> {
 
     async fn serve(mut self, settings: &MqttSettings, backoff: &mut Backoff, goodbye: &mut Goodbye) -> End {
         let end = loop {
-            if self.is_connected && self.tell(goodbye.is_begun(self.shared)) {
+            if self.is_connected && self.tell(goodbye.is_begun(self.state)) {
                 break End::Closed;
             }
             match self.poll(goodbye).await {
@@ -143,22 +143,22 @@ impl<'a> Connection<'a> {
             self.heard(&event, backoff);
         }
         let under_way = self.under_way.drain(..).map(|(what, _)| what);
-        locked(&self.shared.outbox).disconnected(under_way);
+        locked(&self.state.outbox).disconnected(under_way);
         end
     }
 
     /// Waits for the next that happens on the wire; `None` when there may be more to tell. Nothing that was begun on the wire
     /// is given up for that.
     async fn poll(&mut self, goodbye: &mut Goodbye) -> Option<Result<Event, ConnectionError>> {
-        let (shared, client, under_way) = (self.shared, &self.client, &mut self.under_way);
+        let (state, client, under_way) = (self.state, &self.client, &mut self.under_way);
         let mut polling = pin!(self.eventloop.poll());
         loop {
-            goodbye.is_begun(shared);
+            goodbye.is_begun(state);
             tokio::select! {
                 polled = &mut polling => return Some(polled),
-                () = shared.woken.notified() => {
+                () = state.woken.notified() => {
                     if self.is_connected {
-                        hand(client, under_way, shared);
+                        hand(client, under_way, state);
                     }
                 }
                 () = tokio::time::sleep_until(goodbye.end()) => return None,
@@ -168,11 +168,11 @@ impl<'a> Connection<'a> {
 
     /// Hands over what there is to tell; whether the last word is said.
     fn tell(&mut self, is_closing: bool) -> bool {
-        hand(&self.client, &mut self.under_way, self.shared);
+        hand(&self.client, &mut self.under_way, self.state);
         if !is_closing || !self.under_way.is_empty() {
             return false;
         }
-        let mut outbox = locked(&self.shared.outbox);
+        let mut outbox = locked(&self.state.outbox);
         if !outbox.is_empty() {
             return false;
         }
@@ -182,7 +182,7 @@ impl<'a> Connection<'a> {
         self.has_said_goodbye = true;
         outbox.set_availability("offline");
         drop(outbox);
-        hand(&self.client, &mut self.under_way, self.shared);
+        hand(&self.client, &mut self.under_way, self.state);
         false
     }
 
@@ -190,7 +190,7 @@ impl<'a> Connection<'a> {
         match event {
             Event::Incoming(Incoming::ConnAck(_)) => {
                 self.is_connected = true;
-                locked(&self.shared.outbox).connected();
+                locked(&self.state.outbox).connected();
             }
             // Ours are handed over in the order in which they go out.
             Event::Outgoing(Outgoing::Publish(0)) => self.arrived(|number| number.is_none()),
@@ -212,7 +212,7 @@ impl<'a> Connection<'a> {
     fn arrived(&mut self, is_it: impl Fn(Option<u16>) -> bool) {
         let Some(place) = self.under_way.iter().position(|(_, number)| is_it(*number)) else { return };
         if let Some((what, _)) = self.under_way.remove(place) {
-            let mut outbox = locked(&self.shared.outbox);
+            let mut outbox = locked(&self.state.outbox);
             let arrived = outbox.arrived(what);
             self.inbox.keeps(outbox.waiting());
             self.inbox.sent(arrived);
@@ -221,8 +221,8 @@ impl<'a> Connection<'a> {
 }
 
 /// Hands over as much as may be under way.
-fn hand(client: &AsyncClient, under_way: &mut VecDeque<(What, Option<u16>)>, shared: &Shared) {
-    let mut outbox = locked(&shared.outbox);
+fn hand(client: &AsyncClient, under_way: &mut VecDeque<(What, Option<u16>)>, state: &OutboxState) {
+    let mut outbox = locked(&state.outbox);
     while under_way.len() < WINDOW
         && let Some(publication) = outbox.next()
     {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use self::connection::Shared;
+use self::connection::OutboxState;
 use self::home_assistant::Discovery;
 use self::outbox::{Outbox, OutboxSettings};
 use self::remembered::Remembered;
@@ -105,22 +105,25 @@ impl Sink for MqttSink {
 
     fn run(self: Box<Self>, inbox: &Inbox) -> Result<(), PublishError> {
         let Self { settings, client_id, outbox, mut remembered } = *self;
-        let shared =
-            Shared { outbox: Mutex::new(outbox), woken: Notify::new(), is_closing: AtomicBool::new(false) };
+        let state = OutboxState {
+            outbox: Mutex::new(outbox),
+            woken: Notify::new(),
+            is_closing: AtomicBool::new(false),
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(PublishError::NoThread)?;
         thread::scope(|scope| {
             let network = named("mqtt").spawn_scoped(scope, || {
-                runtime.block_on(connection::run(&settings, &client_id, &shared, inbox));
+                runtime.block_on(connection::run(&settings, &client_id, &state, inbox));
                 // A name may be looked up that nobody knows any more.
                 runtime.shutdown_background();
             });
             let network = network.map_err(PublishError::NoThread)?;
-            take_all(inbox, &shared, &mut remembered, &|| network.is_finished());
-            shared.is_closing.store(true, Ordering::Relaxed);
-            shared.woken.notify_one();
+            take_all(inbox, &state, &mut remembered, &|| network.is_finished());
+            state.is_closing.store(true, Ordering::Relaxed);
+            state.woken.notify_one();
             let ended = network.join().map_err(|_| PublishError::Panicked(settings.place()));
-            let left = locked(&shared.outbox).waiting();
+            let left = locked(&state.outbox).waiting();
             inbox.lost(left as u64);
             inbox.keeps(0);
             ended
@@ -129,10 +132,10 @@ impl Sink for MqttSink {
 }
 
 /// Takes messages until there are no more.
-fn take_all(inbox: &Inbox, shared: &Shared, remembered: &mut Remembered, is_over: &dyn Fn() -> bool) {
+fn take_all(inbox: &Inbox, state: &OutboxState, remembered: &mut Remembered, is_over: &dyn Fn() -> bool) {
     while !is_over() {
         let message = inbox.next_within(LOOK);
-        let mut outbox = locked(&shared.outbox);
+        let mut outbox = locked(&state.outbox);
         match &message {
             Some(message) => outbox.take(message, Instant::now()),
             None if inbox.is_closing() => break,
@@ -142,13 +145,13 @@ fn take_all(inbox: &Inbox, shared: &Shared, remembered: &mut Remembered, is_over
         inbox.keeps(outbox.waiting());
         let topics = outbox.take_new_topics();
         drop(outbox);
-        shared.woken.notify_one();
+        state.woken.notify_one();
         if let Some(topics) = topics {
             remembered.keep(&topics);
         }
     }
     while let Some(message) = inbox.next() {
-        locked(&shared.outbox).take(&message, Instant::now());
+        locked(&state.outbox).take(&message, Instant::now());
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use self::sender::{Sender, Shared};
+use self::sender::{Sender, SpoolState};
 pub use self::settings::{WebhookKeys, WebhookSettings};
 use self::spool::Spool;
 use super::error::PublishError;
@@ -77,8 +77,8 @@ impl Sink for WebhookSink {
 
     fn run(self: Box<Self>, inbox: &Inbox) -> Result<(), PublishError> {
         let Self { settings, stream, folder } = *self;
-        let shared = Arc::new(Shared::default());
-        let sender = Sender::new(settings.clone(), Arc::clone(&shared), inbox.clone());
+        let state = Arc::new(SpoolState::default());
+        let sender = Sender::new(settings.clone(), Arc::clone(&state), inbox.clone());
         let mut gatherer = Gatherer {
             filter: Filter { words: settings.words, min_score: settings.min_score, told: HashSet::new() },
             batch: settings.batch,
@@ -87,7 +87,7 @@ impl Sink for WebhookSink {
             gathered: VecDeque::new(),
             due: None,
             to_open: Some((folder, settings.spool_bytes, sender)),
-            shared,
+            state,
             inbox,
         };
         gatherer.run();
@@ -106,7 +106,7 @@ struct Gatherer<'a> {
     due: Option<Instant>,
     /// The spool's folder and size, and who sends what is in it, as long as it isn't open.
     to_open: Option<(PathBuf, u64, Sender)>,
-    shared: Arc<Shared>,
+    state: Arc<SpoolState>,
     inbox: &'a Inbox,
 }
 
@@ -127,7 +127,7 @@ impl Gatherer<'_> {
         }
         self.write();
         self.inbox.lost(self.gathered.len() as u64);
-        self.shared.close(LONGEST_GOODBYE);
+        self.state.close(LONGEST_GOODBYE);
     }
 
     fn take(&mut self, message: &Message) {
@@ -146,11 +146,11 @@ impl Gatherer<'_> {
     fn write_if_due(&mut self) {
         let is_due = self.due.is_some_and(|due| Instant::now() >= due);
         // A disk that was full is not asked again for each event.
-        let is_full = self.gathered.len() >= self.most_in_batch && !self.shared.is_spool_ill();
+        let is_full = self.gathered.len() >= self.most_in_batch && !self.state.is_spool_ill();
         if is_due || is_full || self.to_open.is_some() {
             self.write();
         }
-        let waiting = locked(&self.shared.spool).as_ref().map_or(0, Spool::events);
+        let waiting = locked(&self.state.spool).as_ref().map_or(0, Spool::events);
         self.inbox.keeps(self.gathered.len() + waiting);
     }
 
@@ -158,13 +158,13 @@ impl Gatherer<'_> {
     fn write(&mut self) {
         match self.try_write() {
             Ok(()) => {
-                if self.shared.set_spool_ill(false) {
+                if self.state.set_spool_ill(false) {
                     self.inbox.recovered();
                 }
                 self.due = None;
             }
             Err(why) => {
-                self.shared.set_spool_ill(true);
+                self.state.set_spool_ill(true);
                 self.inbox.failed(&why);
                 self.due = Some(Instant::now() + WRITE_AGAIN);
             }
@@ -176,7 +176,7 @@ impl Gatherer<'_> {
         while !self.gathered.is_empty() {
             let size = self.gathered.len().min(self.most_in_batch);
             let body = self.body(size)?;
-            let mut spool = locked(&self.shared.spool);
+            let mut spool = locked(&self.state.spool);
             let Some(spool) = spool.as_mut() else { return Ok(()) };
             let lost = spool.put(&body, size).map_err(|error| {
                 format!(
@@ -186,7 +186,7 @@ impl Gatherer<'_> {
             })?;
             self.inbox.lost(lost);
             self.gathered.drain(..size);
-            self.shared.changed();
+            self.state.changed();
         }
         Ok(())
     }
@@ -195,7 +195,7 @@ impl Gatherer<'_> {
     fn open(&mut self) -> Result<(), String> {
         let Some((folder, size, _)) = &self.to_open else { return Ok(()) };
         let spool = Spool::open(folder, *size)?;
-        *locked(&self.shared.spool) = Some(spool);
+        *locked(&self.state.spool) = Some(spool);
         if let Some((_, _, sender)) = self.to_open.take() {
             let sending = named("webhook").spawn(move || sender.run());
             sending.map_err(|error| format!("cannot start a thread: {error}"))?;

@@ -29,7 +29,7 @@ const LARGEST_ANSWER: u64 = 64 << 10;
 
 /// What the thread that gathers and the one that sends share.
 #[derive(Default)]
-pub(super) struct Shared {
+pub(super) struct SpoolState {
     /// As soon as it is open.
     pub spool: Mutex<Option<Spool>>,
     changed: Condvar,
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     end: Mutex<Option<Instant>>,
 }
 
-impl Shared {
+impl SpoolState {
     /// There is more to send, or less.
     pub(super) fn changed(&self) {
         self.changed.notify_all();
@@ -100,7 +100,7 @@ enum Fate {
 /// Who sends.
 pub(super) struct Sender {
     settings: WebhookSettings,
-    shared: Arc<Shared>,
+    state: Arc<SpoolState>,
     inbox: Inbox,
     /// Made anew after a failure: certificates may have been exchanged.
     agent: Option<Agent>,
@@ -108,8 +108,8 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn new(settings: WebhookSettings, shared: Arc<Shared>, inbox: Inbox) -> Self {
-        Self { settings, shared, inbox, agent: None, backoff: Backoff::new(WAITS.0, WAITS.1) }
+    pub(super) fn new(settings: WebhookSettings, state: Arc<SpoolState>, inbox: Inbox) -> Self {
+        Self { settings, state, inbox, agent: None, backoff: Backoff::new(WAITS.0, WAITS.1) }
     }
 
     /// Sends until the program ends.
@@ -119,16 +119,16 @@ impl Sender {
             self.settle(&batch, fate);
         }
         // Whoever waits for the spool waits for nothing any more.
-        *locked(&self.shared.end) = Some(Instant::now());
-        *locked(&self.shared.spool) = None;
-        self.shared.changed();
+        *locked(&self.state.end) = Some(Instant::now());
+        *locked(&self.state.spool) = None;
+        self.state.changed();
     }
 
     /// The oldest batch as soon as there is one.
     fn next(&self) -> Option<(Batch, Vec<u8>)> {
-        let mut guard = locked(&self.shared.spool);
+        let mut guard = locked(&self.state.spool);
         loop {
-            if self.shared.is_over() {
+            if self.state.is_over() {
                 return None;
             }
             let spool = guard.as_mut()?;
@@ -141,8 +141,8 @@ impl Sender {
                         spool.remove(&batch);
                     }
                 },
-                None if self.shared.end().is_some() => return None,
-                None => guard = self.shared.wait(guard, Duration::from_secs(60)),
+                None if self.state.end().is_some() => return None,
+                None => guard = self.state.wait(guard, Duration::from_secs(60)),
             }
         }
     }
@@ -151,17 +151,17 @@ impl Sender {
         let events = batch.events as u64;
         match fate {
             Fate::Taken => {
-                if let Some(spool) = locked(&self.shared.spool).as_mut() {
+                if let Some(spool) = locked(&self.state.spool).as_mut() {
                     spool.remove(batch);
                 }
                 self.inbox.sent(events);
-                if !self.shared.is_spool_ill() {
+                if !self.state.is_spool_ill() {
                     self.inbox.recovered();
                 }
                 self.backoff.reset();
             }
             Fate::Refused(why) => {
-                if let Some(spool) = locked(&self.shared.spool).as_mut() {
+                if let Some(spool) = locked(&self.state.spool).as_mut() {
                     spool.refuse(batch);
                     let aside = spool.folder().join("refused");
                     self.inbox.gave_up(&format!("{why}; such batches are set aside in {}", aside.display()));
@@ -175,23 +175,23 @@ impl Sender {
                 self.pause(wait);
             }
         }
-        self.shared.changed();
+        self.state.changed();
     }
 
     /// Waits before the next try; when the program ends, there is none.
     fn pause(&self, wait: Duration) {
         let until = Instant::now() + wait;
-        let mut spool = locked(&self.shared.spool);
+        let mut spool = locked(&self.state.spool);
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
-            if self.shared.end().is_some() {
-                *locked(&self.shared.end) = Some(Instant::now());
+            if self.state.end().is_some() {
+                *locked(&self.state.end) = Some(Instant::now());
                 return;
             }
-            spool = self.shared.wait(spool, left);
+            spool = self.state.wait(spool, left);
         }
     }
 

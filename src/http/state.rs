@@ -20,7 +20,7 @@ pub(super) const MOST_LISTENERS: usize = 32;
 const MOST_CHANGES: usize = 2;
 
 /// Shared by all requests.
-pub(super) struct Shared {
+pub(super) struct AppState {
     pub parts: Parts,
     pub guard: Guard,
     pub page: Page,
@@ -35,7 +35,7 @@ pub(super) struct Shared {
     pub stopped: watch::Receiver<()>,
 }
 
-impl Shared {
+impl AppState {
     pub(super) fn new(
         settings: &HttpSettings,
         parts: Parts,
