@@ -19,7 +19,7 @@ use wordsight_onnx::proto::{ElementType, ModelProto};
 use wordsight_onnx::{Graph, Storage};
 
 use crate::config::Config;
-use crate::scoring::Scoring;
+use crate::scoring::FrameScorer;
 
 /// Where the files would lie.
 const FOLDER: &str = "/nowhere";
@@ -80,7 +80,7 @@ pub fn vocabulary(bytes: &[u8]) {
         words_per_region: 2,
         weak_fraction: 1.0,
     };
-    if let Err(error) = Scoring::new(&vocabulary, &student, settings) {
+    if let Err(error) = FrameScorer::new(&vocabulary, &student, settings) {
         assert_told(&error);
     }
 }

@@ -15,6 +15,6 @@ mod vocabulary;
 
 pub use frame::{FrameView, PixelFormat, YuvEncoding, YuvFactors};
 pub use letterbox::{Channel, Letterbox, PADDING, Preprocessor, Resampler, Tables, Taps};
-pub use scoring::{Detection, DetectionSettings, Ranked, Scorer, TextWeights, WordTable};
+pub use scoring::{Detection, DetectionSettings, Ranked, RankingTable, Scorer, TextWeights};
 pub use suppression::iou;
 pub use vocabulary::{Vocabulary, VocabularyError, Word};

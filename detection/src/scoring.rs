@@ -134,7 +134,7 @@ pub struct Ranked {
 
 /// Everything that ranking words takes, for whoever does it elsewhere: [`Scorer::table`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct WordTable {
+pub struct RankingTable {
     /// `[1 + W, D]`, row-major: the background's embedding, then the words'.
     pub background_and_words: Vec<f32>,
     /// D.
@@ -353,7 +353,7 @@ impl Scorer {
     }
 
     /// What ranking words takes, for whoever does it elsewhere.
-    pub fn table(&self, settings: &DetectionSettings) -> WordTable {
+    pub fn table(&self, settings: &DetectionSettings) -> RankingTable {
         let thresholds = self.words.iter().map(|word| settings.told_from(word));
         let weight_of = |word: &ScoredWord| {
             if word.is_hidden && !settings.hidden_compete() { f32::NAN } else { word.text_weight }
@@ -361,7 +361,7 @@ impl Scorer {
         let mut background_and_words = Vec::with_capacity((1 + self.words.len()) * self.embedding_size);
         background_and_words.extend_from_slice(&self.background);
         self.panels.append_embeddings(&mut background_and_words);
-        WordTable {
+        RankingTable {
             background_and_words,
             embedding_size: self.embedding_size,
             text_weights: self.words.iter().map(weight_of).collect(),

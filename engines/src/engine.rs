@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wordsight_detection::{FrameView, WordTable};
+use wordsight_detection::{FrameView, RankingTable};
 
 use crate::{EngineError, FrameMemory, Regions, StudentFacts};
 
@@ -47,7 +47,7 @@ pub trait WholeFrames {
     ///
     /// # Errors
     /// When there is no room for them.
-    fn set_words(&mut self, words: &WordTable) -> Result<(), EngineError>;
+    fn set_words(&mut self, words: &RankingTable) -> Result<(), EngineError>;
 
     /// Memory that frames are best captured into, if there is such: from elsewhere they are copied once more.
     fn frame_memory(&self) -> Option<Arc<dyn FrameMemory>> {

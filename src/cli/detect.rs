@@ -41,11 +41,11 @@ impl DetectArgs {
         let config = self.common.load_config()?;
         let stop = Stop::on_signals()?;
         let engine = EngineTarget::of(&config)?.open(&INSTALLED, &stop, &|| ())?;
-        let scoring = WordsTarget::of(&config)?.open(engine.facts())?;
+        let scorer = WordsTarget::of(&config)?.open(engine.facts())?;
         let photographs = Photographs::open(&self.photographs);
         let json_on_stdout = self.json.as_deref().is_some_and(is_standard_output);
         let table = (!json_on_stdout).then(|| {
-            Table::new(Box::new(std::io::stdout()), photographs.longest_name(), scoring.words().longest())
+            Table::new(Box::new(std::io::stdout()), photographs.longest_name(), scorer.words().longest())
         });
         let save = self.save.map(|folder| SaveSettings {
             folder,
@@ -57,7 +57,7 @@ impl DetectArgs {
             save.map(|save| (SinkSettings::Pictures(save.clone()), save.open())).into_iter().collect();
         let outputs = Outputs { json, table, sinks, ..Outputs::default() };
         let publisher = Publisher::new(outputs)?;
-        let pipeline = Pipeline::new(Box::new(photographs), Pacing::Lossless, engine, scoring, publisher);
+        let pipeline = Pipeline::new(Box::new(photographs), Pacing::Lossless, engine, scorer, publisher);
         stop.ends_process_after(LONGEST_STOP)?;
         let report = pipeline.run(&stop, &Control::default())?;
         let (summary, unreadable) = (report.publisher.summary(), report.frames.unreadable);

@@ -69,11 +69,11 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
     let before = Before::look(&board);
 
     let engine = EngineTarget::of(&config)?.open(&INSTALLED, &stop, &|| ())?;
-    let scoring = WordsTarget::of(&config)?.tracked(&config).open(engine.facts())?;
+    let scorer = WordsTarget::of(&config)?.tracked(&config).open(engine.facts())?;
     let engine = slowed(engine, wanted.least_inference);
     let health = Health::default();
     let source = open_source(wanted, &config, &health, &stop)?;
-    let mut settings = settings(&config, wanted, &*engine, &source, scoring.words().len())?;
+    let mut settings = settings(&config, wanted, &*engine, &source, scorer.words().len())?;
 
     let recorder = Arc::new(Mutex::new(Recorder::for_run_of(wanted.seconds)));
     let is_stream_the_only_one = wanted.mode == Mode::Live || source.is_live;
@@ -86,7 +86,7 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
         inputs_to_keep: if is_stream_the_only_one { 0 } else { INPUTS_ALONE },
         health: health.clone(),
         measurement: Some(measurement(wanted, slices, &recorder)),
-        ..Pipeline::new(source.source, source.pacing, engine, scoring, publisher)
+        ..Pipeline::new(source.source, source.pacing, engine, scorer, publisher)
     };
     let (control, governing) = (Control::default(), Governing::new(config.governor.settings(), &board));
     let is_over = AtomicBool::new(false);

@@ -18,7 +18,7 @@ use crate::bench::{Dice, Percentiles, SwapReport, Swaps, microseconds};
 use crate::health::Health;
 use crate::pipeline::{Control, Counters, Measurement, MeasurementSettings, OnFrame, Pipeline};
 use crate::publish::{Outputs, Publisher};
-use crate::scoring::Scoring;
+use crate::scoring::FrameScorer;
 use crate::service::{EngineTarget, WordsTarget};
 use crate::threads::{Stop, locked};
 
@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Frames that the recorded times have room for.
 const MOST_FRAMES: usize = 1 << 16;
 
-/// What the frames tell: by which edition of the words each was scored, and how long that took.
+/// What the frames tell: by which version of the words each was scored, and how long that took.
 type Scored = Arc<Mutex<Vec<(u64, Duration)>>>;
 
 /// Measures each size.
@@ -51,7 +51,7 @@ pub(super) fn measure_swaps(
         let scored: Scored = Arc::new(Mutex::new(Vec::with_capacity(MOST_FRAMES)));
         let counters = Arc::new(Counters::default());
         counters.note_swaps(SWAPS);
-        let scoring = scoring_of(words, 0, engine.facts(), detection)?;
+        let scorer = scorer_of(words, 0, engine.facts(), detection)?;
         let outputs = Outputs { json: Some(Box::new(std::io::sink())), ..Outputs::default() };
         let publisher = Publisher::new(outputs)?;
         let measurement = Measurement {
@@ -67,7 +67,7 @@ pub(super) fn measure_swaps(
             repeat: true,
             counters,
             measurement: Some(measurement),
-            ..Pipeline::new(source.source, source.pacing, engine, scoring, publisher)
+            ..Pipeline::new(source.source, source.pacing, engine, scorer, publisher)
         };
         let (swaps, back) = run(pipeline, words, detection, &scored, &stop)?;
         engine = back;
@@ -133,9 +133,9 @@ fn swap(
             break;
         }
         let start = Instant::now();
-        let scoring = scoring_of(words, number, student, detection)?;
+        let scorer = scorer_of(words, number, student, detection)?;
         made.push(start.elapsed());
-        control.swap_words(scoring, ranks);
+        control.swap_words(scorer, ranks);
         control.drop_retired();
     }
     // The last ones are to be used too.
@@ -144,12 +144,12 @@ fn swap(
 }
 
 /// Words that are directions at random, others for each number.
-fn scoring_of(
+fn scorer_of(
     words: usize,
     number: u64,
     student: &StudentFacts,
     detection: DetectionSettings,
-) -> anyhow::Result<Scoring> {
+) -> anyhow::Result<FrameScorer> {
     let size = student.embedding_size;
     let mut dice = Dice(number);
     let mut next = || (dice.next() >> 40) as f32 / (1 << 24) as f32 - 0.5;
@@ -168,7 +168,7 @@ fn scoring_of(
         embeddings,
         embedding_size: size,
     };
-    Scoring::new(&vocabulary, student, detection).context("made-up words do not fit the student")
+    FrameScorer::new(&vocabulary, student, detection).context("made-up words do not fit the student")
 }
 
 /// Only the publishing thread calls it, so its lock is always free.
@@ -176,12 +176,12 @@ fn record_into(scored: Scored) -> OnFrame {
     Box::new(move |job, _| {
         let mut scored = locked(&scored);
         if scored.len() < scored.capacity() {
-            scored.push((job.edition, job.times.scoring + job.times.nms));
+            scored.push((job.vocabulary_version, job.times.scoring + job.times.nms));
         }
     })
 }
 
-/// By how much the first frames of each edition took longer to be scored than the others in the median.
+/// By how much the first frames of each version took longer to be scored than the others in the median.
 fn first_frames(scored: &[(u64, Duration)]) -> Percentiles {
     let is_first = |pair: &[(u64, Duration)]| pair[0].0 != pair[1].0;
     let times = |firsts: bool| {

@@ -81,8 +81,8 @@ fn student_and_words(configured: &Target) -> Vec<Finding> {
         ),
     );
     let words = match configured.words.open(facts) {
-        Ok(scoring) => {
-            let (path, words) = (configured.words.vocabulary.display(), scoring.words().len());
+        Ok(scorer) => {
+            let (path, words) = (configured.words.vocabulary.display(), scorer.words().len());
             Finding::ok("vocabulary", format!("{path}: {words} words, which fit the student"))
         }
         Err(error) => Finding::failed("vocabulary", error),

@@ -129,7 +129,7 @@ struct FrameJson<'a, T: Serialize> {
 
 impl<'a> FrameJson<'a, ()> {
     fn of(record: &'a Record) -> FrameJson<'a, impl Serialize + 'a> {
-        let words = record.found.iter().map(|found| record.words.get(found.shown().0));
+        let words = record.detections.iter().map(|found| record.words.get(found.shown().0));
         FrameJson {
             line: json_line(record),
             frame_size: [record.size.0, record.size.1],

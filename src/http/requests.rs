@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use crate::job::Words;
+use crate::job::WordList;
 use crate::threads::locked;
 
 /// How long a request may take: an engine may be busy opening.
@@ -42,7 +42,7 @@ pub struct Current {
     /// The vocabulary's file.
     pub vocabulary: PathBuf,
     /// Its words.
-    pub words: Words,
+    pub words: WordList,
     /// The score threshold of words without a threshold of their own.
     pub score_threshold: f32,
     /// Whether that is what the configuration says, or what was asked for since.

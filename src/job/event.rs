@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 
-use super::Words;
+use super::WordList;
 use crate::threads::clock::since_1970;
 
 /// What happened to a thing.
@@ -35,7 +35,7 @@ pub struct Event {
     /// The track, from 1 since the program started.
     pub track: u64,
     /// The words that `word` counts.
-    pub words: Words,
+    pub words: WordList,
     /// The track's word, by the votes of its frames.
     pub word: usize,
     /// How sure of the word, by the votes, 0 to 1.
@@ -70,7 +70,7 @@ pub fn run_id() -> &'static str {
 #[cfg(test)]
 impl Event {
     /// Of a thing that is as sure as `score` in every frame.
-    pub fn made_up(kind: EventKind, track: u64, words: Words, word: usize, score: f32) -> Self {
+    pub fn made_up(kind: EventKind, track: u64, words: WordList, word: usize, score: f32) -> Self {
         Self {
             kind,
             track,

@@ -4,8 +4,8 @@
 //! start; a stage holds one through a [`Lease`] of the [`Pool`], and dropping the lease, be it at the end of the line or
 //! pushed out of a ring, returns the job to the pool with its buffers. The stages know what is here, and not one another.
 
+mod detection;
 mod event;
-mod found;
 mod pool;
 mod thumbnail;
 
@@ -16,8 +16,8 @@ use wordsight_capture::Frame;
 use wordsight_detection::Letterbox;
 use wordsight_engines::{FrameBuffer, FrameMemory, Regions, StudentFacts};
 
+pub use detection::{Detection, Tracked, WordList};
 pub use event::{Event, EventKind, run_id};
-pub use found::{Found, Tracked, Words};
 pub use pool::{FrameBuffers, Lease, Pool};
 pub use thumbnail::Thumbnail;
 
@@ -63,14 +63,14 @@ pub struct Job {
     pub letterbox: Letterbox,
     /// By preprocess: what the frame looks like, for whoever follows things through cuts.
     pub thumbnail: Thumbnail,
-    /// By the engine: the edition of the words that it is to be named by.
-    pub edition: u64,
+    /// By the engine: the version of the vocabulary that scores it.
+    pub vocabulary_version: u64,
     /// By the engine: what it found.
     pub regions: Regions,
     /// By scoring: the named things, best first.
-    pub found: Vec<Found>,
+    pub detections: Vec<Detection>,
     /// By scoring: the words that `found` names.
-    pub words: Words,
+    pub words: WordList,
     /// By each stage: how long it worked on this frame.
     pub times: StageTimes,
     /// By the engine's stage: when in a measurement it was inferred, if that takes this frame into account.
@@ -104,13 +104,13 @@ impl Job {
     /// `memory` is what it has for frames.
     pub fn with_room(
         student: &StudentFacts,
-        most_found: usize,
+        most_detections: usize,
         ranks: bool,
         memory: Option<&Arc<dyn FrameMemory>>,
     ) -> Self {
         let (regions, values) = (student.proposals, student.proposals * student.embedding_size);
         let mut job = Self::default();
-        job.found.reserve(most_found);
+        job.detections.reserve(most_detections);
         if let Some(memory) = memory {
             job.frame.bytes = FrameBuffer::in_memory(Arc::clone(memory));
         }
@@ -136,10 +136,10 @@ impl Default for Job {
             image: Vec::new(),
             letterbox: Letterbox::new((1, 1), (1, 1)),
             thumbnail: Thumbnail::default(),
-            edition: 0,
+            vocabulary_version: 0,
             regions: Regions::default(),
-            found: Vec::new(),
-            words: Words::default(),
+            detections: Vec::new(),
+            words: WordList::default(),
             times: StageTimes::default(),
             measured_at: None,
         }

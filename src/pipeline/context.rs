@@ -24,7 +24,7 @@ pub struct Frames {
 pub(super) struct Context<'a> {
     pub(super) pacing: Pacing,
     /// Of the words that the stream begins with.
-    pub(super) edition: u64,
+    pub(super) version: u64,
     pub(super) buffers: Option<&'a FrameBuffers>,
     pub(super) counters: Arc<Counters>,
     pub(super) control: &'a Control,

@@ -1,8 +1,8 @@
 //! What may be asked of a stream while it runs: other words from one frame to the next, a pause to change its other parts,
 //! and whether it is alive.
 //!
-//! In flow an edition of words from whoever read them, out flows to the stages which one is the newest. The engine's stage
-//! writes an edition's number on each frame, and the publishing stage scores a frame by the edition that it carries: a
+//! In flow scorers, each of another version of the vocabulary; the stages are told which is the newest. The engine's stage
+//! writes a version's number on each frame, and the publishing stage scores a frame by the version that it carries: a
 //! frame whose words an engine has ranked on a GPU is never named by another vocabulary.
 //!
 //! A swap exchanges one pointer, and the stages don't drop the old scorer: freeing twenty thousand words takes longer
@@ -12,26 +12,26 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use wordsight_detection::WordTable;
+use wordsight_detection::RankingTable;
 
 use super::rate_limit::RateLimit;
 use crate::job::Stage;
-use crate::scoring::Scoring;
+use crate::scoring::FrameScorer;
 use crate::threads::locked;
 
-/// One edition of the words.
-struct Edition {
+/// One version of the vocabulary, ready to score.
+struct Version {
     number: u64,
-    scoring: Box<Scoring>,
+    scorer: Box<FrameScorer>,
     /// For an engine that ranks words itself.
-    table: Option<WordTable>,
+    table: Option<RankingTable>,
 }
 
 /// Shared by a stream and whoever looks after it.
 #[derive(Default)]
 pub struct Control {
     newest: AtomicU64,
-    editions: Mutex<Editions>,
+    versions: Mutex<Versions>,
     retired: Mutex<Retired>,
     /// Why words were not taken.
     refusal: Mutex<Option<String>>,
@@ -41,18 +41,18 @@ pub struct Control {
 }
 
 /// Boxed, so that a stage moves a pointer into it and not all that is behind it.
-type Retired = Vec<Box<Scoring>>;
+type Retired = Vec<Box<FrameScorer>>;
 
 #[derive(Default)]
-struct Editions {
-    waiting: VecDeque<Edition>,
+struct Versions {
+    waiting: VecDeque<Version>,
     /// The newest that a frame may carry.
     taken_up: u64,
 }
 
 impl Control {
-    fn editions(&self) -> MutexGuard<'_, Editions> {
-        locked(&self.editions)
+    fn versions(&self) -> MutexGuard<'_, Versions> {
+        locked(&self.versions)
     }
 
     fn retired(&self) -> MutexGuard<'_, Retired> {
@@ -61,63 +61,63 @@ impl Control {
 
     /// Has the next frame that reaches the engine, and all after it, scored by other words.
     ///
-    /// They must fit the student. Returns at once; where no frame comes, the newest of several editions is taken when one does.
-    pub fn swap_words(&self, scoring: Scoring, for_ranking: bool) {
-        let table = for_ranking.then(|| scoring.table());
-        let scoring = Box::new(scoring);
-        let mut editions = self.editions();
+    /// They must fit the student. Returns at once; where no frame comes, the newest of several versions is taken when one does.
+    pub fn swap_words(&self, scorer: FrameScorer, for_ranking: bool) {
+        let table = for_ranking.then(|| scorer.table());
+        let scorer = Box::new(scorer);
+        let mut versions = self.versions();
         let number = self.newest.load(Ordering::Relaxed) + 1;
-        let taken_up = editions.taken_up;
-        let replaced = editions.waiting.iter().position(|edition| edition.number > taken_up);
-        let replaced = replaced.map(|first| editions.waiting.split_off(first));
-        editions.waiting.push_back(Edition { number, scoring, table });
+        let taken_up = versions.taken_up;
+        let replaced = versions.waiting.iter().position(|version| version.number > taken_up);
+        let replaced = replaced.map(|first| versions.waiting.split_off(first));
+        versions.waiting.push_back(Version { number, scorer, table });
         self.newest.store(number, Ordering::Release);
-        drop(editions);
+        drop(versions);
         drop(replaced);
     }
 
-    /// The number of the newest edition; 0 is what the stream began with.
+    /// The number of the newest version; 0 is what the stream began with.
     pub(super) fn newest(&self) -> u64 {
         self.newest.load(Ordering::Acquire)
     }
 
-    /// The newest edition's number, which frames carry from now on, and its table for an engine that wants it.
-    pub(super) fn take_up(&self) -> (u64, Option<WordTable>) {
-        let mut editions = self.editions();
-        let newest = editions.waiting.back_mut().map(|edition| (edition.number, edition.table.take()));
+    /// The newest version's number, which frames carry from now on, and its table for an engine that wants it.
+    pub(super) fn take_up(&self) -> (u64, Option<RankingTable>) {
+        let mut versions = self.versions();
+        let newest = versions.waiting.back_mut().map(|version| (version.number, version.table.take()));
         let (number, table) = newest.unwrap_or((self.newest(), None));
-        editions.taken_up = number;
+        versions.taken_up = number;
         (number, table)
     }
 
-    /// Takes an edition back that no frame carries after all.
+    /// Takes a version back that no frame carries after all.
     pub(super) fn withdraw(&self, number: u64, reason: String) {
         *locked(&self.refusal) = Some(reason);
-        let mut editions = self.editions();
-        if editions.waiting.back().is_some_and(|edition| edition.number == number)
-            && let Some(edition) = editions.waiting.pop_back()
+        let mut versions = self.versions();
+        if versions.waiting.back().is_some_and(|version| version.number == number)
+            && let Some(version) = versions.waiting.pop_back()
         {
-            self.retire(edition.scoring);
+            self.retire(version.scorer);
         }
     }
 
-    /// The scoring of an edition that a frame carries; older ones that no frame came for are retired.
-    pub(super) fn scoring_of(&self, number: u64) -> Option<Box<Scoring>> {
-        let mut editions = self.editions();
-        while editions.waiting.front().is_some_and(|edition| edition.number <= number) {
-            let edition = editions.waiting.pop_front()?;
-            if edition.number == number {
-                return Some(edition.scoring);
+    /// The scorer of the version that a frame carries; older ones that no frame came for are retired.
+    pub(super) fn scorer_of(&self, number: u64) -> Option<Box<FrameScorer>> {
+        let mut versions = self.versions();
+        while versions.waiting.front().is_some_and(|version| version.number <= number) {
+            let version = versions.waiting.pop_front()?;
+            if version.number == number {
+                return Some(version.scorer);
             }
-            self.retire(edition.scoring);
+            self.retire(version.scorer);
         }
         None
     }
 
-    /// The newest edition that waits, if one does, for a stream that begins.
-    pub(super) fn begin(&self) -> (u64, Option<Box<Scoring>>) {
+    /// The newest version that waits, if one does, for a stream that begins.
+    pub(super) fn begin(&self) -> (u64, Option<Box<FrameScorer>>) {
         let (number, _) = self.take_up();
-        (number, self.scoring_of(number))
+        (number, self.scorer_of(number))
     }
 
     /// Why the engine didn't take the newest words, told once.
@@ -125,16 +125,16 @@ impl Control {
         locked(&self.refusal).take()
     }
 
-    /// Drops the editions that no frame has come for. For whoever has the stream pause.
+    /// Drops the versions that no frame has come for. For whoever has the stream pause.
     pub fn discard_waiting(&self) {
-        if let (_, Some(scoring)) = self.begin() {
-            self.retire(scoring);
+        if let (_, Some(scorer)) = self.begin() {
+            self.retire(scorer);
         }
     }
 
     /// Keeps words that are not used any more, to be dropped beside the stream.
-    pub(super) fn retire(&self, scoring: Box<Scoring>) {
-        self.retired().push(scoring);
+    pub(super) fn retire(&self, scorer: Box<FrameScorer>) {
+        self.retired().push(scorer);
     }
 
     /// Drops what was retired and is in nobody's hands any more.

@@ -35,7 +35,7 @@ pub(super) struct EngineStage<'a> {
     /// How long the last one took, where frames may be passed over.
     last_inference: Option<Duration>,
     /// Of the words that frames carry.
-    edition: u64,
+    version: u64,
     context: Context<'a>,
 }
 
@@ -59,7 +59,7 @@ impl<'a> EngineStage<'a> {
             stop: stop.clone(),
             stopping_since: None,
             last_inference: (context.pacing != Pacing::Lossless).then_some(Duration::ZERO),
-            edition: context.edition,
+            version: context.version,
             context,
         }
     }
@@ -81,7 +81,7 @@ impl<'a> EngineStage<'a> {
             }
             self.take_up_words();
             let job = &mut *lease;
-            job.edition = self.edition;
+            job.vocabulary_version = self.version;
             self.keep_input(job);
             let (start, allocations) = (Instant::now(), allocations::on_this_thread());
             self.context.control.pulse().begin(Stage::Engine);
@@ -109,7 +109,7 @@ impl<'a> EngineStage<'a> {
             let mut next = match &under_way {
                 // The measurement wants the engine for itself, and so do new words.
                 Some(_) if self.turns.as_ref().is_some_and(Turns::is_due) => None,
-                Some(_) if self.context.control.newest() != self.edition => None,
+                Some(_) if self.context.control.newest() != self.version => None,
                 Some(_) => preprocessed.try_recv(),
                 None if self.goes_on()? => preprocessed.recv().ok(),
                 None => None,
@@ -120,7 +120,7 @@ impl<'a> EngineStage<'a> {
             }
             if let Some(job) = next.as_deref_mut() {
                 self.take_up_words();
-                job.edition = self.edition;
+                job.vocabulary_version = self.version;
                 self.keep_input(job);
                 self.whole_frames()?.start(&job.frame.view()).with_context(|| place_of(job))?;
             }
@@ -141,10 +141,10 @@ impl<'a> EngineStage<'a> {
         }
     }
 
-    /// Has the frames from here on carry the newest edition of the words. An engine that can't take them goes on with those
+    /// Has the frames from here on carry the newest version of the words. An engine that can't take them goes on with those
     /// that it has.
     fn take_up_words(&mut self) {
-        if self.context.control.newest() == self.edition {
+        if self.context.control.newest() == self.version {
             return;
         }
         let (number, table) = self.context.control.take_up();
@@ -154,7 +154,7 @@ impl<'a> EngineStage<'a> {
             self.context.control.withdraw(number, format!("the engine can't take the new words: {error}"));
             return;
         }
-        self.edition = number;
+        self.version = number;
     }
 
     /// How long to wait for a newer frame rather than take this one, if that is worth it.

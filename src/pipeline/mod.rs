@@ -2,7 +2,7 @@
 //!
 //! Each stage has a file of its own here; this one wires them.
 //!
-//! In flow a source, an engine, a vocabulary's scoring and a publisher; out flows a [`Report`], with the parts that another
+//! In flow a source, an engine, a scorer of a vocabulary's words and a publisher; out flows a [`Report`], with the parts that another
 //! stream can go on with. While it runs, a [`Control`] swaps its words or has it pause.
 //! Between the threads are `ring-channel`s, which overwrite their oldest item instead of growing:
 //! the newest frame wins. One [`Job`] carries a frame and all the buffers that it needs from stage
@@ -49,7 +49,7 @@ use crate::health::Health;
 use crate::job::{FrameBuffers, Job, Pool};
 use crate::preprocess::Preprocess;
 use crate::publish::Publisher;
-use crate::scoring::Scoring;
+use crate::scoring::FrameScorer;
 use crate::threads::{Stop, let_others_go_first, named, ring};
 use crate::tracking::Tracking;
 
@@ -77,7 +77,7 @@ pub struct Pipeline {
     /// What finds regions.
     pub engine: Box<dyn Engine>,
     /// What names them.
-    pub scoring: Box<Scoring>,
+    pub scorer: Box<FrameScorer>,
     /// What joins them to those of the frames before.
     pub tracking: Tracking,
     /// Where the results go.
@@ -103,7 +103,7 @@ pub struct Report {
     /// The source, of a stream that has only paused: it is open, and there is more to come.
     pub source: Option<Box<dyn Source>>,
     /// What named the last frame.
-    pub scoring: Box<Scoring>,
+    pub scorer: Box<FrameScorer>,
     /// What followed the things.
     pub tracking: Tracking,
     /// What was published, and where.
@@ -127,12 +127,12 @@ pub struct Report {
 }
 
 impl Pipeline {
-    /// A stream of a source's frames, named by `scoring` and told to `publisher`: from the beginning, and once.
+    /// A stream of a source's frames, scored by `scorer` and told to `publisher`: from the beginning, and once.
     pub fn new(
         source: Box<dyn Source>,
         pacing: Pacing,
         engine: Box<dyn Engine>,
-        scoring: Scoring,
+        scorer: FrameScorer,
         publisher: Publisher,
     ) -> Self {
         Self {
@@ -140,7 +140,7 @@ impl Pipeline {
             pacing,
             repeat: false,
             engine,
-            scoring: Box::new(scoring),
+            scorer: Box::new(scorer),
             tracking: Tracking::new(None),
             publisher,
             before: Frames::default(),
@@ -157,15 +157,15 @@ impl Pipeline {
     /// When the engine or an output fails. What cannot be captured is reported and counted.
     pub fn run(mut self, stop: &Stop, control: &Control) -> anyhow::Result<Report> {
         control.pulse().rest();
-        let (edition, newest) = control.begin();
+        let (version, newest) = control.begin();
         if let Some(newest) = newest {
-            control.retire(std::mem::replace(&mut self.scoring, newest));
+            control.retire(std::mem::replace(&mut self.scorer, newest));
         }
         if let Some(engine) = self.engine.whole_frames() {
-            engine.set_words(&self.scoring.table())?;
+            engine.set_words(&self.scorer.table())?;
         }
         let memory = Memory::of(&mut self);
-        Line::new(self, &memory, edition, stop, control).run(&memory.pool, stop)
+        Line::new(self, &memory, version, stop, control).run(&memory.pool, stop)
     }
 
     /// How many jobs there are, and how many of them a ring between two stages holds.
@@ -190,7 +190,7 @@ impl Report {
             pacing,
             repeat,
             engine: self.engine,
-            scoring: self.scoring,
+            scorer: self.scorer,
             tracking: self.tracking,
             publisher: self.publisher,
             before: self.frames,
@@ -216,7 +216,7 @@ struct Memory {
     /// Where frames' bytes go back to behind the letterbox, if nobody looks at them there.
     buffers: Option<FrameBuffers>,
     /// The most things in a frame.
-    most_found: usize,
+    most_detections: usize,
 }
 
 impl Memory {
@@ -225,12 +225,12 @@ impl Memory {
         let ranks = pipeline.engine.whole_frames().is_some();
         let memory = pipeline.engine.whole_frames().and_then(|engine| engine.frame_memory());
         let student = pipeline.engine.facts();
-        let most_found = pipeline.scoring.most_found(student.proposals);
-        let pool = Pool::new(jobs.get(), || Job::with_room(student, most_found, ranks, memory.as_ref()));
+        let most_detections = pipeline.scorer.most_detections(student.proposals);
+        let pool = Pool::new(jobs.get(), || Job::with_room(student, most_detections, ranks, memory.as_ref()));
         // An engine that takes whole frames and whoever draws on them look at them behind the letterbox.
         let before_letterbox = if pipeline.pacing == Pacing::Lossless { jobs.get() } else { CAMERA_BUFFERS };
         let buffers = (!ranks && !pipeline.publisher.draws()).then(|| FrameBuffers::new(before_letterbox));
-        Self { pool, buffers, most_found }
+        Self { pool, buffers, most_detections }
     }
 }
 
@@ -250,7 +250,7 @@ impl<'a> Line<'a> {
     fn new(
         mut pipeline: Pipeline,
         memory: &'a Memory,
-        edition: u64,
+        version: u64,
         stop: &Stop,
         control: &'a Control,
     ) -> Self {
@@ -258,7 +258,7 @@ impl<'a> Line<'a> {
         let takes_frames = pipeline.engine.whole_frames().is_some();
         let Pipeline { pacing, repeat, inputs_to_keep, before, mut publisher, health, .. } = pipeline;
         let buffers = memory.buffers.as_ref();
-        let context = Context { pacing, edition, buffers, counters: pipeline.counters, control };
+        let context = Context { pacing, version, buffers, counters: pipeline.counters, control };
         let student = pipeline.engine.facts();
         // The kept inputs are for the engine alone, which takes no frames.
         let letterboxed = if takes_frames { inputs_to_keep as u64 } else { u64::MAX };
@@ -269,12 +269,12 @@ impl<'a> Line<'a> {
         };
         let (settings, on_frame) =
             pipeline.measurement.map(|wanted| (wanted.settings, wanted.on_frame)).unzip();
-        publisher.begin(ring, pacing == Pacing::Lossless, memory.most_found);
+        publisher.begin(ring, pacing == Pacing::Lossless, memory.most_detections);
         let publish = PublishStage {
             publisher,
-            scoring: pipeline.scoring,
+            scorer: pipeline.scorer,
             tracking: pipeline.tracking,
-            edition,
+            version,
             on_frame,
             health: health.clone(),
             context: context.clone(),
@@ -319,12 +319,12 @@ impl<'a> Line<'a> {
             let engine = engine.join().map_err(|_| panicked("engine"))??;
             let capture = capture.join().map_err(|_| panicked("capture"))?;
             preprocess.join().map_err(|_| panicked("preprocess"))?;
-            let (PublishStage { scoring, tracking, publisher, .. }, is_enough) = published?;
+            let (PublishStage { scorer, tracking, publisher, .. }, is_enough) = published?;
             Ok(Report {
                 frames: capture.frames,
                 is_enough,
                 source: capture.source,
-                scoring,
+                scorer,
                 tracking,
                 publisher,
                 given_up: capture.given_up,

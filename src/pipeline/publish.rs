@@ -8,16 +8,16 @@ use crate::allocations;
 use crate::health::Health;
 use crate::job::{Lease, Stage};
 use crate::publish::{Publisher, Verdict};
-use crate::scoring::Scoring;
+use crate::scoring::FrameScorer;
 use crate::threads::Receiver;
 use crate::tracking::Tracking;
 
 /// The fourth thread, which is the caller's: regions to named things, and out.
 pub(super) struct PublishStage<'a> {
-    pub scoring: Box<Scoring>,
+    pub scorer: Box<FrameScorer>,
     pub tracking: Tracking,
-    /// Of the words of `scoring`.
-    pub edition: u64,
+    /// Of the vocabulary that `scorer` has.
+    pub version: u64,
     pub publisher: Publisher,
     pub on_frame: Option<OnFrame>,
     pub health: Health,
@@ -30,8 +30,8 @@ impl PublishStage<'_> {
         while let Ok(mut job) = inferred.recv() {
             let allocations = allocations::on_this_thread();
             self.context.control.pulse().begin(Stage::Publish);
-            self.swap_words(job.edition);
-            self.scoring.run(&mut job);
+            self.swap_words(job.vocabulary_version);
+            self.scorer.run(&mut job);
             let events = self.tracking.run(&mut job);
             let ended = self.publisher.tell(&job, events)?;
             self.publisher.live().metrics().set_present(self.tracking.present());
@@ -60,14 +60,14 @@ impl PublishStage<'_> {
     }
 
     /// Names the things from this frame on by the words that it carries.
-    fn swap_words(&mut self, edition: u64) {
-        if edition == self.edition {
+    fn swap_words(&mut self, version: u64) {
+        if version == self.version {
             return;
         }
         let start = Instant::now();
-        self.edition = edition;
-        if let Some(scoring) = self.context.control.scoring_of(edition) {
-            self.context.control.retire(std::mem::replace(&mut self.scoring, scoring));
+        self.version = version;
+        if let Some(scorer) = self.context.control.scorer_of(version) {
+            self.context.control.retire(std::mem::replace(&mut self.scorer, scorer));
             self.context.counters.swapped(start.elapsed());
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use wordsight_capture::{CaptureError, Captured, Frame};
-use wordsight_detection::{DetectionSettings, FrameView, Ranked, Vocabulary, Word, WordTable};
+use wordsight_detection::{DetectionSettings, FrameView, Ranked, RankingTable, Vocabulary, Word};
 use wordsight_engines::{
     EngineError, FrameBlock, FrameMemory, Regions, StepTimes, StudentFacts, WholeFrames,
 };
@@ -46,7 +46,7 @@ impl Source for Greys {
 struct Made {
     facts: StudentFacts,
     takes_frames: bool,
-    words: Option<WordTable>,
+    words: Option<RankingTable>,
     /// Greys of frames, and where these lie.
     under_way: VecDeque<(u8, *const u8)>,
     /// Its own memory for frames, if it has some.
@@ -164,7 +164,7 @@ impl Engine for Made {
 }
 
 impl WholeFrames for Made {
-    fn set_words(&mut self, words: &WordTable) -> Result<(), EngineError> {
+    fn set_words(&mut self, words: &RankingTable) -> Result<(), EngineError> {
         self.words = Some(words.clone());
         Ok(())
     }
@@ -202,7 +202,7 @@ impl WholeFrames for Made {
 }
 
 /// One word for all that is found.
-fn scoring(engine: &Made, word: &str) -> Scoring {
+fn scorer(engine: &Made, word: &str) -> FrameScorer {
     let vocabulary = Vocabulary {
         teacher: "t".to_owned(),
         words: vec![Word::new(word)],
@@ -218,14 +218,14 @@ fn scoring(engine: &Made, word: &str) -> Scoring {
         words_per_region: 1,
         weak_fraction: 1.0,
     };
-    Scoring::new(&vocabulary, &engine.facts, settings).unwrap()
+    FrameScorer::new(&vocabulary, &engine.facts, settings).unwrap()
 }
 
 fn pipeline(engine: Made, pacing: Pacing, count: u8, json: &std::path::Path) -> Pipeline {
-    let (source, scoring) = (Box::new(Greys { next: 0, count }), scoring(&engine, "grey"));
+    let (source, scorer) = (Box::new(Greys { next: 0, count }), scorer(&engine, "grey"));
     let json: Output = Box::new(std::fs::File::create(json).unwrap());
     let publisher = Publisher::new(Outputs { json: Some(json), ..Outputs::default() }).unwrap();
-    let stream = Pipeline::new(source, pacing, Box::new(engine), scoring, publisher);
+    let stream = Pipeline::new(source, pacing, Box::new(engine), scorer, publisher);
     Pipeline { inputs_to_keep: 3, ..stream }
 }
 
@@ -364,7 +364,8 @@ fn words_are_swapped_between_two_frames_of_either_engine_and_no_frame_is_lost() 
         let json = folder.path().join("out.jsonl");
         let mut made = Made::new(takes_frames);
         made.takes = Duration::from_millis(2);
-        let others: Vec<Scoring> = (0..8).map(|number| scoring(&made, &format!("word {number}"))).collect();
+        let others: Vec<FrameScorer> =
+            (0..8).map(|number| scorer(&made, &format!("word {number}"))).collect();
         let control = Arc::new(Control::default());
         let swapper = thread::spawn({
             let control = Arc::clone(&control);
@@ -394,7 +395,7 @@ fn what_was_swapped_while_no_frame_came_names_the_first_that_does() {
     let made = Made::new(false);
     let control = Control::default();
     for word in ["never seen", "seen"] {
-        control.swap_words(scoring(&made, word), false);
+        control.swap_words(scorer(&made, word), false);
     }
     pipeline(made, Pacing::Lossless, 3, &json).run(&Stop::default(), &control).unwrap();
     assert_eq!(words_in_order(&json), ["seen"]);
@@ -432,10 +433,10 @@ fn words_that_waited_for_a_frame_do_not_take_the_place_of_newer_ones() {
     let json = folder.path().join("out.jsonl");
     let made = Made::new(false);
     let control = Control::default();
-    control.swap_words(scoring(&made, "waited"), false);
+    control.swap_words(scorer(&made, "waited"), false);
     control.discard_waiting();
-    let newest = Box::new(scoring(&made, "newest"));
-    let stream = Pipeline { scoring: newest, ..pipeline(made, Pacing::Lossless, 3, &json) };
+    let newest = Box::new(scorer(&made, "newest"));
+    let stream = Pipeline { scorer: newest, ..pipeline(made, Pacing::Lossless, 3, &json) };
     stream.run(&Stop::default(), &control).unwrap();
     assert_eq!(words_in_order(&json), ["newest"]);
 }

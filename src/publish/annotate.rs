@@ -11,7 +11,7 @@ use std::fmt::{self, Write};
 
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, RasterizedChar, get_raster, get_raster_width};
 
-use crate::job::{Found, Words};
+use crate::job::{Detection, WordList};
 
 /// The part of a picture's shorter side that a line of text is high.
 const TEXT_PART: f32 = 1.0 / 26.0;
@@ -35,7 +35,7 @@ const NUMBER_OPACITY: u8 = 165;
 type Colour = [u8; 3];
 
 /// Draws all things, the best last and so on top, and all labels over all boxes.
-pub(super) fn draw(rgb: &mut [u8], (width, height): (usize, usize), found: &[Found], words: &Words) {
+pub(super) fn draw(rgb: &mut [u8], (width, height): (usize, usize), found: &[Detection], words: &WordList) {
     let mut canvas = Canvas { rgb, width: width as i64, height: height as i64 };
     let style = Style::of(&canvas);
     for thing in found.iter().rev() {
@@ -58,7 +58,7 @@ pub(super) fn draw(rgb: &mut [u8], (width, height): (usize, usize), found: &[Fou
     }
 }
 
-fn corners_of(thing: &Found) -> Area {
+fn corners_of(thing: &Detection) -> Area {
     // Nothing that an engine says is so far away that counting in pixels would overflow.
     let [left, top, right, bottom] = thing.box_in_frame.map(|side| side.clamp(-1e6, 1e6).round() as i64);
     Area { left, top, right, bottom }
@@ -107,7 +107,7 @@ struct Label<'a> {
 }
 
 impl<'a> Label<'a> {
-    fn of(thing: &Found, words: &'a Words, most: usize) -> Self {
+    fn of(thing: &Detection, words: &'a WordList, most: usize) -> Self {
         let (word, score) = thing.shown();
         let word = words.get(word);
         let length = word.chars().count();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
 use super::message::Record;
-use crate::job::{Event, EventKind, Found, Words};
+use crate::job::{Detection, Event, EventKind, WordList};
 
 #[derive(serde::Serialize)]
 struct Line<'a> {
@@ -23,12 +23,12 @@ struct Line<'a> {
 
 /// Written one by one, so that a line allocates nothing.
 struct Detections<'a> {
-    found: &'a [Found],
-    words: &'a Words,
+    all: &'a [Detection],
+    words: &'a WordList,
 }
 
 #[derive(serde::Serialize)]
-struct Detection<'a> {
+struct DetectionJson<'a> {
     word: &'a str,
     score: f64,
     objectness: f64,
@@ -46,9 +46,9 @@ struct Track<'a> {
 
 impl Serialize for Detections<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut sequence = serializer.serialize_seq(Some(self.found.len()))?;
-        for found in self.found {
-            sequence.serialize_element(&Detection {
+        let mut sequence = serializer.serialize_seq(Some(self.all.len()))?;
+        for found in self.all {
+            sequence.serialize_element(&DetectionJson {
                 word: self.words.get(found.word),
                 score: rounded(found.score.into(), 4),
                 objectness: rounded(found.objectness.into(), 4),
@@ -72,7 +72,7 @@ pub fn line(record: &Record) -> impl Serialize + '_ {
         timestamp_ns: record.timestamp_ns,
         age_ms: milliseconds(record.age),
         latency_ms: milliseconds(record.times.latency()),
-        detections: Detections { found: &record.found, words: &record.words },
+        detections: Detections { all: &record.detections, words: &record.words },
     }
 }
 

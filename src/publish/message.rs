@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::job::{Event, Found, Job, StageTimes, Words};
+use crate::job::{Detection, Event, Job, StageTimes, WordList};
 
 /// One message to one output.
 #[derive(Clone)]
@@ -35,9 +35,9 @@ pub struct Record {
     /// The frame's width and height, pixels.
     pub size: (usize, usize),
     /// The named things, best first.
-    pub found: Vec<Found>,
+    pub detections: Vec<Detection>,
     /// What `found` names.
-    pub words: Words,
+    pub words: WordList,
 }
 
 impl Record {
@@ -48,7 +48,7 @@ impl Record {
         }
         (self.frame, self.timestamp_ns, self.age) = (job.number, job.frame.timestamp_ns, age);
         (self.times, self.size) = (job.times, (job.frame.width, job.frame.height));
-        self.found.clone_from(&job.found);
+        self.detections.clone_from(&job.detections);
         if !self.words.are(&job.words) {
             self.words = job.words.clone();
         }

@@ -72,7 +72,7 @@ pub const STAGES: [&str; 6] = ["capture", "preprocess", "engine", "scoring", "nm
 impl Metrics {
     pub(super) fn frame(&self, job: &Job, ended: &Ended) {
         self.frames.fetch_add(1, Ordering::Relaxed);
-        self.things.fetch_add(job.found.len() as u64, Ordering::Relaxed);
+        self.things.fetch_add(job.detections.len() as u64, Ordering::Relaxed);
         let times = job.times;
         let stages = [times.capture, times.preprocess, times.engine, times.scoring, times.nms, ended.publish];
         self.stages.iter().zip(stages).for_each(|(durations, time)| durations.add(time));

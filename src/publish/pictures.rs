@@ -85,7 +85,7 @@ fn draw_all(requests: &Receiver<Box<PictureRequest>>, live: &Live) {
             job.frame.view().write_rgb(&mut converted);
             &mut converted
         };
-        annotate::draw(rgb, size, &job.found, &job.words);
+        annotate::draw(rgb, size, &job.detections, &job.words);
         let pixels = senders.iter().any(PictureSender::wants_pixels).then(|| copies.of(rgb));
         let wants_jpeg = is_for_viewers || senders.iter().any(|sender| !sender.wants_pixels());
         let jpeg = match if wants_jpeg { jpeg_of(rgb, size) } else { Ok(Vec::new()) } {

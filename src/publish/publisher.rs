@@ -139,14 +139,14 @@ impl Publisher {
     /// Gets ready for a stream that can wait for outputs, or outlives those that fail; `ring` is the size of the ring to
     /// the thread that draws.
     ///
-    /// `most_found`: the most things in a frame, for which room is made.
-    pub fn begin(&mut self, ring: NonZeroUsize, can_wait: bool, most_found: usize) {
+    /// `most_detections`: the most things in a frame, for which room is made.
+    pub fn begin(&mut self, ring: NonZeroUsize, can_wait: bool, most_detections: usize) {
         (self.ring, self.can_wait) = (ring, can_wait);
         // As many as may be in queues and in the hands of outputs; the newest is kept for viewers, and one is being filled.
         let held: usize = self.outlets.iter().filter_map(|placed| placed.outlet.most_frames_held()).sum();
         while self.records.len() < held + 2 {
-            let found = Vec::with_capacity(most_found);
-            self.records.push(Arc::new(Record { found, ..Record::default() }));
+            let detections = Vec::with_capacity(most_detections);
+            self.records.push(Arc::new(Record { detections, ..Record::default() }));
         }
         self.outlets.iter_mut().for_each(|placed| placed.outlet.begin(can_wait));
     }
@@ -192,7 +192,8 @@ impl Publisher {
             }
         }
         // Where pictures hold some too, and room was made for others.
-        let mut record = Record { found: Vec::with_capacity(job.found.capacity()), ..Record::default() };
+        let mut record =
+            Record { detections: Vec::with_capacity(job.detections.capacity()), ..Record::default() };
         record.fill(job, age);
         let record = Arc::new(record);
         self.next_record = self.records.len();

@@ -152,7 +152,7 @@ impl Rule {
                 let event = appeared.find(|event| self.names(event.word(), event.score))?;
                 Some((event.word(), Some(event.track)))
             }
-            Occasion::Every => record.found.iter().find_map(|found| {
+            Occasion::Every => record.detections.iter().find_map(|found| {
                 let (word, score) = found.shown();
                 let word = record.words.get(word);
                 self.names(word, score).then(|| (word, found.track.map(|track| track.id)))
@@ -324,7 +324,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::allocations;
-    use crate::job::{Found, Tracked, Words};
+    use crate::job::{Detection, Tracked, WordList};
 
     fn rule(text: &str) -> Result<RuleSettings, SettingError> {
         let keys: PicturesKeys = toml::from_str(&format!("folder = \"found\"\n{text}")).unwrap();
@@ -335,7 +335,7 @@ mod tests {
         RuleSink { settings: rule(text).unwrap() }.interests().pictures.unwrap()
     }
 
-    fn words() -> Words {
+    fn words() -> WordList {
         ["cat", "dog"].map(str::to_owned).into_iter().collect()
     }
 
@@ -343,9 +343,14 @@ mod tests {
     fn record(at_ms: u64) -> Record {
         let track = Some(Tracked { id: 7, word: 0, score: 0.8 });
         let cat =
-            Found { word: 0, score: 0.8, objectness: 1.0, box_in_frame: [0.0; 4], is_weak: false, track };
-        let dog = Found { word: 1, score: 0.4, track: None, ..cat.clone() };
-        Record { timestamp_ns: at_ms * 1_000_000, found: vec![cat, dog], words: words(), ..Record::default() }
+            Detection { word: 0, score: 0.8, objectness: 1.0, box_in_frame: [0.0; 4], is_weak: false, track };
+        let dog = Detection { word: 1, score: 0.4, track: None, ..cat.clone() };
+        Record {
+            timestamp_ns: at_ms * 1_000_000,
+            detections: vec![cat, dog],
+            words: words(),
+            ..Record::default()
+        }
     }
 
     fn event(kind: EventKind, word: usize, score: f32) -> Arc<Event> {

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use super::histogram::Histogram;
 use super::sink::OutletStatus;
-use crate::job::{Ended, Job, Words};
+use crate::job::{Ended, Job, WordList};
 
 /// Counts and durations of everything published; shown as a few lines for people.
 ///
 /// What was found is counted from the last change of words on: the places of others say nothing any more.
 #[derive(Default)]
 pub struct Summary {
-    words: Words,
+    words: WordList,
     /// In how many frames each word was found.
     frames_with_word: Vec<u64>,
     words_changed: u64,
@@ -31,7 +31,7 @@ pub struct Summary {
 impl Summary {
     pub(super) fn add(&mut self, job: &Job, ended: &Ended) {
         self.frames += 1;
-        self.things += job.found.len() as u64;
+        self.things += job.detections.len() as u64;
         self.latency.add(job.times.latency());
         self.age.add(ended.age);
         self.first_captured.get_or_insert(job.frame.captured_at);
@@ -42,8 +42,8 @@ impl Summary {
             self.frames_with_word.clear();
             self.frames_with_word.resize(self.words.len(), 0);
         }
-        for (place, found) in job.found.iter().enumerate() {
-            let first_of_its_word = job.found[..place].iter().all(|before| before.word != found.word);
+        for (place, found) in job.detections.iter().enumerate() {
+            let first_of_its_word = job.detections[..place].iter().all(|before| before.word != found.word);
             self.frames_with_word[found.word] += u64::from(first_of_its_word);
         }
     }

@@ -33,10 +33,10 @@ impl Table {
             )?;
         }
         let file = &job.frame.source;
-        if job.found.is_empty() {
+        if job.detections.is_empty() {
             writeln!(self.output, "{file:<file_width$}  (nothing found)")?;
         }
-        for found in &job.found {
+        for found in &job.detections {
             let word = job.words.get(found.word);
             let [left, top, right, bottom] = found.box_in_frame;
             writeln!(

@@ -1,6 +1,6 @@
 //! The scoring stage: from regions to detections with words.
 //!
-//! In flow the engine's regions, out flow [`Found`] things with boxes in pixels of the frame. The
+//! In flow the engine's regions, out flow [`Detection`]s with boxes in pixels of the frame. The
 //! stage holds the vocabulary; the arithmetic is `wordsight-detection`'s.
 
 mod settings;
@@ -8,22 +8,22 @@ mod settings;
 use std::time::Instant;
 
 use wordsight_detection::{
-    Detection, DetectionSettings, Scorer, TextWeights, Vocabulary, VocabularyError, WordTable,
+    DetectionSettings, RankingTable, Scorer, TextWeights, Vocabulary, VocabularyError,
 };
 use wordsight_engines::StudentFacts;
 
-use crate::job::{Found, Job, Words};
+use crate::job::{Detection, Job, WordList};
 pub use settings::DetectionKeys;
 
-/// The stage's state.
-pub struct Scoring {
+/// Scores a frame's regions by one vocabulary.
+pub struct FrameScorer {
     scorer: Scorer,
     settings: DetectionSettings,
-    words: Words,
-    detections: Vec<Detection>,
+    words: WordList,
+    in_input: Vec<wordsight_detection::Detection>,
 }
 
-impl Scoring {
+impl FrameScorer {
     /// A stage for a vocabulary and the student that it is to be used with.
     ///
     /// # Errors
@@ -44,9 +44,9 @@ impl Scoring {
             |word| word.is_trained(&trained_words),
         )?;
         let words = vocabulary.shown().iter().map(|word| word.word.clone()).collect();
-        let mut scoring = Self { scorer, settings, words, detections: Vec::new() };
-        scoring.warm_up(vocabulary, student);
-        Ok(scoring)
+        let mut scorer = Self { scorer, settings, words, in_input: Vec::new() };
+        scorer.warm_up(vocabulary, student);
+        Ok(scorer)
     }
 
     /// Scores once, so that what the first frame would have to make room for is there.
@@ -56,7 +56,7 @@ impl Scoring {
         let embeddings = first.repeat(regions);
         let boxes = vec![[0.0, 0.0, 1.0, 1.0]; regions];
         self.scorer.rank(&boxes, &vec![1.0; regions], &embeddings, &embeddings, &self.settings);
-        self.scorer.settle(&self.settings, &mut self.detections);
+        self.scorer.settle(&self.settings, &mut self.in_input);
     }
 
     /// Whether nobody else holds the words.
@@ -64,19 +64,19 @@ impl Scoring {
         self.words.have_one_owner()
     }
 
-    /// The words that `Found::word` counts.
-    pub fn words(&self) -> Words {
+    /// The words that `Detection::word` counts.
+    pub fn words(&self) -> WordList {
         self.words.clone()
     }
 
     /// The most things that may be found in a frame of so many regions.
-    pub fn most_found(&self, regions: usize) -> usize {
+    pub fn most_detections(&self, regions: usize) -> usize {
         let words_per_region = self.settings.words_per_region.min(self.words.len());
         self.settings.max_detections.min(regions.saturating_mul(words_per_region))
     }
 
     /// What an engine needs to rank the words itself.
-    pub fn table(&self) -> WordTable {
+    pub fn table(&self) -> RankingTable {
         self.scorer.table(&self.settings)
     }
 
@@ -96,9 +96,9 @@ impl Scoring {
         if !job.words.are(&self.words) {
             job.words = self.words.clone();
         }
-        self.scorer.settle(&self.settings, &mut self.detections);
-        job.found.clear();
-        job.found.extend(self.detections.iter().map(|detection| Found {
+        self.scorer.settle(&self.settings, &mut self.in_input);
+        job.detections.clear();
+        job.detections.extend(self.in_input.iter().map(|detection| Detection {
             word: detection.word,
             score: detection.score,
             objectness: detection.objectness,

@@ -8,12 +8,12 @@ use wordsight_tracking::TrackingSettings;
 
 use super::target::SourceTarget;
 use crate::publish::Slot;
-use crate::scoring::Scoring;
+use crate::scoring::FrameScorer;
 
 /// Parts to be exchanged while the stream pauses.
 pub struct Change {
     pub engine: Option<Box<dyn Engine>>,
-    pub scoring: Option<Scoring>,
+    pub scorer: Option<FrameScorer>,
     /// The new one, and the one that is there.
     pub source: Option<(NewSource, SourceTarget)>,
     pub tracking: Option<Option<TrackingSettings>>,

@@ -22,10 +22,10 @@ use super::target::{SourceTarget, Target, WordsTarget, of_usage};
 use crate::governor::Governing;
 use crate::health::{EngineHealth, HealthFile};
 use crate::http::{ChangeRequest, Current, Pending, Server};
-use crate::job::Words;
+use crate::job::WordList;
 use crate::pipeline::Control;
 use crate::publish::{SinkContext, SinkSettings, Slot};
-use crate::scoring::Scoring;
+use crate::scoring::FrameScorer;
 use crate::threads::{Stop, locked};
 
 /// From one look at the files to the next.
@@ -105,7 +105,7 @@ struct News {
     facts: StudentFacts,
     ranks: bool,
     /// Others, or the same for another student.
-    words: Option<Words>,
+    words: Option<WordList>,
     /// Another one, or none any more.
     health_file: Option<Option<HealthFile>>,
 }
@@ -288,7 +288,7 @@ impl<'a> Reloader<'a> {
         let mut engine = opened.map(|opened| opened.engine);
         let facts = engine.as_ref().map_or(&in_use.facts, |engine| engine.facts()).clone();
         let ranks = engine.as_mut().map_or(in_use.ranks, |engine| engine.whole_frames().is_some());
-        let scoring = (is_other_engine || new_vocabulary || target.words != before.words)
+        let scorer = (is_other_engine || new_vocabulary || target.words != before.words)
             .then(|| target.words.open(&facts))
             .transpose()?;
         let source = (target.source != before.source)
@@ -303,9 +303,9 @@ impl<'a> Reloader<'a> {
         let health_file = (target.health != before.health)
             .then(|| target.health.as_deref().map(|path| open_health(health, path)).transpose())
             .transpose()?;
-        let words = scoring.as_ref().map(Scoring::words);
+        let words = scorer.as_ref().map(FrameScorer::words);
         let news = News { engine: told, facts, ranks, words, health_file };
-        Ok((Change { engine, scoring, source, tracking, sinks }, news))
+        Ok((Change { engine, scorer, source, tracking, sinks }, news))
     }
 
     /// Has the stream take a change: words between two frames, all else while it pauses.
@@ -314,8 +314,8 @@ impl<'a> Reloader<'a> {
             let (done, outcome) = mpsc::channel();
             return self.pause_for((change, Done(done)), &outcome);
         }
-        if let Some(scoring) = change.scoring {
-            self.stream.control.swap_words(scoring, ranks);
+        if let Some(scorer) = change.scorer {
+            self.stream.control.swap_words(scorer, ranks);
         }
         Ok(())
     }
@@ -389,8 +389,7 @@ impl<'a> Reloader<'a> {
     fn take_engine(&mut self, mut engine: Box<dyn Engine>) {
         let (name, ranks) = (engine.title().to_owned(), engine.whole_frames().is_some());
         // The words stay: the student is the same.
-        let change =
-            Change { engine: Some(engine), scoring: None, source: None, tracking: None, sinks: None };
+        let change = Change { engine: Some(engine), scorer: None, source: None, tracking: None, sinks: None };
         self.ask_for_gpu_at = None;
         if let Err(reason) = self.hand_over(change, ranks) {
             tracing::warn!("{name} does not take the place of ONNX Runtime: {reason:#}");

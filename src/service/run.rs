@@ -134,10 +134,10 @@ impl Service<'_> {
         if let Some(engine) = change.engine {
             pipeline.engine = engine;
         }
-        if let Some(scoring) = change.scoring {
+        if let Some(scorer) = change.scorer {
             // What waits for a frame is older.
             control.discard_waiting();
-            *pipeline.scoring = scoring;
+            *pipeline.scorer = scorer;
         }
         if let Some(tracking) = change.tracking {
             pipeline.tracking.set(tracking);

@@ -18,7 +18,7 @@ use crate::files::state_folder;
 use crate::governor::board_root;
 use crate::health::{Health, HealthFile};
 use crate::http::{Current, HttpSettings, Parts, Requests, Server};
-use crate::job::Words;
+use crate::job::WordList;
 use crate::pipeline::{Control, Counters, Pipeline};
 use crate::publish::{Live, Outputs, Publisher, SinkContext};
 use crate::threads::Stop;
@@ -158,9 +158,9 @@ impl Service<'_> {
             Some(kept) => WordsTarget { vocabulary: kept.to_owned(), ..target.words.clone() },
             None => target.words.clone(),
         };
-        let scoring = words.open(engine.facts())?;
+        let scorer = words.open(engine.facts())?;
         health.of_engine(engine_health);
-        health.of_vocabulary(&words.vocabulary, scoring.words().len());
+        health.of_vocabulary(&words.vocabulary, scorer.words().len());
         health.of_source(target.source.uri.display());
         // One after the other: they may be of one name.
         *file = None;
@@ -174,7 +174,7 @@ impl Service<'_> {
             frames: self.frames,
             ..Outputs::default()
         };
-        state.show(target, true, &scoring.words(), engine.title());
+        state.show(target, true, &scorer.words(), engine.title());
         let (pacing, publisher) = (target.source.pacing, Publisher::new(outputs)?);
         let pipeline = Pipeline {
             repeat: target.source.repeat,
@@ -182,7 +182,7 @@ impl Service<'_> {
             inputs_to_keep: self.inputs_to_keep,
             health: health.clone(),
             counters: Arc::clone(&state.counters),
-            ..Pipeline::new(source, pacing, engine, scoring, publisher)
+            ..Pipeline::new(source, pacing, engine, scorer, publisher)
         };
         let has_kept_words = kept_words.is_some();
         Ok(Start { pipeline, loaded, has_kept_words, gpu_may_come, is_refused: false })
@@ -206,7 +206,7 @@ impl ServiceState {
     }
 
     /// Shows what is in use.
-    pub(super) fn show(&self, target: &Target, is_as_configured: bool, words: &Words, engine: &str) {
+    pub(super) fn show(&self, target: &Target, is_as_configured: bool, words: &WordList, engine: &str) {
         self.requests.show(Current {
             stream: target.name.clone(),
             vocabulary: target.words.vocabulary.clone(),

@@ -24,7 +24,7 @@ use crate::health::Health;
 use crate::http::HttpSettings;
 use crate::pipeline::{EngineKeys, EngineKind, Precision};
 use crate::publish::{Output, SinkSettings};
-use crate::scoring::Scoring;
+use crate::scoring::FrameScorer;
 use crate::threads::{Stop, named};
 
 /// How long a source may take to say what it offers.
@@ -148,13 +148,13 @@ impl WordsTarget {
     ///
     /// # Errors
     /// When it can't be read, or comes from another teacher.
-    pub fn open(&self, student: &StudentFacts) -> anyhow::Result<Scoring> {
+    pub fn open(&self, student: &StudentFacts) -> anyhow::Result<FrameScorer> {
         let path = self.vocabulary.display();
         let vocabulary = Vocabulary::load(&self.vocabulary)?;
-        let scoring = Scoring::new(&vocabulary, student, self.detection)
+        let scorer = FrameScorer::new(&vocabulary, student, self.detection)
             .with_context(|| format!("{path} does not fit the student"))?;
         tracing::info!(vocabulary = %path, words = vocabulary.shown().len(), "opened the vocabulary");
-        Ok(scoring)
+        Ok(scorer)
     }
 }
 

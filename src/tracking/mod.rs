@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use wordsight_tracking::{Observation, Track, Tracker, TrackingSettings};
 
-use crate::job::{Event, EventKind, Job, Thumbnail, Tracked, Words};
+use crate::job::{Event, EventKind, Job, Thumbnail, Tracked, WordList};
 pub use settings::TrackingKeys;
 
 /// Room for the things of a frame.
@@ -29,7 +29,7 @@ pub struct Tracking {
     /// Events that were told, to be used again when nobody reads them any more.
     told: Vec<Arc<Event>>,
     /// What the tracks' words count.
-    words: Words,
+    words: WordList,
     source: Arc<str>,
     /// The place and time of the last frame, and what it looked like.
     last: Moment,
@@ -54,7 +54,7 @@ impl Tracking {
             observations: Vec::with_capacity(ROOM),
             events: Vec::with_capacity(ROOM),
             told: Vec::with_capacity(ROOM),
-            words: Words::default(),
+            words: WordList::default(),
             source: Arc::default(),
             last: Moment::default(),
             seen: Thumbnail::default(),
@@ -92,19 +92,19 @@ impl Tracking {
         let at = job.frame.captured_at.saturating_duration_since(self.since);
         self.last = Moment { frame: job.number, at, timestamp_ns: job.frame.timestamp_ns, size };
         self.observations.clear();
-        self.observations.extend(job.found.iter().map(|found| Observation {
+        self.observations.extend(job.detections.iter().map(|found| Observation {
             word: found.word,
             score: found.score,
             box_in_frame: found.box_in_frame,
             is_weak: found.is_weak,
         }));
         let update = tracker.update(at, &self.observations);
-        for (found, place) in job.found.iter_mut().zip(update.track_of) {
+        for (found, place) in job.detections.iter_mut().zip(update.track_of) {
             let track = place.and_then(|place| update.tracks.get(place)).filter(|track| track.is_confirmed);
             found.track = track.map(|track| Tracked { id: track.id, word: track.word, score: track.score });
         }
         // They keep a track from being lost, and are not sure enough to be told.
-        job.found.retain(|found| !found.is_weak);
+        job.detections.retain(|found| !found.is_weak);
         let scene = Scene { words: &self.words, source: &self.source, moment: self.last };
         let appeared = update.appeared.iter().filter_map(|place| update.tracks.get(*place));
         let appeared = appeared.map(|track| scene.event(EventKind::Appeared, track));
@@ -141,7 +141,7 @@ fn same(one: &Arc<str>, other: &Arc<str>) -> bool {
 
 /// Where and when a track is told of.
 struct Scene<'a> {
-    words: &'a Words,
+    words: &'a WordList,
     source: &'a Arc<str>,
     moment: Moment,
 }

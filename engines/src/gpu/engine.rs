@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaEvent, CudaGraph, CudaSlice};
-use wordsight_detection::{FrameView, Ranked, WordTable};
+use wordsight_detection::{FrameView, Ranked, RankingTable};
 
 use super::device::{Device, GpuError, Memory, Pinned, Stream, cuda, milliseconds_between};
 use super::frames::PinnedFrames;
@@ -444,7 +444,7 @@ impl<N: Network> Engine for GpuEngine<N> {
 }
 
 impl<N: Network> WholeFrames for GpuEngine<N> {
-    fn set_words(&mut self, words: &WordTable) -> Result<(), EngineError> {
+    fn set_words(&mut self, words: &RankingTable) -> Result<(), EngineError> {
         let outputs = Outputs {
             objectness: &self.buffers.objectness,
             text: &self.buffers.text,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cudarc::driver::{CudaGraph, CudaSlice, DeviceRepr, LaunchConfig};
-use wordsight_detection::WordTable;
+use wordsight_detection::RankingTable;
 
 use super::device::{Device, GpuError};
 use super::kernels::{Kernel, Kernels, blocks};
@@ -80,7 +80,7 @@ impl Ranking {
     /// A vocabulary in the place of the one `before`, if there is one.
     pub fn new(
         device: &Device,
-        table: &WordTable,
+        table: &RankingTable,
         outputs: Outputs<'_>,
         before: Option<&Self>,
     ) -> Result<Self, GpuError> {

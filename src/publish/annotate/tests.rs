@@ -9,23 +9,23 @@ struct Picture {
     width: usize,
 }
 
-fn draw(width: usize, height: usize, found: &[Found], words: &Words) -> Picture {
+fn draw(width: usize, height: usize, found: &[Detection], words: &WordList) -> Picture {
     let mut rgb = vec![128; 3 * width * height];
     super::draw(&mut rgb, (width, height), found, words);
     Picture { rgb, width }
 }
 
-fn found(box_in_frame: [f32; 4]) -> Found {
-    Found { word: 0, score: 0.5, objectness: 1.0, box_in_frame, is_weak: false, track: None }
+fn found(box_in_frame: [f32; 4]) -> Detection {
+    Detection { word: 0, score: 0.5, objectness: 1.0, box_in_frame, is_weak: false, track: None }
 }
 
-fn tracked(id: u64) -> Found {
+fn tracked(id: u64) -> Detection {
     let track = Some(Tracked { id, word: 0, score: 0.5 });
-    Found { track, ..found([100.0, 100.0, 300.0, 300.0]) }
+    Detection { track, ..found([100.0, 100.0, 300.0, 300.0]) }
 }
 
-fn words(word: &str) -> Words {
-    Words::from_iter([word.to_owned()])
+fn words(word: &str) -> WordList {
+    WordList::from_iter([word.to_owned()])
 }
 
 /// Many, of all hues.
@@ -96,7 +96,7 @@ fn an_outline_is_seen_on_every_background() {
 #[test]
 fn a_tracked_thing_shows_its_number_and_where_there_is_no_room_a_label_says_less() {
     let words = words("a walrus with a hat");
-    let text = |thing: &Found, most| {
+    let text = |thing: &Detection, most| {
         let label = Label::of(thing, &words, most);
         label.iter().map(|(character, _)| character).collect::<String>()
     };

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::home_assistant::{Discovery, MOST_WORDS};
 use super::topics;
-use crate::job::{Event, EventKind, Words, run_id};
+use crate::job::{Event, EventKind, WordList, run_id};
 use crate::publish::json;
 use crate::publish::message::{Message, Picture, Record};
 
@@ -82,7 +82,7 @@ pub(super) struct OutboxSettings {
 /// All that there is to tell.
 pub(super) struct Outbox {
     settings: OutboxSettings,
-    words: Words,
+    words: WordList,
     levels: Vec<String>,
     counts: Vec<u32>,
     /// The tracks that are there, and the word of each.
@@ -113,7 +113,7 @@ impl Outbox {
     pub(super) fn new(settings: OutboxSettings) -> Self {
         let mut outbox = Self {
             settings,
-            words: Words::default(),
+            words: WordList::default(),
             levels: Vec::new(),
             counts: Vec::new(),
             present: HashMap::new(),
@@ -167,7 +167,7 @@ impl Outbox {
             self.tell_state(None);
         }
         // A track may come to be called something else.
-        for track in record.found.iter().filter_map(|found| found.track) {
+        for track in record.detections.iter().filter_map(|found| found.track) {
             if let Some(word) = self.present.get_mut(&track.id)
                 && *word != track.word
             {
@@ -264,7 +264,7 @@ impl Outbox {
     }
 
     /// Another vocabulary holds: what the broker keeps of words that are no more goes.
-    fn set_words(&mut self, words: &Words) {
+    fn set_words(&mut self, words: &WordList) {
         self.words = words.clone();
         self.levels = topics::levels(words);
         self.counts = vec![0; words.len()];

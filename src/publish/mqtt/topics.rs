@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use crate::job::Words;
+use crate::job::WordList;
 use crate::publish::network::short_hash;
 
 /// Levels beside those of words.
@@ -31,7 +31,7 @@ pub(super) fn level(name: &str) -> String {
 }
 
 /// A level for each of the words, all different.
-pub(super) fn levels(words: &Words) -> Vec<String> {
+pub(super) fn levels(words: &WordList) -> Vec<String> {
     let mut given: HashSet<String> = OURS.iter().map(|level| (*level).to_owned()).collect();
     let one = |place| {
         let base = level(words.get(place));

@@ -243,12 +243,12 @@ impl Filter {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::job::Words;
+    use crate::job::WordList;
 
     #[test]
     fn what_leaves_is_told_if_it_was_told_that_it_appeared() {
         let mut filter = Filter { words: Some(vec!["cat".to_owned()]), min_score: 0.5, told: HashSet::new() };
-        let words: Words = ["cat", "dog"].map(str::to_owned).into_iter().collect();
+        let words: WordList = ["cat", "dog"].map(str::to_owned).into_iter().collect();
         let event = |kind, track, word, score| Event::made_up(kind, track, words.clone(), word, score);
         use EventKind::{Appeared, Left};
         let cases = [

@@ -1,9 +1,9 @@
 //! The outbox with a broker that is connected, away, or has lost its retained messages.
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::job::{Found, Tracked};
+use crate::job::{Detection, Tracked};
 
-fn words_of(words: &[&str]) -> Words {
+fn words_of(words: &[&str]) -> WordList {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
@@ -24,15 +24,15 @@ fn outbox_with(discovery: bool, earlier: &[&str]) -> Outbox {
     })
 }
 
-fn frame(words: &Words) -> Record {
+fn frame(words: &WordList) -> Record {
     Record { words: words.clone(), source: "a.mjpeg".into(), ..Record::default() }
 }
 
-fn event(words: &Words, kind: EventKind, track: u64, word: usize) -> Arc<Event> {
+fn event(words: &WordList, kind: EventKind, track: u64, word: usize) -> Arc<Event> {
     Arc::new(Event::made_up(kind, track, words.clone(), word, 0.9))
 }
 
-fn picture(words: &Words, track: u64, word: usize) -> Message {
+fn picture(words: &WordList, track: u64, word: usize) -> Message {
     let events = vec![event(words, EventKind::Appeared, track, word)];
     Message::Picture(Arc::new(Picture {
         jpeg: vec![track as u8],
@@ -75,8 +75,8 @@ fn counts_follow_what_appears_leaves_and_is_called_something_else() {
     let next = told(&mut outbox);
     assert_eq!((of(&next, "wordsight/door/cat"), of(&next, "wordsight/door/dog")), (vec!["2"], vec![]));
     let track = Some(Tracked { id: 2, word: 1, score: 0.9 });
-    let found = vec![Found { track, ..found() }];
-    take(&mut outbox, Message::Frame(Arc::new(Record { found, ..frame(&words) })));
+    let detections = vec![Detection { track, ..found() }];
+    take(&mut outbox, Message::Frame(Arc::new(Record { detections, ..frame(&words) })));
     let next = told(&mut outbox);
     assert_eq!((of(&next, "wordsight/door/cat"), of(&next, "wordsight/door/dog")), (vec!["1"], vec!["1"]));
     // By whatever word it leaves.
@@ -85,8 +85,8 @@ fn counts_follow_what_appears_leaves_and_is_called_something_else() {
     assert_eq!((of(&next, "wordsight/door/cat"), of(&next, "wordsight/door/dog")), (vec![], vec!["0"]));
 }
 
-fn found() -> Found {
-    Found { word: 0, score: 0.9, objectness: 0.9, box_in_frame: [0.0; 4], is_weak: false, track: None }
+fn found() -> Detection {
+    Detection { word: 0, score: 0.9, objectness: 0.9, box_in_frame: [0.0; 4], is_weak: false, track: None }
 }
 
 #[test]

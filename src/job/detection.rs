@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-/// One thing found in a frame.
+/// One detection: a thing found in a frame.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub struct Detection {
     /// The word's place in the vocabulary.
     pub word: usize,
     /// How sure, 0 to 1.
@@ -30,7 +30,7 @@ pub struct Tracked {
     pub score: f32,
 }
 
-impl Found {
+impl Detection {
     /// The word and score to be shown: by the votes of its track, or else of this frame.
     pub fn shown(&self) -> (usize, f32) {
         self.track.map_or((self.word, self.score), |track| (track.word, track.score))
@@ -39,15 +39,15 @@ impl Found {
 
 /// The words that a vocabulary shows, by their place in it. Its hidden words stay in the scorer.
 #[derive(Debug, Clone, Default)]
-pub struct Words(Arc<[String]>);
+pub struct WordList(Arc<[String]>);
 
-impl FromIterator<String> for Words {
+impl FromIterator<String> for WordList {
     fn from_iter<I: IntoIterator<Item = String>>(words: I) -> Self {
         Self(words.into_iter().collect())
     }
 }
 
-impl Words {
+impl WordList {
     /// The word at a place.
     pub fn get(&self, place: usize) -> &str {
         self.0.get(place).map_or("?", String::as_str)
