@@ -110,9 +110,7 @@ impl Ear {
                 let mut fields = line.split('\t');
                 let is_retained = fields.next() == Some("1");
                 let topic = fields.next().unwrap().to_owned();
-                let hex = fields.next().unwrap_or_default().as_bytes();
-                let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
-                let payload = hex.chunks(2).map(byte).collect();
+                let payload = hex::decode(fields.next().unwrap_or_default()).unwrap();
                 to.lock().unwrap().push(Heard { is_retained, topic, payload, at: Instant::now() });
             }
         });

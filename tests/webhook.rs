@@ -61,9 +61,7 @@ impl Request {
         expected.update(time.as_bytes());
         expected.update(b".");
         expected.update(&self.body);
-        let expected: String =
-            expected.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(mac, expected);
+        assert_eq!(mac, hex::encode(expected.finalize().into_bytes()));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         assert!(now.abs_diff(time.parse().unwrap()) < 300, "{time}");
     }

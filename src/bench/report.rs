@@ -338,8 +338,7 @@ impl Student {
     pub fn of(path: &Path) -> io::Result<Self> {
         let mut hash = Sha256::new();
         io::copy(&mut File::open(path)?, &mut hash)?;
-        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { file: path.display().to_string(), sha256 })
+        Ok(Self { file: path.display().to_string(), sha256: hex::encode(hash.finalize()) })
     }
 }
 

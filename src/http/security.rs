@@ -167,8 +167,7 @@ impl Token {
     /// What a browser keeps instead of the token: until when, and proof that whoever made it knows the token.
     pub(super) fn cookie_value(&self, until: u64) -> String {
         let proof = self.mac(format!("cookie {until}").as_bytes()).finalize().into_bytes();
-        let proof: String = proof.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{until}.{proof}")
+        format!("{until}.{}", hex::encode(proof))
     }
 
     fn is_cookie(&self, cookies: &HeaderValue) -> bool {
@@ -180,18 +179,11 @@ impl Token {
     fn is_proof(&self, value: &str) -> bool {
         let parts = || {
             let (until, proof) = value.split_once('.')?;
-            Some((until.parse::<u64>().ok()?, bytes_of(proof)?))
+            Some((until.parse::<u64>().ok()?, hex::decode(proof).ok()?))
         };
         let Some((until, proof)) = parts() else { return false };
         until > now() && self.mac(format!("cookie {until}").as_bytes()).verify_slice(&proof).is_ok()
     }
-}
-
-/// The bytes of hexadecimal digits.
-fn bytes_of(digits: &str) -> Option<Vec<u8>> {
-    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
-    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    rest.is_empty().then(|| pairs.iter().map(byte).collect())?
 }
 
 /// Seconds since 1970.

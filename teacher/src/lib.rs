@@ -243,5 +243,5 @@ fn weights_beside_models(directory: &Path) -> Result<Vec<PathBuf>, TeacherError>
 }
 
 pub(crate) fn hex_digest(digest: Sha256) -> String {
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(digest.finalize())
 }

@@ -80,7 +80,7 @@ impl PlanKey {
             hash.update(part.as_bytes());
             hash.update([0]);
         }
-        hex(&hash.finalize()[..6])
+        hex::encode(&hash.finalize()[..6])
     }
 
     /// What differs, each with what the plan is and what is wanted.
@@ -232,13 +232,5 @@ impl Manifest {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(Sha256::digest(bytes))
 }

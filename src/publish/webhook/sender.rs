@@ -262,7 +262,7 @@ fn signature(secret: &str, unix_seconds: u64, body: &[u8]) -> String {
     };
     mac.update(format!("{unix_seconds}.").as_bytes());
     mac.update(body);
-    format!("t={unix_seconds},v1={}", network::hex(&mac.finalize().into_bytes()))
+    format!("t={unix_seconds},v1={}", hex::encode(mac.finalize().into_bytes()))
 }
 
 impl WebhookSettings {
