@@ -17,42 +17,42 @@ pub struct SettingError {
     pub reason: String,
 }
 
-/// A number from 0 to 1.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(try_from = "f64")]
-pub struct Fraction(pub f32);
+/// A number type of a range, with the words for a number outside of it.
+macro_rules! number_within {
+    ($(#[$doc:meta])* $name:ident($bounds:expr), $wrong:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+        #[serde(try_from = "f64")]
+        pub struct $name(pub f32);
 
-impl TryFrom<f64> for Fraction {
-    type Error = String;
-    fn try_from(value: f64) -> Result<Self, String> {
-        if (0.0..=1.0).contains(&value) {
-            Ok(Self(value as f32))
-        } else {
-            Err(format!("{value} is not between 0 and 1"))
+        impl TryFrom<f64> for $name {
+            type Error = String;
+            fn try_from(value: f64) -> Result<Self, String> {
+                if $bounds.contains(&value) { Ok(Self(value as f32)) } else { Err(format!("{value} {}", $wrong)) }
+            }
         }
-    }
+    };
+}
+
+number_within! {
+    /// A number from 0 to 1.
+    Fraction(0.0..=1.0), "is not between 0 and 1"
+}
+
+number_within! {
+    /// A part of something, from a hundredth of it to all.
+    Part(0.01..=1.0), "is not between 0.01 and 1"
+}
+
+number_within! {
+    /// Degrees between two temperatures, Celsius.
+    Degrees(0.0..=50.0), "is no number of degrees to keep away by (0 to 50)"
 }
 
 impl FromStr for Fraction {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         text.parse::<f64>().map_err(|error| error.to_string())?.try_into()
-    }
-}
-
-/// A part of something, from a hundredth of it to all.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(try_from = "f64")]
-pub struct Part(pub f32);
-
-impl TryFrom<f64> for Part {
-    type Error = String;
-    fn try_from(value: f64) -> Result<Self, String> {
-        if (0.01..=1.0).contains(&value) {
-            Ok(Self(value as f32))
-        } else {
-            Err(format!("{value} is not between 0.01 and 1"))
-        }
     }
 }
 
@@ -119,21 +119,5 @@ impl TryFrom<f64> for LongSeconds {
             return Err(format!("{value} is too short: it takes 0.05 seconds or more"));
         }
         Ok(Self(duration))
-    }
-}
-
-/// Degrees between two temperatures, Celsius.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(try_from = "f64")]
-pub struct Degrees(pub f32);
-
-impl TryFrom<f64> for Degrees {
-    type Error = String;
-    fn try_from(value: f64) -> Result<Self, String> {
-        if (0.0..=50.0).contains(&value) {
-            Ok(Self(value as f32))
-        } else {
-            Err(format!("{value} is no number of degrees to keep away by (0 to 50)"))
-        }
     }
 }
