@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use wordsight_detection::{DetectionSettings, Preprocessor, Scorer, TextWeights, Vocabulary, Word};
-use wordsight_engines::{CpuEngine, Engine, Regions};
+use wordsight_engines::{CpuEngine, Engine, Regions, StudentFacts};
 
 const REGIONS: usize = 100;
 const SIZE: usize = 384;
@@ -61,10 +61,8 @@ fn unit(mut row: Vec<f32>) -> Vec<f32> {
 }
 
 fn vocabulary(embeddings: Vec<f32>, teacher: &str) -> Vocabulary {
-    let words = (0..embeddings.len() / SIZE).map(|index| Word {
-        trained_on: index % 3 == 0,
-        ..Word::new(format!("word {index}"))
-    });
+    let words = (0..embeddings.len() / SIZE)
+        .map(|index| Word { trained_on: index % 3 == 0, ..Word::new(format!("word {index}")) });
     Vocabulary {
         teacher: teacher.into(),
         words: words.collect(),
@@ -215,26 +213,11 @@ fn demo(_: &mut Criterion) {
         );
         return;
     };
-    let facts = engine.facts().clone();
+    let (frames, engine_time) = regions_of(&mut engine, &std::fs::read(folder.join("clip.mjpeg")).unwrap());
     let mut real: Vec<Vec<f32>> = Vec::new();
     for name in ["words", "other-words"] {
         let words = Vocabulary::load(&folder.join(name).with_extension("safetensors")).unwrap();
         real.extend(words.embeddings.chunks_exact(SIZE).map(<[f32]>::to_vec));
-    }
-    let weights = TextWeights { trained: facts.trained_text_weight, others: facts.ensemble_lambda };
-    let clip = std::fs::read(folder.join("clip.mjpeg")).unwrap();
-    let mut preprocessor = Preprocessor::new(facts.input_width, facts.input_height);
-    let mut input = vec![0; preprocessor.output_len()];
-    let mut frames: Vec<Regions> = Vec::new();
-    let mut engine_time = Duration::MAX;
-    for jpeg in jpegs(&clip) {
-        let picture = image::load_from_memory_with_format(jpeg, image::ImageFormat::Jpeg).unwrap().to_rgb8();
-        preprocessor.run(&picture, picture.width() as usize, picture.height() as usize, &mut input);
-        let mut regions = Regions::default();
-        let start = Instant::now();
-        engine.infer(&input, &mut regions).unwrap();
-        engine_time = engine_time.min(start.elapsed());
-        frames.push(regions);
     }
     println!(
         "\nThe demo's {} frames (the engine's shortest: {engine_time:.1?}); a frame's ranking and settling",
@@ -245,37 +228,65 @@ fn demo(_: &mut Criterion) {
         "words", "median ms", "longest ms", "median", "longest", "told"
     );
     for count in [real.len(), MANY] {
-        let vocabulary = vocabulary(words_around(&real, count), &facts.teacher);
-        let mut scorer =
-            Scorer::new(&vocabulary, facts.temperature, &facts.background, weights, facts.objectness_weight)
-                .unwrap();
-        let mut found = Vec::new();
-        let mut told = 0;
-        let mut times: Vec<Duration> = Vec::new();
-        for regions in &frames {
-            times.push(shortest(30, || {
-                scorer.detect(
-                    &regions.boxes_in_input,
-                    &regions.objectness,
-                    &regions.text_embeddings,
-                    &regions.image_embeddings,
-                    &SHIPPED,
-                    &mut found,
-                );
-            }));
-            told += found.len();
-        }
-        times.sort_unstable();
-        let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
-        let ms = |time: Duration| 1e3 * time.as_secs_f64();
-        println!(
-            "{count:>8}{:>12.3}{:>12.3}{:>11.1}%{:>11.1}%{told:>12}",
-            ms(median),
-            ms(longest),
-            share(median),
-            share(longest)
-        );
+        print_row(count, &words_around(&real, count), engine.facts(), &frames);
     }
+}
+
+/// The regions of all frames of a clip, and the shortest time that the engine took for one.
+fn regions_of(engine: &mut CpuEngine, clip: &[u8]) -> (Vec<Regions>, Duration) {
+    let (width, height) = (engine.facts().input_width, engine.facts().input_height);
+    let mut preprocessor = Preprocessor::new(width, height);
+    let mut input = vec![0; preprocessor.output_len()];
+    let (mut frames, mut shortest) = (Vec::new(), Duration::MAX);
+    for jpeg in jpegs(clip) {
+        let picture = image::load_from_memory_with_format(jpeg, image::ImageFormat::Jpeg).unwrap().to_rgb8();
+        preprocessor.run(&picture, picture.width() as usize, picture.height() as usize, &mut input);
+        let mut regions = Regions::default();
+        let start = Instant::now();
+        engine.infer(&input, &mut regions).unwrap();
+        shortest = shortest.min(start.elapsed());
+        frames.push(regions);
+    }
+    (frames, shortest)
+}
+
+/// Scores all frames by a vocabulary of so many words, and prints what that takes.
+fn print_row(count: usize, embeddings: &[f32], student: &StudentFacts, frames: &[Regions]) {
+    let vocabulary = vocabulary(embeddings.to_vec(), &student.teacher);
+    let weights = TextWeights { trained: student.trained_text_weight, others: student.ensemble_lambda };
+    let mut scorer = Scorer::new(
+        &vocabulary,
+        student.temperature,
+        &student.background,
+        weights,
+        student.objectness_weight,
+    )
+    .unwrap();
+    let (mut found, mut told) = (Vec::new(), 0);
+    let mut times: Vec<Duration> = Vec::new();
+    for Regions { boxes_in_input, objectness, text_embeddings, image_embeddings, .. } in frames {
+        times.push(shortest(30, || {
+            scorer.detect(
+                boxes_in_input,
+                objectness,
+                text_embeddings,
+                image_embeddings,
+                &SHIPPED,
+                &mut found,
+            );
+        }));
+        told += found.len();
+    }
+    times.sort_unstable();
+    let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
+    let ms = |time: Duration| 1e3 * time.as_secs_f64();
+    println!(
+        "{count:>8}{:>12.3}{:>12.3}{:>11.1}%{:>11.1}%{told:>12}",
+        ms(median),
+        ms(longest),
+        share(median),
+        share(longest)
+    );
 }
 
 /// The pictures of a Motion-JPEG file.
