@@ -184,7 +184,12 @@ impl Told {
                 );
             }
             (Some(told), Some(limit_fps)) if (limit_fps - told).abs() >= NOTABLE * told => {
-                tracing::info!(limit_fps, zone, celsius, "now to {limit_fps:.1} frames/s: {reason}");
+                tracing::info!(
+                    limit_fps,
+                    zone,
+                    celsius,
+                    "the frame rate is limited to {limit_fps:.1} frames/s: {reason}"
+                );
             }
             (Some(_), None) => {
                 let held_s = self.since.map_or(0, |since| since.elapsed().as_secs());

@@ -47,7 +47,7 @@ impl LastGood {
         if let Err(error) = kept {
             let folder = folder.display();
             tracing::warn!(
-                "cannot keep what works now in {folder}, for a start when something else doesn't: {error}"
+                "cannot copy the configuration and vocabulary that work into {folder}, for a start when newer ones don't: {error}"
             );
         }
     }

@@ -224,7 +224,7 @@ impl<'a> Reloader<'a> {
             }
             Err(_) if self.stop.is_requested() => {}
             // Nothing is wrong with the files: whoever asked is told, and nobody else.
-            Err(reason) if request.is_some() => tracing::warn!("what was asked for is not used: {reason:#}"),
+            Err(reason) if request.is_some() => tracing::warn!("a change request is refused: {reason:#}"),
             Err(reason) => self.refuse(&format!("{reason:#}")),
         }
         self.systemd.ready();

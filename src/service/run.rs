@@ -193,7 +193,7 @@ impl Service<'_> {
             Ok(source) => Ok(source),
             Err(error @ CaptureError::Uri(_)) => Err(of_usage(error)),
             Err(error) => {
-                tracing::warn!("it is waited for: {error}");
+                tracing::warn!("the new source is not there, and is waited for: {error}");
                 target.waited_for().open(health, &self.stop).map_err(of_usage)
             }
         }
