@@ -57,7 +57,7 @@ pub(super) async fn health(State(state): State<Arc<AppState>>) -> Response {
 
 /// Whether frames come.
 pub(super) async fn ready(State(state): State<Arc<AppState>>) -> Response {
-    let Reasons { mut stuck, no_frames, .. } = Reasons::of(&state, &state.parts.health.report(), &[]);
+    let Reasons { mut stuck, no_frames, .. } = Reasons::of(&state, &state.stream.health.report(), &[]);
     stuck.extend(no_frames);
     health_of(stuck)
 }
@@ -69,7 +69,7 @@ pub(super) async fn status(State(state): State<Arc<AppState>>) -> Response {
 
 /// What was found in the newest frame.
 pub(super) async fn detections(State(state): State<Arc<AppState>>) -> Answer {
-    let newest = state.parts.live.records().borrow().clone();
+    let newest = state.stream.live.records().borrow().clone();
     match newest {
         Some(record) => Ok(json(&json_line(&record))),
         None => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no frame has come yet")),
@@ -106,7 +106,7 @@ pub(super) async fn words(
             format!("{}: `offset` and `limit` are whole numbers", error.body_text()),
         )
     })?;
-    let words = state.parts.requests.current().words;
+    let words = state.stream.requests.current().words;
     let total = words.len();
     let start = total.min(offset as usize);
     let limit = limit.unwrap_or(SOME_WORDS).min(MOST_WORDS) as usize;
@@ -125,7 +125,7 @@ pub(super) async fn vocabularies(State(state): State<Arc<AppState>>) -> Answer {
         vocabularies: Vec<Listed>,
     }
     let listed = tokio::task::spawn_blocking(move || {
-        let (vocabularies, has_more) = state.folder.list(&state.parts.requests.current().vocabulary);
+        let (vocabularies, has_more) = state.folder.list(&state.stream.requests.current().vocabulary);
         Vocabularies { is_there: state.folder.is_there(), has_more, vocabularies }
     });
     Ok(json(&listed.await.map_err(|_| busy())?))
@@ -188,7 +188,7 @@ async fn ask(
     let asking = tokio::task::spawn_blocking(move || {
         let request = request(&state)?;
         let _place = state.changes.try_acquire().map_err(|_| busy())?;
-        let answer = state.parts.requests.ask(request);
+        let answer = state.stream.requests.ask(request);
         answer.map_err(|reason| Refusal::new(StatusCode::CONFLICT, reason))?;
         Ok(json(&InUse::of(&state)))
     });

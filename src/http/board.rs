@@ -15,7 +15,7 @@ use crate::threads::locked;
 const FRESH: Duration = Duration::from_millis(900);
 
 /// Reads the board when somebody asks.
-pub struct Board {
+pub struct BoardReader {
     root: PathBuf,
     state: Mutex<Option<State>>,
 }
@@ -37,7 +37,7 @@ pub struct Taken {
     pub cpu_percent: Option<f64>,
 }
 
-impl Board {
+impl BoardReader {
     pub fn new(root: &Path) -> Self {
         Self { root: root.to_owned(), state: Mutex::default() }
     }

@@ -54,7 +54,7 @@ pub(super) async fn events(State(state): State<Arc<AppState>>, headers: HeaderMa
 }
 
 async fn tell(state: &AppState, to_feed: &mpsc::Sender<Bytes>, last: Option<&str>) -> Result<(), Gone> {
-    let live = &state.parts.live;
+    let live = &state.stream.live;
     // In this order: none falls between, and one that comes twice has the same id.
     let (mut events, mut records) = (live.events(), live.records());
     for event in missed(&state.observer.events(), last) {

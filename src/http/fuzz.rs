@@ -17,18 +17,18 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
-use super::parts::Parts;
 use super::routes;
 use super::security::Guard;
+use super::served_stream::ServedStream;
 use super::settings::HttpSettings;
 use super::state::AppState;
 
 /// How long a fuzzer listens to answers, some of which have no end.
 const FUZZED_FOR: Duration = Duration::from_millis(20);
 
-/// Parts of a stream that isn't there.
-pub fn parts() -> Parts {
-    Parts {
+/// A stream that isn't there.
+pub fn served_stream() -> ServedStream {
+    ServedStream {
         live: Default::default(),
         health: Default::default(),
         counters: Arc::default(),
@@ -54,7 +54,7 @@ pub fn answers(bytes: &[u8], longest: Duration) -> Vec<u8> {
     let answers = runtime.block_on(async {
         let (stop, stopped) = watch::channel(());
         let guard = Guard::new(&settings).unwrap();
-        let state = AppState::new(&settings, parts(), guard, stopped);
+        let state = AppState::new(&settings, served_stream(), guard, stopped);
         // Nobody is there to grant any, and a thread would wait for that.
         state.changes.close();
         let router = routes::router(Arc::new(state));

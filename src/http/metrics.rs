@@ -17,7 +17,7 @@ use wordsight_board::{Process, Readings};
 
 use super::answer::with_type;
 use super::board::Taken;
-use super::parts::Parts;
+use super::served_stream::ServedStream;
 use super::state::AppState;
 use crate::health::{HealthReport, SourceState};
 use crate::job::Stage;
@@ -30,21 +30,21 @@ const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(super) async fn metrics(State(state): State<Arc<AppState>>) -> Response {
     let board = state.board.read().await;
     let listeners = super::state::MOST_LISTENERS - state.listeners.available_permits();
-    with_type(StatusCode::OK, MEDIA_TYPE, text(&state.parts, board.as_deref(), listeners))
+    with_type(StatusCode::OK, MEDIA_TYPE, text(&state.stream, board.as_deref(), listeners))
 }
 
-fn text(parts: &Parts, board: Option<&Taken>, listeners: usize) -> String {
+fn text(stream: &ServedStream, board: Option<&Taken>, listeners: usize) -> String {
     let mut text = Text::default();
     text.family("wordsight_build_info", Kind::Gauge, "Which wordsight this is.");
     text.sample("", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    frames(&mut text, parts);
-    things(&mut text, parts);
-    source(&mut text, &parts.health.report());
-    text.gauge("wordsight_viewers", "Who has pictures sent.", parts.live.viewers());
+    frames(&mut text, stream);
+    things(&mut text, stream);
+    source(&mut text, &stream.health.report());
+    text.gauge("wordsight_viewers", "Who has pictures sent.", stream.live.viewers());
     text.gauge("wordsight_event_listeners", "Who is told of events over HTTP.", listeners);
-    let pictures = parts.live.metrics().pictures();
+    let pictures = stream.live.metrics().pictures();
     text.counter("wordsight_pictures_total", "Pictures that were drawn and compressed.", pictures);
-    outputs(&mut text, parts.live.outlets().iter().map(|outlet| outlet.status()).collect());
+    outputs(&mut text, stream.live.outlets().iter().map(|outlet| outlet.status()).collect());
     if let Some(Taken { readings, process, .. }) = board {
         of_board(&mut text, readings);
         of_process(&mut text, process);
@@ -52,9 +52,9 @@ fn text(parts: &Parts, board: Option<&Taken>, listeners: usize) -> String {
     text.0
 }
 
-fn frames(text: &mut Text, parts: &Parts) {
-    let metrics = parts.live.metrics();
-    let drops = parts.counters.drops(false);
+fn frames(text: &mut Text, stream: &ServedStream) {
+    let metrics = stream.live.metrics();
+    let drops = stream.counters.drops(false);
     text.counter("wordsight_frames_total", "Frames that were published.", metrics.frames());
     let name = "wordsight_frames_dropped_total";
     text.family(name, Kind::Counter, "Frames that a newer one pushed out while they waited for a stage.");
@@ -80,9 +80,9 @@ fn frames(text: &mut Text, parts: &Parts) {
     text.histogram(&[], &metrics.age());
 }
 
-fn things(text: &mut Text, parts: &Parts) {
-    let metrics = parts.live.metrics();
-    let in_use = parts.requests.current();
+fn things(text: &mut Text, stream: &ServedStream) {
+    let metrics = stream.live.metrics();
+    let in_use = stream.requests.current();
     text.counter("wordsight_things_total", "Things that were found in frames.", metrics.things());
     text.gauge("wordsight_things_tracked", "Things that are followed now.", metrics.present());
     let (by_word, others) = metrics.appeared_by_word();
@@ -345,7 +345,7 @@ impl Display for Escaped<'_> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::http::fuzz::parts;
+    use crate::http::fuzz::served_stream;
 
     #[test]
     fn a_word_may_be_anything_and_stays_one_label() {
@@ -362,7 +362,7 @@ mod tests {
     fn a_histogram_counts_all_that_is_shorter_and_ends_with_everything() {
         let mut text = Text::default();
         text.family("x_seconds", Kind::Histogram, "Help.");
-        let mut counts = parts().live.metrics().age();
+        let mut counts = served_stream().live.metrics().age();
         (counts.buckets[0], counts.buckets[14], counts.sum_s) = (2, 1, 3.5);
         text.histogram(&[("stage", "nms")], &counts);
         let has = |line: &str| assert!(text.0.contains(line), "{line} in {}", text.0);
@@ -384,7 +384,7 @@ mod tests {
             again.into_iter().for_each(|zone| drop(readings.temperatures.push(zone)));
             let process = Process::default();
             let taken = Taken { board: None, readings, process, cpu_percent: None };
-            let text = text(&parts(), Some(&taken), 0);
+            let text = text(&served_stream(), Some(&taken), 0);
             let mut seen = BTreeSet::new();
             for line in text.lines() {
                 let series = line.rsplit_once(' ').unwrap().0;

@@ -1,6 +1,6 @@
 //! HTTP: the live page, metrics, health and an interface for programs.
 //!
-//! In flow what is to be seen of a stream ([`Parts`]) and requests; out flow a page, pictures, numbers and events, and
+//! In flow what is to be seen of a stream ([`ServedStream`]) and requests; out flow a page, pictures, numbers and events, and
 //! change requests, which the reloader applies as it takes over a configuration. The parts: [`settings`] says what is served and to
 //! whom, `server` lets connections in and out, `security` decides who may ask for what, `routes` lists what there is.
 //!
@@ -18,10 +18,10 @@ mod login;
 mod metrics;
 mod observer;
 mod page;
-mod parts;
 mod requests;
 mod routes;
 mod security;
+mod served_stream;
 mod server;
 mod settings;
 mod state;
@@ -29,7 +29,7 @@ mod status;
 mod stream;
 mod vocabularies;
 
-pub use parts::Parts;
 pub use requests::{ChangeRequest, Current, Pending, Requests};
+pub use served_stream::ServedStream;
 pub use server::Server;
 pub use settings::{HttpKeys, HttpSettings};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::parts::Parts;
+use super::served_stream::ServedStream;
 use crate::job::Event;
 use crate::pipeline::PulseReading;
 use crate::publish::DurationCounts;
@@ -56,22 +56,22 @@ struct Observed {
 }
 
 impl Observer {
-    pub fn new(parts: &Parts) -> Self {
+    pub fn new(stream: &ServedStream) -> Self {
         Self(Mutex::new(Observed {
-            counts: VecDeque::from([Counts::of(parts)]),
+            counts: VecDeque::from([Counts::of(stream)]),
             history: VecDeque::new(),
             events: VecDeque::new(),
-            pulse: parts.control.pulse().read(),
+            pulse: stream.control.pulse().read(),
             moved: Instant::now(),
             stuck: None,
         }))
     }
 
     /// What the stages have come to by now.
-    pub fn look(&self, parts: &Parts, now: Instant) {
+    pub fn look(&self, stream: &ServedStream, now: Instant) {
         let mut observed = locked(&self.0);
-        observed.look_at_rates(Counts::of(parts));
-        observed.look_at_pulse(parts.control.pulse().read(), parts.control.is_paused(), now);
+        observed.look_at_rates(Counts::of(stream));
+        observed.look_at_pulse(stream.control.pulse().read(), stream.control.is_paused(), now);
     }
 
     pub fn remember(&self, event: Arc<Event>) {
@@ -144,8 +144,8 @@ impl Observed {
 }
 
 impl Counts {
-    fn of(parts: &Parts) -> Self {
-        let metrics = parts.live.metrics();
+    fn of(stream: &ServedStream) -> Self {
+        let metrics = stream.live.metrics();
         Self { at: Instant::now(), frames: metrics.frames(), latency: metrics.latency(), age: metrics.age() }
     }
 }
@@ -164,20 +164,20 @@ pub(super) fn rounded(value: f64, parts: f64) -> f64 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::http::fuzz::parts;
+    use crate::http::fuzz::served_stream;
     use crate::job::Stage;
 
-    fn observed() -> (Parts, Observed) {
-        let parts = parts();
-        let observed = Observer::new(&parts).0.into_inner().unwrap();
-        (parts, observed)
+    fn observed() -> (ServedStream, Observed) {
+        let stream = served_stream();
+        let observed = Observer::new(&stream).0.into_inner().unwrap();
+        (stream, observed)
     }
 
     #[test]
     fn a_rate_is_what_came_in_the_last_seconds_and_there_is_no_latency_without_frames() {
-        let (parts, mut observed) = observed();
+        let (stream, mut observed) = observed();
         let start = Instant::now();
-        let nothing = parts.live.metrics().latency();
+        let nothing = stream.live.metrics().latency();
         for second in 0..6_u64 {
             let mut latency = nothing.clone();
             latency.buckets[3] = second * 10;
@@ -193,8 +193,8 @@ mod tests {
 
     #[test]
     fn a_stage_that_is_at_the_same_frame_for_ten_seconds_is_stuck_until_it_moves() {
-        let (parts, mut observed) = observed();
-        let pulse = parts.control.pulse();
+        let (stream, mut observed) = observed();
+        let pulse = stream.control.pulse();
         let start = observed.moved;
         let at = |seconds| start + Duration::from_secs(seconds);
         pulse.begin(Stage::Engine);

@@ -30,8 +30,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::answer::Refusal;
-use super::parts::Parts;
 use super::security::{Guard, Peer};
+use super::served_stream::ServedStream;
 use super::settings::HttpSettings;
 use super::state::AppState;
 use super::{routes, status};
@@ -70,7 +70,7 @@ impl Server {
     ///
     /// # Errors
     /// When the address isn't to be had, the token can't be read or is none, or the system gives no thread.
-    pub fn start(settings: &HttpSettings, parts: Parts) -> anyhow::Result<Self> {
+    pub fn start(settings: &HttpSettings, stream: ServedStream) -> anyhow::Result<Self> {
         let guard = Guard::new(settings)?;
         let runtime = Builder::new_current_thread()
             .enable_io()
@@ -82,12 +82,12 @@ impl Server {
         let listener = listen(&runtime, settings.listen)
             .with_context(|| format!("cannot listen on {} for HTTP", settings.listen))?;
         let address = listener.local_addr().unwrap_or(settings.listen);
-        parts.live.set_picture_rate(settings.picture_fps);
+        stream.live.set_picture_rate(settings.picture_fps);
         if let Some(folder) = settings.vocabularies.as_deref().filter(|folder| !folder.is_dir()) {
             tracing::warn!("there is no folder {} yet to switch among vocabularies of", folder.display());
         }
         let (stop, stopped) = watch::channel(());
-        let state = Arc::new(AppState::new(settings, parts, guard, stopped));
+        let state = Arc::new(AppState::new(settings, stream, guard, stopped));
         let work = move || {
             let_others_go_first(NICE);
             runtime.block_on(serve(listener, state));

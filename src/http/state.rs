@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
 
-use super::board::Board;
+use super::board::BoardReader;
 use super::observer::Observer;
 use super::page::Page;
-use super::parts::Parts;
 use super::security::Guard;
+use super::served_stream::ServedStream;
 use super::settings::HttpSettings;
 use super::vocabularies::Folder;
 
@@ -21,10 +21,10 @@ const MOST_CHANGES: usize = 2;
 
 /// Shared by all requests.
 pub(super) struct AppState {
-    pub parts: Parts,
+    pub stream: ServedStream,
     pub guard: Guard,
     pub page: Page,
-    pub board: Arc<Board>,
+    pub board: Arc<BoardReader>,
     pub observer: Observer,
     pub folder: Folder,
     /// Seats of those who have pictures sent, who are told of events, and whose changes are under way.
@@ -38,21 +38,21 @@ pub(super) struct AppState {
 impl AppState {
     pub(super) fn new(
         settings: &HttpSettings,
-        parts: Parts,
+        stream: ServedStream,
         guard: Guard,
         stopped: watch::Receiver<()>,
     ) -> Self {
         Self {
             guard,
             page: Page::default(),
-            board: Arc::new(Board::new(&parts.board_root)),
-            observer: Observer::new(&parts),
+            board: Arc::new(BoardReader::new(&stream.board_root)),
+            observer: Observer::new(&stream),
             folder: Folder::new(settings.vocabularies.clone()),
             viewers: Arc::new(Semaphore::new(MOST_VIEWERS)),
             listeners: Arc::new(Semaphore::new(MOST_LISTENERS)),
             changes: Semaphore::new(MOST_CHANGES),
             stopped,
-            parts,
+            stream,
         }
     }
 

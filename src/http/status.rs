@@ -21,12 +21,12 @@ const NO_FRAMES_AFTER_S: f64 = 10.0;
 
 /// Looks until the server stops.
 pub(super) async fn observe(state: Arc<AppState>) {
-    let mut events = state.parts.live.events();
+    let mut events = state.stream.live.events();
     let mut looks = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
             () = state.stopped() => return,
-            _ = looks.tick() => state.observer.look(&state.parts, Instant::now()),
+            _ = looks.tick() => state.observer.look(&state.stream, Instant::now()),
             event = events.recv() => match event {
                 Ok(event) => {
                     state.observer.remember(event);
@@ -143,7 +143,7 @@ pub(super) struct InUse {
 
 impl InUse {
     pub fn of(state: &AppState) -> Self {
-        let in_use = state.parts.requests.current();
+        let in_use = state.stream.requests.current();
         let name = |path: &std::path::Path, without: &str| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             name.strip_suffix(without).unwrap_or(&name).to_owned()
@@ -162,16 +162,16 @@ impl InUse {
 
 impl Status {
     pub fn of(state: &AppState, with_history: bool) -> Self {
-        let parts = &state.parts;
-        let (report, metrics) = (parts.health.report(), parts.live.metrics());
-        let outputs: Vec<OutletStatus> = parts.live.outlets().iter().map(|outlet| outlet.status()).collect();
+        let stream = &state.stream;
+        let (report, metrics) = (stream.health.report(), stream.live.metrics());
+        let outputs: Vec<OutletStatus> = stream.live.outlets().iter().map(|outlet| outlet.status()).collect();
         let reasons = Reasons::of(state, &report, &outputs);
         let is_ready = reasons.stuck.is_empty() && reasons.no_frames.is_empty();
         let reasons = reasons.all();
-        let drops = parts.counters.drops(false);
+        let drops = stream.counters.drops(false);
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            name: parts.requests.current().stream,
+            name: stream.requests.current().stream,
             is_well: reasons.is_empty(),
             is_ready,
             reasons,
@@ -181,7 +181,7 @@ impl Status {
             tracked: metrics.present(),
             dropped: drops.camera + drops.before.iter().sum::<u64>(),
             held_back: drops.held_back,
-            viewers: parts.live.viewers(),
+            viewers: stream.live.viewers(),
             pictures: metrics.pictures(),
             outputs,
             health: report,
@@ -196,11 +196,11 @@ mod tests {
     use wordsight_capture::SourceObserver;
 
     use super::*;
-    use crate::http::fuzz::parts;
+    use crate::http::fuzz::served_stream;
 
     #[test]
     fn frames_that_do_not_come_have_a_reason() {
-        let health = parts().health;
+        let health = served_stream().health;
         health.of_source("test://bars");
         assert!(no_frames(&health.report()).unwrap().contains("first frame of test://bars"));
         health.published();

@@ -63,7 +63,7 @@ fn seat(state: &AppState) -> Result<OwnedSemaphorePermit, Refusal> {
 /// Annotated pictures, one after the other, for as long as somebody reads.
 pub(super) async fn stream(State(state): State<Arc<AppState>>) -> Answer {
     let seat = seat(&state)?;
-    let viewer = state.parts.live.view();
+    let viewer = state.stream.live.view();
     let (to_feed, body) = feed();
     tokio::spawn(async move {
         tokio::select! {
@@ -99,7 +99,7 @@ async fn show(mut viewer: Viewer, to_feed: &mpsc::Sender<Bytes>) {
 /// The next picture.
 pub(super) async fn snapshot(State(state): State<Arc<AppState>>) -> Answer {
     let _seat = seat(&state)?;
-    let mut viewer = state.parts.live.view();
+    let mut viewer = state.stream.live.view();
     let picture = tokio::time::timeout(PICTURE_WITHIN, viewer.next()).await.ok().flatten();
     let picture = picture.ok_or_else(|| {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no picture has come within 5 s: /readyz says why")

@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::files::state_folder;
 use crate::governor::board_root;
 use crate::health::{Health, HealthFile};
-use crate::http::{Current, HttpSettings, Parts, Requests, Server};
+use crate::http::{Current, HttpSettings, Requests, ServedStream, Server};
 use crate::job::WordList;
 use crate::pipeline::{Control, Counters, Pipeline};
 use crate::publish::{Live, Outputs, Publisher, SinkContext};
@@ -191,11 +191,11 @@ impl Service<'_> {
 
 impl ServiceState {
     pub(super) fn serve(&self, settings: &HttpSettings) -> anyhow::Result<Server> {
-        Server::start(settings, self.parts())
+        Server::start(settings, self.served())
     }
 
-    fn parts(&self) -> Parts {
-        Parts {
+    fn served(&self) -> ServedStream {
+        ServedStream {
             live: self.live.clone(),
             health: self.health.clone(),
             counters: Arc::clone(&self.counters),

@@ -10,7 +10,7 @@ use crate::publish::Live;
 
 /// What the server shows and tells.
 #[derive(Clone)]
-pub struct Parts {
+pub struct ServedStream {
     /// Results, pictures, events, counts.
     pub live: Live,
     /// How the stream is.
