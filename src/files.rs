@@ -1,83 +1,59 @@
 //! Atomic replacement of files, the state directory, and `-` for the standard output.
 //!
-//! A file is written beside its place and renamed: whoever reads it meanwhile finds the old one or the new one.
-//! [`Durability`] says what a power cut may leave.
+//! How a file is replaced, and what may not be written to, is in the crate `wordsight-files`, for both programs.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// The extension of a file that is not whole yet, behind the name that it will have.
-pub const UNFINISHED: &str = ".partial";
+pub use wordsight_files::{
+    Content, Durability, Inputs, OutputError, UNFINISHED, Unfinished, folder_of, is_standard_output,
+    is_written_into, replace, write_result,
+};
 
-/// What may be found of a replaced file after a power cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// The old file, the new one, or an empty one: for what is written again soon.
-    Fleeting,
-    /// The old file or the new one, whole: the bytes are on the disk before the name is.
-    Whole,
-    /// The new file, as soon as the call has returned: the folder is on the disk too.
-    Kept,
-}
-
-/// Replaces a file by one with these bytes.
+/// Finds out whether a file can be written, by a neighbour that is removed again.
 ///
 /// # Errors
-/// When the system refuses; the old file is there as it was.
-pub fn replace(path: &Path, durability: Durability, bytes: &[u8]) -> io::Result<()> {
-    replace_with(path, durability, |output| output.write_all(bytes))
-}
-
-/// Replaces a file by what `content` writes.
-///
-/// # Errors
-/// When `content` or the system fails; the old file is there as it was.
-pub fn replace_with(
-    path: &Path,
-    durability: Durability,
-    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
-    let unfinished = unfinished(path)?;
-    let written = File::create(&unfinished).and_then(|file| {
-        let file = filled(file, content)?;
-        if durability != Durability::Fleeting {
-            file.sync_all()?;
+/// What keeps it from being written.
+pub fn try_file(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder: name a file in it"));
+    }
+    if is_written_into(path) {
+        return File::options().write(true).custom_flags(libc::O_NONBLOCK).open(path).map(drop);
+    }
+    let folder = folder_of(path);
+    if !folder.is_dir() {
+        // systemd makes this one when the service starts.
+        if folder.starts_with("/run/wordsight") {
+            return Ok(());
         }
-        fs::rename(&unfinished, path)
-    });
-    if written.is_err() {
-        // What is wrong has been said; a leftover that can't be removed says no more.
-        drop(fs::remove_file(&unfinished));
-    } else if durability == Durability::Kept {
-        File::open(folder_of(path))?.sync_all()?;
+        let told = format!("the folder of {} is not there: make it, or name another file", path.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, told));
     }
-    written
+    try_folder(folder)
 }
 
-/// Writes what a command was asked for: to the standard output for `-`, into a pipe or a device, or as a whole file.
+/// Finds out whether files can be written into a folder that may have to be made; what was made for that is removed again.
 ///
 /// # Errors
-/// When `content` or the system fails.
-pub fn write_result(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    if is_standard_output(path) {
-        return filled(io::stdout().lock(), content).map(drop);
+/// What keeps them from being written.
+pub fn try_folder(folder: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = folder
+        .ancestors()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .take_while(|folder| !folder.exists())
+        .collect();
+    let tried = fs::create_dir_all(folder).and_then(|()| {
+        let neighbour = folder.join(format!(".wordsight-check.{}", std::process::id()));
+        File::create(&neighbour).and_then(|_| fs::remove_file(&neighbour))
+    });
+    for made in missing {
+        // The inner ones first; what isn't there wasn't made.
+        let _ = fs::remove_dir(made);
     }
-    // A pipe or a device is written to, not replaced.
-    if path.metadata().is_ok_and(|there| !there.is_file()) {
-        return filled(File::options().write(true).open(path)?, content).map(drop);
-    }
-    replace_with(path, Durability::Whole, content)
-}
-
-/// Whether a path stands for the standard output.
-pub fn is_standard_output(path: &Path) -> bool {
-    path == Path::new("-")
-}
-
-/// The folder that a file lies in: the current one where the path is a bare name.
-pub fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    tried
 }
 
 /// A folder for what must outlive the program: systemd's, or else the user's.
@@ -96,71 +72,4 @@ pub fn systemd_state_folder() -> Option<PathBuf> {
 
 fn set_path(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
-}
-
-fn filled<W: Write>(output: W, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<W> {
-    let mut output = BufWriter::new(output);
-    content(&mut output)?;
-    output.into_inner().map_err(io::IntoInnerError::into_error)
-}
-
-/// A name in the same folder: a file is renamed within one file system only.
-fn unfinished(path: &Path) -> io::Result<PathBuf> {
-    let no_name = || io::Error::new(io::ErrorKind::InvalidInput, "it has no file name");
-    let mut name = path.file_name().ok_or_else(no_name)?.to_owned();
-    name.push(UNFINISHED);
-    Ok(path.with_file_name(name))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn write_text(path: &Path, text: &str) -> io::Result<()> {
-        write_result(path, |output| output.write_all(text.as_bytes()))
-    }
-
-    #[test]
-    fn a_file_is_replaced_as_a_whole_and_nothing_is_left_beside_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("report.json");
-        for text in ["a longer one", "short"] {
-            write_text(&path, text).unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), text);
-        }
-        for durability in [Durability::Fleeting, Durability::Whole, Durability::Kept] {
-            replace(&path, durability, b"bytes").unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), "bytes");
-        }
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn what_fails_half_way_leaves_the_old_file_and_no_other() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("report.json");
-        write_text(&path, "old").unwrap();
-        let half = |output: &mut dyn Write| {
-            output.write_all(b"half")?;
-            Err(io::Error::other("no more"))
-        };
-        assert!(write_result(&path, half).is_err());
-        assert!(write_text(&folder.path().join("missing/report.json"), "").is_err());
-        assert!(write_text(folder.path(), "a folder").is_err());
-        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_device_is_written_to_and_stays_one() {
-        write_text(Path::new("/dev/null"), "text").unwrap();
-        assert!(!Path::new("/dev/null").metadata().unwrap().is_file());
-    }
-
-    #[test]
-    fn the_folder_of_a_bare_name_is_the_current_one() {
-        assert_eq!(folder_of(Path::new("out.json")), Path::new("."));
-        assert_eq!(folder_of(Path::new("/var/out.json")), Path::new("/var"));
-    }
 }

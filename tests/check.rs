@@ -99,3 +99,90 @@ fn what_holds_is_printed_as_a_configuration_that_means_the_same() {
     assert_eq!(values["student"]["value"].as_str().unwrap(), bench.path("student.onnx").to_str().unwrap());
     assert_eq!(values["detection"]["nms_iou"]["from"], "file", "all that holds was printed");
 }
+
+/// What `check` says of a configuration with these outputs, which is to be wrong, and that it leaves nothing behind.
+fn assert_wrong(bench: &Bench, outputs: &str, code: i32, expected: &str) {
+    let config = bench.write_config(&format!("[source]\nuri = \"test://bars\"\n{outputs}"));
+    let names = || {
+        let entries = std::fs::read_dir(bench.path("")).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = names();
+    let outcome = ask(&["check", config.to_str().unwrap()]);
+    assert_eq!(outcome.code, Some(code), "{outputs}: {outcome:?}");
+    assert!(outcome.stdout.contains("WRONG") && outcome.stdout.contains(expected), "{outputs}: {outcome:?}");
+    assert_eq!(names(), before, "{outputs}");
+}
+
+#[test]
+fn what_a_start_would_refuse_check_refuses_too() {
+    let bench = Bench::new();
+    let mqtt = "[[mqtt]]\nurl = \"mqtt://127.0.0.1:1\"\nusername = \"me\"\npassword_file = \"missing\"\n";
+    assert_wrong(&bench, mqtt, 1, "cannot read password_file");
+    let webhook = "[[webhook]]\nurl = \"http://127.0.0.1:1/\"\nsecret_file = \"missing\"\n";
+    assert_wrong(&bench, webhook, 1, "cannot read secret_file");
+    assert_wrong(&bench, "[[lines]]\nto = \"\"\n", 2, "names no place");
+    assert_wrong(&bench, "[[lines]]\nto = \"unix:\"\n", 2, "names no place");
+    assert_wrong(&bench, "[[lines]]\nto = \"nowhere/x.jsonl\"\n", 1, "nowhere/x.jsonl is not there");
+    assert_wrong(&bench, "[publish]\nsave = \"/proc/x\"\n", 1, "/proc/x");
+    assert_wrong(&bench, "[[pictures]]\nfolder = \"/proc/x\"\n", 1, "/proc/x");
+    assert_wrong(&bench, "[[pictures]]\nfolder = \"student.onnx\"\n", 1, "student.onnx");
+    std::fs::create_dir(bench.path("folder")).unwrap();
+    assert_wrong(&bench, "[publish]\njson = \"folder\"\n", 2, "is a folder");
+    assert_wrong(&bench, "[publish]\nhealth = \"folder\"\n", 2, "is a folder");
+    assert_wrong(&bench, "[publish]\nhealth = \"/proc/health.json\"\n", 1, "health file");
+
+    let fine = "[publish]\nsave = \"new/folder\"\njson = \"new.jsonl\"\nhealth = \"health.json\"\n[[pictures]]\nfolder = \"pictures\"\n";
+    let config = bench.write_config(&format!("[source]\nuri = \"test://bars\"\n{fine}"));
+    let outcome = ask(&["check", config.to_str().unwrap()]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(["new", "new.jsonl", "health.json", "pictures"].iter().all(|name| !bench.path(name).exists()));
+}
+
+#[test]
+fn a_word_of_a_rule_that_the_vocabulary_lacks_is_wrong_with_what_was_meant() {
+    let bench = Bench::new();
+    let webhook = "[[webhook]]\nurl = \"http://127.0.0.1:1/\"\n";
+    for (outputs, expected) in [
+        ("[[pictures]]\nfolder = \"p\"\nwords = [\"red\", \"gren\"]\n", "did you mean \"green\"?"),
+        ("[[pictures]]\nfolder = \"p\"\nwords = [\"Red\"]\n", "did you mean \"red\"?"),
+        ("[[pictures]]\nfolder = \"p\"\nwords = [\"zeppelin\"]\n", "\"zeppelin\" is no word of"),
+        (&format!("{webhook}words = [\"bleu\"]\n"), "did you mean \"blue\"?"),
+    ] {
+        assert_wrong(&bench, outputs, 2, expected);
+    }
+    // A vocabulary that may be switched to has the word.
+    std::fs::create_dir(bench.path("others")).unwrap();
+    write_vocabulary(&bench.path("others/more.safetensors"), &[("zeppelin", RED)]);
+    let config = bench.write_config(
+        "[source]\nuri = \"test://bars\"\n[http]\nlisten = \"127.0.0.1:8620\"\nvocabularies = \"others\"\n\
+         [[pictures]]\nfolder = \"p\"\nwords = [\"zeppelin\"]\n",
+    );
+    let outcome = ask(&["check", config.to_str().unwrap()]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+}
+
+#[test]
+fn a_pipe_that_nobody_writes_to_is_not_waited_for() {
+    let bench = Bench::new();
+    let pipe = bench.path("stream.mjpeg");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let config = bench.write_config("[source]\nuri = \"stream.mjpeg\"\n[publish]\njson = \"-\"\n");
+    let outcome = ask(&["check", config.to_str().unwrap()]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let photograph = bench.path("pipe.jpg");
+    std::fs::rename(&pipe, &photograph).unwrap();
+    let outcome = bench.run(&["detect", photograph.to_str().unwrap()]);
+    assert!(outcome.code == Some(1) && outcome.stderr.contains("it is a pipe"), "{outcome:?}");
+}
+
+#[test]
+fn a_key_of_another_section_or_a_table_where_a_list_is_gets_the_hint_that_helps() {
+    let bench = Bench::new();
+    let told = |text: &str| ask(&["check", bench.write_config(text).to_str().unwrap()]).stdout;
+    assert!(told("[source]\nurl = \"test://bars\"\n").contains("did you mean `uri`?"));
+    assert!(told("[mqtt]\nurl = \"mqtt://127.0.0.1\"\n").contains("it is written [[mqtt]]"));
+    assert!(told("[detection]\nlisten = \"\"\n").contains("`listen` stands under [http]"));
+}

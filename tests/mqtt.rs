@@ -437,3 +437,73 @@ fn home_assistant_is_told_of_words_and_that_they_are_gone_also_when_they_went_wh
     later.hear("wordsight/front_door/rose", |heard| heard.is_retained);
     assert!(later.all("wordsight/front_door/blue").is_empty());
 }
+
+/// A broker that takes whatever comes; what is published to it, in order.
+fn taking_broker(listener: std::net::TcpListener) -> std::sync::mpsc::Receiver<(String, String)> {
+    use std::io::{Read, Write};
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || -> std::io::Result<()> {
+        let (mut stream, _) = listener.accept()?;
+        loop {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            let kind = byte[0];
+            let (mut length, mut shift) = (0, 0);
+            loop {
+                stream.read_exact(&mut byte)?;
+                length |= usize::from(byte[0] & 0x7f) << shift;
+                shift += 7;
+                if byte[0] & 0x80 == 0 {
+                    break;
+                }
+            }
+            let mut packet = vec![0; length];
+            stream.read_exact(&mut packet)?;
+            match kind >> 4 {
+                1 => stream.write_all(&[0x20, 2, 0, 0])?,
+                3 => {
+                    let topic_end = 2 + usize::from(u16::from_be_bytes([packet[0], packet[1]]));
+                    let is_acknowledged = kind & 0b110 != 0;
+                    if is_acknowledged {
+                        stream.write_all(&[0x40, 2, packet[topic_end], packet[topic_end + 1]])?;
+                    }
+                    let payload = &packet[topic_end + 2 * usize::from(is_acknowledged)..];
+                    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                    if tell.send((text(&packet[2..topic_end]), text(payload))).is_err() {
+                        return Ok(());
+                    }
+                }
+                12 => stream.write_all(&[0xd0, 0])?,
+                _ => {}
+            }
+        }
+    });
+    told
+}
+
+#[test]
+fn a_stream_in_which_nothing_happens_says_offline_when_it_is_ended() {
+    let bench = Bench::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    bench.write("grey.mjpeg", motion_jpeg(&[GREY; 4]));
+    let mut running = bench.start(&bench.write_config(&format!(
+        "name = \"front door\"\n[engine]\nkind = \"onnxruntime\"\nthreads = 1\n[publish]\njson = \"\"\n\
+         health = \"health.json\"\n[source]\nuri = \"grey.mjpeg\"\npacing = \"camera\"\nfps = 25\nloop = true\n\
+         [[mqtt]]\nurl = \"mqtt://127.0.0.1:{port}\"\n"
+    )));
+    let told = taking_broker(listener);
+    let (mut said, mut states) = (Vec::new(), 0);
+    for (topic, payload) in told {
+        if topic.ends_with("/availability") {
+            said.push(payload);
+        } else if topic.ends_with("/state") {
+            states += 1;
+            // By now all is said, and the connection is idle.
+            if states == 2 {
+                running.terminate();
+            }
+        }
+    }
+    assert_eq!(said, ["online", "offline"]);
+}

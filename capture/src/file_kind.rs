@@ -1,11 +1,6 @@
-//! Photograph or Motion-JPEG, by a file's extension.
+//! Motion-JPEG by a file's extension.
 
 use std::path::Path;
-
-/// Whether a file's name says that it is a photograph.
-pub fn is_photograph(path: &Path) -> bool {
-    has_extension(path, &["jpg", "jpeg", "png", "webp"])
-}
 
 /// Whether a file's name says that it is a Motion-JPEG stream.
 pub fn is_motion_jpeg(path: &Path) -> bool {

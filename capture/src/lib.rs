@@ -14,7 +14,6 @@ mod decode;
 mod error;
 mod file_kind;
 mod frame;
-pub mod framing;
 #[cfg(feature = "gstreamer")]
 mod gstreamer;
 mod held;
@@ -37,7 +36,7 @@ pub mod cameras {
 }
 
 pub use error::{CaptureError, UriError};
-pub use file_kind::{is_motion_jpeg, is_photograph};
+pub use file_kind::is_motion_jpeg;
 pub use frame::Frame;
 #[cfg(feature = "gstreamer")]
 pub use gstreamer::init as start_gstreamer;
@@ -50,3 +49,4 @@ pub use photographs::Photographs;
 pub use reconnect::{ReconnectSettings, Reconnecting, SourceObserver};
 pub use source::{Captured, LONGEST_NAP, Source};
 pub use uri::SourceUri;
+pub use wordsight_pictures::framing;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::decode::decode;
-use crate::framing::{Framer, FramingError};
 use crate::{CaptureError, Captured, Frame, Source};
+use wordsight_pictures::framing::{Framer, FramingError};
 
 /// An open Motion-JPEG file.
 pub struct MotionJpeg {

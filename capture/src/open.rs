@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::file_kind::{is_motion_jpeg, is_photograph};
+use wordsight_pictures::is_picture;
+
+use crate::file_kind::is_motion_jpeg;
 use crate::uri::{Kind, SourceUri};
 use crate::{CaptureError, MotionJpeg, Photographs, Source, UriError};
 
@@ -85,7 +87,7 @@ impl SourceUri {
 fn open_file(path: &Path, display: &str) -> Result<Box<dyn Source>, CaptureError> {
     let metadata = std::fs::metadata(path)
         .map_err(|reason| CaptureError::Unreadable { path: path.to_path_buf(), reason })?;
-    if metadata.is_dir() || is_photograph(path) {
+    if metadata.is_dir() || is_picture(path) {
         return Ok(Box::new(Photographs::open(&[path.to_path_buf()])));
     }
     if is_motion_jpeg(path) {

@@ -4,11 +4,12 @@
 //! start, and what is wrong with a path (missing, an empty folder) waits in the list for its turn, so that errors come
 //! where the photograph would.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use wordsight_pictures::{pictures_in, read_bytes};
+
 use crate::decode::decode;
-use crate::file_kind::is_photograph;
 use crate::{CaptureError, Captured, Frame, Source};
 
 /// A list of photographs.
@@ -23,7 +24,7 @@ impl Photographs {
     pub fn open(paths: &[PathBuf]) -> Self {
         let mut list = Self { paths: Vec::new(), next: 0, folders: Vec::new() };
         for path in paths {
-            match photographs_in(path) {
+            match pictures_in(path).ok() {
                 Some(inside) if !inside.is_empty() => list.paths.extend(inside),
                 Some(_) => {
                     list.folders.push(path.clone());
@@ -41,18 +42,6 @@ impl Photographs {
     }
 }
 
-/// The photographs directly in a folder, by name; `None` if it is no folder that can be read.
-fn photographs_in(folder: &Path) -> Option<Vec<PathBuf>> {
-    let mut inside: Vec<PathBuf> = std::fs::read_dir(folder)
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| is_photograph(path) && !path.is_dir())
-        .collect();
-    inside.sort();
-    Some(inside)
-}
-
 impl Source for Photographs {
     fn capture(&mut self, frame: &mut Frame) -> Result<Captured, CaptureError> {
         let Some(path) = self.paths.get(self.next) else {
@@ -63,7 +52,7 @@ impl Source for Photographs {
             return Err(CaptureError::EmptyFolder(path.clone()));
         }
         let bytes =
-            std::fs::read(path).map_err(|reason| CaptureError::Unreadable { path: path.clone(), reason })?;
+            read_bytes(path).map_err(|reason| CaptureError::Unreadable { path: path.clone(), reason })?;
         let name = path.display().to_string();
         frame.stamp(&Arc::from(name.as_str()));
         decode(&bytes, frame).map_err(|reason| CaptureError::BadPicture { name, reason })?;

@@ -14,12 +14,13 @@
 //! and not by the safetensors crate, whose metadata come out in the random order of a hash map.
 
 use std::collections::HashSet;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use wordsight_files::Durability;
 
 /// What `format` must say.
 const FORMAT: &str = "wordsight-vocabulary-1";
@@ -250,10 +251,7 @@ impl Vocabulary {
         self.validate().map_err(|problem| VocabularyError::Unusable { path: path.to_path_buf(), problem })?;
         let unwritable = |reason| VocabularyError::Unwritable { path: path.to_path_buf(), reason };
         let bytes = self.to_bytes().map_err(|error| unwritable(error.into()))?;
-        let unfinished = path.with_extension("safetensors.partial");
-        let mut file = std::fs::File::create(&unfinished).map_err(unwritable)?;
-        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(unwritable)?;
-        std::fs::rename(&unfinished, path).map_err(unwritable)
+        wordsight_files::replace(path, Durability::Whole, &bytes).map_err(unwritable)
     }
 
     /// Whether the words can meet a student's regions: same teacher, same embedding size.

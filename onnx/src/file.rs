@@ -1,10 +1,11 @@
 //! `.onnx` files on disk.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
+use wordsight_files::Durability;
 
 use crate::proto::ModelProto;
 
@@ -12,12 +13,12 @@ use crate::proto::ModelProto;
 #[derive(Debug, thiserror::Error)]
 pub enum OnnxFileError {
     /// The file could not be read.
-    #[error("cannot read the ONNX file {path}: {source}")]
+    #[error("cannot read the ONNX file {path}: {reason}")]
     Read {
         /// The file.
         path: PathBuf,
         /// The system's reason.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The bytes are not an ONNX model.
     #[error("{path} is not an ONNX model ({reason}): it may be truncated; fetch or export it again")]
@@ -28,12 +29,12 @@ pub enum OnnxFileError {
         reason: String,
     },
     /// The file could not be written.
-    #[error("cannot write the ONNX file {path}: {source}; check the folder's permissions and free space")]
+    #[error("cannot write the ONNX file {path}: {reason}; check the folder's permissions and free space")]
     Write {
         /// The file.
         path: PathBuf,
         /// The system's reason.
-        source: io::Error,
+        reason: io::Error,
     },
 }
 
@@ -42,7 +43,7 @@ pub enum OnnxFileError {
 /// # Errors
 /// When the file can't be read or isn't an ONNX model with a graph.
 pub fn read(path: &Path) -> Result<ModelProto, OnnxFileError> {
-    let bytes = fs::read(path).map_err(|source| OnnxFileError::Read { path: path.into(), source })?;
+    let bytes = fs::read(path).map_err(|reason| OnnxFileError::Read { path: path.into(), reason })?;
     decode(&bytes).map_err(|reason| OnnxFileError::Parse { path: path.into(), reason })
 }
 
@@ -68,19 +69,8 @@ pub fn encode(model: &ModelProto) -> Vec<u8> {
 /// # Errors
 /// When the file can't be written.
 pub fn write(model: &ModelProto, path: &Path) -> Result<(), OnnxFileError> {
-    let write_error = |source| OnnxFileError::Write { path: path.into(), source };
-    let temporary = path.with_extension("onnx.partial");
-    let written = fs::File::create(&temporary)
-        .and_then(|mut file| {
-            file.write_all(&encode(model))?;
-            file.sync_all()
-        })
-        .and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // Best effort: the error that matters is the one above.
-        let _ = fs::remove_file(&temporary);
-    }
-    written.map_err(write_error)
+    let write_error = |reason| OnnxFileError::Write { path: path.into(), reason };
+    wordsight_files::replace(path, Durability::Whole, &encode(model)).map_err(write_error)
 }
 
 /// The value of a metadata key, if the model has it.

@@ -17,7 +17,8 @@ use super::measure::{Wanted, measure};
 use super::print::print;
 use super::swaps::measure_swaps;
 use crate::bench::{Board, Estimate, Mode, PlotPath, Report, compare, draw};
-use crate::files::is_standard_output;
+use crate::config::ConfigError;
+use crate::files::{Content, Inputs, is_standard_output};
 use crate::service::EngineTarget;
 use crate::settings::FramesPerSecond;
 
@@ -78,6 +79,7 @@ pub struct BenchArgs {
 
 impl BenchArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        self.check_outputs()?;
         if let Some([a, b]) = self.compare.as_deref() {
             return self.compare(a, b);
         }
@@ -90,6 +92,28 @@ impl BenchArgs {
         let report = measure(&self.common, &self.wanted())?;
         self.tell(&report)?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Nothing that is read is written.
+    fn check_outputs(&self) -> anyhow::Result<()> {
+        let mut inputs =
+            Inputs::of(self.compare.iter().flatten().chain(&self.common.config).map(PathBuf::as_path));
+        if self.compare.is_none() {
+            let mut config = self.common.load_config()?;
+            self.source.iter().for_each(|source| config.set_source(source));
+            let demo = [config.student.find("student"), config.vocabulary.find("vocabulary")];
+            demo.iter().flatten().for_each(|path| inputs.add(path));
+            if let Ok(Some(source)) = config.source_uri().map(|uri| uri.path().map(Path::to_owned)) {
+                if source.is_dir() { inputs.add_pictures(&source) } else { inputs.add(&source) }
+            }
+        }
+        let check = |path: &Path, content| inputs.check(path, content).map_err(ConfigError::from);
+        self.json.as_deref().map(|path| check(path, Content::Json)).transpose()?;
+        for path in self.plot.iter().flat_map(PlotPath::files) {
+            let is_svg = path.extension().is_some_and(|extension| extension == "svg");
+            check(&path, if is_svg { Content::Svg } else { Content::Png })?;
+        }
+        Ok(())
     }
 
     fn wanted(&self) -> Wanted<'_> {

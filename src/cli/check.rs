@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 use wordsight_detection::Vocabulary;
@@ -15,9 +16,12 @@ use wordsight_engines::StudentFacts;
 use super::exit_code::code_of;
 use super::print::print;
 use super::run::RunArgs;
+use crate::config::ConfigError;
+use crate::files::try_file;
 use crate::health::Health;
-use crate::publish::{LinesSettings, Place, SinkSettings};
+use crate::publish::{SinkContext, SinkSettings};
 use crate::service::{Target, of_usage};
+use crate::settings::SettingError;
 use crate::threads::Stop;
 
 /// Says whether a configuration works, part by part, without running it.
@@ -70,12 +74,13 @@ impl CheckArgs {
             let path = target.engine.student.display();
             format!("{path}: {input_width}x{input_height}, {proposals} regions, teacher {teacher}")
         });
-        checked.note("vocabulary", words_of(&target, student.as_ref()), |words| {
+        let words = checked.note("vocabulary", words_of(&target, student.as_ref()), |words| {
             let fits = if student.is_some() { ", which the student understands" } else { "" };
-            format!("{}: {words} words{fits}", target.words.vocabulary.display())
+            format!("{}: {} words{fits}", target.words.vocabulary.display(), words.shown().len())
         });
         checked.note("source", source_of(&target), |says| says.clone());
-        checked.note("results", outputs_of(&target), |says| says.clone());
+        checked
+            .note("results", outputs_of(&target, self.file.as_deref(), words.as_ref()), |says| says.clone());
         if let Some(http) = &target.http {
             checked.note("page", http.check(), |says| says.clone());
         }
@@ -118,12 +123,12 @@ fn student_of(target: &Target) -> anyhow::Result<StudentFacts> {
     Ok(StudentFacts::of_model(&model, &path.display().to_string())?)
 }
 
-fn words_of(target: &Target, student: Option<&StudentFacts>) -> anyhow::Result<usize> {
+fn words_of(target: &Target, student: Option<&StudentFacts>) -> anyhow::Result<Vocabulary> {
     let vocabulary = Vocabulary::load(&target.words.vocabulary)?;
     if let Some(student) = student {
         vocabulary.check_against(&student.teacher, student.embedding_size)?;
     }
-    Ok(vocabulary.shown().len())
+    Ok(vocabulary)
 }
 
 fn source_of(target: &Target) -> anyhow::Result<String> {
@@ -131,36 +136,39 @@ fn source_of(target: &Target) -> anyhow::Result<String> {
     if uri.is_live() {
         return Ok(format!("{}: not opened; `wordsight doctor` looks at cameras", uri.display()));
     }
-    drop(target.source.open(&Health::default(), &Stop::default()).map_err(of_usage)?);
+    // What is a pipe is opened by the stream alone, since it can be opened once, and may not answer.
+    let is_pipe = uri.path().is_some_and(|path| path.exists() && !path.is_file() && !path.is_dir());
+    if !is_pipe {
+        drop(target.source.open(&Health::default(), &Stop::default()).map_err(of_usage)?);
+    }
     Ok(uri.display().to_owned())
 }
 
-/// Whether the folders are there that files are to be made in.
-fn outputs_of(target: &Target) -> anyhow::Result<String> {
-    let mut places = Vec::new();
-    for sink in &target.sinks {
-        if let SinkSettings::Lines(LinesSettings {
-            place: Place::File { path, .. } | Place::Socket(path),
-            ..
-        }) = sink
-        {
-            folder_of(path)?;
-        }
-        places.push(sink.place());
-    }
+/// What a start would find out of the outputs.
+fn outputs_of(
+    target: &Target,
+    configuration: Option<&Path>,
+    words: Option<&Vocabulary>,
+) -> anyhow::Result<String> {
+    target.check_outputs(configuration).map_err(ConfigError::from)?;
+    // Not the service's own: what is tried there may be root's, and stay.
+    let state = std::env::temp_dir().join(format!("wordsight-check.{}", std::process::id()));
+    let context = SinkContext { stream: target.name.clone(), appends: true, state: state.clone() };
+    let checked = target.sinks.iter().try_for_each(|sink| sink.check(&context));
+    // It may never have been made.
+    let _ = std::fs::remove_dir_all(&state);
+    checked?;
+    let mut places: Vec<String> = target.sinks.iter().map(SinkSettings::place).collect();
     if let Some(path) = &target.health {
-        places.push(folder_of(path)?);
+        try_file(path).with_context(|| format!("cannot write the health file {}", path.display()))?;
+        places.push(path.display().to_string());
+    }
+    if let Some(words) = words {
+        let unknown = target.unknown_words(words);
+        if let Some(first) = unknown.first() {
+            let reasons: Vec<&str> = unknown.iter().map(|unknown| unknown.reason.as_str()).collect();
+            return Err(SettingError { section: first.section, reason: reasons.join("; ") }.into());
+        }
     }
     Ok(if places.is_empty() { "nowhere".to_owned() } else { places.join(", ") })
-}
-
-fn folder_of(path: &Path) -> anyhow::Result<String> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // This systemd makes when the service starts.
-    anyhow::ensure!(
-        folder.is_dir() || folder.starts_with("/run/wordsight"),
-        "the folder of {} is not there: make it, or name another file",
-        path.display()
-    );
-    Ok(path.display().to_string())
 }

@@ -1,20 +1,24 @@
 //! `wordsight detect`: photographs in, annotated photographs, a table and JSON out.
 
+use std::fs::File;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Args;
 use wordsight_capture::{Pacing, Photographs, is_motion_jpeg};
 
 use super::flags::CommonArgs;
 use super::installed::INSTALLED;
 use super::run::LONGEST_STOP;
-use crate::config::ConfigError;
-use crate::files::is_standard_output;
+use crate::config::{Config, ConfigError};
+use crate::files::{
+    Content, Durability, Inputs, OutputError, Unfinished, is_standard_output, is_written_into,
+};
 use crate::pipeline::{Control, Pipeline};
-use crate::publish::{Outputs, PictureNames, Publisher, SaveSettings, SinkSettings, Table};
-use crate::service::{EngineTarget, WordsTarget, open_output};
+use crate::publish::{Output, Outputs, PictureNames, Publisher, SaveSettings, SinkSettings, Table};
+use crate::service::{EngineTarget, WordsTarget};
 use crate::threads::Stop;
 
 /// Names the things in photographs.
@@ -39,6 +43,7 @@ impl DetectArgs {
             return Err(ConfigError::NotAPhotograph(stream.clone()).into());
         }
         let config = self.common.load_config()?;
+        self.check_outputs(&config)?;
         let stop = Stop::on_signals()?;
         let engine = EngineTarget::of(&config)?.open(&INSTALLED, &stop, &|| ())?;
         let scorer = WordsTarget::of(&config)?.open(engine.facts())?;
@@ -52,7 +57,7 @@ impl DetectArgs {
             every: NonZeroUsize::MIN,
             names: PictureNames::Photographs,
         });
-        let json = self.json.as_deref().map(open_output).transpose()?;
+        let (json, lines) = self.json.as_deref().map(open_whole).transpose()?.unzip();
         let sinks =
             save.map(|save| (SinkSettings::Pictures(save.clone()), save.open())).into_iter().collect();
         let outputs = Outputs { json, table, sinks, ..Outputs::default() };
@@ -60,9 +65,38 @@ impl DetectArgs {
         let pipeline = Pipeline::new(Box::new(photographs), Pacing::Lossless, engine, scorer, publisher);
         stop.ends_process_after(LONGEST_STOP)?;
         let report = pipeline.run(&stop, &Control::default())?;
+        if let (Some(lines), Some(path)) = (lines.flatten(), &self.json) {
+            lines.finish(Durability::Whole).with_context(|| format!("cannot write {}", path.display()))?;
+        }
         let (summary, unreadable) = (report.publisher.summary(), report.frames.unreadable);
         let (photographs, things) = (summary.frames(), summary.things());
         tell!("{things} things in {photographs} photographs, {unreadable} not readable");
         Ok(if unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+
+    /// Nothing that is read is written.
+    fn check_outputs(&self, config: &Config) -> anyhow::Result<()> {
+        let (student, vocabulary) = (config.student.find("student")?, config.vocabulary.find("vocabulary")?);
+        let mut inputs = Inputs::of([student.as_path(), &vocabulary]);
+        self.common.config.iter().for_each(|path| inputs.add(path));
+        self.photographs.iter().for_each(|path| inputs.add_pictures(path));
+        let refused = |error: OutputError| ConfigError::from(error);
+        self.json.as_ref().map(|path| inputs.check(path, Content::Json)).transpose().map_err(refused)?;
+        self.save.as_ref().map(|folder| inputs.check_pictures(folder)).transpose().map_err(refused)?;
+        Ok(())
+    }
+}
+
+/// Opens where lines go, and what is to be finished when all are written.
+fn open_whole(path: &Path) -> anyhow::Result<(Output, Option<Unfinished>)> {
+    let context = || format!("cannot write {}", path.display());
+    if is_standard_output(path) {
+        return Ok((Box::new(std::io::stdout()), None));
+    }
+    if is_written_into(path) {
+        let file = File::options().write(true).open(path).with_context(context)?;
+        return Ok((Box::new(file), None));
+    }
+    let lines = Unfinished::create(path).with_context(context)?;
+    Ok((Box::new(lines.file.try_clone().with_context(context)?), Some(lines)))
 }

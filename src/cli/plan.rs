@@ -14,6 +14,8 @@ use wordsight_engines::tensorrt::{
     TensorRtError,
 };
 
+use crate::config::ConfigError;
+use crate::files::{Content, Inputs};
 use crate::pipeline::Precision;
 use crate::service::BuildProgress;
 use crate::threads::Stop;
@@ -114,6 +116,9 @@ fn build(
     json: bool,
     places: &Places,
 ) -> anyhow::Result<ExitCode> {
+    if let Some(out) = out {
+        Inputs::of([student]).check(out, Content::Plan).map_err(ConfigError::from)?;
+    }
     let library = Library::open(places.tensorrt.as_deref())?;
     let stop = Stop::on_signals()?;
     let bar = BuildBar::new(student)?;

@@ -15,6 +15,7 @@ use super::agreement::Bound;
 use super::flags::{CommonArgs, SourceArgs, put};
 use super::installed::INSTALLED;
 use crate::config::{Config, ConfigError};
+use crate::http::parse_address;
 use crate::job::Stage;
 use crate::pipeline::{Report, run_alone};
 use crate::service::{EngineTarget, Engines, GpuWait, Service, Target, of_usage};
@@ -57,7 +58,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE")]
     health: Option<PathBuf>,
     /// Serve the live page at this address, as 127.0.0.1:8620
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     http: Option<SocketAddr>,
     /// Afterwards, run the engine alone on the same frames, tell how near the stream came to it, and whether TensorRT
     /// finds what ONNX Runtime finds

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use wordsight_capture::UriError;
 
+use crate::files::OutputError;
 use crate::settings::SettingError;
 
 /// Why there is no usable configuration.
@@ -52,6 +53,9 @@ pub enum ConfigError {
     /// A source that can't be opened as it is written, or not by this program.
     #[error(transparent)]
     Source(#[from] UriError),
+    /// An output that would be written over an input, or over what is no output.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// A camera that is to lose no frame.
     #[error(
         "{0} is live, and what isn't fetched in time is lost: `lossless` is for files; leave source.pacing at \"auto\""

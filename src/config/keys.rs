@@ -85,15 +85,27 @@ impl<'de> Deserializer<'de> for Asking<'_> {
 /// How alike two names must be (Jaro and Winkler's similarity, 0 to 1) for one to be taken for the other misspelt.
 const ALIKE: f64 = 0.85;
 
-/// What may have been meant by a key that there isn't.
-pub(super) fn hint_for(message: &str) -> Option<String> {
-    let unknown = message.strip_prefix("unknown field `")?.split('`').next()?;
+/// The same for a name of the very section that the unknown one stands in.
+const ALIKE_IN_SECTION: f64 = 0.7;
+
+/// What may have been meant by a key that there isn't, or by a section that is no list.
+pub(super) fn hint_for(message: &str, user: &toml::Table) -> Option<String> {
+    let keys = keys();
+    if message.starts_with("invalid type: map, expected a sequence") {
+        let is_table = |key: &&Key| user.get(key.section).is_some_and(toml::Value::is_table);
+        let section = keys.iter().filter(|key| key.is_repeated).find(is_table)?.section;
+        return Some(format!("there may be several of it, so it is written [[{section}]]"));
+    }
+    let mut quoted = message.strip_prefix("unknown field `")?.split('`').step_by(2);
+    let unknown = quoted.next()?;
+    if let Some(here) = nearest(unknown, quoted, ALIKE_IN_SECTION) {
+        return Some(format!("did you mean `{here}`?"));
+    }
     let place = |key: &Key| match key.section {
         "" => "at the top of the file, before any [section]".to_owned(),
         section if key.is_repeated => format!("under [[{section}]]"),
         section => format!("under [{section}]"),
     };
-    let keys = keys();
     if let Some(key) = keys.iter().find(|key| key.name == unknown) {
         return Some(format!("`{unknown}` stands {}", place(key)));
     }
@@ -102,4 +114,11 @@ pub(super) fn hint_for(message: &str) -> Option<String> {
     let alike = sections.chain(names).map(|(name, told)| (strsim::jaro_winkler(name, unknown), told));
     let (likeness, nearest) = alike.max_by(|a, b| a.0.total_cmp(&b.0))?;
     (likeness >= ALIKE).then(|| format!("did you mean {nearest}?"))
+}
+
+/// The name that is most like another, if any is like it.
+fn nearest<'a>(to: &str, names: impl Iterator<Item = &'a str>, alike: f64) -> Option<&'a str> {
+    let likeness = |name: &str| strsim::jaro_winkler(name, to);
+    let nearest = names.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(nearest) >= alike).then_some(nearest)
 }

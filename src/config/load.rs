@@ -43,7 +43,9 @@ impl Config {
         let wrong = |mut error: toml::de::Error| {
             // What is wrong is the user's: the built-in configuration has a test.
             error.set_input(Some(text));
-            let hint = hint_for(error.message()).map_or_else(String::new, |hint| format!("\nhint: {hint}"));
+            let written = text.parse::<toml::Table>().unwrap_or_default();
+            let hint = hint_for(error.message(), &written);
+            let hint = hint.map_or_else(String::new, |hint| format!("\nhint: {hint}"));
             ConfigError::Wrong {
                 path: path.to_path_buf(),
                 reason: error.to_string().trim_end().to_owned() + &hint,

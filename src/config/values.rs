@@ -100,8 +100,10 @@ impl Config {
     /// When a value of one can't be what it is.
     pub fn sinks(&self) -> Result<Vec<SinkSettings>, SettingError> {
         let folder = &self.folder;
-        let mut sinks: Vec<SinkSettings> =
-            self.lines.iter().map(|lines| SinkSettings::Lines(lines.resolve(folder))).collect();
+        let mut sinks = Vec::new();
+        for lines in &self.lines {
+            sinks.push(SinkSettings::Lines(lines.resolve(folder)?));
+        }
         sinks.extend(PicturesKeys::resolve_all(&self.pictures, folder)?.into_iter().map(SinkSettings::Rule));
         for mqtt in &self.mqtt {
             sinks.push(SinkSettings::Mqtt(mqtt.resolve(folder)?));

@@ -32,4 +32,4 @@ mod vocabularies;
 pub use requests::{ChangeRequest, Current, Pending, Requests};
 pub use served_stream::ServedStream;
 pub use server::Server;
-pub use settings::{HttpKeys, HttpSettings};
+pub use settings::{HttpKeys, HttpSettings, parse_address};

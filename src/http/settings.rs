@@ -49,11 +49,7 @@ impl HttpKeys {
         if listen.is_empty() {
             return Ok(None);
         }
-        let listen: SocketAddr = listen.parse().map_err(|_| {
-            wrong(format!(
-                "listen is `{listen}`, which is no address with a port: write it as \"127.0.0.1:8620\" or \"[::1]:8620\""
-            ))
-        })?;
+        let listen = parse_address(listen).map_err(|reason| wrong(format!("listen {reason}")))?;
         if !listen.ip().to_canonical().is_loopback() && self.token_file.is_none() {
             return Err(wrong(format!(
                 "other machines can reach {listen}, and whoever does would see what the camera sees: name a token_file \
@@ -66,6 +62,30 @@ impl HttpKeys {
             vocabularies: self.vocabularies.clone(),
             picture_fps: *picture_fps,
         }))
+    }
+}
+
+/// Reads an address with a port; `localhost` is this machine's own.
+///
+/// # Errors
+/// What is wrong with it, and how it is written.
+pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let port_of_localhost = text.rsplit_once(':').filter(|(host, _)| host.eq_ignore_ascii_case("localhost"));
+    let numbers = port_of_localhost.map_or(text.to_owned(), |(_, port)| format!("127.0.0.1:{port}"));
+    numbers.parse().map_err(|_| {
+        format!(
+            "is `{text}`, which is no address with a port: write it as \"127.0.0.1:8620\" or \"[::1]:8620\""
+        )
+    })
+}
+
+impl HttpSettings {
+    /// The vocabularies that may be switched to.
+    pub fn vocabulary_files(&self) -> Vec<PathBuf> {
+        let entries =
+            self.vocabularies.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+        let paths = entries.map(|entry| entry.path());
+        paths.filter(|path| path.extension().is_some_and(|ending| ending == "safetensors")).collect()
     }
 }
 
@@ -106,10 +126,17 @@ mod tests {
     }
 
     #[test]
+    fn localhost_is_this_machines_own_address() {
+        let settings = resolved("listen = \"localhost:8620\"").unwrap().unwrap();
+        assert_eq!(settings.listen, SocketAddr::from(([127, 0, 0, 1], 8620)));
+    }
+
+    #[test]
     fn what_is_no_address_or_no_rate_is_named() {
         for (text, reason) in [
             ("listen = \"8620\"", "`8620`"),
-            ("listen = \"localhost:8620\"", "\"127.0.0.1:8620\""),
+            ("listen = \"localhost\"", "\"127.0.0.1:8620\""),
+            ("listen = \"example.com:8620\"", "\"127.0.0.1:8620\""),
             ("picture_fps = 0", "0.1 to 60"),
             ("picture_fps = nan", "0.1 to 60"),
         ] {

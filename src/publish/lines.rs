@@ -17,7 +17,8 @@ use super::error::PublishError;
 use super::json::{self, Lines};
 use super::message::Message;
 use super::sink::{Inbox, Interests, Sink};
-use crate::files::is_standard_output;
+use crate::files::{is_standard_output, try_file};
+use crate::settings::SettingError;
 
 /// How long a reader of a socket may keep a line.
 const LONGEST_WRITE: Duration = Duration::from_millis(250);
@@ -45,6 +46,25 @@ pub enum Place {
     Socket(PathBuf),
 }
 
+impl Place {
+    /// The files that a rotated one is put aside to.
+    pub fn put_aside(&self) -> Vec<PathBuf> {
+        match self {
+            Self::File { path, rotate_bytes, keep } if *rotate_bytes > 0 => {
+                (1..=*keep).map(|number| numbered(path, number)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A file's name with a number behind it.
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{number}"));
+    path.with_file_name(name)
+}
+
 /// One `[[lines]]` of a configuration, as it is written.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,7 +78,15 @@ pub struct LinesKeys {
 
 impl LinesKeys {
     /// Resolves a path, which is relative to `folder`.
-    pub fn resolve(&self, folder: &Path) -> LinesSettings {
+    ///
+    /// # Errors
+    /// When no place is named.
+    pub fn resolve(&self, folder: &Path) -> Result<LinesSettings, SettingError> {
+        if matches!(self.to.as_str(), "" | "unix:") {
+            let reason =
+                "to names no place: write a file, - for the standard output, or unix:PATH".to_owned();
+            return Err(SettingError { section: "[lines]", reason });
+        }
         let place = match self.to.strip_prefix("unix:") {
             Some(path) => Place::Socket(folder.join(path)),
             None if is_standard_output(Path::new(&self.to)) => Place::StandardOutput,
@@ -68,7 +96,7 @@ impl LinesKeys {
                 keep: self.keep.unwrap_or(3),
             },
         };
-        LinesSettings { place, frames: self.frames.unwrap_or(true), events: self.events.unwrap_or(false) }
+        Ok(LinesSettings { place, frames: self.frames.unwrap_or(true), events: self.events.unwrap_or(false) })
     }
 }
 
@@ -106,6 +134,22 @@ impl LinesSettings {
             }
         };
         Ok(Box::new(LinesSink { name, output, frames: self.frames, events: self.events }))
+    }
+}
+
+impl LinesSettings {
+    /// Whether the place could be opened, which is left as it is: somebody may be writing there.
+    ///
+    /// # Errors
+    /// When it can't be.
+    pub fn check(&self) -> anyhow::Result<()> {
+        use anyhow::Context;
+        match &self.place {
+            Place::StandardOutput => Ok(()),
+            Place::File { path, .. } | Place::Socket(path) => {
+                try_file(path).with_context(|| format!("cannot write {}", path.display()))
+            }
+        }
     }
 }
 
@@ -239,9 +283,7 @@ impl RotatingFile {
     }
 
     fn numbered(&self, number: u32) -> PathBuf {
-        let mut name = self.path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{number}"));
-        self.path.with_file_name(name)
+        numbered(&self.path, number)
     }
 }
 

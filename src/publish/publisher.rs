@@ -290,7 +290,9 @@ impl Publisher {
                 Err(error) => return Err(error),
             }
         }
-        let drawn = self.outlets.iter().filter(|placed| placed.outlet.pictures.is_some());
+        let is_folder =
+            |settings: &SinkSettings| matches!(settings, SinkSettings::Pictures(_) | SinkSettings::Rule(_));
+        let drawn = self.outlets.iter().filter(|placed| placed.settings.as_ref().is_some_and(is_folder));
         self.summary.set_saved(drawn.map(|placed| placed.outlet.watch().status()).collect());
         Ok(())
     }

@@ -133,6 +133,11 @@ fn wrong(reason: String) -> SettingError {
 }
 
 impl RuleSettings {
+    /// The words that it is about; none: all.
+    pub fn words(&self) -> &[String] {
+        &self.rule.words
+    }
+
     /// Makes the output.
     pub fn open(&self) -> Box<dyn Sink> {
         Box::new(RuleSink { settings: self.clone() })

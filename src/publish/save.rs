@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::error::PublishError;
 use super::message::{Message, Record};
 use super::sink::{Chooser, Inbox, Interests, Sink};
+use crate::files::{Durability, replace};
 use crate::job::Event;
 
 /// What to save, and where.
@@ -81,14 +82,12 @@ impl Sink for SaveSink {
                 make_folder(&folder, inbox)?;
             }
             let path = names.next(&picture.record);
-            match std::fs::write(&path, &picture.jpeg) {
+            match replace(&path, Durability::Fleeting, &picture.jpeg) {
                 Ok(()) => {
                     inbox.sent(1);
                     inbox.recovered();
                 }
                 Err(reason) => {
-                    // Half a picture is none, and takes room.
-                    drop(std::fs::remove_file(&path));
                     let error = PublishError::UnwritablePicture { path, reason: reason.to_string() };
                     if !inbox.outlives_failures() {
                         return Err(error);

@@ -6,6 +6,7 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use serde::Deserialize;
 
 use super::lines::{LinesSettings, Place};
@@ -15,7 +16,7 @@ use super::save::{PictureNames, SaveSettings};
 use super::sink::{Sink, SinkContext};
 use super::video::VideoSettings;
 use super::webhook::WebhookSettings;
-use crate::files::is_standard_output;
+use crate::files::{Content, Inputs, OutputError, is_standard_output, try_folder};
 
 /// What an output is made from.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,6 +82,76 @@ impl SinkSettings {
             Self::Rule(settings) => Some(&settings.folder),
             Self::Video(settings) => settings.folder(),
             Self::Lines(_) | Self::Mqtt(_) | Self::Webhook(_) => None,
+        }
+    }
+
+    /// The files that it reads: passwords, certificates.
+    pub fn files_read(&self) -> Vec<&Path> {
+        match self {
+            Self::Mqtt(settings) => settings.files_read(),
+            Self::Webhook(settings) => settings.files_read(),
+            Self::Lines(_) | Self::Pictures(_) | Self::Rule(_) | Self::Video(_) => Vec::new(),
+        }
+    }
+
+    /// Holds where it writes against what is read.
+    ///
+    /// # Errors
+    /// When it would overwrite an input, or what it doesn't write itself.
+    pub fn check_place(&self, inputs: &Inputs) -> Result<(), OutputError> {
+        match self {
+            Self::Lines(LinesSettings { place: place @ Place::File { path, .. }, .. }) => {
+                inputs.check(path, Content::Json)?;
+                place.put_aside().iter().try_for_each(|path| inputs.check(path, Content::Json))
+            }
+            Self::Pictures(settings) => inputs.check_pictures(&settings.folder),
+            Self::Rule(settings) => inputs.check_pictures(&settings.folder),
+            Self::Video(settings) => {
+                settings.file().map_or(Ok(()), |path| inputs.check(path, Content::Video))
+            }
+            Self::Lines(_) | Self::Mqtt(_) | Self::Webhook(_) => Ok(()),
+        }
+    }
+
+    /// Whether it could be opened: everything that [`Self::open`] and the first frame find out, and nothing is left of it.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and when its folder can't be made or written to.
+    pub fn check(&self, context: &SinkContext) -> anyhow::Result<()> {
+        if let Self::Lines(settings) = self {
+            return settings.check();
+        }
+        if let Some(folder) = self.folder() {
+            try_folder(folder)
+                .with_context(|| format!("cannot write into the folder {}", folder.display()))?;
+        }
+        if matches!(self, Self::Mqtt(_) | Self::Webhook(_) | Self::Video(_)) {
+            let missing = self.folder().filter(|folder| !folder.exists());
+            drop(self.open(context)?);
+            // It may not have been made.
+            missing.map(std::fs::remove_dir);
+        }
+        Ok(())
+    }
+
+    /// The section of a configuration that it stands in, as errors name it.
+    pub fn section(&self) -> &'static str {
+        match self {
+            Self::Lines(_) => "[lines]",
+            Self::Pictures(_) => "publish",
+            Self::Rule(_) => "[pictures]",
+            Self::Mqtt(_) => "[mqtt]",
+            Self::Webhook(_) => "[webhook]",
+            Self::Video(_) => "[video]",
+        }
+    }
+
+    /// The words that it is about; none: all.
+    pub fn words(&self) -> &[String] {
+        match self {
+            Self::Rule(settings) => settings.words(),
+            Self::Webhook(settings) => settings.words(),
+            Self::Lines(_) | Self::Pictures(_) | Self::Mqtt(_) | Self::Video(_) => &[],
         }
     }
 

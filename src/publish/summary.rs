@@ -82,6 +82,9 @@ impl Summary {
         let mut found: Vec<(u64, usize)> =
             self.frames_with_word.iter().copied().zip(0..).filter(|(frames, _)| *frames > 0).collect();
         found.sort_by_key(|&(frames, place)| (std::cmp::Reverse(frames), place));
+        if self.frames == 0 {
+            return writeln!(f, "found     nothing: there was no frame");
+        }
         if found.is_empty() {
             return writeln!(f, "found     nothing of the {} words", self.words.len());
         }

@@ -24,7 +24,7 @@ mod target;
 pub use engines::BuildProgress;
 pub use engines::{Engines, GpuWait, Installed};
 pub use start::Service;
-pub use target::{EngineTarget, SourceTarget, Target, WordsTarget, of_usage, open_output};
+pub use target::{EngineTarget, SourceTarget, Target, WordsTarget, of_usage};
 
 #[cfg(all(test, feature = "tensorrt"))]
 mod tests;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use wordsight_detection::Vocabulary;
 
 use super::engines::{Engines, GpuWait};
 use super::file_watch::Watched;
@@ -13,7 +14,7 @@ use super::last_good::LastGood;
 use super::overrides::Overrides;
 use super::systemd::Systemd;
 use super::target::{Target, WordsTarget, of_usage};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::files::state_folder;
 use crate::governor::board_root;
 use crate::health::{Health, HealthFile};
@@ -98,6 +99,7 @@ impl Service<'_> {
             (None, None) => None,
         };
         let mut target = (self.load)(text.as_deref())?;
+        target.check_outputs(self.configuration.as_deref()).map_err(ConfigError::from)?;
         let configured = target.words.clone();
         overrides.apply(&mut target.words);
         let (vocabulary, student) = (&target.words.vocabulary, &target.engine.student);
@@ -159,6 +161,7 @@ impl Service<'_> {
             None => target.words.clone(),
         };
         let scorer = words.open(engine.facts())?;
+        warn_of_unknown_words(target);
         health.of_engine(engine_health);
         health.of_vocabulary(&words.vocabulary, scorer.words().len());
         health.of_source(target.source.uri.display());
@@ -228,4 +231,16 @@ pub(super) fn sink_context(target: &Target, systemd: &Systemd) -> SinkContext {
 pub(super) fn open_health(health: &Health, path: &Path) -> anyhow::Result<HealthFile> {
     let file = HealthFile::start(health.clone(), path.to_owned());
     file.with_context(|| format!("cannot write the health to {}", path.display()))
+}
+
+/// Says which words of outputs the vocabulary lacks: another that is switched to may have them.
+fn warn_of_unknown_words(target: &Target) {
+    if target.sinks.iter().all(|sink| sink.words().is_empty()) {
+        return;
+    }
+    if let Ok(vocabulary) = Vocabulary::load(&target.words.vocabulary) {
+        for unknown in target.unknown_words(&vocabulary) {
+            tracing::warn!("nothing is told of a word that there isn't: {unknown}");
+        }
+    }
 }

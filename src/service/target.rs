@@ -3,8 +3,6 @@
 //! In flows the configuration, with flags over it; out flow an engine, words, a source and outputs. Two targets can be
 //! compared, part by part: what is equal need not be made again when the configuration is loaded again.
 
-use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -19,12 +17,13 @@ use wordsight_engines::StudentFacts;
 use wordsight_tracking::TrackingSettings;
 
 use crate::config::{Config, ConfigError};
-use crate::files::is_standard_output;
+use crate::files::{Content, Inputs, OutputError};
 use crate::health::Health;
 use crate::http::HttpSettings;
 use crate::pipeline::{EngineKeys, EngineKind, Precision};
-use crate::publish::{Output, SinkSettings};
+use crate::publish::SinkSettings;
 use crate::scoring::FrameScorer;
+use crate::settings::SettingError;
 use crate::threads::{Stop, named};
 
 /// How long a source may take to say what it offers.
@@ -72,6 +71,52 @@ impl Target {
             health: config.publish.health.clone(),
             governor: config.governor.settings(),
         })
+    }
+
+    /// What is wrong with the words that outputs are about, if anything is: those that the vocabulary lacks, with what may
+    /// have been meant. Words of a vocabulary that may be switched to are none.
+    pub fn unknown_words(&self, words: &Vocabulary) -> Vec<SettingError> {
+        let of_sink = |sink: &'_ SinkSettings| -> Vec<(&'static str, String)> {
+            sink.words().iter().map(|word| (sink.section(), word.clone())).collect()
+        };
+        let mut unknown: Vec<(&'static str, String)> = self.sinks.iter().flat_map(of_sink).collect();
+        let has =
+            |vocabulary: &Vocabulary, word: &str| vocabulary.shown().iter().any(|known| known.word == word);
+        unknown.retain(|(_, word)| !has(words, word));
+        if !unknown.is_empty() {
+            let others = self.http.iter().flat_map(HttpSettings::vocabulary_files);
+            for other in others.filter_map(|path| Vocabulary::load(&path).ok()) {
+                unknown.retain(|(_, word)| !has(&other, word));
+            }
+        }
+        let told = unknown.into_iter().map(|(section, word)| {
+            let known = words.shown().iter().map(|known| known.word.as_str());
+            let hint =
+                nearest(&word, known).map_or_else(String::new, |near| format!(": did you mean {near:?}?"));
+            let reason = format!("{word:?} is no word of {}{hint}", self.words.vocabulary.display());
+            SettingError { section, reason }
+        });
+        told.collect()
+    }
+
+    /// Holds what is written against what is read, `configuration` among it.
+    ///
+    /// # Errors
+    /// When an output is an input, or would replace what is no output's.
+    pub fn check_outputs(&self, configuration: Option<&Path>) -> Result<(), OutputError> {
+        let read = [self.engine.student.as_path(), &self.words.vocabulary];
+        let mut inputs = Inputs::of(read.into_iter().chain(configuration));
+        if let Some(source) = self.source.uri.path() {
+            if source.is_dir() { inputs.add_pictures(source) } else { inputs.add(source) }
+        }
+        self.sinks.iter().flat_map(SinkSettings::files_read).for_each(|path| inputs.add(path));
+        if let Some(token) = self.http.as_ref().and_then(|http| http.token_file.as_deref()) {
+            inputs.add(token);
+        }
+        if let Some(health) = &self.health {
+            inputs.check(health, Content::Json)?;
+        }
+        self.sinks.iter().try_for_each(|sink| sink.check_place(&inputs))
     }
 }
 
@@ -249,14 +294,12 @@ pub fn of_usage(error: CaptureError) -> anyhow::Error {
     }
 }
 
-/// Opens where lines go: a file, or for `-` the standard output.
-///
-/// # Errors
-/// When the file can't be made.
-pub fn open_output(path: &Path) -> anyhow::Result<Output> {
-    if is_standard_output(path) {
-        return Ok(Box::new(io::stdout()));
-    }
-    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(Box::new(file))
+/// How alike a word must be (Jaro and Winkler's similarity, 0 to 1) for another to be taken for it misspelt.
+const ALIKE: f64 = 0.8;
+
+/// The word that another may have been meant for.
+fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let likeness = |known: &str| strsim::jaro_winkler(&known.to_lowercase(), &word.to_lowercase());
+    let nearest = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(nearest) >= ALIKE).then_some(nearest)
 }

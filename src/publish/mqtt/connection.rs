@@ -127,7 +127,10 @@ impl<'a> Connection<'a> {
 
     async fn serve(mut self, settings: &MqttSettings, backoff: &mut Backoff, goodbye: &mut Goodbye) -> End {
         let end = loop {
-            if self.is_connected && self.tell(goodbye.is_begun(self.state)) {
+            let is_closing = goodbye.is_begun(self.state);
+            if self.is_connected
+                && tell(&self.client, &mut self.under_way, self.state, is_closing, &mut self.has_said_goodbye)
+            {
                 break End::Closed;
             }
             match self.poll(goodbye).await {
@@ -153,37 +156,17 @@ impl<'a> Connection<'a> {
         let (state, client, under_way) = (self.state, &self.client, &mut self.under_way);
         let mut polling = pin!(self.eventloop.poll());
         loop {
-            goodbye.is_begun(state);
+            // On an idle connection nothing else happens when the program ends: the last word is said from here.
+            let is_closing = goodbye.is_begun(state);
+            if self.is_connected && tell(client, under_way, state, is_closing, &mut self.has_said_goodbye) {
+                return None;
+            }
             tokio::select! {
                 polled = &mut polling => return Some(polled),
-                () = state.woken.notified() => {
-                    if self.is_connected {
-                        hand(client, under_way, state);
-                    }
-                }
+                () = state.woken.notified() => {}
                 () = tokio::time::sleep_until(goodbye.end()) => return None,
             }
         }
-    }
-
-    /// Hands over what there is to tell; whether the last word is said.
-    fn tell(&mut self, is_closing: bool) -> bool {
-        hand(&self.client, &mut self.under_way, self.state);
-        if !is_closing || !self.under_way.is_empty() {
-            return false;
-        }
-        let mut outbox = locked(&self.state.outbox);
-        if !outbox.is_empty() {
-            return false;
-        }
-        if self.has_said_goodbye {
-            return true;
-        }
-        self.has_said_goodbye = true;
-        outbox.set_availability("offline");
-        drop(outbox);
-        hand(&self.client, &mut self.under_way, self.state);
-        false
     }
 
     fn heard(&mut self, event: &Event, backoff: &mut Backoff) {
@@ -218,6 +201,31 @@ impl<'a> Connection<'a> {
             self.inbox.sent(arrived);
         }
     }
+}
+
+/// Hands over what there is to tell; whether the last word is said.
+fn tell(
+    client: &AsyncClient,
+    under_way: &mut VecDeque<(What, Option<u16>)>,
+    state: &OutboxState,
+    is_closing: bool,
+    has_said_goodbye: &mut bool,
+) -> bool {
+    hand(client, under_way, state);
+    if !is_closing || !under_way.is_empty() {
+        return false;
+    }
+    let mut outbox = locked(&state.outbox);
+    if !outbox.is_empty() {
+        return false;
+    }
+    if std::mem::replace(has_said_goodbye, true) {
+        return true;
+    }
+    outbox.set_availability("offline");
+    drop(outbox);
+    hand(client, under_way, state);
+    false
 }
 
 /// Hands over as much as may be under way.

@@ -105,6 +105,13 @@ impl MqttKeys {
 }
 
 impl MqttSettings {
+    /// The files that it reads.
+    pub fn files_read(&self) -> Vec<&Path> {
+        let pair = self.client_certificate.iter().flat_map(|(certificate, key)| [certificate, key]);
+        let others = [&self.password_file, &self.ca_file].into_iter().flatten();
+        others.chain(pair).map(PathBuf::as_path).collect()
+    }
+
     /// Where it goes, for people, without secrets.
     pub fn place(&self) -> String {
         self.address.server()

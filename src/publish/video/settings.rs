@@ -136,6 +136,14 @@ impl VideoSettings {
         }
     }
 
+    /// The file that it is written to, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.to {
+            Target::File(files) => Some(&files.path),
+            Target::Rtsp(_) | Target::Own(_) => None,
+        }
+    }
+
     /// The folder on this machine that it writes to, if it does.
     pub fn folder(&self) -> Option<&Path> {
         match &self.to {

@@ -87,6 +87,16 @@ impl WebhookKeys {
 }
 
 impl WebhookSettings {
+    /// The words that it is about; none: all.
+    pub fn words(&self) -> &[String] {
+        self.words.as_deref().unwrap_or_default()
+    }
+
+    /// The files that it reads.
+    pub fn files_read(&self) -> Vec<&Path> {
+        [&self.secret_file, &self.ca_file].into_iter().flatten().map(PathBuf::as_path).collect()
+    }
+
     /// Where it goes, for people, without secrets: which a path and a query may be.
     pub fn place(&self) -> String {
         format!("{} ({})", self.address.server(), network::short_hash(&[&self.url]))

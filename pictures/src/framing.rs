@@ -10,7 +10,7 @@ use std::io::{self, BufRead, Read};
 /// More than any frame's JPEG has.
 const MOST_BYTES: u64 = 256 << 20;
 /// The first two bytes of every JPEG.
-pub(crate) const START_OF_IMAGE: [u8; 2] = [0xFF, SOI];
+pub const START_OF_IMAGE: [u8; 2] = [0xFF, SOI];
 
 const TEM: u8 = 0x01;
 const RST0: u8 = 0xD0;

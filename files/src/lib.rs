@@ -1,0 +1,210 @@
+//! Files that a reader finds whole, and [`Inputs`], which says what a command may not write to.
+//!
+//! A file is written beside its place and renamed: whoever reads it meanwhile finds the old one or the new one.
+//! [`Durability`] says what a power cut may leave.
+
+mod inputs;
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+pub use inputs::{Content, Inputs, OutputError, is_named_as_picture};
+
+/// The extension of a file that is not whole yet, behind the name that it will have.
+pub const UNFINISHED: &str = ".partial";
+
+/// What may be found of a replaced file after a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The old file, the new one, or an empty one: for what is written again soon.
+    Fleeting,
+    /// The old file or the new one, whole: the bytes are on the disk before the name is.
+    Whole,
+    /// The new file, as soon as the call has returned: the folder is on the disk too.
+    Kept,
+}
+
+/// Replaces a file by one with these bytes.
+///
+/// # Errors
+/// When the system refuses; the old file is there as it was.
+pub fn replace(path: &Path, durability: Durability, bytes: &[u8]) -> io::Result<()> {
+    replace_with(path, durability, |output| output.write_all(bytes))
+}
+
+/// Replaces a file by what `content` writes.
+///
+/// # Errors
+/// When `content` or the system fails; the old file is there as it was.
+pub fn replace_with(
+    path: &Path,
+    durability: Durability,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let unfinished = Unfinished::create(path)?;
+    let file = filled(unfinished.file.try_clone()?, content)?;
+    drop(file);
+    unfinished.finish(durability)
+}
+
+/// A file that is being written beside its place; dropped before [`Self::finish`], it leaves nothing.
+#[derive(Debug)]
+pub struct Unfinished {
+    /// What is written to.
+    pub file: File,
+    path: PathBuf,
+    place: PathBuf,
+    is_finished: bool,
+}
+
+impl Unfinished {
+    /// Begins a file that is to lie at `place`.
+    ///
+    /// # Errors
+    /// When the system refuses, or a folder lies there.
+    pub fn create(place: &Path) -> io::Result<Self> {
+        if place.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder: name a file in it"));
+        }
+        let path = unfinished(place)?;
+        // A link in its place would lead the bytes elsewhere.
+        if fs::symlink_metadata(&path).is_ok_and(|there| there.is_symlink()) {
+            fs::remove_file(&path)?;
+        }
+        Ok(Self { file: File::create(&path)?, path, place: place.to_owned(), is_finished: false })
+    }
+
+    /// Puts the file in its place.
+    ///
+    /// # Errors
+    /// When the system refuses; what was there before still is.
+    pub fn finish(mut self, durability: Durability) -> io::Result<()> {
+        if durability != Durability::Fleeting {
+            self.file.sync_all()?;
+        }
+        fs::rename(&self.path, &self.place)?;
+        self.is_finished = true;
+        if durability == Durability::Kept {
+            File::open(folder_of(&self.place))?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // What is wrong has been said; a leftover that can't be removed says no more.
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+/// Writes what a command was asked for: to the standard output for `-`, into a pipe or a device, or as a whole file.
+///
+/// # Errors
+/// When `content` or the system fails.
+pub fn write_result(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    if is_standard_output(path) {
+        return filled(io::stdout().lock(), content).map(drop);
+    }
+    if is_written_into(path) {
+        return filled(File::options().write(true).open(path)?, content).map(drop);
+    }
+    replace_with(path, Durability::Whole, content)
+}
+
+/// Whether a pipe or a device lies there, which is written into and not replaced.
+pub fn is_written_into(path: &Path) -> bool {
+    path.metadata().is_ok_and(|there| !there.is_file() && !there.is_dir())
+}
+
+/// Whether a path stands for the standard output.
+pub fn is_standard_output(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// The folder that a file lies in: the current one where the path is a bare name.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn filled<W: Write>(output: W, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<W> {
+    let mut output = BufWriter::new(output);
+    content(&mut output)?;
+    output.into_inner().map_err(io::IntoInnerError::into_error)
+}
+
+/// A name in the same folder: a file is renamed within one file system only.
+fn unfinished(path: &Path) -> io::Result<PathBuf> {
+    let no_name = || io::Error::new(io::ErrorKind::InvalidInput, "it has no file name");
+    let mut name = path.file_name().ok_or_else(no_name)?.to_owned();
+    name.push(UNFINISHED);
+    Ok(path.with_file_name(name))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn write_text(path: &Path, text: &str) -> io::Result<()> {
+        write_result(path, |output| output.write_all(text.as_bytes()))
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        for text in ["a longer one", "short"] {
+            write_text(&path, text).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        for durability in [Durability::Fleeting, Durability::Whole, Durability::Kept] {
+            replace(&path, durability, b"bytes").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "bytes");
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_fails_half_way_leaves_the_old_file_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        write_text(&path, "old").unwrap();
+        let half = |output: &mut dyn Write| {
+            output.write_all(b"half")?;
+            Err(io::Error::other("no more"))
+        };
+        assert!(write_result(&path, half).is_err());
+        assert!(write_text(&folder.path().join("missing/report.json"), "").is_err());
+        assert!(write_text(folder.path(), "a folder").is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(!folder.path().with_extension("partial").exists());
+    }
+
+    #[test]
+    fn a_link_where_the_unfinished_file_would_be_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, photograph) = (folder.path().join("report.json"), folder.path().join("cat.jpg"));
+        fs::write(&photograph, "a photograph").unwrap();
+        std::os::unix::fs::symlink(&photograph, folder.path().join("report.json.partial")).unwrap();
+        write_text(&path, "new").unwrap();
+        assert_eq!(fs::read_to_string(&photograph).unwrap(), "a photograph");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+    }
+
+    #[test]
+    fn a_device_is_written_to_and_stays_one() {
+        write_text(Path::new("/dev/null"), "text").unwrap();
+        assert!(!Path::new("/dev/null").metadata().unwrap().is_file());
+    }
+
+    #[test]
+    fn the_folder_of_a_bare_name_is_the_current_one() {
+        assert_eq!(folder_of(Path::new("out.json")), Path::new("."));
+        assert_eq!(folder_of(Path::new("/var/out.json")), Path::new("/var"));
+    }
+}
