@@ -29,12 +29,12 @@ pub enum TeacherError {
         file: &'static str,
     },
     /// A file is there and can't be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {reason}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// A file was read and isn't what it should be.
     #[error("{} is not usable as part of a teacher: {problem}", path.display())]
@@ -45,12 +45,12 @@ pub enum TeacherError {
         problem: String,
     },
     /// The teacher's directory could not be written.
-    #[error("cannot write the teacher {}: {source}", path.display())]
+    #[error("cannot write the teacher {}: {reason}", path.display())]
     Unwritable {
         /// The directory.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Something else stands where the teacher should go.
     #[error("{} exists and is not a stand-in teacher: it was left alone; name another directory", path.display())]
@@ -108,8 +108,8 @@ pub enum TeacherError {
 }
 
 impl TeacherError {
-    pub(crate) fn unreadable(path: &Path, source: io::Error) -> Self {
-        Self::Unreadable { path: path.into(), source }
+    pub(crate) fn unreadable(path: &Path, reason: io::Error) -> Self {
+        Self::Unreadable { path: path.into(), reason }
     }
 
     pub(crate) fn unusable(path: &Path, problem: String) -> Self {
@@ -119,6 +119,6 @@ impl TeacherError {
 
 /// A JSON file of a known form.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, TeacherError> {
-    let text = fs::read_to_string(path).map_err(|source| TeacherError::unreadable(path, source))?;
+    let text = fs::read_to_string(path).map_err(|reason| TeacherError::unreadable(path, reason))?;
     serde_json::from_str(&text).map_err(|error| TeacherError::unusable(path, error.to_string()))
 }

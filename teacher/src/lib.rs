@@ -134,6 +134,14 @@ impl Teacher {
         self.text.tokens(text)
     }
 
+    /// Whether the text model is told anything of a name: not where all its tokens say "unknown", or there are none.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn sees(&self, name: &str) -> Result<bool, TeacherError> {
+        self.text.sees(&prompts::clean(name))
+    }
+
     /// A word and its synonyms to one embedding of length 1: the mean over the prompts for each name, then over the
     /// names, each step normalised (ViLD, arXiv 2104.13921, appendix on prompts).
     ///

@@ -24,12 +24,12 @@ pub struct NamedTensor {
 #[derive(Debug, thiserror::Error)]
 pub enum PthError {
     /// The file could not be read.
-    #[error("cannot read the weights {path}: {source}; `make deps` fetches the packages they come from")]
+    #[error("cannot read the weights {path}: {reason}; `make deps` fetches the packages they come from")]
     Read {
         /// The file.
         path: PathBuf,
         /// The system's reason.
-        source: io::Error,
+        reason: io::Error,
     },
     /// It holds something else.
     #[error(
@@ -50,7 +50,7 @@ pub enum PthError {
 pub fn read_pth(path: &Path) -> Result<BTreeMap<String, NamedTensor>, PthError> {
     // The reader's own error doesn't tell a file that isn't there from one that is no state dictionary.
     let metadata = File::open(path).and_then(|file| file.metadata());
-    let size = metadata.map_err(|source| PthError::Read { path: path.into(), source })?.len();
+    let size = metadata.map_err(|reason| PthError::Read { path: path.into(), reason })?.len();
     let malformed = |problem: String| PthError::Malformed { path: path.into(), problem };
     let reader = PytorchReader::new(path).map_err(|error| malformed(error.to_string()))?;
     let floats = reader.into_tensors().into_iter().filter(|(_, tensor)| tensor.dtype() == DType::F32);

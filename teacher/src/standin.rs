@@ -53,7 +53,7 @@ pub fn class_names() -> Vec<String> {
 /// When a package is missing or damaged, the names don't match the classifier, or the directory can't be written.
 pub fn assemble(packages: &Path, class_names: &[String], output: &Path) -> Result<(), TeacherError> {
     refuse_to_replace_others(output)?;
-    let unwritable = |source| TeacherError::Unwritable { path: output.into(), source };
+    let unwritable = |reason| TeacherError::Unwritable { path: output.into(), reason };
     let weights = pth::read_pth(&packages.join(CLASSIFIER_FILE))?;
     let classes = NETWORK.classifier(&weights)?.classes;
     if class_names.len() != classes {

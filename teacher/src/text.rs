@@ -113,6 +113,12 @@ impl TextTower {
         Ok(self.tokenize(&[text.to_owned()])?.ids)
     }
 
+    /// Whether any token of a text is one that the tokenizer knows.
+    pub(crate) fn sees(&self, text: &str) -> Result<bool, TeacherError> {
+        sees(&self.tokenizer, text)
+            .map_err(|error| TeacherError::Tokenizer { text: text.to_owned(), problem: error.to_string() })
+    }
+
     fn embed_batch(&mut self, texts: &[String], embeddings: &mut Vec<Vec<f32>>) -> Result<(), TeacherError> {
         let Tokens { length, ids, mask } = self.tokenize(texts)?;
         let shape = [texts.len(), length];
@@ -153,6 +159,13 @@ impl TokenizerConfig {
         let path = directory.join("tokenizer_config.json");
         if path.exists() { read_json(&path) } else { Ok(Self::default()) }
     }
+}
+
+fn sees(tokenizer: &Tokenizer, text: &str) -> tokenizers::Result<bool> {
+    // Names of the token for what a vocabulary lacks: BERT's, and SentencePiece's. CLIP's knows every byte.
+    let unknown = ["[UNK]", "<unk>"].map(|name| tokenizer.token_to_id(name));
+    let encoding = tokenizer.encode(text, false)?;
+    Ok(encoding.get_ids().iter().any(|id| !unknown.contains(&Some(*id))))
 }
 
 /// The longest caption that both the model and the tokenizer allow, in tokens.
@@ -256,6 +269,22 @@ mod tests {
         assert_eq!(longest(r#"{"max_position_embeddings": 20}"#, r#"{"model_max_length": 77}"#), 20);
         let unlimited = r#"{"model_max_length": 1000000000000000019884624838656}"#;
         assert_eq!(longest(r#"{"max_position_embeddings": 20}"#, unlimited), 20);
+    }
+
+    #[test]
+    fn a_word_of_which_every_token_is_unknown_is_not_seen() {
+        let tokenizer = Tokenizer::from_bytes(
+            br###"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+                "pre_tokenizer": {"type": "BertPreTokenizer"}, "post_processor": null, "decoder": null,
+                "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 100, "vocab": {"[UNK]": 0, "cat": 1, "##s": 2}}}"###,
+        )
+        .unwrap();
+        for (text, is_seen) in
+            [("cat", true), ("cats", true), ("\u{1f431} cat", true), ("\u{1f431}", false), ("", false)]
+        {
+            assert_eq!(sees(&tokenizer, text).unwrap(), is_seen, "{text:?}");
+        }
     }
 
     #[test]

@@ -28,18 +28,23 @@ use wordsight_detection::{Vocabulary, Word};
 use crate::Teacher;
 use crate::competitors::Competitors;
 use crate::error::TeacherError;
-use crate::prompts::{DEFAULT_PROMPTS, caption, clean};
+use crate::prompts::{DEFAULT_PROMPTS, caption, clean, visible};
+
+/// The cosine from which on two words are one to a student.
+pub const ALIKE: f32 = 0.98;
+/// Among more words near-duplicates aren't looked for.
+const MOST_COMPARED: usize = 3000;
 
 /// Why a words file can't be used. Each says file, line and column.
 #[derive(Debug, thiserror::Error)]
 pub enum WordsError {
     /// The file can't be read.
-    #[error("cannot read the words {}: {source}", path.display())]
+    #[error("cannot read the words {}: {reason}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The file isn't TOML of the right form.
     #[error("{}:{line}:{column}: {problem}", path.display())]
@@ -64,6 +69,8 @@ pub struct WordList {
     pub words: Vec<Word>,
     /// What competes with it.
     pub competitors: Competitors,
+    /// Line and column of each word, from 1; empty where the words come from no file.
+    pub places: Vec<(usize, usize)>,
 }
 
 /// The file's form.
@@ -94,7 +101,7 @@ pub fn default_prompts() -> Vec<String> {
 /// When it can't be read, has an unknown key or a wrong value, or names a word twice.
 pub fn read(path: &Path) -> Result<WordList, WordsError> {
     let text =
-        fs::read_to_string(path).map_err(|source| WordsError::Unreadable { path: path.into(), source })?;
+        fs::read_to_string(path).map_err(|reason| WordsError::Unreadable { path: path.into(), reason })?;
     parse(&text, path)
 }
 
@@ -103,10 +110,44 @@ pub fn read(path: &Path) -> Result<WordList, WordsError> {
 /// # Errors
 /// As [`read`], and when the teacher fails.
 pub fn make_vocabulary(path: &Path, teacher: &mut Teacher) -> Result<Vocabulary, TeacherError> {
-    let WordList { prompts, words, competitors } = read(path)?;
+    let WordList { prompts, words, competitors, places } = read(path)?;
+    for (word, (line, column)) in words.iter().zip(places) {
+        let names = std::iter::once(&word.word).chain(&word.synonyms);
+        for name in names {
+            if !teacher.sees(name)? {
+                let problem = format!(
+                    "the teacher's tokenizer knows nothing of {name:?}, so that it would mean the same as any other such \
+                     word: name it in the teacher's language, or take a teacher that knows it"
+                );
+                return Err(WordsError::Wrong { path: path.into(), line, column, problem }.into());
+            }
+        }
+    }
     let mut vocabulary = embed(words, prompts, teacher)?;
     competitors.append_to(&mut vocabulary, teacher)?;
     Ok(vocabulary)
+}
+
+/// Pairs of shown words that a student could hardly tell apart, the most alike first.
+///
+/// Among more than [`MOST_COMPARED`] words none are looked for: it takes the square of their number.
+pub fn near_duplicates(vocabulary: &Vocabulary) -> Vec<(&str, &str, f32)> {
+    let (words, size) = (vocabulary.shown(), vocabulary.embedding_size.max(1));
+    if words.len() > MOST_COMPARED {
+        return Vec::new();
+    }
+    let rows: Vec<&[f32]> = vocabulary.embeddings.chunks_exact(size).take(words.len()).collect();
+    let mut pairs = Vec::new();
+    for (place, a) in rows.iter().enumerate() {
+        for (other, b) in rows.iter().enumerate().skip(place + 1) {
+            let cosine: f32 = a.iter().zip(*b).map(|(a, b)| a * b).sum();
+            if cosine > ALIKE {
+                pairs.push((words[place].word.as_str(), words[other].word.as_str(), cosine));
+            }
+        }
+    }
+    pairs.sort_by(|a, b| b.2.total_cmp(&a.2));
+    pairs
 }
 
 /// Embeds words that come from elsewhere, a dataset's categories for example, and nothing beside them.
@@ -146,25 +187,28 @@ fn parse(text: &str, path: &Path) -> Result<WordList, WordsError> {
         prompts = default_prompts();
     }
     let mut seen = HashMap::new();
-    let mut words = Vec::new();
+    let mut words: Vec<(Word, (usize, usize))> = Vec::new();
     for entry in file.words {
         let start = entry.span().start;
-        let word = entry.into_inner().0;
+        let mut word = entry.into_inner().0;
+        word.word = visible(&word.word);
+        word.synonyms.iter_mut().for_each(|name| *name = visible(name));
         check(&word).map_err(|problem| wrong(start, problem))?;
         if let Some(first) = seen.insert(clean(&word.word), start) {
             let (line, _) = position(text, first);
             return Err(wrong(start, format!("the word \"{}\" stands on line {line} already", word.word)));
         }
-        words.push(word);
+        words.push((word, position(text, start)));
     }
-    if words.iter().all(|word| word.hidden) {
+    if words.iter().all(|(word, _)| word.hidden) {
         return Err(wrong(0, "there are no words to show: write words = [\"cat\", \"cup\"]".to_owned()));
     }
     // A stable sort: otherwise the order is the file's.
-    words.sort_by_key(|word| word.hidden);
+    words.sort_by_key(|(word, _)| word.hidden);
+    let (words, places) = words.into_iter().unzip();
     let competitors =
         file.competitors.unwrap_or_else(|| Spanned::new(0..0, CompetitorsEntry(Competitors::Default)));
-    Ok(WordList { prompts, words, competitors: competitors.into_inner().0 })
+    Ok(WordList { prompts, words, competitors: competitors.into_inner().0, places })
 }
 
 fn check(word: &Word) -> Result<(), String> {
@@ -325,6 +369,27 @@ mod tests {
     fn a_word_that_stands_twice_is_refused_however_it_is_spelt() {
         let text = problem("words = [\n  \"traffic light\",\n  \"Traffic_Light\",\n]");
         assert_eq!(text, "words.toml:3:3: the word \"Traffic_Light\" stands on line 2 already");
+    }
+
+    #[test]
+    fn words_that_differ_in_nothing_visible_are_one() {
+        for (first, second) in [("cat", "cat\\u200b"), ("cat", "ca\\u00adt"), ("caf\\u00e9", "cafe\\u0301")] {
+            let text = problem(&format!("words = [\n  \"{first}\",\n  \"{second}\",\n]"));
+            assert!(text.starts_with("words.toml:3:3:") && text.contains("on line 2 already"), "{text}");
+        }
+        let words = parse("words = [\"caf\\u0065\\u0301\"]", Path::new("words.toml")).unwrap().words;
+        assert_eq!(words[0].word, "caf\u{e9}");
+        assert!(problem("words = [\"\\u200b\"]").contains("empty"));
+    }
+
+    #[test]
+    fn words_that_mean_the_same_to_a_student_are_named() {
+        let words = ["cup", "mug", "cat"].map(Word::new).to_vec();
+        let embeddings = [[1.0, 0.0], [0.995, 0.1], [0.0, 1.0]].concat();
+        let vocabulary =
+            Vocabulary { teacher: "t".into(), embedding_size: 2, words, prompts: Vec::new(), embeddings };
+        let pairs: Vec<_> = near_duplicates(&vocabulary).iter().map(|(a, b, _)| (*a, *b)).collect();
+        assert_eq!(pairs, [("cup", "mug")]);
     }
 
     #[test]
