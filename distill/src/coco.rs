@@ -1,14 +1,15 @@
-//! COCO's annotation format: what scenes are written in and training reads.
+//! COCO's annotation format as we write it: scenes, sets, lists of images. [`crate::annotations`] reads.
 //!
 //! Boxes are `[x, y, width, height]` in pixels of the image file, as the format has them.
 //! <https://cocodataset.org/#format-data>
 
-use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use wordsight_files::Durability;
+
+use crate::annotations::{self, Annotations};
 
 /// One `instances.json`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
@@ -60,14 +61,6 @@ pub struct Annotation {
     pub iscrowd: u8,
 }
 
-impl Annotation {
-    /// The box as `[x1, y1, x2, y2]` in the image's pixels.
-    pub fn corners_in_frame(&self) -> [f32; 4] {
-        let [x, y, w, h] = self.bbox;
-        [x, y, x + w, y + h]
-    }
-}
-
 /// One word.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct Category {
@@ -77,43 +70,48 @@ pub struct Category {
     pub name: String,
 }
 
-impl Dataset {
-    /// Reads an annotation file and checks that its parts refer to each other.
-    pub fn load(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path)
-            .with_context(|| format!("cannot read the annotations {}", path.display()))?;
-        let dataset: Self = serde_json::from_str(&text)
-            .with_context(|| format!("{} is not a COCO annotation file", path.display()))?;
-        let images: HashSet<u64> = dataset.images.iter().map(|image| image.id).collect();
-        for annotation in &dataset.annotations {
-            ensure!(
-                images.contains(&annotation.image_id),
-                "{}: annotation {} refers to image {}, which is not there",
-                path.display(),
-                annotation.id,
-                annotation.image_id
-            );
-        }
-        Ok(dataset)
-    }
-
-    /// The annotated objects of each image, in the images' order, `[x1, y1, x2, y2]` in its pixels; crowds
-    /// left out.
-    pub fn boxes_by_image(&self) -> Vec<Vec<[f32; 4]>> {
-        let places: HashMap<u64, usize> =
-            self.images.iter().enumerate().map(|(place, image)| (image.id, place)).collect();
-        let mut boxes = vec![Vec::new(); self.images.len()];
-        for annotation in self.annotations.iter().filter(|annotation| annotation.iscrowd == 0) {
-            if let Some(&place) = places.get(&annotation.image_id) {
-                boxes[place].push(annotation.corners_in_frame());
+impl From<&Annotations> for Dataset {
+    fn from(annotations: &Annotations) -> Self {
+        let image = |image: &annotations::Image| {
+            let [width, height] = image.size.unwrap_or_default();
+            let (id, file_name, exhaustive) = (image.id, image.file_name.clone(), image.exhaustive);
+            Image { id, file_name, width, height, exhaustive }
+        };
+        let named = annotations.objects.iter().filter_map(|object| Some((object, object.category?)));
+        let annotation = |(object, category_id): (&annotations::Object, u64)| {
+            let [x1, y1, x2, y2] = object.corners;
+            Annotation {
+                id: object.id,
+                image_id: annotations.images[object.image].id,
+                category_id,
+                bbox: [x1, y1, x2 - x1, y2 - y1],
+                area: object.area as f32,
+                iscrowd: u8::from(object.crowd),
             }
+        };
+        let category =
+            |category: &annotations::Category| Category { id: category.id, name: category.name.clone() };
+        Self {
+            images: annotations.images.iter().map(image).collect(),
+            annotations: named.map(annotation).collect(),
+            categories: annotations.categories.iter().map(category).collect(),
         }
-        boxes
+    }
+}
+
+impl Dataset {
+    /// Reads an annotation file; what is no object of it any more stands in the log.
+    ///
+    /// # Errors
+    /// As [`Annotations::load`].
+    pub fn load(path: &Path) -> Result<Self> {
+        Ok(Self::from(&Annotations::load(path)?))
     }
 
     /// Writes the annotation file.
     pub fn save(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string(self)?;
-        fs::write(path, text).with_context(|| format!("cannot write the annotations {}", path.display()))
+        wordsight_files::replace(path, Durability::Whole, text.as_bytes())
+            .with_context(|| format!("cannot write the annotations {}", path.display()))
     }
 }

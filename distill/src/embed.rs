@@ -12,6 +12,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use image::RgbImage;
 use memmap2::Mmap;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -21,8 +22,9 @@ use wordsight_detection::{Preprocessor, iou};
 use wordsight_engines::{CpuEngine, Engine, Regions};
 use wordsight_teacher::Teacher;
 
+use crate::annotations::{self, Annotations};
 use crate::coco::{Dataset, Image};
-use crate::photographs::open_picture;
+use crate::photographs::{Unreadable, check_size, open_annotated};
 use crate::table::{self, Shard, Table};
 
 /// Two proposals that overlap by more than this are one.
@@ -32,7 +34,9 @@ const LEAST_SIDE: f32 = 4.0;
 /// A moved box's side lies within this share of its length from the object's.
 const MOST_MOVED: f32 = 0.2;
 /// Images that a folder's rows belong to.
-const IMAGES: &str = "images.json";
+pub const IMAGES: &str = "images.json";
+/// Bytes of the digest that a row of proposals ends in.
+const DIGEST_BYTES: usize = 64;
 /// Bytes of a box.
 const BOX_BYTES: usize = 16;
 
@@ -47,6 +51,8 @@ pub struct ProposalSettings<'a> {
     pub student: Option<&'a Path>,
     /// The seed of everything random.
     pub seed: u64,
+    /// What becomes of images that can't be read; those that are left out get no boxes, and are tried again next time.
+    pub unreadable: Unreadable,
 }
 
 /// What a folder of proposals is of.
@@ -54,8 +60,12 @@ pub struct ProposalSettings<'a> {
 struct ProposalManifest {
     per_image: usize,
     images: usize,
-    /// SHA-256 over the images' list, the annotations, the student and the settings.
+    /// SHA-256 over the student and the settings; in folders of before, over the annotations too.
     proposals: String,
+    /// Whether each row ends in a digest of the image's name and annotations that it was made of, so that a repaired
+    /// annotation file makes nothing else anew.
+    #[serde(default)]
+    has_digests: bool,
 }
 
 /// What a folder of embeddings is of.
@@ -81,7 +91,7 @@ pub fn propose(
         "proposals come from a --student, from the annotations (--moved-copies), or both: name one"
     );
     ensure!(settings.per_image > 0, "at least one proposal an image");
-    let dataset = Dataset::load(annotations)?;
+    let found = Annotations::load(annotations)?;
     let student = match settings.student {
         Some(path) => {
             fs::read(path).with_context(|| format!("cannot read the student {}", path.display()))?
@@ -91,33 +101,72 @@ pub fn propose(
     let drawn = format!("{:?} {}", settings.moved_copies, settings.seed);
     let manifest = ProposalManifest {
         per_image: settings.per_image,
-        images: dataset.images.len(),
-        proposals: table::digest(&[&serde_json::to_vec(&dataset)?, &student, drawn.as_bytes()]),
+        images: found.images.len(),
+        proposals: table::digest(&[&student, drawn.as_bytes()]),
+        has_digests: true,
     };
     table::start_or_resume(output, &manifest, "proposals")?;
-    write_images(&dataset.images, output)?;
+    write_images(&Dataset::from(&found).images, output)?;
 
-    let objects = dataset.boxes_by_image();
+    let objects = found.by_image();
     let mut workers: Vec<Option<Proposer>> = (0..table::workers())
         .map(|_| settings.student.map(Proposer::open).transpose())
         .collect::<Result<_>>()?;
-    proposals_table(output, &manifest).append_missing(shard, "proposals", &mut workers, |proposer, index| {
+    let digests: Vec<Vec<u8>> =
+        found.images.iter().zip(&objects).map(|(image, objects)| digest_of(image, objects)).collect();
+    let is_current = |index: usize, row: &[u8]| row.ends_with(&digests[index]);
+    let table = proposals_table(output, &manifest);
+    table.append_missing(shard, "proposals", &mut workers, is_current, |proposer, index| {
         let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
         rng.set_stream(index as u64);
-        let image = &dataset.images[index];
-        let size = [image.width as f32, image.height as f32];
-        let mut boxes = Vec::new();
-        if let Some(copies) = settings.moved_copies {
-            boxes.extend(annotated(&objects[index], copies, size, settings.per_image, &mut rng));
-        }
-        if let Some(proposer) = proposer {
-            for proposal in proposer.propose(&images.join(&image.file_name))? {
-                add_new(&mut boxes, proposal);
-            }
-        }
+        let image = &found.images[index];
+        let path = images.join(&image.file_name);
+        let boxes = boxes_of(image, &path, &objects[index], settings, proposer, &mut rng);
+        let Some(mut boxes) = settings.unreadable.take(boxes)? else {
+            return Ok(vec![0; table.row_bytes]);
+        };
         boxes.resize(settings.per_image, [0.0; 4]);
-        Ok(boxes.iter().flatten().flat_map(|side| side.to_le_bytes()).collect())
+        let sides = boxes.iter().flatten().flat_map(|side| side.to_le_bytes());
+        Ok(sides.chain(digests[index].iter().copied()).collect())
     })
+}
+
+/// The proposals of one image: annotated ones, moved copies of them, and a student's.
+fn boxes_of(
+    image: &annotations::Image,
+    path: &Path,
+    objects: &[&annotations::Object],
+    settings: &ProposalSettings<'_>,
+    proposer: &mut Option<Proposer>,
+    rng: &mut ChaCha8Rng,
+) -> Result<Vec<[f32; 4]>> {
+    let picture = proposer.as_ref().map(|_| open_annotated(path, image.size)).transpose()?;
+    let (width, height) = match &picture {
+        Some(picture) => picture.dimensions(),
+        None => wordsight_pictures::size_of(path)?,
+    };
+    check_size(path, (width, height), image.size)?;
+    let mut boxes = Vec::new();
+    if let Some(copies) = settings.moved_copies {
+        let single = objects.iter().filter(|object| !object.crowd);
+        let corners: Vec<[f32; 4]> = single.map(|object| object.corners).collect();
+        boxes.extend(annotated(&corners, copies, [width as f32, height as f32], settings.per_image, rng));
+    }
+    if let (Some(proposer), Some(picture)) = (proposer, &picture) {
+        for proposal in proposer.propose(picture)? {
+            add_new(&mut boxes, proposal);
+        }
+    }
+    Ok(boxes)
+}
+
+/// What an image's row is made of, beside the student and the settings.
+fn digest_of(image: &annotations::Image, objects: &[&annotations::Object]) -> Vec<u8> {
+    let single = objects.iter().filter(|object| !object.crowd);
+    let corners: Vec<u8> =
+        single.flat_map(|object| object.corners).flat_map(|side| side.to_le_bytes()).collect();
+    let size = format!("{:?}", image.size);
+    table::digest(&[image.file_name.as_bytes(), size.as_bytes(), &corners]).into_bytes()
 }
 
 /// Writes a teacher's embeddings of the proposals in the folder `proposals`, or of a shard of them, to the
@@ -126,6 +175,7 @@ pub fn embed(
     proposals: &Path,
     images: &Path,
     mut teachers: Vec<Teacher>,
+    unreadable: Unreadable,
     shard: Shard,
     output: &Path,
 ) -> Result<()> {
@@ -136,20 +186,33 @@ pub fn embed(
     let manifest = EmbeddingManifest {
         per_image: of.per_image,
         images: of.images,
-        proposals: of.proposals,
+        proposals: of.proposals.clone(),
         teacher: first.id().to_owned(),
         embedding_size: first.embedding_size(),
     };
     table::start_or_resume(output, &manifest, "embeddings")?;
+    let earlier = read_images(output).unwrap_or_default();
     write_images(&list, output)?;
 
     let table = embeddings_table(output, &manifest);
-    table.append_missing(shard, "embeddings", &mut teachers, |teacher, index| {
-        let boxes = read_boxes(&boxes[index * of.per_image * BOX_BYTES..], of.per_image);
+    let row_bytes = proposals_table(proposals, &of).row_bytes;
+    let boxes_of = |index: usize| &boxes[index * row_bytes..][..of.per_image * BOX_BYTES];
+    let is_same_file =
+        |index: usize| earlier.get(index).is_none_or(|image| image.file_name == list[index].file_name);
+    let is_current = |index: usize, row: &[u8]| row.starts_with(boxes_of(index)) && is_same_file(index);
+    table.append_missing(shard, "embeddings", &mut teachers, is_current, |teacher, index| {
+        let boxes = read_boxes(boxes_of(index), of.per_image);
         let real: Vec<[f32; 4]> =
             boxes.iter().copied().filter(|&box_in_image| is_a_box(box_in_image)).collect();
-        let picture = open_picture(&images.join(&list[index].file_name))?;
-        let embeddings = teacher.embed_crops(&picture, &real)?;
+        let image = &list[index];
+        let size = (image.width > 0 && image.height > 0).then_some([image.width, image.height]);
+        let path = images.join(&image.file_name);
+        let Some(picture) = unreadable.take(open_annotated(&path, size))? else {
+            return Ok(vec![0; table.row_bytes]);
+        };
+        let embeddings = teacher
+            .embed_crops(&picture, &real)
+            .with_context(|| format!("cannot embed the proposals of {}", path.display()))?;
         let mut row: Vec<u8> = boxes.iter().flatten().flat_map(|side| side.to_le_bytes()).collect();
         // Empty boxes come last, and so do their zeros.
         row.extend(table::f16_bytes(&embeddings.concat()));
@@ -247,8 +310,7 @@ impl Proposer {
     }
 
     /// Boxes in the picture's pixels, best first.
-    fn propose(&mut self, picture: &Path) -> Result<Vec<[f32; 4]>> {
-        let picture = open_picture(picture)?;
+    fn propose(&mut self, picture: &RgbImage) -> Result<Vec<[f32; 4]>> {
         let (width, height) = (picture.width() as usize, picture.height() as usize);
         let letterbox = self.preprocessor.run(picture.as_raw(), width, height, &mut self.input);
         self.engine.infer(&self.input, &mut self.regions)?;
@@ -301,7 +363,8 @@ fn proposal_manifest(folder: &Path) -> Result<ProposalManifest> {
 }
 
 fn proposals_table(folder: &Path, manifest: &ProposalManifest) -> Table {
-    let row_bytes = manifest.per_image * BOX_BYTES;
+    let digest = if manifest.has_digests { DIGEST_BYTES } else { 0 };
+    let row_bytes = manifest.per_image * BOX_BYTES + digest;
     Table { path: folder.join("proposals.f32"), row_bytes, rows: manifest.images }
 }
 

@@ -3,6 +3,7 @@
 //! Annotated photographs ([`sets`]) and the teacher's embeddings of proposals in them ([`embed`]) train a [`student`]
 //! ([`train`]), [`export`] makes it one file, and [`eval`] says how good it is.
 
+pub mod annotations;
 pub mod coco;
 pub mod device;
 pub mod embed;

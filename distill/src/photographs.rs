@@ -8,13 +8,66 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
+use wordsight_pictures::PictureError;
 
-/// Reads a picture.
+/// Reads a picture: by its content, upright, over white, and whole.
 pub fn open_picture(path: &Path) -> Result<image::RgbImage> {
-    let picture = image::open(path).with_context(|| format!("cannot read the picture {}", path.display()))?;
-    Ok(picture.to_rgb8())
+    Ok(wordsight_pictures::open(path)?)
+}
+
+/// What becomes of pictures that can't be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unreadable {
+    /// They end the work.
+    #[default]
+    Refused,
+    /// They are named in the log and left out.
+    Skipped,
+}
+
+impl Unreadable {
+    /// Left out where a flag says so.
+    pub fn of_flag(skips: bool) -> Self {
+        if skips { Self::Skipped } else { Self::Refused }
+    }
+
+    /// What was read, if it could be or needn't be.
+    pub fn take<T>(self, read: Result<T>) -> Result<Option<T>> {
+        match read {
+            Ok(read) => Ok(Some(read)),
+            Err(error) if self == Self::Skipped && error.is::<PictureError>() => {
+                tracing::warn!("left out: {error}");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Reads a picture whose annotations say its width and height.
+pub fn open_annotated(path: &Path, annotated: Option<[u32; 2]>) -> Result<image::RgbImage> {
+    let picture = open_picture(path)?;
+    check_size(path, picture.dimensions(), annotated)?;
+    Ok(picture)
+}
+
+/// Holds a picture's size against what its annotations say: boxes in another size's pixels lie elsewhere.
+pub fn check_size(path: &Path, (width, height): (u32, u32), annotated: Option<[u32; 2]>) -> Result<()> {
+    let Some([annotated_width, annotated_height]) = annotated else { return Ok(()) };
+    ensure!(
+        (width, height) == (annotated_width, annotated_height),
+        "{} has {width}x{height} pixels, its annotations say {annotated_width}x{annotated_height}: they belong to another \
+         size of it{}; take the pictures that were annotated, or annotate these",
+        path.display(),
+        if (height, width) == (annotated_width, annotated_height) {
+            ", or to it as it lies before EXIF turns it"
+        } else {
+            ""
+        }
+    );
+    Ok(())
 }
 
 /// Every n-th trusted base photograph is held out.

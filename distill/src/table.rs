@@ -8,6 +8,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -21,6 +22,8 @@ use sha2::{Digest, Sha256};
 
 use crate::progress;
 
+/// What a folder's rows are of.
+pub const MANIFEST: &str = "manifest.json";
 /// Rows that one worker computes before they are written: bounds memory and what a kill can cost.
 const CHUNK_PER_WORKER: usize = 16;
 
@@ -67,8 +70,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// Computes the rows of a shard that its file lacks, each worker on its own thread, and appends them
-    /// in order.
+    /// Computes the rows of a shard that its file lacks, and those that aren't current any more, each worker on its own
+    /// thread; what lacks is appended in order. `is_current`: whether the bytes of a row are still what they would be.
     ///
     /// # Errors
     /// When a row can't be computed or written, or another process is writing this shard.
@@ -77,56 +80,84 @@ impl Table {
         shard: Shard,
         what: &'static str,
         workers: &mut [W],
+        is_current: impl Fn(usize, &[u8]) -> bool,
         compute: impl Fn(&mut W, usize) -> Result<Vec<u8>> + Sync,
     ) -> Result<()> {
-        let path = self.path_of(shard);
+        let range = shard.rows(self.rows);
+        let is_merged = shard != Shard::WHOLE && self.path.exists();
+        let (path, first) =
+            if is_merged { (self.path.clone(), 0) } else { (self.path_of(shard), range.start) };
         let context = || format!("cannot write {}; is the disk full?", path.display());
-        if shard != Shard::WHOLE && self.path.exists() {
+        let mut options = OpenOptions::new();
+        let file =
+            options.create(true).read(true).write(true).truncate(false).open(&path).with_context(context)?;
+        let done = (file.metadata().with_context(context)?.len() as usize / self.row_bytes)
+            .saturating_sub(range.start - first)
+            .min(range.len());
+        let stale = self.stale(&file, range.start..range.start + done, first, is_current)?;
+        if is_merged && stale.is_empty() {
             tracing::info!("{} is merged already", self.path.display());
             return Ok(());
         }
-        let file = OpenOptions::new().create(true).append(true).open(&path).with_context(context)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                bail!("another process is writing {}: give each its own --shard", path.display())
-            }
-            Err(TryLockError::Error(error)) => return Err(error).with_context(context),
+        lock(&file, &path)?;
+        if !is_merged {
+            file.set_len((done * self.row_bytes) as u64).with_context(context)?;
         }
-        let range = shard.rows(self.rows);
-        let done = (file.metadata().with_context(context)?.len() as usize / self.row_bytes).min(range.len());
-        file.set_len((done * self.row_bytes) as u64).with_context(context)?;
-        let mut file = BufWriter::new(file);
-
-        let bar = progress::bar(range.len() as u64, what);
+        let bar = progress::bar((stale.len() + range.len()) as u64, what);
         bar.set_position(done as u64);
-        let missing: Vec<usize> = range.skip(done).collect();
+        let missing: Vec<usize> = stale.into_iter().chain(range.skip(done)).collect();
         for chunk in missing.chunks(CHUNK_PER_WORKER * workers.len().max(1)) {
-            let share = chunk.len().div_ceil(workers.len().max(1));
-            let parts: Vec<Vec<Vec<u8>>> = workers
-                .par_iter_mut()
-                .zip(chunk.par_chunks(share))
-                .map(|(worker, part)| {
-                    let rows = part.iter().map(|&row| {
-                        bar.inc(1);
-                        compute(worker, row)
-                    });
-                    rows.collect::<Result<_>>()
-                })
-                .collect::<Result<_>>()?;
-            for row in parts.iter().flatten() {
-                ensure!(
-                    row.len() == self.row_bytes,
-                    "a row of {} bytes where {} belong",
-                    row.len(),
-                    self.row_bytes
-                );
-                file.write_all(row).with_context(context)?;
+            for (row, bytes) in chunk.iter().zip(self.computed(chunk, workers, &compute, &bar)?) {
+                file.write_all_at(&bytes, ((row - first) * self.row_bytes) as u64).with_context(context)?;
             }
-            file.flush().with_context(context)?;
         }
         bar.finish();
-        file.get_ref().sync_all().with_context(context)
+        file.sync_all().with_context(context)
+    }
+
+    /// The rows of a file that aren't current, of those that it has.
+    fn stale(
+        &self,
+        file: &File,
+        has: std::ops::Range<usize>,
+        first: usize,
+        is_current: impl Fn(usize, &[u8]) -> bool,
+    ) -> Result<Vec<usize>> {
+        if has.is_empty() {
+            return Ok(Vec::new());
+        }
+        // SAFETY: as in `map`: the file is ours.
+        let rows = unsafe { Mmap::map(file) }.context("cannot map the rows that are there")?;
+        let of = |row: usize| &rows[(row - first) * self.row_bytes..(row - first + 1) * self.row_bytes];
+        let stale: Vec<usize> = has.filter(|&row| !is_current(row, of(row))).collect();
+        if !stale.is_empty() {
+            tracing::info!("{} rows of before are computed anew: what they are of has changed", stale.len());
+        }
+        Ok(stale)
+    }
+
+    /// Some rows, each worker's share on its own thread.
+    fn computed<W: Send>(
+        &self,
+        rows: &[usize],
+        workers: &mut [W],
+        compute: &(impl Fn(&mut W, usize) -> Result<Vec<u8>> + Sync),
+        bar: &indicatif::ProgressBar,
+    ) -> Result<Vec<Vec<u8>>> {
+        let share = rows.len().div_ceil(workers.len().max(1));
+        let row_of = |worker: &mut W, row: usize| {
+            bar.inc(1);
+            let bytes = compute(worker, row)?;
+            let (length, expected) = (bytes.len(), self.row_bytes);
+            ensure!(length == expected, "a row of {length} bytes where {expected} belong");
+            Ok(bytes)
+        };
+        let parts: Vec<Vec<Vec<u8>>> = workers
+            .par_iter_mut()
+            .zip(rows.par_chunks(share))
+            .map(|(worker, part)| part.iter().map(|&row| row_of(worker, row)).collect::<Result<_>>())
+            .collect::<Result<_>>()?;
+        Ok(parts.concat())
     }
 
     /// Joins finished shards into the table and removes them. Says how many rows it has.
@@ -225,6 +256,19 @@ impl Table {
     }
 }
 
+/// Keeps a file for this process.
+fn lock(file: &File, path: &Path) -> Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another process is writing {}: give each its own --shard", path.display())
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot write {}", path.display()))
+        }
+    }
+}
+
 /// Reads a folder's manifest and refuses one of other work; writes it where there is none. Several
 /// processes may do so at once.
 pub fn start_or_resume<M>(folder: &Path, manifest: &M, what: &str) -> Result<()>
@@ -261,7 +305,7 @@ pub fn read_manifest<M: DeserializeOwned>(folder: &Path) -> Result<Option<M>> {
 }
 
 fn manifest_path(folder: &Path) -> PathBuf {
-    folder.join("manifest.json")
+    folder.join(MANIFEST)
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -320,17 +364,23 @@ mod tests {
     fn rows_cut_short_by_a_kill_are_computed_again_and_nothing_is_doubled() {
         let folder = tempfile::tempdir().unwrap();
         let table = table(folder.path(), 100);
-        table.append_missing(Shard::WHOLE, "test", &mut [(), ()], compute).unwrap();
+        table.append_missing(Shard::WHOLE, "test", &mut [(), ()], |_, _| true, compute).unwrap();
         let whole = fs::read(&table.path).unwrap();
         assert_eq!(whole.len(), 100 * 6);
 
         fs::write(&table.path, &whole[..whole.len() / 2 + 1]).unwrap();
         let computed = Mutex::new(Vec::new());
         table
-            .append_missing(Shard::WHOLE, "test", &mut [(), ()], |worker, row| {
-                computed.lock().unwrap().push(row);
-                compute(worker, row)
-            })
+            .append_missing(
+                Shard::WHOLE,
+                "test",
+                &mut [(), ()],
+                |_, _| true,
+                |worker, row| {
+                    computed.lock().unwrap().push(row);
+                    compute(worker, row)
+                },
+            )
             .unwrap();
         assert_eq!(fs::read(&table.path).unwrap(), whole);
         let mut computed = computed.into_inner().unwrap();
@@ -344,9 +394,9 @@ mod tests {
         let (whole, shared) = (table(folder.path(), 101), folder.path().join("shared"));
         fs::create_dir(&shared).unwrap();
         let shared = table(&shared, 101);
-        whole.append_missing(Shard::WHOLE, "test", &mut [()], compute).unwrap();
+        whole.append_missing(Shard::WHOLE, "test", &mut [()], |_, _| true, compute).unwrap();
         for part in ["3/4", "1/4", "4/4", "2/4"] {
-            shared.append_missing(shard(part), "test", &mut [(), ()], compute).unwrap();
+            shared.append_missing(shard(part), "test", &mut [(), ()], |_, _| true, compute).unwrap();
         }
         assert_eq!(shared.merge().unwrap(), 101);
         assert_eq!(fs::read(&whole.path).unwrap(), fs::read(&shared.path).unwrap());
@@ -362,12 +412,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let table = table(folder.path(), 20);
         for part in ["1/4", "3/4"] {
-            table.append_missing(shard(part), "test", &mut [()], compute).unwrap();
+            table.append_missing(shard(part), "test", &mut [()], |_, _| true, compute).unwrap();
         }
         let error = table.merge().unwrap_err().to_string();
         assert!(error.contains("2/4, 4/4"), "{error}");
         for part in ["2/4", "4/4"] {
-            table.append_missing(shard(part), "test", &mut [()], compute).unwrap();
+            table.append_missing(shard(part), "test", &mut [()], |_, _| true, compute).unwrap();
         }
         let cut = with_suffix(&table.path, ".3-of-4");
         fs::write(&cut, &fs::read(&cut).unwrap()[..7]).unwrap();
@@ -382,7 +432,10 @@ mod tests {
         let table = table(folder.path(), 4);
         let held = OpenOptions::new().create(true).append(true).open(&table.path).unwrap();
         held.lock().unwrap();
-        let error = table.append_missing(Shard::WHOLE, "test", &mut [()], compute).unwrap_err().to_string();
+        let error = table
+            .append_missing(Shard::WHOLE, "test", &mut [()], |_, _| true, compute)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("another process"), "{error}");
     }
 

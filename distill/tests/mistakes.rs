@@ -113,7 +113,9 @@ fn proposals_and_shards_that_make_no_sense_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
     assert_told(&distill(&["merge", path]), 1, &[path, "holds no proposals"]);
-    let embed = ["embed", "--proposals", path, "--images", path, "--teacher", path, "-o", path];
+    let output = folder.path().join("out");
+    let output = output.to_str().unwrap();
+    let embed = ["embed", "--proposals", path, "--images", path, "--teacher", path, "-o", output];
     assert_told(&distill(&embed), 1, &["is not a teacher"]);
 }
 

@@ -10,6 +10,7 @@ use wordsight_distill::eval::Detector;
 use wordsight_distill::eval::annotated::{self, AnnotatedSet, Row, Rules};
 use wordsight_distill::eval::ov_coco::{self, OvCoco, Split};
 use wordsight_distill::eval::true_boxes::{self, TrueBoxes};
+use wordsight_distill::photographs::Unreadable;
 use wordsight_teacher::Teacher;
 
 use super::report::{trained_on, true_boxes_of, vocabulary_for, write_json};
@@ -51,6 +52,9 @@ pub struct Eval {
     /// EfficientNet-Lite0's weights, for --true-boxes.
     #[arg(long, default_value = super::BACKBONE)]
     backbone: PathBuf,
+    /// Leave out, by name, pictures that can't be read, instead of ending.
+    #[arg(long)]
+    skip_unreadable: bool,
     #[command(flatten)]
     small: super::small_vocabularies::Arguments,
     /// Also write the figures as JSON.
@@ -68,6 +72,7 @@ struct Figures {
 /// Average precision on annotated images.
 pub fn run(arguments: &Eval) -> Result<()> {
     let (annotations, images) = (&arguments.annotations, &arguments.images);
+    arguments.check_outputs()?;
     ensure!(
         annotations.len() == images.len(),
         "{} --annotations and {} --images: each set has one of both",
@@ -82,7 +87,9 @@ pub fn run(arguments: &Eval) -> Result<()> {
     let sets: Vec<AnnotatedSet> = annotations
         .iter()
         .zip(images)
-        .map(|(annotations, images)| AnnotatedSet::load(annotations, images))
+        .map(|(annotations, images)| {
+            AnnotatedSet::load(annotations, images)?.readable(Unreadable::of_flag(arguments.skip_unreadable))
+        })
         .collect::<Result<_>>()?;
     for word in &arguments.word_rows {
         let is_known = sets.iter().any(|set| set.categories().any(|(_, name)| name == word));
@@ -118,6 +125,18 @@ pub fn run(arguments: &Eval) -> Result<()> {
         arguments.json.as_deref(),
         &json!({ "rows": rows, "true_boxes": true_boxes, "ov_coco": ov_coco }),
     )
+}
+
+impl Eval {
+    /// Nothing that is read is written.
+    fn check_outputs(&self) -> Result<()> {
+        let given =
+            [Some(&self.student), self.vocabulary.as_ref(), self.ov_coco.as_ref(), Some(&self.backbone)];
+        let mut inputs = super::inputs(given.into_iter().chain(self.annotations.iter().map(Some)));
+        self.images.iter().for_each(|folder| inputs.add_pictures(folder));
+        self.teacher.iter().for_each(|teacher| super::add_teacher(&mut inputs, teacher));
+        super::check_report(&inputs, self.json.as_ref(), None)
+    }
 }
 
 /// A set by its annotations' folder and file: `voc2012/instances`.

@@ -53,6 +53,8 @@ struct Check {
 /// Everything that is asked of a student, printed as tables.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let Arguments { student, data, origin, .. } = arguments;
+    let given = [Some(student), Some(&origin.backbone)];
+    super::eval::check_outputs(given, data, Some(&origin.teacher), arguments.json.as_ref())?;
     let mut teacher = Teacher::open(&origin.teacher)?;
     let coco = data.join("annotated/coco");
     let set = AnnotatedSet::load(&coco.join("coco_val.json"), &coco.join("images"))?;

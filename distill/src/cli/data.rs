@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use wordsight_distill::embed::{self, ProposalSettings};
+use wordsight_distill::photographs::Unreadable;
 use wordsight_distill::table::{self, Shard};
+use wordsight_files::Content;
 use wordsight_teacher::Teacher;
 
 /// Which part of the work to do.
@@ -61,6 +63,9 @@ pub struct Proposals {
     /// Seed of everything random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Leave out, by name, pictures that can't be read, instead of ending.
+    #[arg(long)]
+    skip_unreadable: bool,
     #[command(flatten)]
     part: Part,
     /// Folder for the proposals.
@@ -80,6 +85,9 @@ pub struct Embed {
     /// The teacher's folder.
     #[arg(long)]
     teacher: PathBuf,
+    /// Leave out, by name, pictures that can't be read, instead of ending.
+    #[arg(long)]
+    skip_unreadable: bool,
     #[command(flatten)]
     part: Part,
     /// Folder for the embeddings.
@@ -94,8 +102,15 @@ pub fn proposals(arguments: &Proposals) -> Result<()> {
         moved_copies: arguments.moved_copies,
         student: arguments.student.as_deref(),
         seed: arguments.seed,
+        unreadable: Unreadable::of_flag(arguments.skip_unreadable),
     };
     let Proposals { images, part, output, .. } = arguments;
+    let mut inputs = super::inputs([Some(&images.annotations()), arguments.student.as_ref()]);
+    inputs.add_pictures(&images.folder());
+    inputs.check_folder(output)?;
+    for name in [embed::IMAGES, table::MANIFEST] {
+        inputs.check(&output.join(name), Content::Json)?;
+    }
     embed::propose(&images.annotations(), &images.folder(), &settings, part.shard, output)?;
     println!("proposals in {}", output.display());
     Ok(())
@@ -103,10 +118,14 @@ pub fn proposals(arguments: &Proposals) -> Result<()> {
 
 /// Embeds proposals.
 pub fn embed(arguments: &Embed) -> Result<()> {
-    let Embed { proposals, images, teacher, part, output } = arguments;
+    let Embed { proposals, images, teacher, part, output, skip_unreadable } = arguments;
+    let mut inputs = super::inputs([Some(proposals), Some(teacher)]);
+    inputs.add_pictures(images);
+    inputs.check_folder(output)?;
     let teachers: Vec<Teacher> =
         (0..table::workers()).map(|_| Teacher::open_with_threads(teacher, 1)).collect::<Result<_, _>>()?;
-    embed::embed(proposals, images, teachers, part.shard, output)?;
+    let unreadable = Unreadable::of_flag(*skip_unreadable);
+    embed::embed(proposals, images, teachers, unreadable, part.shard, output)?;
     println!("embeddings in {}", output.display());
     Ok(())
 }

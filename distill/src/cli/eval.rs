@@ -1,7 +1,7 @@
 //! `wordsight-distill eval-photographs` and `eval-tracking`: how good a student is.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -75,9 +75,24 @@ pub struct EvalTracking {
     json: Option<PathBuf>,
 }
 
+/// Nothing that is read is written.
+pub(super) fn check_outputs<'a>(
+    given: impl IntoIterator<Item = Option<&'a PathBuf>>,
+    data: &Path,
+    teacher: Option<&PathBuf>,
+    json: Option<&PathBuf>,
+) -> Result<()> {
+    let mut inputs = super::inputs(given);
+    inputs.add(&data.join("imagenet.json"));
+    inputs.add_pictures(data);
+    teacher.into_iter().for_each(|teacher| super::add_teacher(&mut inputs, teacher));
+    super::check_report(&inputs, json, None)
+}
+
 /// The main objects of photographs.
 pub fn photographs(arguments: &EvalPhotographs) -> Result<()> {
     let EvalPhotographs { student, data, teacher, json } = arguments;
+    check_outputs([Some(student)], data, Some(teacher), json.as_ref())?;
     let rows = photograph_rows(student, data, &mut Teacher::open(teacher)?)?;
     let rows: BTreeMap<_, _> = rows.iter().map(|(name, row)| (*name, row)).collect();
     write_json(json.as_deref(), &rows)
@@ -85,6 +100,8 @@ pub fn photographs(arguments: &EvalPhotographs) -> Result<()> {
 
 /// Things through clips.
 pub fn tracking(arguments: &EvalTracking) -> Result<()> {
+    let EvalTracking { student, data, vocabulary, teacher, json, .. } = arguments;
+    check_outputs([Some(student), vocabulary.as_ref()], data, teacher.as_ref(), json.as_ref())?;
     let collection = Collection::load(&arguments.data)?;
     let vocabulary = match (&arguments.vocabulary, &arguments.teacher) {
         (Some(path), _) => Vocabulary::load(path)?,

@@ -9,7 +9,9 @@ use clap::{Args, ValueEnum};
 use image::RgbImage;
 use wordsight_detection::TextWeights;
 use wordsight_distill::export::{self, ScoringFacts, text_weights};
+use wordsight_distill::photographs::open_picture;
 use wordsight_distill::train::Checkpoint;
+use wordsight_files::Content;
 use wordsight_teacher::Teacher;
 
 use super::quantize::{self, Format, Options, Order, TargetName};
@@ -95,6 +97,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let temperature = arguments.scoring.temperature;
     ensure!(temperature > 0.0, "--temperature must be above 0, not {temperature}");
     let output = arguments.output.as_path();
+    let mut inputs =
+        super::inputs([Some(&arguments.training.join("checkpoint")), Some(&arguments.origin.backbone)]);
+    super::add_teacher(&mut inputs, &arguments.origin.teacher);
+    [&arguments.compare_on, &arguments.images]
+        .into_iter()
+        .flatten()
+        .for_each(|path| inputs.add_pictures(path));
+    inputs.check(output, Content::Onnx)?;
     let write = |path: &Path| {
         let Arguments { training, origin, compare_on, input_size, scoring, .. } = arguments;
         export_student(training, origin, compare_on.as_deref(), *input_size, scoring, path)
@@ -107,7 +117,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let in_float = match format {
         Format::Fp32 => InFloat(output.to_owned(), false),
-        _ => InFloat(output.with_extension("fp32.onnx"), true),
+        _ => {
+            let between = output.with_extension("fp32.onnx");
+            ensure!(
+                !between.exists(),
+                "{} is there already, where the student in float is written in between and removed: move it away",
+                between.display()
+            );
+            InFloat(between, true)
+        }
     };
     let order = Order {
         student: &in_float.0,
@@ -180,14 +198,10 @@ pub(super) fn export_student(
 
 /// Up to [`PARITY_PICTURES`] pictures of a folder, in the order of their names.
 fn some_pictures(folder: &Path) -> Result<Vec<RgbImage>> {
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.sort();
-    let pictures: Vec<RgbImage> = paths
-        .iter()
-        .filter_map(|path| Some(image::open(path).ok()?.to_rgb8()))
-        .take(PARITY_PICTURES)
-        .collect();
+    let paths = wordsight_pictures::pictures_in(folder)
+        .with_context(|| format!("cannot list {}", folder.display()))?;
+    let pictures: Vec<RgbImage> =
+        paths.iter().take(PARITY_PICTURES).map(|path| open_picture(path)).collect::<Result<_>>()?;
     ensure!(!pictures.is_empty(), "there are no pictures in {}", folder.display());
     Ok(pictures)
 }

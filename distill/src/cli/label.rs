@@ -11,6 +11,7 @@ use serde_json::json;
 use wordsight_distill::eval::annotated::{self, AnnotatedSet, Rules};
 use wordsight_distill::label::yolox::{COCO_NAMES, Suppression, Yolox};
 use wordsight_distill::label::{self, AnnotationFile, Settings};
+use wordsight_distill::photographs::Unreadable;
 use wordsight_distill::table;
 
 use super::report::write_json;
@@ -43,6 +44,9 @@ pub struct Arguments {
     /// Further words, comma-separated, of which nothing is left to annotate, though no category is named so.
     #[arg(long, value_delimiter = ',')]
     complete_for: Vec<String>,
+    /// Leave out, by name, pictures that can't be read, instead of ending.
+    #[arg(long)]
+    skip_unreadable: bool,
     /// How many photographs at once; by default one a core.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
@@ -57,8 +61,19 @@ pub struct Arguments {
     json: Option<PathBuf>,
 }
 
+impl Arguments {
+    fn unreadable(&self) -> Unreadable {
+        Unreadable::of_flag(self.skip_unreadable)
+    }
+}
+
 /// Completes annotations, or evaluates who would.
 pub fn run(arguments: &Arguments) -> Result<()> {
+    let mut inputs =
+        super::inputs([Some(&arguments.detector), arguments.names.as_ref(), arguments.annotations.as_ref()]);
+    inputs.add_pictures(&arguments.images);
+    super::check_report(&inputs, arguments.output.as_ref(), None)?;
+    super::check_report(&inputs, arguments.json.as_ref(), None)?;
     let mut detectors = open_detectors(arguments)?;
     match (&arguments.annotations, &arguments.output) {
         (Some(annotations), _) if arguments.evaluate => evaluate(arguments, annotations, &mut detectors),
@@ -97,7 +112,8 @@ fn complete(arguments: &Arguments, output: &Path, detectors: &mut [Yolox]) -> Re
         None => AnnotationFile::of_folder(&arguments.images)?,
     };
     let suppression = Suppression { score_threshold: settings.ignore_score, ..label::TO_LABEL };
-    let answers = label::detect_all(detectors, &file, &arguments.images, &suppression)?;
+    let answers =
+        label::detect_all(detectors, &file, &arguments.images, arguments.unreadable(), &suppression)?;
     let names = detectors.first().map_or(&[][..], Yolox::names);
     let source = arguments.detector.file_stem().unwrap_or_default().to_string_lossy();
     let counts = label::complete(&mut file, &answers, names, &source, &settings);
@@ -115,10 +131,11 @@ fn complete(arguments: &Arguments, output: &Path, detectors: &mut [Yolox]) -> Re
 }
 
 fn evaluate(arguments: &Arguments, annotations: &Path, detectors: &mut [Yolox]) -> Result<()> {
-    let set = AnnotatedSet::load(annotations, &arguments.images)?;
+    let set = AnnotatedSet::load(annotations, &arguments.images)?.readable(arguments.unreadable())?;
     let file = AnnotationFile::load(annotations)?;
     let began = Instant::now();
-    let answers = label::detect_all(detectors, &file, &arguments.images, &label::TO_EVALUATE)?;
+    let answers =
+        label::detect_all(detectors, &file, &arguments.images, arguments.unreadable(), &label::TO_EVALUATE)?;
     let time = began.elapsed();
     let names = detectors.first().map_or(&[][..], Yolox::names);
     let detections = label::detections(&file, &answers, names, &set);

@@ -20,9 +20,11 @@ use anyhow::{Context, Result};
 use burn::tensor::Device;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use wordsight_detection::Vocabulary;
 use wordsight_distill::photographs::Collection;
 use wordsight_distill::student::{Head, Student, StudentConfig};
 use wordsight_distill::{scenes, start};
+use wordsight_files::{Content, Inputs};
 use wordsight_teacher::efficientnet::Weights;
 use wordsight_teacher::{Teacher, standin, words};
 
@@ -158,6 +160,25 @@ impl Origin {
 /// Where scripts/fetch-packages puts the backbone's weights.
 const BACKBONE: &str = ".deps/efficientnet-lite0.pth";
 
+/// What a command was given to read: files, and folders with all that is in them.
+fn inputs<'a>(paths: impl IntoIterator<Item = Option<&'a PathBuf>>) -> Inputs {
+    Inputs::of(paths.into_iter().flatten().map(PathBuf::as_path))
+}
+
+/// A teacher's folder, in which vocabularies may lie beside what is the teacher's.
+fn add_teacher(inputs: &mut Inputs, teacher: &Path) {
+    for name in ["config.json", "preprocessor_config.json", "tokenizer.json", "onnx"] {
+        inputs.add(&teacher.join(name));
+    }
+}
+
+/// Holds a report's files against the inputs.
+fn check_report(inputs: &Inputs, json: Option<&PathBuf>, plot: Option<&PathBuf>) -> Result<()> {
+    json.map(|path| inputs.check(path, Content::Json)).transpose()?;
+    plot.map(|path| inputs.check(path, Content::Svg)).transpose()?;
+    Ok(())
+}
+
 fn read_backbone(path: &Path) -> Result<Weights> {
     Ok(wordsight_teacher::pth::read_pth(path)?)
 }
@@ -216,6 +237,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 fn assemble_standin(packages: &Path, class_names: Option<&Path>, output: &Path) -> Result<()> {
+    let mut inputs = Inputs::of([packages]);
+    class_names.into_iter().for_each(|path| inputs.add(path));
+    inputs.check_folder(output)?;
     let class_names = match class_names {
         Some(path) => {
             let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -230,7 +254,11 @@ fn assemble_standin(packages: &Path, class_names: Option<&Path>, output: &Path) 
 }
 
 fn make_vocabulary(words: &Path, teacher: &Path, output: &Path) -> Result<()> {
+    let mut inputs = Inputs::of([words]);
+    add_teacher(&mut inputs, teacher);
+    inputs.check(output, Content::Safetensors)?;
     let vocabulary = words::make_vocabulary(words, &mut Teacher::open(teacher)?)?;
+    warn_of_near_duplicates(&vocabulary);
     vocabulary.save(output)?;
     println!(
         "{} words of {} in {}, beside {} hidden competitors",
@@ -242,7 +270,29 @@ fn make_vocabulary(words: &Path, teacher: &Path, output: &Path) -> Result<()> {
     Ok(())
 }
 
+/// How many pairs of words that are hardly told apart are named.
+const PAIRS_NAMED: usize = 5;
+
+fn warn_of_near_duplicates(vocabulary: &Vocabulary) {
+    let pairs = words::near_duplicates(vocabulary);
+    if pairs.is_empty() {
+        return;
+    }
+    let named: Vec<String> = pairs
+        .iter()
+        .take(PAIRS_NAMED)
+        .map(|(a, b, cosine)| format!("{a:?} and {b:?} ({cosine:.3})"))
+        .collect();
+    tracing::warn!(
+        "the teacher hardly tells {} pairs of words apart (cosine above {}): {}; make one a synonym of the other",
+        pairs.len(),
+        words::ALIKE,
+        named.join(", ")
+    );
+}
+
 fn make_scenes(data: &Path, settings: scenes::Settings, output: &Path) -> Result<()> {
+    Inputs::of([data]).check_folder(output)?;
     let collection = Collection::load(data)?;
     let dataset = scenes::make(&collection, &data.join("backgrounds"), &settings, output)?;
     println!(

@@ -10,10 +10,12 @@ use serde::Serialize;
 use wordsight_calibration::{Method, Target};
 use wordsight_distill::eval::Detector;
 use wordsight_distill::eval::annotated::{self, AnnotatedSet, Row, Rules};
+use wordsight_distill::photographs::{Unreadable, open_picture};
 use wordsight_distill::quantization::{
     BUDGET_IMAGES, Budget, Calibration, FEWEST_IMAGES, Sensitivity, engine_as_on, plot,
 };
 use wordsight_engines::{Agreement, CpuEngine};
+use wordsight_files::Content;
 use wordsight_onnx::proto::ModelProto;
 use wordsight_teacher::Teacher;
 
@@ -56,6 +58,9 @@ pub struct Options {
     /// How many of the images to calibrate on, evenly chosen.
     #[arg(long, default_value_t = FEWEST_IMAGES)]
     count: usize,
+    /// Leave out, by name, images that can't be read, instead of ending.
+    #[arg(long)]
+    skip_unreadable: bool,
     /// Calibrate on fewer than 500 images all the same.
     #[arg(long)]
     few_images: bool,
@@ -362,17 +367,10 @@ impl Order<'_> {
             }
         }
         let (folder, options) = (self.images, self.options);
-        let entries =
-            fs::read_dir(folder).with_context(|| format!("cannot read the folder {}", folder.display()))?;
-        let mut files: Vec<PathBuf> = entries
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| {
-                let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-                matches!(extension.as_deref(), Some("jpg" | "jpeg" | "png" | "webp"))
-            })
-            .collect();
-        files.sort();
+        self.check_outputs()?;
+        let files = wordsight_pictures::pictures_in(folder)
+            .with_context(|| format!("cannot read the folder {}", folder.display()))?;
+        let files = readable(files, Unreadable::of_flag(options.skip_unreadable))?;
         // Without thresholds images are only compared on.
         let has_thresholds = matches!(self.format, Format::Int8(_));
         let most = if has_thresholds { usize::MAX } else { BUDGET_IMAGES };
@@ -389,6 +387,33 @@ impl Order<'_> {
     }
 }
 
+impl Order<'_> {
+    /// Nothing that is read is written.
+    fn check_outputs(&self) -> Result<()> {
+        let options = self.options;
+        let mut inputs = super::inputs([options.annotations.as_ref()]);
+        // What is only reported on was written by the export itself.
+        if self.format != Format::Fp32 {
+            inputs.add(self.student);
+        }
+        inputs.add_pictures(self.images);
+        options.annotated_images.iter().for_each(|folder| inputs.add_pictures(folder));
+        self.teacher.into_iter().for_each(|teacher| super::add_teacher(&mut inputs, teacher));
+        inputs.check(self.output, Content::Onnx)?;
+        super::check_report(&inputs, options.json.as_ref(), options.plot.as_ref())
+    }
+}
+
+/// The files that can be read, where the others are to be left out.
+fn readable(files: Vec<PathBuf>, unreadable: Unreadable) -> Result<Vec<PathBuf>> {
+    if unreadable == Unreadable::Refused {
+        return Ok(files);
+    }
+    let read = |path: PathBuf| Ok(unreadable.take(open_picture(&path))?.map(|_| path));
+    let files: Vec<Option<PathBuf>> = files.into_iter().map(read).collect::<Result<_>>()?;
+    Ok(files.into_iter().flatten().collect())
+}
+
 struct Evaluation {
     set: AnnotatedSet,
     vocabulary: wordsight_detection::Vocabulary,
@@ -401,7 +426,8 @@ impl Evaluation {
         else {
             return Ok(None);
         };
-        let set = AnnotatedSet::load(annotations, images)?;
+        let unreadable = Unreadable::of_flag(order.options.skip_unreadable);
+        let set = AnnotatedSet::load(annotations, images)?.readable(unreadable)?;
         let vocabulary = vocabulary_for(order.student, set.names(), &mut Teacher::open(teacher)?)?;
         Ok(Some(Self { set, vocabulary }))
     }

@@ -1,6 +1,5 @@
 //! What several commands print or write in the same way.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -71,6 +70,7 @@ pub(super) fn trained_on(vocabulary: &Vocabulary) -> String {
 
 pub(super) fn write_json(path: Option<&Path>, value: &impl Serialize) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
-    fs::write(path, serde_json::to_string_pretty(value)?)
+    let text = serde_json::to_string_pretty(value)?;
+    wordsight_files::write_result(path, |output| output.write_all(text.as_bytes()))
         .with_context(|| format!("cannot write {}; is the disk full?", path.display()))
 }

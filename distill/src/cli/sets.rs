@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use wordsight_distill::progress;
 use wordsight_distill::sets::{Augmentation, Loader, LoaderSettings, Phase, Sets, show};
+use wordsight_files::Content;
 
 /// What `set-annotations` is told.
 #[derive(Args)]
@@ -28,7 +29,9 @@ pub struct SetAnnotations {
 
 /// Writes what training takes of one set as annotations in COCO's format, for commands that read those.
 pub fn set_annotations(arguments: &SetAnnotations) -> Result<()> {
-    let dataset = arguments.sets.load()?.dataset(&arguments.set, &arguments.images)?;
+    let sets = arguments.sets.load()?;
+    sets.inputs(&arguments.sets.sets).check(&arguments.output, Content::Json)?;
+    let dataset = sets.dataset(&arguments.set, &arguments.images)?;
     dataset.save(&arguments.output)?;
     println!(
         "{} photographs with {} objects in {}",
@@ -89,6 +92,11 @@ pub struct ShowBatch {
 pub fn show_batch(arguments: &ShowBatch) -> Result<()> {
     let sets = Arc::new(arguments.sets.load()?);
     ensure!(arguments.steps > 0, "at least one step");
+    if let Some(output) = &arguments.output {
+        let inputs = sets.inputs(&arguments.sets.sets);
+        inputs.check_folder(output)?;
+        inputs.check_pictures(output)?;
+    }
     let augmentation = if arguments.plain { Augmentation::plain() } else { Augmentation::strong() };
     let settings = LoaderSettings {
         seed: arguments.seed,

@@ -73,6 +73,7 @@ impl Arguments {
                 .map(|name| Word { trained_on: trained.contains(&name), ..Word::new(name) })
                 .collect(),
             competitors: Competitors::Default,
+            places: Vec::new(),
         };
         let mut lists = Vec::new();
         if let Some(asked) = &self.words {
@@ -98,7 +99,7 @@ impl Arguments {
 
     /// A list with the competitors that were asked for, or with none and with its own.
     fn with_competitors(&self, name: &str, list: WordList, teacher: &mut Teacher) -> Result<Vec<Contender>> {
-        let WordList { prompts, words, competitors } = list;
+        let WordList { prompts, words, competitors, .. } = list;
         let alone: Vocabulary = words::embed(words, prompts, teacher)?;
         let asked = match &self.competitors {
             Some(competitors) => vec![competitors.clone()],

@@ -300,6 +300,10 @@ fn embed_words(sets: &Sets, path: &Path, teacher: &mut Teacher) -> Result<Vec<Ve
 pub fn run(arguments: &Arguments) -> Result<()> {
     arguments.check()?;
     let config = arguments.config();
+    let Arguments { sets, validation, start_from, box_teacher, .. } = arguments;
+    let origin = [Some(&arguments.origin.teacher), Some(&arguments.origin.backbone)];
+    let given = [Some(sets), validation.as_ref(), start_from.as_ref(), box_teacher.as_ref()];
+    super::inputs(given.into_iter().chain(origin)).check_folder(&arguments.output)?;
     let device = arguments.device.open()?;
     let load = |path: &Path| Sets::load_with_roots(path, &arguments.root).map(Arc::new);
     let sets = load(&arguments.sets)?;

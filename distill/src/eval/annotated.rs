@@ -10,22 +10,23 @@
 //! on these images too.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use image::RgbImage;
-use serde::{Deserialize, Serialize};
+use rayon::prelude::*;
+use serde::Serialize;
 use wordsight_detection::{Letterbox, Scorer, Vocabulary};
 use wordsight_evaluation::{
-    Area, Category, Dataset, Detection, Evaluation, Over, Protocol, Summary, evaluate,
+    Area, Category, Dataset, Detection, Evaluation, GroundTruth, Image, Over, Protocol, Summary, evaluate,
 };
 use wordsight_teacher::{Teacher, prompts};
 
 pub use super::tables::{aligned, table, word_table};
 use super::{Detector, EVALUATION, teacher_scorer};
-use crate::photographs::open_picture;
+use crate::annotations::{self, Annotations};
+use crate::photographs::{Unreadable, open_annotated};
 use crate::progress;
 
 /// Whose rules apply.
@@ -70,7 +71,54 @@ pub struct AnnotatedSet {
     names: HashMap<u64, String>,
     by_name: HashMap<String, u64>,
     by_caption: HashMap<String, u64>,
-    files: Vec<(u64, PathBuf)>,
+    files: Vec<AnnotatedFile>,
+}
+
+/// One image.
+#[derive(Clone, Debug)]
+pub struct AnnotatedFile {
+    /// Its number.
+    pub id: u64,
+    /// Its file.
+    pub path: PathBuf,
+    /// Width and height that its annotations say.
+    pub size: Option<[u32; 2]>,
+}
+
+impl AnnotatedFile {
+    /// Its pixels.
+    ///
+    /// # Errors
+    /// When it can't be read, or is of another size than its annotations.
+    pub fn open(&self) -> Result<RgbImage> {
+        open_annotated(&self.path, self.size)
+    }
+}
+
+/// What is there, as the evaluation takes it: boxes as they were annotated.
+fn truth_of(found: &Annotations) -> Dataset {
+    let image = |image: &annotations::Image| Image {
+        id: image.id,
+        negative_categories: image.negative_categories.clone(),
+        not_exhaustive_categories: image.not_exhaustive_categories.clone(),
+    };
+    let truth = |object: &annotations::Object| {
+        Some(GroundTruth {
+            image: found.images[object.image].id,
+            category: object.category?,
+            box_in_image: object.annotated,
+            area: object.area,
+            crowd: object.crowd,
+            ignored: object.ignored,
+        })
+    };
+    let category =
+        |category: &annotations::Category| Category { id: category.id, frequency: category.frequency };
+    Dataset {
+        images: found.images.iter().map(image).collect(),
+        ground_truths: found.objects.iter().filter_map(truth).collect(),
+        categories: found.categories.iter().map(category).collect(),
+    }
 }
 
 impl AnnotatedSet {
@@ -79,42 +127,18 @@ impl AnnotatedSet {
     /// # Errors
     /// When the file can't be read or is of another format, or lists no images.
     pub fn load(annotations: &Path, images: &Path) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Names {
-            images: Vec<File>,
-            categories: Vec<Named>,
-        }
-        #[derive(Deserialize)]
-        struct File {
-            id: u64,
-            file_name: Option<String>,
-            /// LVIS names a file by where COCO published it.
-            coco_url: Option<String>,
-        }
-        #[derive(Deserialize)]
-        struct Named {
-            id: u64,
-            name: String,
-        }
-        let text = fs::read_to_string(annotations)
-            .with_context(|| format!("cannot read the annotations {}", annotations.display()))?;
-        let damaged = || format!("{} is not a COCO or LVIS annotation file", annotations.display());
-        let names: Names = serde_json::from_str(&text).with_context(damaged)?;
-        let truth: Dataset = serde_json::from_str(&text).with_context(damaged)?;
-        ensure!(!names.images.is_empty(), "{} lists no images", annotations.display());
-        let files = names.images.into_iter().map(|image| {
-            let name = image.file_name.or_else(|| Some(image.coco_url?.rsplit('/').next()?.to_owned()));
-            let name =
-                name.with_context(|| format!("{}: image {} names no file", annotations.display(), image.id))?;
-            Ok((image.id, images.join(name)))
+        let found = Annotations::load(annotations)?;
+        ensure!(!found.images.is_empty(), "{} lists no images", annotations.display());
+        let files = found.images.iter().map(|image| AnnotatedFile {
+            id: image.id,
+            path: images.join(&image.file_name),
+            size: image.size,
         });
-        let files = files.collect::<Result<_>>()?;
-        let names: HashMap<u64, String> =
-            names.categories.into_iter().map(|category| (category.id, category.name)).collect();
-        Ok(Self::new(truth, names, files))
+        let names = found.categories.iter().map(|category| (category.id, category.name.clone())).collect();
+        Ok(Self::new(truth_of(&found), names, files.collect()))
     }
 
-    fn new(truth: Dataset, names: HashMap<u64, String>, files: Vec<(u64, PathBuf)>) -> Self {
+    fn new(truth: Dataset, names: HashMap<u64, String>, files: Vec<AnnotatedFile>) -> Self {
         let by_name = names.iter().map(|(&id, name)| (name.clone(), id)).collect();
         let by_caption = names.iter().map(|(&id, name)| (prompts::clean(name), id)).collect();
         Self { truth, names, by_name, by_caption, files }
@@ -135,7 +159,7 @@ impl AnnotatedSet {
     pub fn first(&self, count: usize) -> Self {
         let mut part = self.clone();
         part.files.truncate(count);
-        part.truth.images.retain(|image| part.files.iter().any(|(id, _)| *id == image.id));
+        part.truth.images.retain(|image| part.files.iter().any(|file| file.id == image.id));
         part
     }
 
@@ -159,8 +183,27 @@ impl AnnotatedSet {
         truth.ground_truths.retain(|object| names.contains_key(&object.category));
         let shown: HashSet<u64> = truth.ground_truths.iter().map(|object| object.image).collect();
         truth.images.retain(|image| shown.contains(&image.id));
-        let files = self.files.iter().filter(|(id, _)| shown.contains(id)).cloned().collect();
+        let files = self.files.iter().filter(|file| shown.contains(&file.id)).cloned().collect();
         Ok(Self::new(truth, names, files))
+    }
+
+    /// The images that can be read alone, where the others are to be left out.
+    ///
+    /// # Errors
+    /// When all are left out, or one is of another size than its annotations.
+    pub fn readable(self, unreadable: Unreadable) -> Result<Self> {
+        if unreadable == Unreadable::Refused {
+            return Ok(self);
+        }
+        let read = |file: &AnnotatedFile| Ok(unreadable.take(file.open())?.map(|_| file.clone()));
+        let files: Vec<Option<AnnotatedFile>> = self.files.par_iter().map(read).collect::<Result<_>>()?;
+        let files: Vec<AnnotatedFile> = files.into_iter().flatten().collect();
+        ensure!(!files.is_empty(), "none of the {} images can be read", self.files.len());
+        let kept: HashSet<u64> = files.iter().map(|file| file.id).collect();
+        let mut part = Self { files, ..self };
+        part.truth.images.retain(|image| kept.contains(&image.id));
+        part.truth.ground_truths.retain(|object| kept.contains(&object.image));
+        Ok(part)
     }
 
     /// How many images.
@@ -173,8 +216,8 @@ impl AnnotatedSet {
         self.files.is_empty()
     }
 
-    /// Each image's number and file.
-    pub fn files(&self) -> &[(u64, PathBuf)] {
+    /// The images.
+    pub fn files(&self) -> &[AnnotatedFile] {
         &self.files
     }
 
@@ -268,9 +311,9 @@ pub fn student_row(
     let categories = set.category_of_words(vocabulary)?;
     let mut found = Found::default();
     let bar = progress::bar(set.len() as u64, "images");
-    for (id, file) in set.files() {
-        let picture = open_picture(file)?;
-        found.add_student(*id, &picture, detector, &categories)?;
+    for file in set.files() {
+        let picture = file.open()?;
+        found.add_student(file.id, &picture, detector, &categories)?;
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -289,10 +332,10 @@ pub fn student_and_teacher_rows(
     let mut scorer = teacher_scorer(vocabulary, detector.facts())?;
     let (mut by_student, mut by_teacher) = (Found::default(), Found::default());
     let bar = progress::bar(set.len() as u64, "images, two crops a proposal");
-    for (id, file) in set.files() {
-        let picture = open_picture(file)?;
-        let letterbox = by_student.add_student(*id, &picture, detector, &categories)?;
-        by_teacher.add_teacher(*id, &picture, detector, letterbox, &mut scorer, teacher, &categories)?;
+    for file in set.files() {
+        let picture = file.open()?;
+        let letterbox = by_student.add_student(file.id, &picture, detector, &categories)?;
+        by_teacher.add_teacher(file.id, &picture, detector, letterbox, &mut scorer, teacher, &categories)?;
         bar.inc(1);
     }
     bar.finish_and_clear();

@@ -17,7 +17,6 @@ use wordsight_evaluation::GroundTruth;
 use super::annotated::{AnnotatedSet, aligned};
 use super::operating_point::{Judged, Kind, Object, Point, Shown, judge};
 use super::{AS_DEVICES, Detector, scorer};
-use crate::photographs::open_picture;
 use crate::progress;
 
 /// The thresholds of the table. Each is tried as a device would: what is below it has no vote on boxes.
@@ -88,10 +87,10 @@ pub fn rows(engine: CpuEngine, contenders: &[Contender], set: &AnnotatedSet) -> 
         truths.entry(truth.image).or_default().push(truth);
     }
     let bar = progress::bar(set.len() as u64, "images");
-    for (id, file) in set.files() {
-        let picture = open_picture(file)?;
+    for file in set.files() {
+        let picture = file.open()?;
         let letterbox = detector.infer(&picture)?;
-        let truths = truths.get(id).map_or(&[][..], Vec::as_slice);
+        let truths = truths.get(&file.id).map_or(&[][..], Vec::as_slice);
         let objects: Vec<Object> =
             truths.iter().map(|truth| object(truth, [picture.width(), picture.height()])).collect();
         for run in &mut runs {

@@ -16,7 +16,6 @@ use wordsight_teacher::Teacher;
 use super::annotated::{AnnotatedSet, aligned};
 use super::{scorer, teacher_scorer};
 use crate::input::InputMaker;
-use crate::photographs::open_picture;
 use crate::progress;
 use crate::student::roi::Pooling;
 use crate::student::{Student, StudentConfig};
@@ -85,15 +84,17 @@ pub fn name_true_boxes(
     }
     let mut named = TrueBoxes::default();
     let bar = progress::bar(set.len() as u64, "images, true boxes");
-    for (id, file) in set.files() {
+    for file in set.files() {
         bar.inc(1);
-        let Some(objects) = by_image.get(id) else { continue };
-        let picture = open_picture(file)?;
+        let Some(objects) = by_image.get(&file.id) else { continue };
+        let picture = file.open()?;
         let boxes: Vec<[f32; 4]> = objects
             .iter()
             .map(|object| {
                 let [x, y, w, h] = object.box_in_image;
-                [x, y, x + w, y + h].map(|side| side as f32)
+                let (right, bottom) = (f64::from(picture.width()), f64::from(picture.height()));
+                // The teacher looks at pixels, and there are none outside.
+                [x.max(0.0), y.max(0.0), (x + w).min(right), (y + h).min(bottom)].map(|side| side as f32)
             })
             .collect();
         let size = (picture.width() as usize, picture.height() as usize);

@@ -1,16 +1,17 @@
 //! An annotation file in COCO's format of which nothing is lost on the way through: fields that this program
 //! doesn't know (polygons, splits, addresses) are written as they were read.
 
-use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use wordsight_files::Durability;
+use wordsight_pictures::pictures_in;
 
 use super::normal_name;
+use crate::annotations::{self, Annotations};
 
 /// One `instances.json`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -69,6 +70,14 @@ pub struct CategoryEntry {
     rest: Map<String, Value>,
 }
 
+/// An entry with some of its fields set.
+fn with(mut entry: Value, set: Value) -> Value {
+    if let (Value::Object(entry), Value::Object(set)) = (&mut entry, set) {
+        entry.extend(set);
+    }
+    entry
+}
+
 fn is_zero(number: &u8) -> bool {
     *number == 0
 }
@@ -76,6 +85,13 @@ fn is_zero(number: &u8) -> bool {
 /// To a tenth of a pixel and a ten-thousandth of a score: more is noise that makes the file twice as long.
 fn rounded(number: f32, steps: f64) -> f64 {
     (f64::from(number) * steps).round() / steps
+}
+
+impl ImageEntry {
+    /// Width and height, where the file says them.
+    pub(super) fn size(&self) -> Option<[u32; 2]> {
+        (self.width > 0 && self.height > 0).then_some([self.width, self.height])
+    }
 }
 
 impl AnnotationEntry {
@@ -113,22 +129,36 @@ impl AnnotationFile {
     /// When it can't be read, is of another format, or has annotations of images or categories that it doesn't
     /// list.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path)
-            .with_context(|| format!("cannot read the annotations {}", path.display()))?;
-        let file: Self = serde_json::from_str(&text)
-            .with_context(|| format!("{} is not a COCO annotation file", path.display()))?;
-        let images: HashSet<u64> = file.images.iter().map(|image| image.id).collect();
-        let categories: HashSet<u64> = file.categories.iter().map(|category| category.id).collect();
-        for annotation in &file.annotations {
-            let (image, category) = (annotation.image_id, annotation.category_id);
-            ensure!(
-                images.contains(&image) && categories.contains(&category),
-                "{}: annotation {} is of image {image} and category {category}, one of which the file doesn't list",
-                path.display(),
-                annotation.id
-            );
-        }
-        Ok(file)
+        let normal = Annotations::load(path)?;
+        let mut value = annotations::read_value(path)?;
+        let parts = |value: &mut Value, name: &str| match value[name].take() {
+            Value::Array(parts) => parts,
+            _ => Vec::new(),
+        };
+        let [mut images, mut annotations, mut categories] =
+            ["images", "annotations", "categories"].map(|name| parts(&mut value, name));
+        let images = normal.images.iter().map(|image| {
+            let [width, height] = image.size.unwrap_or_default();
+            let set = json!({"id": image.id, "file_name": image.file_name, "width": width, "height": height});
+            with(images[image.place].take(), set)
+        });
+        let named = normal.objects.iter().filter(|object| object.category.is_some());
+        let annotations = named.map(|object| {
+            let set = json!({
+                "id": object.id, "image_id": normal.images[object.image].id, "category_id": object.category,
+                "bbox": object.annotated, "iscrowd": u8::from(object.crowd), "ignore": u8::from(object.ignored),
+            });
+            with(annotations[object.place].take(), set)
+        });
+        let categories = normal.categories.iter().map(|category| {
+            let set = json!({"id": category.id, "name": category.name});
+            with(categories[category.place].take(), set)
+        });
+        value["images"] = images.collect();
+        value["annotations"] = annotations.collect();
+        value["categories"] = categories.collect();
+        serde_json::from_value(value)
+            .with_context(|| format!("{} is not a COCO annotation file", path.display()))
     }
 
     /// A file without annotations for the pictures of a folder, in the order of their names.
@@ -136,21 +166,12 @@ impl AnnotationFile {
     /// # Errors
     /// When the folder can't be listed, has no pictures (`.jpg`, `.png`, `.webp`), or one can't be read.
     pub fn of_folder(folder: &Path) -> Result<Self> {
-        let context = || format!("cannot list the folder {}", folder.display());
-        let mut names = Vec::new();
-        for entry in fs::read_dir(folder).with_context(context)? {
-            let path = entry.with_context(context)?.path();
-            let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-            if ["jpg", "jpeg", "png", "webp"].contains(&ending.as_str()) {
-                names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
-            }
-        }
-        ensure!(!names.is_empty(), "{} has no pictures (.jpg, .png or .webp)", folder.display());
-        names.sort_unstable();
-        let images = names.into_iter().zip(1..).map(|(file_name, id)| {
-            let path = folder.join(&file_name);
-            let (width, height) = image::image_dimensions(&path)
-                .with_context(|| format!("cannot read the picture {}", path.display()))?;
+        let pictures =
+            pictures_in(folder).with_context(|| format!("cannot list the folder {}", folder.display()))?;
+        ensure!(!pictures.is_empty(), "{} has no pictures (.jpg, .png or .webp)", folder.display());
+        let images = pictures.into_iter().zip(1..).map(|(path, id)| {
+            let (width, height) = wordsight_pictures::size_of(&path)?;
+            let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             Ok(ImageEntry { id, file_name, width, height, rest: Map::new() })
         });
         Ok(Self { images: images.collect::<Result<_>>()?, ..Self::default() })
@@ -161,18 +182,7 @@ impl AnnotationFile {
     /// # Errors
     /// When the disk is full or the folder can't be written to.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(format!(".{}.partial", std::process::id()));
-        let partial = Path::new(&partial);
-        let write = || -> Result<()> {
-            let mut out = BufWriter::new(File::create(partial)?);
-            serde_json::to_writer(&mut out, self)?;
-            out.flush()?;
-            out.get_ref().sync_all()?;
-            Ok(fs::rename(partial, path)?)
-        };
-        write()
-            .inspect_err(|_| drop(fs::remove_file(partial)))
+        wordsight_files::replace_with(path, Durability::Whole, |out| Ok(serde_json::to_writer(out, self)?))
             .with_context(|| format!("cannot write the annotations {}; is the disk full?", path.display()))
     }
 
@@ -204,6 +214,8 @@ impl AnnotationFile {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::fs;
 
     use super::*;
 

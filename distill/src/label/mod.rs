@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rayon::prelude::*;
 use wordsight_detection::iou;
 use wordsight_evaluation::Detection;
@@ -25,7 +25,7 @@ pub use file::{AnnotationEntry, AnnotationFile, CategoryEntry, ImageEntry};
 use yolox::{Answer, Suppression, Yolox};
 
 use crate::eval::annotated::AnnotatedSet;
-use crate::photographs::open_picture;
+use crate::photographs::{Unreadable, open_annotated};
 use crate::progress;
 
 /// A detection that overlaps an annotated box by this IoU is that object.
@@ -80,6 +80,7 @@ pub fn detect_all(
     detectors: &mut [Yolox],
     file: &AnnotationFile,
     folder: &Path,
+    unreadable: Unreadable,
     suppression: &Suppression,
 ) -> Result<Vec<Vec<Answer>>> {
     let next = AtomicUsize::new(0);
@@ -89,7 +90,11 @@ pub fn detect_all(
         .map(|detector| {
             let mut found = Vec::new();
             while let Some((place, image)) = at_next(&next, &file.images) {
-                found.push((place, detect(detector, image, folder, suppression)?));
+                found.extend(
+                    unreadable
+                        .take(detect(detector, image, folder, suppression))?
+                        .map(|found| (place, found)),
+                );
                 bar.inc(1);
             }
             Ok(found)
@@ -115,16 +120,7 @@ fn detect(
     suppression: &Suppression,
 ) -> Result<Vec<Answer>> {
     let path = folder.join(&image.file_name);
-    let picture = open_picture(&path)?;
-    ensure!(
-        (picture.width(), picture.height()) == (image.width, image.height),
-        "{} has {}x{} pixels, its annotations say {}x{}: they belong to another size of it",
-        path.display(),
-        picture.width(),
-        picture.height(),
-        image.width,
-        image.height
-    );
+    let picture = open_annotated(&path, image.size())?;
     detector.detect(&picture, suppression).with_context(|| format!("cannot detect in {}", path.display()))
 }
 

@@ -106,7 +106,11 @@ pub fn draw(
     pinned: &BTreeSet<String>,
     path: &Path,
 ) -> Result<()> {
-    draw_all(students, sensitivities, pinned, path)
+    let mut svg = String::new();
+    draw_all(students, sensitivities, pinned, &mut svg)
+        .and_then(|()| {
+            Ok(wordsight_files::replace(path, wordsight_files::Durability::Whole, svg.as_bytes())?)
+        })
         .map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))
 }
 
@@ -114,7 +118,7 @@ fn draw_all(
     students: &[Student],
     sensitivities: &[Sensitivity],
     pinned: &BTreeSet<String>,
-    path: &Path,
+    svg: &mut String,
 ) -> Outcome {
     let figures: Vec<&Figure> = FIGURES
         .iter()
@@ -124,7 +128,8 @@ fn draw_all(
     let rows = ROW * students.len() as i32;
     let bars_top = MARGIN + 2 * HEADING + rows + MARGIN;
     let bars_height = if bars.is_empty() { 0 } else { HEADING + BAR_ROW * bars.len() as i32 + MARGIN };
-    let root = SVGBackend::new(path, (WIDTH as u32, (bars_top + bars_height) as u32)).into_drawing_area();
+    let root =
+        SVGBackend::with_string(svg, (WIDTH as u32, (bars_top + bars_height) as u32)).into_drawing_area();
     root.fill(&WHITE)?;
 
     let title = "The quantised student against the one in float (line); every axis has its own scale";

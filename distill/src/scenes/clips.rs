@@ -18,8 +18,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::compose::{self, Canvas};
-use super::{files_in, light, open, pick};
-use crate::photographs::{Collection, Photograph};
+use super::{files_in, light, pick};
+use crate::photographs::{Collection, Photograph, open_picture};
 
 /// Width and height of a frame in pixels: not the student's, so that the letterbox has its part.
 const FRAME: (u32, u32) = (640, 480);
@@ -68,7 +68,7 @@ impl<'a> Props<'a> {
     fn thing(&self, rng: &mut ChaCha8Rng) -> Result<(RgbaImage, usize)> {
         let (photograph, word) = pick(&self.cutouts, rng);
         let file = photograph.cutout.clone().unwrap_or_default();
-        let cutout = compose::trim(&open(&self.collection.folder.join(file))?.to_rgba8());
+        let cutout = compose::trim(&wordsight_pictures::open_with_alpha(&self.collection.folder.join(file))?);
         Ok((compose::random_sprite(&cutout, FRAME, rng.random_range(SCALE), rng), *word))
     }
 }
@@ -135,7 +135,7 @@ impl Clip {
         rng.set_stream(number);
         let shape = (FRAME.0 + 2 * MOST_SHAKE_PX, FRAME.1 + 2 * MOST_SHAKE_PX);
         let background: &PathBuf = pick(&props.backgrounds, &mut rng);
-        let background = compose::random_background(&open(background)?.to_rgb8(), shape, &mut rng);
+        let background = compose::random_background(&open_picture(background)?, shape, &mut rng);
         let is_hard = number % 2 == 1;
         let mut actors = Vec::from(behind_another(props, length_s, &mut rng)?);
         actors.extend(leaving(props, length_s, &mut rng)?);

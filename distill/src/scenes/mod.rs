@@ -26,9 +26,10 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use wordsight_files::Durability;
 
 use crate::coco::{Annotation, Category, Dataset, Image};
-use crate::photographs::{Collection, Photograph, Split};
+use crate::photographs::{Collection, Photograph, Split, open_picture};
 use crate::progress;
 use compose::Canvas;
 
@@ -179,7 +180,7 @@ fn stock(
     let mut pantry = Pantry { photographs: Vec::new(), cutouts: Vec::new(), backgrounds: Vec::new() };
     for photograph in photographs {
         if let Some(box_in_photograph) = photograph.likely_box() {
-            let image = open(&collection.folder.join(&photograph.file))?.to_rgb8();
+            let image = open_picture(&collection.folder.join(&photograph.file))?;
             pantry.photographs.push(Source { image, box_in_photograph, category: category_of(photograph)? });
         }
     }
@@ -187,7 +188,7 @@ fn stock(
         let mut trimmed = Vec::new();
         for photograph in group {
             if let Some(cutout) = &photograph.cutout {
-                let cutout = open(&collection.folder.join(cutout))?.to_rgba8();
+                let cutout = wordsight_pictures::open_with_alpha(&collection.folder.join(cutout))?;
                 trimmed.push((compose::trim(&cutout), category_of(photograph)?));
             }
         }
@@ -199,7 +200,7 @@ fn stock(
     };
     let for_validation = settings.part == Part::Validation;
     for path in files_in(backgrounds)?.into_iter().filter(|path| kept_from_training(path) == for_validation) {
-        pantry.backgrounds.push(open(&path)?.to_rgb8());
+        pantry.backgrounds.push(open_picture(&path)?);
     }
     let cutouts = pantry.cutouts.iter().map(Vec::len);
     ensure!(
@@ -218,15 +219,12 @@ fn stock(
     Ok(pantry)
 }
 
-fn open(path: &Path) -> Result<image::DynamicImage> {
-    image::open(path).with_context(|| format!("cannot read the picture {}", path.display()))
-}
-
-/// The files of a folder in the order of their names.
+/// The files of a folder in the order of their names, without hidden ones.
 fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
         .with_context(|| format!("cannot list the backgrounds in {}", folder.display()))?;
+    files.retain(|path| !wordsight_pictures::is_hidden(path));
     files.sort();
     Ok(files)
 }
@@ -256,11 +254,11 @@ fn make_one(
 
     let file_name = format!("{number:06}.jpg");
     let path = folder.join(&file_name);
-    let file =
-        fs::File::create(&path).with_context(|| format!("cannot write the scene {}", path.display()))?;
     let quality = rng.random_range(70..=95);
-    image::codecs::jpeg::JpegEncoder::new_with_quality(std::io::BufWriter::new(file), quality)
+    let mut jpeg = Vec::new();
+    image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, quality)
         .encode_image(&picture)
+        .and_then(|()| Ok(wordsight_files::replace(&path, Durability::Fleeting, &jpeg)?))
         .with_context(|| format!("cannot write the scene {}; is the disk full?", path.display()))?;
     let (width, height) = picture.dimensions();
     Ok((Image { id: number + 1, file_name, width, height, exhaustive }, objects))

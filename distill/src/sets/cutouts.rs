@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use image::RgbaImage;
 use serde::Deserialize;
 
@@ -40,9 +40,8 @@ impl Cutout {
         if let Some(picture) = self.picture.get() {
             return Ok(picture);
         }
-        let read = image::open(&self.path)
-            .with_context(|| format!("cannot read the cutout {}", self.path.display()))?;
-        Ok(self.picture.get_or_init(|| compose::trim(&read.to_rgba8())))
+        let read = wordsight_pictures::open_with_alpha(&self.path)?;
+        Ok(self.picture.get_or_init(|| compose::trim(&read)))
     }
 }
 

@@ -4,12 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use wordsight_pictures::{ENDINGS, is_hidden};
 
 use super::file::{SetEntry, SetsFile};
 use super::{Annotated, Annotations, Photograph, file_name};
-
-/// Endings of files that are read as pictures.
-const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 
 /// Reads a set of which nothing is annotated.
 pub(super) fn read(file: &SetsFile, entry: &SetEntry) -> Result<Annotations> {
@@ -30,7 +28,7 @@ pub(super) fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(pictures)
 }
 
-/// The files with some endings in a folder and in its folders, in the order of their names.
+/// The files with some endings in a folder and in its folders, in the order of their names, without hidden ones.
 pub(super) fn files_in(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -40,6 +38,9 @@ pub(super) fn files_in(folder: &Path, endings: &[&str]) -> Result<Vec<PathBuf>> 
         for entry in entries {
             let path = entry.with_context(|| format!("cannot list the folder {}", folder.display()))?.path();
             let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+            if is_hidden(&path) {
+                continue;
+            }
             if path.is_dir() {
                 folders.push(path);
             } else if ending.is_some_and(|ending| endings.contains(&ending.as_str())) {

@@ -32,6 +32,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use wordsight_files::Inputs;
 
 use crate::coco::{Annotation, Category, Dataset, Image};
 use crate::embed::Embedded;
@@ -52,6 +53,8 @@ pub struct Sets {
     /// The photographs of all sets, set after set.
     pub photographs: Vec<Photograph>,
     cutouts: Vec<Cutout>,
+    /// Files and folders of annotations that were read.
+    annotations: Vec<PathBuf>,
 }
 
 /// One annotated set.
@@ -131,8 +134,13 @@ impl Sets {
     pub fn load_with_roots(path: &Path, roots: &[(String, PathBuf)]) -> Result<Self> {
         let file = SetsFile::load(path, roots)?;
         let mut words = WordTable::new()?;
-        let mut sets =
-            Self { words: Vec::new(), sets: Vec::new(), photographs: Vec::new(), cutouts: Vec::new() };
+        let mut sets = Self {
+            words: Vec::new(),
+            sets: Vec::new(),
+            photographs: Vec::new(),
+            cutouts: Vec::new(),
+            annotations: Vec::new(),
+        };
         let mut rows = 0;
         for entry in &file.sets {
             let about = || format!("{}: the set {}", path.display(), entry.name);
@@ -174,6 +182,7 @@ impl Sets {
             Format::Imagenet => imagenet::read(file, entry)?,
             Format::Folder => folder::read(file, entry)?,
         };
+        self.annotations.extend(entry.annotations(file).ok());
         let taken = select(&mut annotations, file, entry, words)?;
         let places: Vec<Option<usize>> = taken
             .iter()
@@ -216,6 +225,14 @@ impl Sets {
         Ok(())
     }
 
+    /// What was read for them, beside the list itself.
+    pub fn inputs(&self, list: &Path) -> Inputs {
+        let mut inputs = Inputs::of([list]);
+        self.annotations.iter().for_each(|path| inputs.add(path));
+        self.photographs.iter().for_each(|photograph| inputs.add_pictures(&photograph.path));
+        inputs
+    }
+
     fn check_teacher(&self, table: &Embedded) -> Result<()> {
         let Some(teacher) = self.teacher() else { return Ok(()) };
         ensure!(
@@ -241,11 +258,7 @@ impl Sets {
             })?;
             let [width, height] = match photograph.size {
                 Some(size) => size,
-                None => {
-                    let size = image::image_dimensions(&photograph.path);
-                    size.with_context(|| format!("cannot read the picture {}", photograph.path.display()))?
-                        .into()
-                }
+                None => wordsight_pictures::size_of(&photograph.path)?.into(),
             };
             let file_name = file_name.to_string_lossy().into_owned();
             dataset.images.push(Image { id, file_name, width, height, exhaustive: set.exhaustive });

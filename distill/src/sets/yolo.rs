@@ -27,8 +27,7 @@ pub(super) fn read(file: &SetsFile, entry: &SetEntry) -> Result<Annotations> {
     let folder = entry.images(file)?;
     for picture in pictures_in(&folder)? {
         let labels = labels_of(&picture);
-        let (width, height) = image::image_dimensions(&picture)
-            .with_context(|| format!("cannot read the picture {}", picture.display()))?;
+        let (width, height) = wordsight_pictures::size_of(&picture)?;
         let id = file_name(&picture);
         let mut photograph =
             Photograph { path: picture, size: Some([width, height]), ..Photograph::default() };

@@ -1,11 +1,11 @@
 //! What a training tells of itself.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use wordsight_files::Durability;
 
 /// One line of metrics: means since the line before.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -89,7 +89,8 @@ impl Metrics {
 /// One JSON object a line.
 pub(super) fn write(metrics: &[Metrics], path: &Path) -> Result<()> {
     let lines: Result<Vec<String>, _> = metrics.iter().map(serde_json::to_string).collect();
-    fs::write(path, lines?.join("\n") + "\n").with_context(|| format!("cannot write {}", path.display()))
+    wordsight_files::replace(path, Durability::Whole, (lines?.join("\n") + "\n").as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// How fast a run is.

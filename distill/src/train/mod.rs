@@ -297,7 +297,13 @@ fn validate(
     let settings =
         LoaderSettings { seed: 0, batch: config.batch, phases, threads: material.threads, cache_bytes: 0 };
     let steps = sets.photographs.len() / config.batch;
-    ensure!(steps > 0, "{} photographs are too few to validate on", sets.photographs.len());
+    ensure!(
+        steps > 0,
+        "{} photographs are too few to validate on: it takes a batch of them, {}; give --validation more, or a smaller \
+         --batch",
+        sets.photographs.len(),
+        config.batch
+    );
     let mut loader = Loader::new(Arc::clone(sets), settings, 0, steps)?;
     let mut tally = Tally::default();
     for _ in 0..steps {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
+use wordsight_files::Durability;
 
 use super::Metrics;
 
@@ -12,12 +13,15 @@ const SIZE: (u32, u32) = (960, 540);
 
 /// Draws the losses, each relative to its first value, and the validation's recall as SVG.
 pub fn draw(metrics: &[Metrics], path: &Path) -> Result<()> {
-    draw_chart(metrics, path).map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))
+    let mut svg = String::new();
+    draw_chart(metrics, &mut svg)
+        .and_then(|()| Ok(wordsight_files::replace(path, Durability::Whole, svg.as_bytes())?))
+        .map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))
 }
 
-fn draw_chart(metrics: &[Metrics], path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+fn draw_chart(metrics: &[Metrics], svg: &mut String) -> Result<(), Box<dyn std::error::Error>> {
     let Some((first, last)) = metrics.first().zip(metrics.last()) else { return Ok(()) };
-    let root = SVGBackend::new(path, SIZE).into_drawing_area();
+    let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&root)
         .caption("Training: losses relative to the start, recall of validation objects", ("sans-serif", 20))

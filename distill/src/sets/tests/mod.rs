@@ -36,6 +36,7 @@ impl Sets {
             sets: sets.iter().enumerate().map(set).collect(),
             photographs: Vec::new(),
             cutouts: Vec::new(),
+            annotations: Vec::new(),
         }
     }
 }

@@ -220,7 +220,7 @@ fn wrong_sets_are_refused_with_their_file_and_what_to_do() {
     let told = made.refusal(COCO);
     assert!(told.contains("1 of its 4") && told.contains("gone.png") && told.contains("images"), "{told}");
     made.write_coco(|file| file["images"][1]["id"] = json!(0));
-    assert!(made.refusal(COCO).contains("image 0 is there twice"));
+    assert!(made.refusal(COCO).contains("both have the id 0"));
     made.write_coco(|_| ());
     let told = made.refusal(&COCO.replace("instances", "missing"));
     assert!(told.contains("missing.json") && told.contains("cannot read"), "{told}");
