@@ -17,7 +17,7 @@ use serde::Serialize;
 use wordsight_board::Reason;
 use wordsight_capture::SourceObserver;
 
-use crate::files::{Durability, replace};
+use crate::files::{Durability, replace_for_group};
 use crate::threads::clock::since_1970;
 use crate::threads::{locked, named};
 
@@ -338,7 +338,8 @@ fn keep_fresh(health: &Health, path: &Path, stopped: &mpsc::Receiver<()>) {
 fn write(health: &Health, path: &Path) -> std::io::Result<()> {
     let mut text = serde_json::to_vec(&health.report())?;
     text.push(b'\n');
-    replace(path, Durability::Fleeting, &text)
+    // A source's address and reasons of its loss are nobody's but the owner's and the group's.
+    replace_for_group(path, Durability::Fleeting, &text)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `[source]` of a configuration: which source, and how it is kept open.
 
 use serde::Deserialize;
-use wordsight_capture::{Pacing, ReconnectSettings, StreamSettings};
+use wordsight_capture::{Pacing, ReconnectSettings, Secret, StreamSettings};
 
 use crate::settings::{FramesPerSecond, LongSeconds, Seconds};
 
@@ -9,7 +9,7 @@ use crate::settings::{FramesPerSecond, LongSeconds, Seconds};
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceKeys {
-    pub uri: String,
+    pub uri: Secret,
     pub pacing: PacingName,
     pub fps: FramesPerSecond,
     #[serde(rename = "loop")]

@@ -235,4 +235,36 @@ mod with_gstreamer {
         let outcome = Outcome::of(command.output().unwrap());
         assert!(outcome.sentence(1).contains("gstreamer1.0-plugins-base"), "{outcome:?}");
     }
+
+    #[test]
+    fn a_video_taken_with_the_phone_on_its_side_is_seen_upright() {
+        gst::init().unwrap();
+        let needed = ["jpegparse", "taginject", "qtmux", "qtdemux", "jpegdec", "videoflip", "decodebin"];
+        let missing: Vec<_> =
+            needed.iter().filter(|element| gst::ElementFactory::find(element).is_none()).collect();
+        if !missing.is_empty() {
+            let what = "a_video_taken_with_the_phone_on_its_side";
+            return skip(what, &format!("GStreamer has no {missing:?}"), "`scripts/setup cameras`");
+        }
+        let bench = Bench::new();
+        let frame = jpeg(128, 64, [RED, GREY, GREY, GREY], None);
+        let clip = bench.write("clip.mjpeg", frame.repeat(5));
+        let video = bench.path("phone.mov");
+        let launch = format!(
+            "filesrc location={} ! jpegparse ! image/jpeg,framerate=10/1 ! taginject \
+             tags=image-orientation=rotate-90 ! qtmux ! filesink location={}",
+            clip.display(),
+            video.display()
+        );
+        let pipeline = gst::parse::launch(&launch).unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let ends = [gst::MessageType::Eos, gst::MessageType::Error];
+        let end = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::NONE, &ends).unwrap();
+        pipeline.set_state(gst::State::Null).unwrap();
+        assert_eq!(end.type_(), gst::MessageType::Eos, "{end:?}");
+        let lines = bench.run(&["run", "--source", video.to_str().unwrap(), "--json", "-"]).lines();
+        assert_eq!(lines.len(), 5);
+        // As of a photograph with orientation 6: the stored top left comes to the top right.
+        assert_near(box_of(&lines[0], "red"), [32.0, 0.0, 64.0, 64.0]);
+    }
 }

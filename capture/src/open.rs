@@ -68,7 +68,7 @@ impl SourceUri {
                 .map_err(|reason| UriError::Wrong { uri: self.display.clone(), reason })?,
             Kind::Csi { sensor, request } => csi_pipeline(*sensor, request),
             Kind::Rtsp(uri) => rtsp_pipeline(uri, settings.latency_ms),
-            Kind::Gst(launch) => own_pipeline(launch),
+            Kind::Gst(launch) => own_pipeline(launch.reveal()),
             Kind::File(_) | Kind::Test(_) => own_pipeline(""),
         })
     }
@@ -85,8 +85,16 @@ impl SourceUri {
 
 /// Opens a file or folder; `display` stands for it in results.
 fn open_file(path: &Path, display: &str) -> Result<Box<dyn Source>, CaptureError> {
-    let metadata = std::fs::metadata(path)
-        .map_err(|reason| CaptureError::Unreadable { path: path.to_path_buf(), reason })?;
+    let metadata = std::fs::metadata(path).map_err(|reason| {
+        // As other programs call the first camera.
+        let is_camera =
+            ["webcam", "camera"].contains(&display) || display.bytes().all(|byte| byte.is_ascii_digit());
+        if is_camera && !display.is_empty() {
+            let reason = "a camera of the kernel's is written v4l2:///dev/video0".to_owned();
+            return CaptureError::Uri(UriError::Wrong { uri: display.to_owned(), reason });
+        }
+        CaptureError::Unreadable { path: path.to_path_buf(), reason }
+    })?;
     if metadata.is_dir() || is_picture(path) {
         return Ok(Box::new(Photographs::open(&[path.to_path_buf()])));
     }

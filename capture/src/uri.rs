@@ -19,7 +19,8 @@ use percent_encoding::percent_decode_str;
 use wordsight_detection::PixelFormat;
 
 use crate::UriError;
-use crate::password::without_password;
+use crate::password::{without_password, without_user};
+use crate::secret::{Secret, StreamUrl};
 use crate::test_pattern::{Pattern, TestPattern};
 
 /// A source that was asked for.
@@ -38,8 +39,8 @@ pub(crate) enum Kind {
     File(PathBuf),
     V4l2(CameraRequest),
     Csi { sensor: u32, request: CameraRequest },
-    Rtsp(String),
-    Gst(String),
+    Rtsp(StreamUrl),
+    Gst(Secret),
     Test(TestPattern),
 }
 
@@ -69,13 +70,15 @@ impl SourceUri {
         let display = without_password(text);
         let wrong = |reason: String| UriError::Wrong { uri: without_password(text), reason };
         if let Some(pipeline) = text.strip_prefix("gst:") {
-            return Ok(Self { display, kind: Kind::Gst(pipeline.trim().to_owned()) });
+            return Ok(Self { display, kind: Kind::Gst(pipeline.trim().to_owned().into()) });
         }
         let Some((scheme, rest)) = text.split_once("://") else {
+            check_path(text)?;
             return Ok(Self { display, kind: Kind::File(PathBuf::from(text)) });
         };
+        let scheme = scheme.to_ascii_lowercase();
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let kind = match scheme {
+        let kind = match scheme.as_str() {
             "file" => {
                 let path =
                     percent_decode_str(rest).decode_utf8().map_err(|error| wrong(error.to_string()))?;
@@ -97,7 +100,10 @@ impl SourceUri {
                 })?;
                 Kind::Csi { sensor, request: camera_request(PathBuf::new(), query, false).map_err(wrong)? }
             }
-            "rtsp" | "rtsps" => Kind::Rtsp(text.to_owned()),
+            "rtsp" | "rtsps" => {
+                let url = StreamUrl::parse(text).map_err(wrong)?;
+                return Ok(Self { display: url.shown.clone(), kind: Kind::Rtsp(url) });
+            }
             "test" => Kind::Test(test_pattern(place, query).map_err(wrong)?),
             _ => return Err(UriError::UnknownScheme(display)),
         };
@@ -129,6 +135,33 @@ impl SourceUri {
     pub fn at(self, path: PathBuf) -> Self {
         Self { kind: Kind::File(path), ..self }
     }
+}
+
+/// Refuses what is written as a path and was hardly meant for one.
+fn check_path(text: &str) -> Result<(), UriError> {
+    let wrong = |uri: String, reason: &str| Err(UriError::Wrong { uri, reason: reason.to_owned() });
+    let start = text.split('/').next().unwrap_or_default();
+    let scheme = start.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    let is_known =
+        ["rtsp", "rtsps", "rtmp", "http", "https", "v4l2", "csi", "test", "file"].contains(&scheme.as_str());
+    if start.contains(':') && is_known {
+        return wrong(
+            without_user(text),
+            "behind the scheme's colon there are two slashes: rtsp://host/path",
+        );
+    }
+    // A path with a colon and an @ is written ./a:b@c.
+    if start.contains(':') && text.contains('@') {
+        return wrong(
+            without_user(text),
+            "it has a user and a password and no scheme: a network camera is written rtsp://user:password@host/path, and \
+             a file ./NAME",
+        );
+    }
+    if text.starts_with("/dev/video") {
+        return wrong(text.to_owned(), &format!("a camera of the kernel's is written v4l2://{text}"));
+    }
+    Ok(())
 }
 
 /// The `key=value` pairs of a query.
@@ -258,6 +291,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_what_would_be_right() {
         for (uri, expected) in [
+            ("/dev/video0", "v4l2:///dev/video0"),
+            ("rtsp:/host/x", "two slashes"),
+            ("me:secret@host/x", "no scheme"),
             ("ftp://host/clip.mp4", "v4l2://, csi://, rtsp://, gst: or test://"),
             ("v4l2://dev/video0", "three slashes"),
             ("v4l2:///dev/video0?width=1280", "width and height come together"),
@@ -280,14 +316,18 @@ mod tests {
     #[test]
     fn a_password_is_shown_nowhere() {
         for (uri, shown) in [
-            ("rtsp://me:se/cret@host:554/x", "rtsp://me:***@host:554/x"),
-            ("rtsp://me:secret@host:554/x?a=b", "rtsp://me:***@host:554/x?a=b"),
+            ("rtsp://me:secret@host:554/x?a=b", "rtsp://me:***@host:554/x?a=***"),
             ("rtsp://me:sec@ret@host/x", "rtsp://me:***@host/x"),
+            ("rtsp://me:sec ret@host/x", "rtsp://me:***@host/x"),
             ("rtsp://me@host/x", "rtsp://me@host/x"),
             ("rtsp://me:Secret1!@host/x", "rtsp://me:***@host/x"),
-            ("rtsp://me:it's?@host/x", "rtsp://me:***@host/x"),
-            ("rtsp://host/x?user=me&password=secret&y=1", "rtsp://host/x?user=me&password=***&y=1"),
+            ("RTSP://me:secret@host/x", "RTSP://me:***@host/x"),
+            (
+                "rtsp://host/x?user=me&password=secret&channel=1&tcp",
+                "rtsp://host/x?user=me&password=***&channel=1&tcp",
+            ),
             ("rtsp://host/x?PWD=secret", "rtsp://host/x?PWD=***"),
+            ("rtsp://host/user=me_password=secret_channel=1", "rtsp://host/user=me_password=***"),
             (
                 "gst:rtspsrc user-pw=\"two words\" name=a rtspsrc proxy-pw = 'b c' user-pw=d ! appsink",
                 "gst:rtspsrc user-pw=*** name=a rtspsrc proxy-pw=*** user-pw=*** ! appsink",
@@ -299,7 +339,20 @@ mod tests {
         ] {
             assert_eq!(SourceUri::parse(uri).unwrap().display(), shown);
         }
-        let error = SourceUri::parse("ftp://me:secret@host/").unwrap_err().to_string();
-        assert!(!error.contains("secret"), "{error}");
+        for wrong in [
+            "ftp://me:secret@host/",
+            "rtsp:/me:secret@host/x",
+            "rtsp:me:secret@host/x",
+            "me:secret@host/x",
+            "me:se/cret@host/x",
+            "rtsp://me:se/cret@host/x",
+            "rtsp://me:secret?@host/x",
+            "rtsp ://me:secret@host/x",
+        ] {
+            let error = SourceUri::parse(wrong).unwrap_err().to_string();
+            assert!(!error.contains("secret") && !error.contains("cret@"), "{error}");
+        }
+        let printed = format!("{:?}", SourceUri::parse("gst:rtspsrc user-pw=secret ! appsink").unwrap());
+        assert!(!printed.contains("secret"), "{printed}");
     }
 }

@@ -33,6 +33,22 @@ fn a_missing_file_is_named() {
         1,
         &["/nowhere"],
     );
+    let output = distill(&["vocabulary", "/nowhere.toml", "--teacher", "/nowhere", "-o", "/tmp/x"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    let reasons = distill(&[
+        "quantize",
+        "--student",
+        "/no.onnx",
+        "--target",
+        "cpu",
+        "--images",
+        "/",
+        "-o",
+        "/tmp/x.onnx",
+    ]);
+    for told in [told, String::from_utf8_lossy(&reasons.stderr)] {
+        assert!(told.matches("os error 2").count() <= 1, "a reason is told twice: {told}");
+    }
     let eval = ["eval-photographs", "--student", "/no.onnx", "--data", "/nowhere", "--teacher", "/nowhere"];
     assert_told(&distill(&eval), 1, &["/nowhere"]);
     let eval = ["eval-tracking", "--student", "/no.onnx", "--data", "/nowhere", "--teacher", "/nowhere"];

@@ -7,6 +7,7 @@ mod inputs;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 pub use inputs::{Content, Inputs, OutputError, is_named_as_picture};
@@ -31,6 +32,17 @@ pub enum Durability {
 /// When the system refuses; the old file is there as it was.
 pub fn replace(path: &Path, durability: Durability, bytes: &[u8]) -> io::Result<()> {
     replace_with(path, durability, |output| output.write_all(bytes))
+}
+
+/// The same, by a file that only its owner and the group can read.
+///
+/// # Errors
+/// As [`replace`].
+pub fn replace_for_group(path: &Path, durability: Durability, bytes: &[u8]) -> io::Result<()> {
+    let mut unfinished = Unfinished::create(path)?;
+    unfinished.file.set_permissions(fs::Permissions::from_mode(0o640))?;
+    unfinished.file.write_all(bytes)?;
+    unfinished.finish(durability)
 }
 
 /// Replaces a file by what `content` writes.
@@ -165,6 +177,8 @@ mod tests {
             replace(&path, durability, b"bytes").unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), "bytes");
         }
+        replace_for_group(&path, Durability::Fleeting, b"for some").unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::error::ConfigError;
 use super::keys::{Key, keys};
 use super::load::BUILT_IN;
+use super::secrets::shown_value;
 use super::values::Config;
 
 /// Where a value comes from.
@@ -25,7 +26,7 @@ pub struct Effective {
     pub table: Option<usize>,
     /// Its name.
     pub name: &'static str,
-    /// Its value, where it has one.
+    /// Its value, where it has one, without secrets.
     pub value: Option<toml::Value>,
     /// Where that comes from.
     pub origin: Origin,
@@ -51,6 +52,7 @@ impl Config {
             let origin = if own.is_some() { Origin::File } else { Origin::BuiltIn };
             let value = own.or_else(|| value(&built_in, key));
             let value = config.file_of(key).map(|path| path.display().to_string().into()).or(value);
+            let value = value.map(|value| shown_value(key.section, key.name, value));
             effective.push(Effective { section: key.section, table: None, name: key.name, value, origin });
         }
         // Of sections that there may be any number of, those that there are.
@@ -62,7 +64,7 @@ impl Config {
                     section,
                     table: Some(number),
                     name: key.name,
-                    value: table.get(key.name).cloned(),
+                    value: table.get(key.name).map(|value| shown_value(section, key.name, value.clone())),
                     origin: Origin::File,
                 }));
             }

@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue, Deserializer};
 use super::error::ConfigError;
 use super::keys::hint_for;
 use super::paths::Base;
+use super::secrets::shown_error;
 use super::values::Config;
 
 /// The configuration that holds where the user's says nothing.
@@ -40,16 +41,12 @@ impl Config {
     /// # Errors
     /// When it has anything in it that it shouldn't.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let wrong = |mut error: toml::de::Error| {
-            // What is wrong is the user's: the built-in configuration has a test.
-            error.set_input(Some(text));
+        // What is wrong is the user's: the built-in configuration has a test.
+        let wrong = |error: toml::de::Error| {
             let written = text.parse::<toml::Table>().unwrap_or_default();
             let hint = hint_for(error.message(), &written);
             let hint = hint.map_or_else(String::new, |hint| format!("\nhint: {hint}"));
-            ConfigError::Wrong {
-                path: path.to_path_buf(),
-                reason: error.to_string().trim_end().to_owned() + &hint,
-            }
+            ConfigError::Wrong { path: path.to_path_buf(), reason: shown_error(error, text) + &hint }
         };
         let user = DeTable::parse(text).map_err(wrong)?;
         let has = |section: Option<&str>, key: &str| {

@@ -12,6 +12,7 @@ mod error;
 mod keys;
 mod load;
 mod paths;
+mod secrets;
 mod values;
 
 pub use effective::{Effective, Origin};

@@ -79,7 +79,7 @@ impl Config {
 
     /// Takes another source, as a flag names it.
     pub fn set_source(&mut self, written: &str) {
-        (self.source.uri, self.source_base) = (written.to_owned(), Base::Here);
+        (self.source.uri, self.source_base) = (written.to_owned().into(), Base::Here);
     }
 
     /// The source, to be opened as it is.
@@ -87,7 +87,7 @@ impl Config {
     /// # Errors
     /// When it is written wrong, or is a demo file and there is no checkout around.
     pub fn source_uri(&self) -> Result<SourceUri, ConfigError> {
-        let uri = SourceUri::parse(&self.source.uri)?;
+        let uri = SourceUri::parse(self.source.uri.reveal())?;
         match uri.path().map(|path| self.source_base.find(path, "source")).transpose()? {
             Some(path) => Ok(uri.at(path)),
             None => Ok(uri),

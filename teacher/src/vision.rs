@@ -14,6 +14,7 @@ use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use wordsight_engines::{Input, OnnxSession, TensorView};
 
 use crate::error::{TeacherError, read_json};
@@ -62,8 +63,15 @@ struct PreprocessorConfig {
 #[serde(untagged)]
 enum SizeField {
     Side(usize),
-    Sides { height: usize, width: usize },
-    ShortestEdge { shortest_edge: usize },
+    Sides {
+        height: usize,
+        width: usize,
+    },
+    ShortestEdge {
+        shortest_edge: usize,
+    },
+    /// A form that leaves pictures which aren't square, `longest_edge` among them.
+    Other(IgnoredAny),
 }
 
 /// A part of a photograph, in its pixels; always inside it and never empty.
@@ -149,7 +157,11 @@ impl Preprocessing {
         let side = match crop_size.or(config.size) {
             Some(SizeField::Side(side) | SizeField::ShortestEdge { shortest_edge: side }) => side,
             Some(SizeField::Sides { height, width }) if height == width => height,
-            _ => return Err(TeacherError::unusable(path, "it states no square size".to_owned())),
+            _ => {
+                let problem = "it states no square size: `size` or `crop_size` is to be a number, or to have \
+                               `shortest_edge`, or `height` and `width` of one length";
+                return Err(TeacherError::unusable(path, problem.to_owned()));
+            }
         };
         if side == 0 {
             return Err(TeacherError::unusable(path, "its size is 0".to_owned()));
@@ -295,8 +307,10 @@ mod tests {
 
     #[test]
     fn a_configuration_without_a_square_is_refused() {
-        let error = preprocessing(r#"{"size": {"height": 8, "width": 9}}"#).err().unwrap().to_string();
-        assert!(error.contains("preprocessor_config.json") && error.contains("square"), "{error}");
+        for size in [r#"{"height": 8, "width": 9}"#, r#"{"longest_edge": 260}"#, "[]"] {
+            let error = preprocessing(&format!(r#"{{"size": {size}}}"#)).err().unwrap().to_string();
+            assert!(error.contains("preprocessor_config.json") && error.contains("square"), "{error}");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ use gstreamer_video::{self as gst_video, VideoFormat, VideoFrameExt, VideoInfo};
 use wordsight_detection::{PixelFormat, YuvEncoding};
 
 use crate::password::without_password;
+use crate::secret::Secret;
 use crate::{CaptureError, Captured, Frame, LONGEST_NAP, Source};
 use pipelines::file_pipeline;
 pub(crate) use pipelines::{Description, csi_pipeline, own_pipeline, rtsp_pipeline, v4l2_pipeline};
@@ -118,7 +119,7 @@ impl GstSource {
 
     fn open_one(
         launch: &str,
-        properties: &[(&'static str, String)],
+        properties: &[(&'static str, Secret)],
         name: &str,
         is_live: bool,
     ) -> Result<Self, Failure> {
@@ -126,7 +127,7 @@ impl GstSource {
         let (pipeline, sink) = parse(launch).map_err(of_pipeline)?;
         if let Some(source) = pipeline.by_name("source") {
             for (property, value) in properties {
-                source.set_property_from_str(property, value);
+                source.set_property_from_str(property, value.reveal());
             }
         }
         set_up(&sink, is_live);

@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::start::has_element;
+use crate::secret::{Secret, StreamUrl};
 use crate::uri::CameraRequest;
 
 /// Of what is decoded only the newest is kept, so that a slow stream doesn't hold its decoder up.
@@ -25,7 +26,7 @@ pub(crate) struct Description {
     /// The first that gives a frame is taken. Each has the same element with the name `source`.
     pub(crate) launches: Vec<String>,
     /// Of the element with the name `source`.
-    pub(crate) properties: Vec<(&'static str, String)>,
+    pub(crate) properties: Vec<(&'static str, Secret)>,
     /// What it takes that a machine may not have: an element, and where it comes from.
     pub(crate) needs: Option<(&'static str, &'static str)>,
 }
@@ -58,9 +59,15 @@ pub(crate) fn own_pipeline(launch: &str) -> Description {
 }
 
 /// A network camera. The newest frame is worth more than a whole one: what comes too late is dropped.
-pub(crate) fn rtsp_pipeline(uri: &str, latency_ms: u32) -> Description {
+pub(crate) fn rtsp_pipeline(url: &StreamUrl, latency_ms: u32) -> Description {
+    // Apart from the location, in which some characters would end them.
+    let user = url.user.clone().map(|user| ("user-id", user.into()));
+    let password = url.password.clone().map(|password| ("user-pw", password));
     Description {
-        properties: vec![("location", uri.to_owned())],
+        properties: [Some(("location", url.location.clone())), user, password]
+            .into_iter()
+            .flatten()
+            .collect(),
         needs: Some(("rtspsrc", "Debian's gstreamer1.0-plugins-good")),
         ..Description::of(rtsp_launches(latency_ms, Nvidia::here()))
     }
@@ -91,7 +98,7 @@ pub(crate) fn v4l2_pipeline(request: &CameraRequest) -> Result<Description, Stri
         return Err("controls need a wordsight built with `--features v4l2`".to_owned());
     }
     Ok(Description {
-        properties: vec![("device", request.device.display().to_string())],
+        properties: vec![("device", request.device.display().to_string().into())],
         needs: Some(("v4l2src", "Debian's gstreamer1.0-plugins-good")),
         ..Description::of(v4l2_launches(request, Nvidia::here())?)
     })
@@ -128,10 +135,17 @@ fn v4l2_launches(request: &CameraRequest, nvidia: Nvidia) -> Result<Vec<String>,
 
 /// A video file, of which no frame is lost.
 pub(crate) fn file_pipeline(path: &Path) -> Description {
+    let launches = file_launches(path, Nvidia::here());
+    let launches = if has_element("videoflip") { launches.iter().map(upright).collect() } else { launches };
     Description {
-        properties: vec![("location", path.display().to_string())],
-        ..Description::of(file_launches(path, Nvidia::here()))
+        properties: vec![("location", path.display().to_string().into())],
+        ..Description::of(launches)
     }
+}
+
+/// The same pipeline with frames turned as the file says: a phone records as it is held, and notes how.
+fn upright(launch: &String) -> String {
+    launch.replace(" ! appsink", " ! videoflip video-direction=auto ! appsink")
 }
 
 fn file_launches(path: &Path, nvidia: Nvidia) -> Vec<String> {
@@ -196,7 +210,7 @@ mod tests {
             v4l2.launches[0]
                 .contains("image/jpeg,width=1280,height=720,framerate=[29670/1000,30270/1000] ! decodebin")
         );
-        assert_eq!(v4l2.properties, [("device", "/dev/video3".to_owned())]);
+        assert_eq!(v4l2.properties, [("device", "/dev/video3".to_owned().into())]);
         let csi = csi_pipeline(1, &request).launches;
         assert!(csi[0].starts_with(
             "nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),format=NV12,width=1280,height=720,framerate=[29670/1000,30270/1000]"
