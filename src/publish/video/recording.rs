@@ -121,7 +121,7 @@ impl Encoder {
 fn launch(settings: &VideoSettings, encoder: Option<Encoder>) -> String {
     let encoding = encoder.map_or_else(String::new, |encoder| encoder.launch(settings));
     match &settings.to {
-        Target::Own(pipeline) => format!("appsrc name=wordsight ! {pipeline}"),
+        Target::Own(pipeline) => format!("appsrc name=wordsight ! {}", pipeline.reveal()),
         Target::Rtsp(_) => format!("appsrc name=wordsight ! {encoding} ! rtspclientsink name=target"),
         Target::File(files) => {
             let muxer = match files.container {
@@ -177,7 +177,16 @@ impl Recording {
         let source = source.ok_or_else(|| format!("`{launch}` has no appsrc"))?;
         if let Some(target) = pipeline.by_name("target") {
             match (&settings.to, path) {
-                (Target::Rtsp(uri), _) => target.set_property_from_str("location", uri),
+                (Target::Rtsp(url), _) => {
+                    target.set_property_from_str("location", url.location.reveal());
+                    // Apart from the location, in which some characters would end them.
+                    if let Some(user) = &url.user {
+                        target.set_property_from_str("user-id", user);
+                    }
+                    if let Some(password) = &url.password {
+                        target.set_property_from_str("user-pw", password.reveal());
+                    }
+                }
                 (_, Some(path)) => target.set_property("location", path.display().to_string()),
                 _ => {}
             }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use wordsight_capture::without_password;
+use wordsight_capture::{Secret, StreamUrl, without_password};
 
 use crate::settings::{FramesPerSecond, Seconds, SettingError};
 
@@ -39,9 +39,9 @@ pub(super) enum Target {
     /// A file, or a number of files one after the other.
     File(Files),
     /// A server that takes streams, by RTSP.
-    Rtsp(String),
+    Rtsp(StreamUrl),
     /// What the user wrote, behind an appsrc.
-    Own(String),
+    Own(Secret),
 }
 
 /// A file, and when another is begun.
@@ -100,19 +100,23 @@ impl VideoKeys {
             if pipeline.is_empty() {
                 return Err("to = \"gst:\" has no pipeline: write \"gst:videoconvert ! ... \"".to_owned());
             }
-            return Ok(Target::Own(pipeline.to_owned()));
+            return Ok(Target::Own(pipeline.to_owned().into()));
         }
         if self.to.starts_with("rtsp://") || self.to.starts_with("rtsps://") {
-            return Ok(Target::Rtsp(self.to.clone()));
+            let url = StreamUrl::parse(&self.to)
+                .map_err(|reason| format!("the address of `to` is wrong: {reason}"))?;
+            return Ok(Target::Rtsp(url));
         }
         let ending = Path::new(&self.to).extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         let container = match ending.to_ascii_lowercase().as_str() {
             "mkv" => Container::Matroska,
             "mp4" => Container::Mp4,
             _ => {
+                // What was hardly meant for a file may have been an address with a password.
+                let shown = if self.to.contains('@') { "***".to_owned() } else { without_password(&self.to) };
                 return Err(format!(
-                    "to = {:?} is none of a file that ends in .mkv or .mp4, \"rtsp://host/path\" and \"gst:videoconvert ! ...\"",
-                    without_password(&self.to)
+                    "to = {shown:?} is none of a file that ends in .mkv or .mp4, \"rtsp://host/path\" and \
+                     \"gst:videoconvert ! ...\""
                 ));
             }
         };
@@ -131,8 +135,8 @@ impl VideoSettings {
     pub fn place(&self) -> String {
         match &self.to {
             Target::File(files) => files.path.display().to_string(),
-            Target::Rtsp(uri) => without_password(uri),
-            Target::Own(pipeline) => format!("gst:{}", without_password(pipeline)),
+            Target::Rtsp(url) => url.shown.clone(),
+            Target::Own(pipeline) => format!("gst:{}", without_password(pipeline.reveal())),
         }
     }
 
