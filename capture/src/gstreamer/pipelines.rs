@@ -136,7 +136,11 @@ fn v4l2_launches(request: &CameraRequest, nvidia: Nvidia) -> Result<Vec<String>,
 /// A video file, of which no frame is lost.
 pub(crate) fn file_pipeline(path: &Path) -> Description {
     let launches = file_launches(path, Nvidia::here());
-    let launches = if has_element("videoflip") { launches.iter().map(upright).collect() } else { launches };
+    let launches = if has_element("videoflip") {
+        launches.iter().map(|launch| upright(launch)).collect()
+    } else {
+        launches
+    };
     Description {
         properties: vec![("location", path.display().to_string().into())],
         ..Description::of(launches)
@@ -144,7 +148,7 @@ pub(crate) fn file_pipeline(path: &Path) -> Description {
 }
 
 /// The same pipeline with frames turned as the file says: a phone records as it is held, and notes how.
-fn upright(launch: &String) -> String {
+fn upright(launch: &str) -> String {
     launch.replace(" ! appsink", " ! videoflip video-direction=auto ! appsink")
 }
 
