@@ -155,7 +155,8 @@ impl Service<'_> {
         let alive = || systemd.is_getting_on();
         let opened = target.engine.open_with(self.engines, longest, &self.stop, &alive)?;
         let (engine_health, gpu_may_come) = (opened.health(), opened.gpu_may_come());
-        if let Some(reason) = gpu_may_come.then(|| state.ends_for_late_device(systemd, &self.stop)).flatten() {
+        if let Some(reason) = gpu_may_come.then(|| state.ends_for_late_device(systemd, &self.stop)).flatten()
+        {
             anyhow::bail!(reason);
         }
         let engine = opened.engine;
