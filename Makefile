@@ -23,7 +23,7 @@ RELEASE := cargo build --release --locked -p wordsight --features tensorrt,v4l2,
 .DEFAULT_GOAL := help
 # Prerequisites in the order in which they stand: what is installed first decides what is built.
 .NOTPARALLEL:
-.PHONY: help demo test check build-tests run-tests check-demo check-deps api fuzz setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std msrv docs reference shim deb check-deb image images device device-test device-deps arm64 cameras camera-deps clip photographs heads vocabularies
+.PHONY: help demo test check build-tests run-tests check-demo check-deps api fuzz setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std msrv docs reference shim deb check-deb image image-deps images device device-test device-deps arm64 cameras camera-deps clip photographs heads vocabularies
 
 help: ## What there is to make
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,7 +39,7 @@ test: build-tests run-tests check-demo ## Build, unit and end-to-end tests, what
 	@echo "make test: all passed, but for what is said to be SKIPPED above"
 
 check: export WORDSIGHT_REQUIRE_REFERENCE := 1
-check: check-deps fmt clippy docs no-std msrv test api reference shim check-deb device arm64 ## Everything that CI runs, nothing skipped: about an hour
+check: check-deps fmt clippy docs no-std msrv test api reference shim check-deb images device arm64 ## Everything that CI runs, nothing skipped: about an hour
 	@echo "make check: all passed"
 
 build-tests: setup deps host-deps evaluation-deps
@@ -58,7 +58,7 @@ check-demo: build-tests ## What the shipped student finds in the demo's clip and
 	$(TESTED)/wordsight detect demo/photographs/*.jpg --vocabulary demo/photographs.safetensors --json $(TARGET)/photographs.jsonl > /dev/null
 	$(TESTED)/wordsight-demo check-photographs --truth demo/photographs.truth.json --detections $(TARGET)/photographs.jsonl
 
-check-deps: setup deps host-deps evaluation-deps tensorrt nvrtc camera-deps outputs-deps device-deps ## What `make check` takes, by apt, pip and rustup
+check-deps: setup deps host-deps evaluation-deps tensorrt nvrtc camera-deps outputs-deps device-deps image-deps ## What `make check` takes, by apt, pip and rustup
 
 setup: ## Compilers, and Python for wheels, by apt where they lack
 	@scripts/setup
@@ -136,12 +136,14 @@ deb: deps tensorrt camera-deps ## Debian packages of the device program, amd64 a
 check-deb: deb ## The package installed, run, upgraded, removed and purged in a fresh Debian
 	scripts/check-deb
 
-image: deb ## OCI images for JetPack 6 and 7 and for a PC, into target/oci/
-	@scripts/setup image
+image: deb image-deps ## OCI images for JetPack 6 and 7 and for a PC, into target/oci/
 	@for image in pc jetpack6 jetpack7; do scripts/oci-image $$image || exit; done
 
-images: deb ## OCI images, each made and started: a PC's, and both JetPacks' under QEMU
-	scripts/check-images
+image-deps: setup
+	@scripts/setup image
+
+images: deb image-deps build-tests ## OCI images, each made and started: a PC's for amd64 and arm64, both JetPacks'; those for arm64 under QEMU
+	$(CARGO_TEST) --test images -- --ignored --nocapture
 
 # What can't be had here, the test of the device says itself.
 device-deps: setup ## QEMU, mmdebstrap and Debian's kernel, for a device without hardware

@@ -373,11 +373,12 @@ mod tests {
         };
         assert_eq!(read(), "starting");
         health.lost("unplugged", 1);
-        let until = Instant::now() + Duration::from_secs(5);
-        while read() != "lost" && Instant::now() < until {
+        // What is not there by then never comes, on the busiest machine.
+        let until = Instant::now() + Duration::from_secs(120);
+        while read() != "lost" {
+            assert!(Instant::now() < until, "{}", read());
             std::thread::sleep(Duration::from_millis(5));
         }
-        assert_eq!(read(), "lost");
         health.ended();
         drop(file);
         assert_eq!(read(), "ended");

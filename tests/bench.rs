@@ -233,21 +233,21 @@ fn behind_an_engine_ten_times_too_slow_the_age_stays_flat_and_below_two_inferenc
     let arguments = "--mode live --fps 50 --least-inference-ms 200 --seconds 12 --warm-up 2 \
                      --source test://bars?width=320&height=240&format=yuyv";
     let arguments: Vec<&str> = arguments.split_whitespace().collect();
-    let report = support::in_one_of_some_tries(|| {
-        let (report, _) = measured(&bench, &arguments);
-        assert_eq!(report["allocations"]["total"], 0);
-        let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64).unwrap();
-        let (first, last) = (number("/age/first_tenth_ms"), number("/age/last_tenth_ms"));
-        // A quiet machine shows a hundredth; this one may be busy.
-        let is_flat = (last / first - 1.0).abs() < 0.1 && number("/stages_ms/age/p95") < 400.0;
-        // Of ten frames one is inferred; the others make way for newer ones before the engine.
-        let (frames, dropped) = (number("/frames"), number("/drops/before_engine"));
-        let is_one_of_ten = dropped > 7.0 * frames && dropped < 11.0 * frames;
-        let age = &report["stages_ms"]["age"];
-        let seen = format!("{first} ms, then {last} ms, {age}; of {frames} frames {dropped} dropped");
-        if is_flat && is_one_of_ten { Ok(report) } else { Err(seen) }
-    });
+    let (report, _) = measured(&bench, &arguments);
+    assert_eq!(report["allocations"]["total"], 0);
     let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64).unwrap();
+    // By the program's own clock: on a busy machine an inference takes longer than it has to. Frames that queued up would
+    // be older by ten inferences for each one inferred.
+    let (median, longest) = (number("/stages_ms/engine/median"), number("/stages_ms/engine/p95"));
+    let (age, oldest) = (number("/stages_ms/age/median"), number("/stages_ms/age/p95"));
+    assert!(age < 2.0 * median && oldest < 2.0 * longest, "{}", report["stages_ms"]);
+    let (first, last) = (number("/age/first_tenth_ms"), number("/age/last_tenth_ms"));
+    assert!(last - first < median, "{first} ms, then {last} ms: {}", report["stages_ms"]);
+    // The engine is never without a frame, and of all that come in an inference's time the newest is taken; the others
+    // make way before the engine.
+    let (frames, seconds) = (number("/frames"), number("/seconds"));
+    assert!(frames * median > 700.0 * seconds, "{frames} frames in {seconds} s: {}", report["stages_ms"]);
+    assert!(number("/drops/before_engine") > 2.0 * frames, "{}", report["drops"]);
     let moments = report["samples_us"]["drops_at"].as_array().unwrap();
     // A busy machine may be late with a letterbox as well.
     let before = ["preprocess", "engine", "publish"].map(|stage| number(&format!("/drops/before_{stage}")));

@@ -10,14 +10,11 @@ use std::time::{Duration, SystemTime};
 use wordsight_board::{Machine, PowerMode, Readings};
 
 use super::finding::Finding;
+use crate::service::{CAMERAS, GPUS, devices, may_use};
 
 /// The service's user, and the groups that cameras and GPUs belong to.
 const USER: &str = "wordsight";
 const GROUPS: [&str; 2] = ["video", "render"];
-/// Devices of cameras and of NVIDIA's GPUs, by the beginning of their names. CUDA on an Orin opens those of nvgpu/igpu0, or
-/// of nvhost-*-gpu, and waits for the GPU by host1x-fence.
-const DEVICES: [&str; 8] =
-    ["video", "media", "nvidia", "nvhost-", "nvmap", "dri/renderD", "nvgpu/igpu0/", "host1x-fence"];
 /// The oldest release of L4T whose TensorRT this program can call: R36.4 is JetPack 6.1, with TensorRT 10.3. JetPack 6.0
 /// has 8.6.
 const OLDEST_L4T: [u32; 2] = [36, 4];
@@ -31,9 +28,9 @@ const EARLIEST: Duration = Duration::from_secs(1_761_955_200);
 pub fn permissions(root: &Path) -> Vec<Finding> {
     let about = "permissions";
     let mut found = Vec::new();
-    let closed: Vec<String> = devices(&root.join("dev"))
+    let closed: Vec<String> = devices(&root.join("dev"), &[CAMERAS, GPUS].concat())
         .into_iter()
-        .filter(|device| !may_use(device))
+        .filter(|device| may_use(device).is_err())
         .map(|device| {
             let owner = fs::metadata(&device).ok().and_then(|device| group_of(root, device.gid()));
             format!("{} (group {})", device.display(), owner.unwrap_or_else(|| "unknown".to_owned()))
@@ -62,33 +59,6 @@ pub fn permissions(root: &Path) -> Vec<Finding> {
         found.push(Finding::ok(about, "cameras and GPUs that are here may be used"));
     }
     found
-}
-
-pub(super) fn devices(dev: &Path) -> Vec<PathBuf> {
-    let names = |folder: &Path, prefix: &str| -> Vec<PathBuf> {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        let is_it = |path: &PathBuf| {
-            path.strip_prefix(dev)
-                .is_ok_and(|name| name.as_os_str().as_bytes().starts_with(prefix.as_bytes()))
-        };
-        entries.map(|entry| entry.path()).filter(is_it).filter(|path| !path.is_dir()).collect()
-    };
-    let mut all: Vec<PathBuf> = DEVICES
-        .iter()
-        .flat_map(|prefix| {
-            let folder = prefix.rsplit_once('/').map_or(dev.to_owned(), |(folder, _)| dev.join(folder));
-            names(&folder, prefix)
-        })
-        .collect();
-    all.sort();
-    all
-}
-
-fn may_use(path: &Path) -> bool {
-    // A name with a zero in it is none.
-    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
-    // SAFETY: the text lives while it is read.
-    unsafe { libc::access(path.as_ptr(), libc::R_OK | libc::W_OK) == 0 }
 }
 
 fn groups(root: &Path) -> Vec<Vec<String>> {

@@ -223,6 +223,12 @@ impl Pulse {
 }
 
 impl PulseReading {
+    /// How often a stage was done with something.
+    #[cfg(test)]
+    pub(super) fn turns(&self, stage: Stage) -> u64 {
+        self.0[stage as usize].0
+    }
+
     /// The stage that is at work on the same thing as when `before` was read; where none is and none has done anything
     /// either, the first: it is the one that never rests.
     pub fn stuck_since(&self, before: &Self) -> Option<Stage> {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,10 +17,26 @@ use super::*;
 use crate::job::Stage;
 use crate::publish::{Output, Outputs};
 
+/// After so long what is waited for will never be, on the busiest machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until something is so, however long a busy machine takes.
+fn until_so(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "not in {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What is done before a frame of a number is captured or inferred.
+type Before = Box<dyn FnMut(u8) + Send>;
+
 /// Frames of one grey each, which is their number.
 struct Greys {
     next: u8,
     count: u8,
+    before: Before,
 }
 
 impl Source for Greys {
@@ -27,6 +44,7 @@ impl Source for Greys {
         if self.next == self.count {
             return Ok(Captured::End);
         }
+        (self.before)(self.next);
         (frame.width, frame.height) = (32, 32);
         frame.captured_at = Instant::now();
         frame.received_at = frame.captured_at;
@@ -56,6 +74,7 @@ struct Made {
     fails_at: Option<u8>,
     /// How long it takes for an input.
     takes: Duration,
+    before: Before,
 }
 
 // SAFETY: pointers are all that isn't Send by itself, and what they lead to the pool keeps.
@@ -122,6 +141,7 @@ impl Made {
             most: Arc::default(),
             fails_at: None,
             takes: Duration::ZERO,
+            before: Box::new(|_| ()),
         }
     }
 
@@ -153,6 +173,7 @@ impl Engine for Made {
     }
 
     fn infer(&mut self, image: &[u8], regions: &mut Regions) -> Result<(), EngineError> {
+        (self.before)(image[0]);
         thread::sleep(self.takes);
         self.fill(image[0], regions);
         Ok(())
@@ -221,8 +242,12 @@ fn scorer(engine: &Made, word: &str) -> FrameScorer {
     FrameScorer::new(&vocabulary, &engine.facts, settings).unwrap()
 }
 
+fn greys(count: u8, before: impl FnMut(u8) + Send + 'static) -> Box<dyn Source> {
+    Box::new(Greys { next: 0, count, before: Box::new(before) })
+}
+
 fn pipeline(engine: Made, pacing: Pacing, count: u8, json: &std::path::Path) -> Pipeline {
-    let (source, scorer) = (Box::new(Greys { next: 0, count }), scorer(&engine, "grey"));
+    let (source, scorer) = (greys(count, |_| ()), scorer(&engine, "grey"));
     let json: Output = Box::new(std::fs::File::create(json).unwrap());
     let publisher = Publisher::new(Outputs { json: Some(json), ..Outputs::default() }).unwrap();
     let stream = Pipeline::new(source, pacing, Box::new(engine), scorer, publisher);
@@ -262,8 +287,14 @@ fn frames_are_captured_into_the_engine_s_own_memory_and_left_alone_until_they_ha
         let json = folder.path().join("lines.jsonl");
         let memory = Arc::new(Noted::default());
         let made = Made { memory: Some(Arc::clone(&memory)), ..Made::new(true) };
-        pipeline(made, pacing, 100, &json).run(&Stop::default(), &Control::default()).unwrap();
-        assert!(widths(&json).is_sorted_by(|a, b| a < b) && widths(&json).len() >= 5);
+        let stream = pipeline(made, pacing, 100, &json);
+        let health = stream.health.clone();
+        // However late the other stages come, some frames get as far as the engine.
+        let source = greys(100, move |number| {
+            until_so("a tenth is published", || health.report().published >= u64::from(number) / 10);
+        });
+        Pipeline { source, ..stream }.run(&Stop::default(), &Control::default()).unwrap();
+        assert!(widths(&json).is_sorted_by(|a, b| a < b) && widths(&json).len() >= 9);
         let blocks = memory.0.lock().unwrap().len();
         assert!((2..=CAMERA_JOBS.get()).contains(&blocks), "one for each job that had a frame: {blocks}");
     }
@@ -273,15 +304,14 @@ fn frames_are_captured_into_the_engine_s_own_memory_and_left_alone_until_they_ha
 fn from_a_camera_a_result_does_not_wait_for_the_next_frame() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("lines.jsonl");
-    let pacing = Pacing::Camera { period: Duration::from_millis(200) };
-    pipeline(Made::new(true), pacing, 5, &json).run(&Stop::default(), &Control::default()).unwrap();
-    let text = std::fs::read_to_string(&json).unwrap();
-    let ages =
-        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["age_ms"].as_f64().unwrap());
-    let mut ages: Vec<f64> = ages.collect();
-    ages.sort_by(f64::total_cmp);
-    // One that waited would be as old as the camera's period; the middle one, since this machine may be busy.
-    assert!(ages.len() >= 3 && ages[ages.len() / 2] < 150.0, "{ages:?}");
+    let stream = pipeline(Made::new(true), Pacing::Camera { period: Duration::from_millis(1) }, 5, &json);
+    let health = stream.health.clone();
+    // A camera that gives a frame when the one before is told.
+    let source = greys(5, move |number| {
+        until_so("all frames are told", || health.report().published == u64::from(number));
+    });
+    Pipeline { source, ..stream }.run(&Stop::default(), &Control::default()).unwrap();
+    assert_eq!(widths(&json), [0.0, 1.0, 2.0, 3.0, 4.0].map(|grey| grey / 4.0 + 1.0));
 }
 
 #[test]
@@ -299,16 +329,40 @@ fn an_engine_that_fails_ends_the_stream_with_the_frame_s_number() {
 fn behind_a_slow_engine_the_newest_frame_wins_and_the_others_are_counted_where_they_waited() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("lines.jsonl");
-    let made = Made { takes: Duration::from_millis(20), ..Made::new(false) };
-    let pacing = Pacing::Camera { period: Duration::from_millis(2) };
-    let report = pipeline(made, pacing, 100, &json).run(&Stop::default(), &Control::default()).unwrap();
-    let widths = widths(&json);
-    assert!(widths.is_sorted_by(|a, b| a < b), "none comes twice or late: {widths:?}");
-    assert_eq!(widths.last(), Some(&(99.0 / 4.0 + 1.0)), "the last one is not lost");
+    let counters = Arc::new(Counters::default());
+    let dropped = |counters: &Counters| counters.drops(false).before[Stage::Engine as usize];
+    let is_busy = Arc::new(AtomicBool::new(false));
+    let health = Health::default();
+    // An engine that is at the first frame until all others wait for it or have been pushed out, and at the next until the
+    // first is told; and a camera that gives a frame when the one before has come so far.
+    let before = {
+        let (is_busy, counters, health) = (Arc::clone(&is_busy), Arc::clone(&counters), health.clone());
+        Box::new(move |number| {
+            is_busy.store(true, Ordering::Relaxed);
+            until_so("the others came", || dropped(&counters) == 98);
+            until_so("the first is told", || number == 0 || health.report().published == 1);
+        })
+    };
+    let stream = pipeline(
+        Made { before, ..Made::new(false) },
+        Pacing::Camera { period: Duration::from_micros(1) },
+        100,
+        &json,
+    );
+    let control = Arc::new(Control::default());
+    let source = {
+        let control = Arc::clone(&control);
+        greys(100, move |number| {
+            until_so("the engine has the first", || number == 0 || is_busy.load(Ordering::Relaxed));
+            let letterboxed = || control.pulse().read().turns(Stage::Preprocess);
+            until_so("the frame before waits for the engine", || letterboxed() == u64::from(number));
+        })
+    };
+    let report = Pipeline { source, counters, health, ..stream }.run(&Stop::default(), &control).unwrap();
+    assert_eq!(widths(&json), [1.0, 99.0 / 4.0 + 1.0], "the newest is not lost");
     let drops = report.counters.drops(false);
-    assert_eq!(drops.before.iter().sum::<u64>() + report.publisher.summary().frames(), 100);
-    assert!(drops.before[Stage::Engine as usize] > 50, "{drops:?}");
-    assert_eq!(drops.camera, 0);
+    assert_eq!((drops.before, drops.camera), ([0, 0, 98, 0], 0));
+    assert_eq!(report.publisher.summary().frames(), 2);
 }
 
 #[test]
@@ -335,14 +389,19 @@ fn measure_made(made: Made) {
     let measurement = Some(Measurement { settings, on_frame });
     let measured = Pipeline { repeat: true, measurement, ..pipeline(made, Pacing::Lossless, 100, &json) };
     let report = measured.run(&Stop::default(), &Control::default()).unwrap();
-    let Rates { stream, alone, cpu_time, .. } = report.rates.unwrap();
+    let Rates { stream, alone, cpu_time, since } = report.rates.unwrap();
+    let elapsed = since.unwrap().elapsed();
     let seen = seen.lock().unwrap();
     assert_eq!((stream.frames, cpu_time), (seen.len() as u64, Some(Duration::ZERO)));
-    assert!(stream.frames > 10 && alone.frames > 5, "{stream:?} {alone:?}");
+    assert!(stream.frames > 1 && alone.frames > 1, "{stream:?} {alone:?}");
     // The clock of the measurement stands still while the engine is alone.
     assert!(seen.is_sorted_by(|a, b| a.0 < b.0) && seen.last().unwrap().0 <= stream.time);
     assert!(seen.iter().all(|(_, engine, age)| *engine >= Duration::from_millis(2) && age > engine));
-    assert!(stream.time < Duration::from_millis(600), "without the engine's slices: {stream:?}");
+    assert!(alone.time >= Duration::from_millis(50), "{alone:?}");
+    assert!(
+        stream.time + alone.time <= elapsed,
+        "without the engine's slices: {stream:?} {alone:?} {elapsed:?}"
+    );
 }
 
 /// The words of each line, with those that follow on equal ones left out.
@@ -367,21 +426,26 @@ fn words_are_swapped_between_two_frames_of_either_engine_and_no_frame_is_lost() 
         let others: Vec<FrameScorer> =
             (0..8).map(|number| scorer(&made, &format!("word {number}"))).collect();
         let control = Arc::new(Control::default());
+        let stream = pipeline(made, Pacing::Lossless, 250, &json);
         let swapper = thread::spawn({
-            let control = Arc::clone(&control);
+            let (control, health) = (Arc::clone(&control), stream.health.clone());
             move || {
-                for other in others {
-                    thread::sleep(Duration::from_millis(if takes_frames { 1 } else { 20 }));
+                for (other, published) in others.into_iter().zip((20..).step_by(20)) {
+                    until_so("frames come", || health.report().published >= published);
                     control.swap_words(other, takes_frames);
                     control.drop_retired();
                 }
             }
         });
-        let report = pipeline(made, Pacing::Lossless, 250, &json).run(&Stop::default(), &control).unwrap();
+        let source = {
+            let control = Arc::clone(&control);
+            greys(250, move |number| until_so("all were swapped", || number < 200 || control.newest() == 8))
+        };
+        let report = Pipeline { source, ..stream }.run(&Stop::default(), &control).unwrap();
         swapper.join().unwrap();
         assert_eq!((report.frames.captured, report.publisher.summary().frames()), (250, 250));
         let words = words_in_order(&json);
-        assert!(words.len() >= 2, "{words:?}");
+        assert_eq!((&*words[0], &**words.last().unwrap()), ("grey", "word 7"), "{words:?}");
         let numbers: Vec<u32> =
             words.iter().filter_map(|word| word.strip_prefix("word ")?.parse().ok()).collect();
         assert!(numbers.is_sorted(), "no word comes back: {words:?}");
@@ -408,17 +472,18 @@ fn a_stream_that_pauses_gives_its_parts_back_and_another_goes_on_where_it_was() 
     let mut made = Made::new(false);
     made.takes = Duration::from_millis(2);
     let control = Arc::new(Control::default());
-    let pauser = thread::spawn({
+    let source = {
         let control = Arc::clone(&control);
-        move || {
-            thread::sleep(Duration::from_millis(60));
-            control.pause();
-        }
-    });
-    let first = pipeline(made, Pacing::Lossless, 120, &json).run(&Stop::default(), &control).unwrap();
-    pauser.join().unwrap();
+        greys(120, move |number| {
+            if number == 60 {
+                control.pause();
+            }
+        })
+    };
+    let first = Pipeline { source, ..pipeline(made, Pacing::Lossless, 120, &json) };
+    let first = first.run(&Stop::default(), &control).unwrap();
     let captured = first.frames.captured;
-    assert!(captured < 120 && first.publisher.summary().frames() == captured, "what was captured came out");
+    assert_eq!((captured, first.publisher.summary().frames()), (61, 61), "what was captured came out");
     control.resume();
     let next = first.next().ok().unwrap();
     let report = next.run(&Stop::default(), &control).unwrap();

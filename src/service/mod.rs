@@ -10,6 +10,7 @@
 //! never replaces one that works.
 
 mod change;
+mod devices;
 mod engines;
 mod file_watch;
 mod last_good;
@@ -20,6 +21,7 @@ mod start;
 mod systemd;
 mod target;
 
+pub use devices::{CAMERAS, GPUS, devices, may_use};
 #[cfg(feature = "tensorrt")]
 pub use engines::BuildProgress;
 pub use engines::{Engines, GpuWait, Installed};

@@ -382,6 +382,11 @@ impl<'a> Reloader<'a> {
                     health.of_engine(EngineHealth { name, instead_of_tensorrt: Some(reason) });
                 }
                 self.expect_gpu(instead.may_pass);
+                let state = self.stream.state;
+                let ends = || state.ends_for_late_device(&self.systemd, &self.service.stop);
+                if let Some(reason) = instead.may_pass.then(ends).flatten() {
+                    tracing::warn!("{reason}");
+                }
             }
         }
     }

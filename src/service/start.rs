@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use wordsight_detection::Vocabulary;
 
+use super::devices::LateDevices;
 use super::engines::{Engines, GpuWait};
 use super::file_watch::Watched;
 use super::last_good::LastGood;
@@ -51,6 +52,7 @@ pub struct Service<'a> {
 /// What the threads of a service and whoever watches it share.
 #[derive(Default)]
 pub(super) struct ServiceState {
+    pub(super) late_devices: LateDevices,
     pub(super) health: Health,
     pub(super) counters: Arc<Counters>,
     pub(super) control: Arc<Control>,
@@ -155,6 +157,10 @@ impl Service<'_> {
         let alive = || systemd.is_getting_on();
         let opened = target.engine.open_with(self.engines, longest, &self.stop, &alive)?;
         let (engine_health, gpu_may_come) = (opened.health(), opened.gpu_may_come());
+        if let Some(reason) = gpu_may_come.then(|| state.ends_for_late_device(systemd, &self.stop)).flatten()
+        {
+            anyhow::bail!(reason);
+        }
         let engine = opened.engine;
         let words = match kept_words {
             Some(kept) => WordsTarget { vocabulary: kept.to_owned(), ..target.words.clone() },
@@ -193,6 +199,18 @@ impl Service<'_> {
 }
 
 impl ServiceState {
+    /// Has the service end where a GPU's driver came too late for the unit's device rules, and returns why: the rules of
+    /// the next start know it.
+    pub(super) fn ends_for_late_device(&self, systemd: &Systemd, stop: &Stop) -> Option<String> {
+        let device = self.late_devices.denied().filter(|_| systemd.is_there())?;
+        stop.request();
+        Some(format!(
+            "{} came after the start of the service, whose device rules don't know its driver: it ends, and systemd starts \
+             it again with rules that do",
+            device.display()
+        ))
+    }
+
     pub(super) fn serve(&self, settings: &HttpSettings) -> anyhow::Result<Server> {
         Server::start(settings, self.served())
     }

@@ -1,5 +1,5 @@
 //! A boot on which drivers are late, and a GPU that isn't one: the kernel knows no cameras when the service starts, CUDA's
-//! driver fails at first, and a build of a plan is killed for memory.
+//! driver fails at first, a build of a plan is killed for memory, and nodes of GPUs appear after the start.
 //!
 //! CUDA's driver and TensorRT are the stand-ins of the crate `engines`, put where the system's loader looks.
 
@@ -94,6 +94,73 @@ fn a_plan_that_is_built_by_hand_with_less_memory_is_what_the_service_runs(day: &
     assert_eq!(before.parse::<u32>().unwrap(), 2, "it was killed by nothing else");
 }
 
+/// What the system says when a program opens a device as the service's user and under the rules of the running service;
+/// nothing when it opens.
+fn opening(day: &mut Day, device: &str) -> String {
+    day.does(&format!(
+        "group=/sys/fs/cgroup$(systemctl show wordsight --value --property ControlGroup) && \
+         ( echo $BASHPID >$group/cgroup.procs && export LC_ALL=C && \
+         exec setpriv --reuid wordsight --regid wordsight --init-groups bash -c ': <>{device}' ) 2>&1 || true"
+    ))
+}
+
+/// An open that is allowed ends at the driver, which is not there; one that is denied never comes so far.
+const ALLOWED: &str = "No such device or address";
+const DENIED: &str = "Operation not permitted";
+
+/// By their fixed numbers: no driver of the names in the unit has been there.
+fn gpu_nodes_that_appear_after_the_start_are_open_to_the_service(day: &mut Day) {
+    in_one_life(day, |day| {
+        for (device, number, expected) in [
+            ("/dev/nvidia0", "195 0", ALLOWED),
+            ("/dev/nvidiactl", "195 255", ALLOWED),
+            ("/dev/dri/renderD200", "226 200", ALLOWED),
+            // A number for local use, which nobody has.
+            ("/dev/nvidia-local", "120 0", DENIED),
+        ] {
+            day.does(&format!(
+                "! grep -qw -e nvidia /proc/devices && mkdir -p /dev/dri && mknod -m 660 {device} c {number} && \
+                 chgrp video {device}"
+            ));
+            let told = opening(day, device);
+            assert!(told.trim_end().ends_with(&format!("{device}: {expected}")), "{told}");
+            day.does(&format!("rm {device}"));
+        }
+    });
+}
+
+/// With a number that the kernel gives it as it is loaded, as `nvidia-uvm` has one: the rules that systemd made at the
+/// start lack it. The driver of media devices, which the unit names too, plays it here.
+fn a_gpu_driver_that_is_loaded_late_has_the_service_started_again(day: &mut Day) {
+    day.does(
+        "systemctl stop wordsight && modprobe -r vivid && ! grep -qw media /proc/devices && \
+         sed -i s/INIT_FAILS=2/INIT_FAILS=1000/ /etc/systemd/system/wordsight.service.d/late.conf && \
+         systemctl daemon-reload",
+    );
+    let moment = day.moment();
+    day.does("systemctl start --no-block wordsight");
+    day.expect_in_journal(&moment, "the GPU is waited for");
+    day.does(
+        "modprobe mc && mknod -m 660 /dev/nvidia-uvm c $(awk '$2 == \"media\" { print $1 }' /proc/devices) 0 && \
+         chgrp video /dev/nvidia-uvm",
+    );
+    let told = opening(day, "/dev/nvidia-uvm");
+    assert!(told.contains(DENIED), "{told}");
+    day.expect_in_journal(&moment, "/dev/nvidia-uvm came after the start of the service");
+    // The next one waits for the GPU as long as the one before, and ends for no device.
+    day.device().awaits(
+        "the service is up again",
+        THREE_STARTS,
+        "[ \"$(systemctl is-active wordsight)\" = active ] && [ \"$(systemctl show wordsight --value -p NRestarts)\" = 1 ]",
+    );
+    let told = opening(day, "/dev/nvidia-uvm");
+    assert!(told.contains(ALLOWED), "{told}");
+    let health = day.health_with(r#"[[ $health == *'NVIDIA'*'driver finds no GPU'* ]]"#);
+    assert_eq!(health["engine"]["name"], "ONNX Runtime on the processor (fp32)", "{health}");
+    day.does("rm /dev/nvidia-uvm && modprobe vivid");
+    day.detects("red");
+}
+
 fn clean_up(day: &mut Day) {
     day.does(
         "systemctl stop wordsight && cd /gifts/stand-ins && for name in *; do rm /usr/lib/x86_64-linux-gnu/$name; done && \
@@ -114,7 +181,9 @@ pub fn drivers_that_are_late_and_a_gpu_that_is_none(day: &mut Day) {
         a_build_that_is_killed_twice_leaves_the_student_to_the_processor,
         a_camera_whose_driver_was_not_there_at_the_start_is_found,
         lsmod_lists_the_modules_under_the_units_own_properties,
+        gpu_nodes_that_appear_after_the_start_are_open_to_the_service,
         a_plan_that_is_built_by_hand_with_less_memory_is_what_the_service_runs,
+        a_gpu_driver_that_is_loaded_late_has_the_service_started_again,
     );
     clean_up(day);
 }
