@@ -44,7 +44,7 @@ check: check-deps fmt clippy docs no-std msrv test api reference shim check-deb 
 
 build-tests: setup deps host-deps evaluation-deps
 	@scripts/features --missing
-	$(CARGO_TEST) --lib --bins --tests --no-run
+	$(CARGO_TEST) --lib --bins --tests --examples --no-run
 
 run-tests: build-tests
 	@[ -e $(TEACHER)/config.json ] || $(TESTED)/wordsight-distill teacher standin -o $(TEACHER)
