@@ -1,6 +1,7 @@
 //! The command line: parses, calls the library, prints.
 
 mod annotated;
+mod average;
 mod check_student;
 mod data;
 mod eval;
@@ -96,6 +97,8 @@ enum Command {
     /// Writes a trained student as one .onnx file, compares it with the model, and turns it into FP16 or INT8
     /// where it is asked to.
     Export(export::Arguments),
+    /// Averages the weights of students that were trained from one.
+    Average(average::Arguments),
     /// Average precision of a student on annotated images.
     Eval(annotated::Eval),
     /// Tests a student on photographs that training never saw, base and novel.
@@ -229,6 +232,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Train(arguments) => train::run(&arguments),
         Command::Quantize(arguments) => quantize::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
+        Command::Average(arguments) => average::run(&arguments),
         Command::Eval(arguments) => annotated::run(&arguments),
         Command::EvalPhotographs(arguments) => eval::photographs(&arguments),
         Command::EvalTracking(arguments) => eval::tracking(&arguments),
