@@ -53,9 +53,9 @@ fn novel_and_held_out_words_never_enter_and_every_box_lies_in_its_scene() {
     for annotation in &dataset.annotations {
         assert!(dataset.categories.iter().any(|category| category.id == annotation.category_id));
         let image = &dataset.images[annotation.image_id as usize - 1];
-        let [x1, y1, x2, y2] = annotation.corners_in_frame();
-        assert!(x1 >= 0.0 && y1 >= 0.0 && x2 <= image.width as f32 && y2 <= image.height as f32);
-        assert!(x2 - x1 >= 8.0 && y2 - y1 >= 8.0);
+        let [x, y, width, height] = annotation.bbox;
+        assert!(x >= 0.0 && y >= 0.0 && x + width <= image.width as f32 && y + height <= image.height as f32);
+        assert!(width >= 8.0 && height >= 8.0);
     }
 }
 

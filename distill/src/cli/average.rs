@@ -4,7 +4,7 @@
 //! each: Wortsman et al., Model soups, ICML 2022; between a student and what it was fine-tuned to, WiSE-FT, CVPR 2022.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -121,6 +121,8 @@ fn mix_tensor(tensor: &mut TensorProto, other: &TensorProto, share: f32) -> Resu
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
     use wordsight_onnx::{Graph, Storage};
 
     use super::*;
