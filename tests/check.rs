@@ -182,7 +182,7 @@ fn a_pipe_that_nobody_writes_to_is_not_waited_for() {
 fn a_key_of_another_section_or_a_table_where_a_list_is_gets_the_hint_that_helps() {
     let bench = Bench::new();
     let told = |text: &str| ask(&["check", bench.write_config(text).to_str().unwrap()]).stdout;
-    assert!(told("[source]\nurl = \"test://bars\"\n").contains("did you mean `uri`?"));
+    assert!(told("[source]\nurl = \"test://bars\"\n").contains("did you mean `uri`, under [source]?"));
     assert!(told("[mqtt]\nurl = \"mqtt://127.0.0.1\"\n").contains("it is written [[mqtt]]"));
     assert!(told("[detection]\nlisten = \"\"\n").contains("`listen` stands under [http]"));
 }

@@ -98,14 +98,25 @@ pub(super) fn hint_for(message: &str, user: &toml::Table) -> Option<String> {
     }
     let mut quoted = message.strip_prefix("unknown field `")?.split('`').step_by(2);
     let unknown = quoted.next()?;
-    if let Some(here) = nearest(unknown, quoted, ALIKE_IN_SECTION) {
-        return Some(format!("did you mean `{here}`?"));
-    }
+    let listed: Vec<&str> = quoted.collect();
     let place = |key: &Key| match key.section {
         "" => "at the top of the file, before any [section]".to_owned(),
         section if key.is_repeated => format!("under [[{section}]]"),
         section => format!("under [{section}]"),
     };
+    if let Some(here) = nearest(unknown, listed.iter().copied(), ALIKE_IN_SECTION) {
+        // The section that has the very keys that could have been; at the top there are sections as well.
+        let is_listed = |section: &str| {
+            let own = || keys.iter().filter(|key| key.section == section);
+            own().all(|key| listed.contains(&key.name))
+                && (section.is_empty() || own().count() == listed.len())
+        };
+        let told = match keys.iter().find(|key| key.name == here && is_listed(key.section)) {
+            Some(key) => format!("`{here}`, {}", place(key)),
+            None => format!("[{here}]"),
+        };
+        return Some(format!("did you mean {told}?"));
+    }
     if let Some(key) = keys.iter().find(|key| key.name == unknown) {
         return Some(format!("`{unknown}` stands {}", place(key)));
     }
