@@ -442,7 +442,7 @@ fn every_configuration_of_the_page_about_outputs_is_one() {
         // The page's secrets and certificates are nobody's.
         let wrong: Vec<&str> = outcome.stdout.lines().filter(|line| line.starts_with("WRONG")).collect();
         let is_missing = |line: &&str| line.contains("/etc/wordsight/") && line.contains("No such file");
-        assert!(wrong.iter().all(|line| is_missing(&line)), "{block}: {outcome:?}");
+        assert!(wrong.iter().all(is_missing), "{block}: {outcome:?}");
         let told =
             ["broker", "example.com", "results.sock"].iter().any(|place| outcome.stdout.contains(place));
         assert!(told, "{outcome:?}");

@@ -133,9 +133,14 @@ fn gpu_nodes_that_appear_after_the_start_are_open_to_the_service(day: &mut Day) 
 /// start lack it. The driver of media devices, which the unit names too, plays it here.
 fn a_gpu_driver_that_is_loaded_late_has_the_service_started_again(day: &mut Day) {
     day.does(
-        "systemctl stop wordsight && modprobe -r vivid && ! grep -qw media /proc/devices && \
+        "systemctl stop wordsight && rmmod vivid && \
          sed -i s/INIT_FAILS=2/INIT_FAILS=1000/ /etc/systemd/system/wordsight.service.d/late.conf && \
          systemctl daemon-reload",
+    );
+    // Each module that vivid stood on goes when nothing stands on it any more.
+    day.does(
+        "for round in 1 2 3 4 5 6 7 8; do for module in $(modprobe --show-depends vivid | sed -E 's,.*/([^/]+)[.]ko.*,\\1,'); do \
+         rmmod $module 2>/dev/null; done; done; ! grep -w media /proc/devices || { cat /proc/modules; false; }",
     );
     let moment = day.moment();
     day.does("systemctl start --no-block wordsight");
