@@ -130,7 +130,7 @@ pub fn make_vocabulary(path: &Path, teacher: &mut Teacher) -> Result<Vocabulary,
 
 /// Pairs of shown words that a student could hardly tell apart, the most alike first.
 ///
-/// Among more than [`MOST_COMPARED`] words none are looked for: it takes the square of their number.
+/// Among more than `MOST_COMPARED` words none are looked for: it takes the square of their number.
 pub fn near_duplicates(vocabulary: &Vocabulary) -> Vec<(&str, &str, f32)> {
     let (words, size) = (vocabulary.shown(), vocabulary.embedding_size.max(1));
     if words.len() > MOST_COMPARED {

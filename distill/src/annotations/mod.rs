@@ -1,6 +1,6 @@
 //! The one reader of annotations: COCO's and LVIS's files, alike in all commands.
 //!
-//! Flows in: one JSON file ([`raw`]). Flows out: [`Annotations`] in which ids are numbers and each there once, every object
+//! Flows in: one JSON file (`raw`). Flows out: [`Annotations`] in which ids are numbers and each there once, every object
 //! is in an image of the list and has a box with an area in it. What can't be so is refused with its image and annotation;
 //! what training and evaluation can do without is left out or mended, and counted in one line of the log.
 //!
