@@ -42,6 +42,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         mix(&mut mean, other, share)
             .with_context(|| format!("{} and {} can't be averaged", paths[0].display(), path.display()))?;
     }
+    let background = background_of(&mean)?;
+    let length = background.iter().map(|x| x * x).sum::<f32>().sqrt();
+    ensure!(length > 0.0, "the students' {BACKGROUND} cancel each other out");
+    set_background(&mut mean, background.iter().map(|x| x / length))?;
     wordsight_onnx::write(&mean, &arguments.output)?;
     println!("{}: the mean of {} students", arguments.output.display(), paths.len());
     Ok(())
@@ -73,21 +77,24 @@ fn has_nodes_of(graph: &GraphProto, other: &GraphProto) -> bool {
     graph.node == other.node && graph.initializer.len() == other.initializer.len()
 }
 
-fn mix_background(student: &mut ModelProto, other: &ModelProto, share: f32) -> Result<()> {
-    let read = |model: &ModelProto| -> Result<Vec<f32>> {
-        let text = metadata(model, BACKGROUND).with_context(|| format!("there is no {BACKGROUND}"))?;
-        serde_json::from_str(text).with_context(|| format!("{BACKGROUND} is no list of numbers"))
-    };
-    let (own, others) = (read(student)?, read(other)?);
-    ensure!(own.len() == others.len(), "their {BACKGROUND} differs in length");
-    let mixed: Vec<f32> = own.iter().zip(&others).map(|(a, b)| a + (b - a) * share).collect();
-    let length = mixed.iter().map(|x| x * x).sum::<f32>().sqrt();
-    ensure!(length > 0.0, "their {BACKGROUND} cancel each other out");
-    let unit: Vec<f32> = mixed.iter().map(|x| x / length).collect();
+fn background_of(student: &ModelProto) -> Result<Vec<f32>> {
+    let text = metadata(student, BACKGROUND).with_context(|| format!("there is no {BACKGROUND}"))?;
+    serde_json::from_str(text).with_context(|| format!("{BACKGROUND} is no list of numbers"))
+}
+
+fn set_background(student: &mut ModelProto, background: impl Iterator<Item = f32>) -> Result<()> {
+    let background: Vec<f32> = background.collect();
     if let Some(entry) = student.metadata_props.iter_mut().find(|entry| entry.key == BACKGROUND) {
-        entry.value = serde_json::to_string(&unit)?;
+        entry.value = serde_json::to_string(&background)?;
     }
     Ok(())
+}
+
+/// Leaves the background as long as it comes out: it is normalised when all students are in it.
+fn mix_background(student: &mut ModelProto, other: &ModelProto, share: f32) -> Result<()> {
+    let (own, others) = (background_of(student)?, background_of(other)?);
+    ensure!(own.len() == others.len(), "their {BACKGROUND} differs in length");
+    set_background(student, own.iter().zip(&others).map(|(a, b)| a + (b - a) * share))
 }
 
 fn mix_tensor(tensor: &mut TensorProto, other: &TensorProto, share: f32) -> Result<()> {
@@ -163,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_mean_of_students_is_that_of_their_weights_and_keeps_the_firsts_facts() {
-        let students = [(1.0, "[1,0]"), (2.0, "[0,1]"), (6.0, "[1,0]")];
+        let students = [(1.0, "[1.0,0.0]"), (2.0, "[0,1]"), (6.0, "[1,0]")];
         let students = students.map(|(weight, background)| student(weight, background, "{}"));
         for count in [2, 3] {
             let mean = averaged(&students[..count]).unwrap();
