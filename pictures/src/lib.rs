@@ -85,9 +85,7 @@ pub fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// When it can't be read, or is no whole picture.
 pub fn open(path: &Path) -> Result<RgbImage, PictureError> {
-    let bytes =
-        read_bytes(path).map_err(|reason| PictureError::Unreadable { path: path.to_owned(), reason })?;
-    decode(&bytes).map_err(|reason| PictureError::Unusable { path: path.to_owned(), reason })
+    open_by(path, decode)
 }
 
 /// Reads a picture with its transparency: what is to be pasted over another.
@@ -95,16 +93,12 @@ pub fn open(path: &Path) -> Result<RgbImage, PictureError> {
 /// # Errors
 /// When it can't be read, or is no whole picture.
 pub fn open_with_alpha(path: &Path) -> Result<RgbaImage, PictureError> {
-    let bytes =
-        read_bytes(path).map_err(|reason| PictureError::Unreadable { path: path.to_owned(), reason })?;
-    let decoded = mended(&bytes).and_then(|mended| {
-        let mut decoder = checked_decoder_of(mended.as_deref().unwrap_or(&bytes))?;
+    open_by(path, |bytes| {
+        let mended = mended(bytes)?;
+        let mut decoder = checked_decoder_of(mended.as_deref().unwrap_or(bytes))?;
         let orientation = orientation_of(&mut decoder);
-        let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
-        picture.apply_orientation(orientation);
-        Ok(picture.into_rgba8())
-    });
-    decoded.map_err(|reason| PictureError::Unusable { path: path.to_owned(), reason })
+        Ok(turned(decoder, orientation)?.into_rgba8())
+    })
 }
 
 /// Width and height of a picture as [`open`] gives it, from its header alone.
@@ -112,13 +106,19 @@ pub fn open_with_alpha(path: &Path) -> Result<RgbaImage, PictureError> {
 /// # Errors
 /// When it can't be read, or is no picture.
 pub fn size_of(path: &Path) -> Result<(u32, u32), PictureError> {
-    let unreadable = |reason| PictureError::Unreadable { path: path.to_owned(), reason };
-    let unusable = |reason| PictureError::Unusable { path: path.to_owned(), reason };
     // All of it: what stands before a JPEG's size may be long, and damaged headers are mended in memory.
-    let bytes = read_bytes(path).map_err(unreadable)?;
-    let mended = mended(&bytes).map_err(unusable)?;
-    let mut decoder = decoder_of(mended.as_deref().unwrap_or(&bytes)).map_err(unusable)?;
-    Ok(upright(decoder.dimensions(), orientation_of(&mut decoder)))
+    open_by(path, |bytes| {
+        let mended = mended(bytes)?;
+        let mut decoder = decoder_of(mended.as_deref().unwrap_or(bytes))?;
+        Ok(upright(decoder.dimensions(), orientation_of(&mut decoder)))
+    })
+}
+
+/// What `decode` makes of a file's bytes.
+fn open_by<T>(path: &Path, decode: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<T, PictureError> {
+    let bytes =
+        read_bytes(path).map_err(|reason| PictureError::Unreadable { path: path.to_owned(), reason })?;
+    decode(&bytes).map_err(|reason| PictureError::Unusable { path: path.to_owned(), reason })
 }
 
 /// Decodes a picture.
@@ -147,11 +147,16 @@ pub fn decode_into<'a>(bytes: &[u8], room: impl FnOnce(usize, usize) -> &'a mut 
     if decoder.color_type() == ColorType::Rgb8 && orientation == Orientation::NoTransforms {
         return decoder.read_image(room(width as usize, height as usize)).map_err(|error| error.to_string());
     }
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
-    picture.apply_orientation(orientation);
-    let rgb = over_white(picture);
+    let rgb = over_white(turned(decoder, orientation)?);
     room(rgb.width() as usize, rgb.height() as usize).copy_from_slice(&rgb);
     Ok(())
+}
+
+/// A picture as people see it, whichever way its camera was held.
+fn turned(decoder: impl ImageDecoder, orientation: Orientation) -> Result<DynamicImage, String> {
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
+    picture.apply_orientation(orientation);
+    Ok(picture)
 }
 
 /// A picture over white. What is hidden under a transparent pixel may be anything, and nobody sees it.
