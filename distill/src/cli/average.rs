@@ -11,7 +11,7 @@ use clap::Args;
 use half::f16;
 use wordsight_files::Content;
 use wordsight_onnx::metadata;
-use wordsight_onnx::proto::{ElementType, GraphProto, ModelProto, TensorProto};
+use wordsight_onnx::proto::{ElementType, ModelProto, TensorProto};
 
 /// The background's embedding, which is a weight that stands among the facts.
 const BACKGROUND: &str = "wordsight.background";
@@ -59,22 +59,17 @@ fn mix(student: &mut ModelProto, other: &ModelProto, share: f32) -> Result<()> {
         ensure!(own == others, "their {fact} differs: they weren't trained from one student");
     }
     mix_background(student, other, share)?;
-    let graph = |model: &ModelProto| model.graph.clone().unwrap_or_default();
-    let others = graph(other);
-    let own = student.graph.get_or_insert_default();
-    ensure!(has_nodes_of(own, &others), "their graphs differ: export both again with this program");
+    let (Some(own), Some(graph)) = (&mut student.graph, &other.graph) else { bail!("one has no graph") };
+    let is_same = own.node == graph.node && own.initializer.len() == graph.initializer.len();
+    ensure!(is_same, "their graphs differ: export both again with this program");
     let others: HashMap<&str, &TensorProto> =
-        others.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+        graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
     for tensor in &mut own.initializer {
         let other =
             others.get(tensor.name.as_str()).with_context(|| format!("{} is missing", tensor.name))?;
         mix_tensor(tensor, other, share)?;
     }
     Ok(())
-}
-
-fn has_nodes_of(graph: &GraphProto, other: &GraphProto) -> bool {
-    graph.node == other.node && graph.initializer.len() == other.initializer.len()
 }
 
 fn background_of(student: &ModelProto) -> Result<Vec<f32>> {
