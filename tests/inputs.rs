@@ -5,25 +5,10 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::process::Command;
 
+use support::folders::contents;
 use support::*;
-
-/// Every file below a folder with its bytes.
-fn contents(folder: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            all.extend(contents(&path));
-        } else {
-            all.push((path.clone(), fs::read(path).unwrap()));
-        }
-    }
-    all.sort();
-    all
-}
 
 /// Runs a command that is to be refused as bad usage, in a sentence with `part`, and to change nothing.
 fn assert_refused(bench: &Bench, arguments: &[&str], part: &str) {

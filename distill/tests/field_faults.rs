@@ -11,22 +11,8 @@ use std::process::{Command, Output};
 use image::codecs::png::PngEncoder;
 use image::{ImageEncoder, RgbImage};
 use serde_json::{Value, json};
+use support::folders::contents;
 use wordsight_distill::embed::Embedded;
-
-/// Every file below a folder with its bytes.
-fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            all.extend(contents(&path));
-        } else {
-            all.push((path.clone(), fs::read(path).unwrap()));
-        }
-    }
-    all.sort();
-    all
-}
 
 /// Runs a command in `folder` that is to fail with `part` in its sentence, and to change nothing there.
 fn assert_refused(folder: &Path, arguments: &str, part: &str) {

@@ -6,6 +6,7 @@
 //! picture it is, and on the vocabulary, as with a trained student, and takes a millisecond.
 #![allow(dead_code, reason = "each test file uses its own part of the support")]
 
+pub mod folders;
 mod running;
 mod skipping;
 

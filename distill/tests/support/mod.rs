@@ -2,6 +2,8 @@
 //! repository carries.
 #![allow(dead_code, reason = "each test file uses its own part of the support")]
 
+#[path = "../../../tests/support/folders.rs"]
+pub mod folders;
 pub mod made_up;
 #[path = "../../../tests/support/skipping.rs"]
 pub mod skipping;
