@@ -8,8 +8,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 pub use wordsight_files::{
-    Content, Durability, Inputs, OutputError, UNFINISHED, Unfinished, folder_of, is_standard_output,
-    is_written_into, replace, replace_for_group, write_result,
+    Content, Durability, Inputs, OutputError, UNFINISHED, folder_of, is_standard_output, is_written_into,
+    open_result, replace, replace_for_group, write_result,
 };
 
 /// Finds out whether a file can be written, by a neighbour that is removed again.

@@ -118,13 +118,24 @@ impl Drop for Unfinished {
 /// # Errors
 /// When `content` or the system fails.
 pub fn write_result(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let (output, unfinished) = open_result(path)?;
+    drop(filled(output, content)?);
+    unfinished.map_or(Ok(()), |unfinished| unfinished.finish(Durability::Whole))
+}
+
+/// Opens the same for who writes it bit by bit: what is written to, and, for a file, what is to be finished when all is.
+///
+/// # Errors
+/// When the system refuses.
+pub fn open_result(path: &Path) -> io::Result<(Box<dyn Write + Send>, Option<Unfinished>)> {
     if is_standard_output(path) {
-        return filled(io::stdout().lock(), content).map(drop);
+        return Ok((Box::new(io::stdout()), None));
     }
     if is_written_into(path) {
-        return filled(File::options().write(true).open(path)?, content).map(drop);
+        return Ok((Box::new(File::options().write(true).open(path)?), None));
     }
-    replace_with(path, Durability::Whole, content)
+    let unfinished = Unfinished::create(path)?;
+    Ok((Box::new(unfinished.file.try_clone()?), Some(unfinished)))
 }
 
 /// Whether a pipe or a device lies there, which is written into and not replaced.

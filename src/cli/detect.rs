@@ -1,6 +1,5 @@
 //! `wordsight detect`: photographs in, annotated photographs, a table and JSON out.
 
-use std::fs::File;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,11 +12,9 @@ use super::flags::CommonArgs;
 use super::installed::INSTALLED;
 use super::run::LONGEST_STOP;
 use crate::config::{Config, ConfigError};
-use crate::files::{
-    Content, Durability, Inputs, OutputError, Unfinished, is_standard_output, is_written_into,
-};
+use crate::files::{Content, Durability, Inputs, OutputError, is_standard_output, open_result};
 use crate::pipeline::{Control, Pipeline};
-use crate::publish::{Output, Outputs, PictureNames, Publisher, SaveSettings, SinkSettings, Table};
+use crate::publish::{Outputs, PictureNames, Publisher, SaveSettings, SinkSettings, Table};
 use crate::service::{EngineTarget, WordsTarget};
 use crate::threads::Stop;
 
@@ -57,7 +54,9 @@ impl DetectArgs {
             every: NonZeroUsize::MIN,
             names: PictureNames::Photographs,
         });
-        let (json, lines) = self.json.as_deref().map(open_whole).transpose()?.unzip();
+        let open_json =
+            |path: &Path| open_result(path).with_context(|| format!("cannot write {}", path.display()));
+        let (json, lines) = self.json.as_deref().map(open_json).transpose()?.unzip();
         let sinks =
             save.map(|save| (SinkSettings::Pictures(save.clone()), save.open())).into_iter().collect();
         let outputs = Outputs { json, table, sinks, ..Outputs::default() };
@@ -85,18 +84,4 @@ impl DetectArgs {
         self.save.as_ref().map(|folder| inputs.check_pictures(folder)).transpose().map_err(refused)?;
         Ok(())
     }
-}
-
-/// Opens where lines go, and what is to be finished when all are written.
-fn open_whole(path: &Path) -> anyhow::Result<(Output, Option<Unfinished>)> {
-    let context = || format!("cannot write {}", path.display());
-    if is_standard_output(path) {
-        return Ok((Box::new(std::io::stdout()), None));
-    }
-    if is_written_into(path) {
-        let file = File::options().write(true).open(path).with_context(context)?;
-        return Ok((Box::new(file), None));
-    }
-    let lines = Unfinished::create(path).with_context(context)?;
-    Ok((Box::new(lines.file.try_clone().with_context(context)?), Some(lines)))
 }

@@ -15,7 +15,7 @@ use wordsight_engines::{
 
 use super::*;
 use crate::job::Stage;
-use crate::publish::{Output, Outputs};
+use crate::publish::Outputs;
 
 /// After so long what is waited for will never be, on the busiest machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -248,7 +248,7 @@ fn greys(count: u8, before: impl FnMut(u8) + Send + 'static) -> Box<dyn Source> 
 
 fn pipeline(engine: Made, pacing: Pacing, count: u8, json: &std::path::Path) -> Pipeline {
     let (source, scorer) = (greys(count, |_| ()), scorer(&engine, "grey"));
-    let json: Output = Box::new(std::fs::File::create(json).unwrap());
+    let json = Box::new(std::fs::File::create(json).unwrap());
     let publisher = Publisher::new(Outputs { json: Some(json), ..Outputs::default() }).unwrap();
     let stream = Pipeline::new(source, pacing, Box::new(engine), scorer, publisher);
     Pipeline { inputs_to_keep: 3, ..stream }

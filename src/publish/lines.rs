@@ -11,6 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context;
 use serde::Deserialize;
 
 use super::error::PublishError;
@@ -118,7 +119,6 @@ impl LinesSettings {
     /// # Errors
     /// When it can't be opened.
     pub fn open(&self, appends: bool) -> anyhow::Result<Box<dyn Sink>> {
-        use anyhow::Context;
         let (name, output) = match &self.place {
             Place::StandardOutput => ("standard output".to_owned(), Opened::Other(Box::new(io::stdout()))),
             Place::File { path, rotate_bytes, keep } => {
@@ -135,15 +135,12 @@ impl LinesSettings {
         };
         Ok(Box::new(LinesSink { name, output, frames: self.frames, events: self.events }))
     }
-}
 
-impl LinesSettings {
     /// Whether the place could be opened, which is left as it is: somebody may be writing there.
     ///
     /// # Errors
     /// When it can't be.
     pub fn check(&self) -> anyhow::Result<()> {
-        use anyhow::Context;
         match &self.place {
             Place::StandardOutput => Ok(()),
             Place::File { path, .. } | Place::Socket(path) => {

@@ -32,7 +32,7 @@ mod webhook;
 
 pub use annotate::colour_of;
 pub use json::{event as event_json, line as json_line};
-pub use lines::{LinesKeys, Output};
+pub use lines::LinesKeys;
 pub use live::{Live, Viewer};
 pub use message::{Picture, Record};
 pub use metrics::{BUCKETS_MS, DurationCounts, STAGES};
