@@ -104,7 +104,7 @@ impl BenchArgs {
             let demo = [config.student.find("student"), config.vocabulary.find("vocabulary")];
             demo.iter().flatten().for_each(|path| inputs.add(path));
             if let Ok(Some(source)) = config.source_uri().map(|uri| uri.path().map(Path::to_owned)) {
-                if source.is_dir() { inputs.add_pictures(&source) } else { inputs.add(&source) }
+                inputs.add_pictures(&source);
             }
         }
         let check = |path: &Path, content| inputs.check(path, content).map_err(ConfigError::from);

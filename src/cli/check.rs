@@ -164,7 +164,7 @@ fn outputs_of(
         places.push(path.display().to_string());
     }
     if let Some(words) = words {
-        let unknown = target.unknown_words(words);
+        let unknown = target.unknown_words(words.shown().iter().map(|known| known.word.as_str()));
         if let Some(first) = unknown.first() {
             let reasons: Vec<&str> = unknown.iter().map(|unknown| unknown.reason.as_str()).collect();
             return Err(SettingError { section: first.section, reason: reasons.join("; ") }.into());

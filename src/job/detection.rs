@@ -53,6 +53,11 @@ impl WordList {
         self.0.get(place).map_or("?", String::as_str)
     }
 
+    /// The words, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> + Clone {
+        self.0.iter().map(String::as_str)
+    }
+
     /// Whether these are the very words, and not others that may be equal.
     pub fn are(&self, others: &Self) -> bool {
         Arc::ptr_eq(&self.0, &others.0)

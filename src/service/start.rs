@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use wordsight_detection::Vocabulary;
 
 use super::devices::LateDevices;
 use super::engines::{Engines, GpuWait};
@@ -167,7 +166,10 @@ impl Service<'_> {
             None => target.words.clone(),
         };
         let scorer = words.open(engine.facts())?;
-        warn_of_unknown_words(target);
+        // Words that are kept are not those that the outputs were written for.
+        if kept_words.is_none() {
+            warn_of_unknown_words(target, &scorer.words());
+        }
         health.of_engine(engine_health);
         health.of_vocabulary(&words.vocabulary, scorer.words().len());
         health.of_source(target.source.uri.display());
@@ -252,13 +254,8 @@ pub(super) fn open_health(health: &Health, path: &Path) -> anyhow::Result<Health
 }
 
 /// Says which words of outputs the vocabulary lacks: another that is switched to may have them.
-fn warn_of_unknown_words(target: &Target) {
-    if target.sinks.iter().all(|sink| sink.words().is_empty()) {
-        return;
-    }
-    if let Ok(vocabulary) = Vocabulary::load(&target.words.vocabulary) {
-        for unknown in target.unknown_words(&vocabulary) {
-            tracing::warn!("nothing is told of a word that there isn't: {unknown}");
-        }
+fn warn_of_unknown_words(target: &Target, words: &WordList) {
+    for unknown in target.unknown_words(words.iter()) {
+        tracing::warn!("nothing is told of a word that there isn't: {unknown}");
     }
 }

@@ -75,24 +75,21 @@ impl Target {
 
     /// What is wrong with the words that outputs are about, if anything is: those that the vocabulary lacks, with what may
     /// have been meant. Words of a vocabulary that may be switched to are none.
-    pub fn unknown_words(&self, words: &Vocabulary) -> Vec<SettingError> {
+    pub fn unknown_words<'a>(&self, words: impl Iterator<Item = &'a str> + Clone) -> Vec<SettingError> {
         let of_sink = |sink: &'_ SinkSettings| -> Vec<(&'static str, String)> {
             sink.words().iter().map(|word| (sink.section(), word.clone())).collect()
         };
         let mut unknown: Vec<(&'static str, String)> = self.sinks.iter().flat_map(of_sink).collect();
-        let has =
-            |vocabulary: &Vocabulary, word: &str| vocabulary.shown().iter().any(|known| known.word == word);
-        unknown.retain(|(_, word)| !has(words, word));
+        unknown.retain(|(_, word)| !words.clone().any(|known| known == word));
         if !unknown.is_empty() {
             let others = self.http.iter().flat_map(HttpSettings::vocabulary_files);
             for other in others.filter_map(|path| Vocabulary::load(&path).ok()) {
-                unknown.retain(|(_, word)| !has(&other, word));
+                unknown.retain(|(_, word)| !other.shown().iter().any(|known| known.word == *word));
             }
         }
         let told = unknown.into_iter().map(|(section, word)| {
-            let known = words.shown().iter().map(|known| known.word.as_str());
-            let hint =
-                nearest(&word, known).map_or_else(String::new, |near| format!(": did you mean {near:?}?"));
+            let near = nearest(&word, words.clone());
+            let hint = near.map_or_else(String::new, |near| format!(": did you mean {near:?}?"));
             let reason = format!("{word:?} is no word of {}{hint}", self.words.vocabulary.display());
             SettingError { section, reason }
         });
@@ -106,9 +103,7 @@ impl Target {
     pub fn check_outputs(&self, configuration: Option<&Path>) -> Result<(), OutputError> {
         let read = [self.engine.student.as_path(), &self.words.vocabulary];
         let mut inputs = Inputs::of(read.into_iter().chain(configuration));
-        if let Some(source) = self.source.uri.path() {
-            if source.is_dir() { inputs.add_pictures(source) } else { inputs.add(source) }
-        }
+        self.source.uri.path().into_iter().for_each(|source| inputs.add_pictures(source));
         self.sinks.iter().flat_map(SinkSettings::files_read).for_each(|path| inputs.add(path));
         if let Some(token) = self.http.as_ref().and_then(|http| http.token_file.as_deref()) {
             inputs.add(token);
