@@ -158,6 +158,11 @@ fn get(address: SocketAddr, path: &str) -> String {
 
 #[test]
 fn pages_metrics_log_and_health_of_a_service_show_no_secret_also_after_a_bad_reload() {
+    if cfg!(not(feature = "gstreamer")) {
+        let what = "no secret of a camera's address in pages, metrics, log and health of a service";
+        skip(what, "this build opens no rtsp://", "make camera-deps, and run the tests again");
+        return;
+    }
     let bench = Bench::new();
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let text = |uri: &str| {
