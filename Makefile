@@ -23,7 +23,7 @@ RELEASE := cargo build --release --locked -p wordsight --features tensorrt,v4l2,
 .DEFAULT_GOAL := help
 # Prerequisites in the order in which they stand: what is installed first decides what is built.
 .NOTPARALLEL:
-.PHONY: help demo test check build-tests run-tests check-demo check-deps api fuzz setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std msrv docs reference shim deb check-deb image image-deps images device device-test device-deps arm64 cameras camera-deps clip photographs heads vocabularies
+.PHONY: help demo test check build-tests run-tests default-build check-demo check-deps api fuzz setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std msrv docs reference shim deb check-deb image image-deps images device device-test device-deps arm64 cameras camera-deps clip photographs heads vocabularies
 
 help: ## What there is to make
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,7 +39,7 @@ test: build-tests run-tests check-demo ## Build, unit and end-to-end tests, what
 	@echo "make test: all passed, but for what is said to be SKIPPED above"
 
 check: export WORDSIGHT_REQUIRE_REFERENCE := 1
-check: check-deps fmt clippy docs no-std msrv test api reference shim check-deb images device arm64 ## Everything that CI runs, nothing skipped: about an hour
+check: check-deps fmt clippy docs no-std msrv test default-build api reference shim check-deb images device arm64 ## Everything that CI runs, nothing skipped: about an hour
 	@echo "make check: all passed"
 
 build-tests: setup deps host-deps evaluation-deps
@@ -49,6 +49,12 @@ build-tests: setup deps host-deps evaluation-deps
 run-tests: build-tests
 	@[ -e $(TEACHER)/config.json ] || $(TESTED)/wordsight-distill teacher standin -o $(TEACHER)
 	$(CARGO_TEST) --lib --bins --tests
+
+# Tests that start the device program, which without TensorRT and cameras may answer otherwise.
+DEFAULT_BUILD_TESTS := check detect doctor inputs mistakes mqtt package pictures run secrets service video
+default-build: build-tests ## The same tests in the default build, as where no TensorRT and no GStreamer are installed
+	env -u WORDSIGHT_REQUIRE_REFERENCE cargo test --workspace --locked --profile $(PROFILE) $(addprefix --test ,$(DEFAULT_BUILD_TESTS))
+	cargo build --workspace --locked --profile $(PROFILE) $(addprefix --features ,$(FEATURES)) --bins # as they were
 
 check-demo: build-tests ## What the shipped student finds in the demo's clip and photographs, against boxes marked by hand
 	$(TESTED)/wordsight run --json $(TARGET)/main.jsonl
