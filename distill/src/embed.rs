@@ -24,6 +24,7 @@ use wordsight_teacher::Teacher;
 
 use crate::annotations::{self, Annotations};
 use crate::coco::{Dataset, Image};
+use crate::mistake::Mistake;
 use crate::photographs::{Unreadable, check_size, open_annotated};
 use crate::table::{self, Shard, Table};
 
@@ -88,9 +89,11 @@ pub fn propose(
 ) -> Result<()> {
     ensure!(
         settings.student.is_some() || settings.moved_copies.is_some(),
-        "proposals come from a --student, from the annotations (--moved-copies), or both: name one"
+        Mistake::new(
+            "proposals come from a --student, from the annotations (--moved-copies), or both: name one"
+        )
     );
-    ensure!(settings.per_image > 0, "at least one proposal an image");
+    ensure!(settings.per_image > 0, Mistake::new("--per-image must be at least 1"));
     let found = Annotations::load(annotations)?;
     let student = match settings.student {
         Some(path) => {

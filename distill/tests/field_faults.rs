@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use support::folders::contents;
 use wordsight_distill::embed::Embedded;
 
-/// Runs a command in `folder` that is to fail with `part` in its sentence, and to change nothing there.
+/// Runs a command in `folder` that is to be refused as bad usage, with `part` in its sentence, and to change nothing there.
 fn assert_refused(folder: &Path, arguments: &str, part: &str) {
     let before = contents(folder);
     let mut command = Command::new(env!("CARGO_BIN_EXE_wordsight-distill"));
     let output = command.args(arguments.split(' ')).current_dir(folder).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && told.contains(part), "{arguments}: {told}");
+    assert!(output.status.code() == Some(2) && told.contains(part), "{arguments}: {told}");
     assert!(contents(folder) == before, "{arguments} changed a file");
 }
 

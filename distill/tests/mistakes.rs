@@ -66,7 +66,7 @@ fn sets_that_cannot_be_trained_on_are_refused_by_name() {
     let [sets, teacher, output] =
         [sets, teacher, folder.path().join("out")].map(|path| path.to_str().unwrap().to_owned());
     let train = ["train", "--sets", &sets, "--teacher", &teacher, "-o", &output];
-    let refused = |parts: &[&str]| assert_told(&distill(&train), 1, parts);
+    let refused = |parts: &[&str]| assert_told(&distill(&train), 2, parts);
     refused(&[&sets]);
 
     fs::write(&sets, "[[set]]\nname = \"mine\"\nformat = \"coco\"\nannotation = \"x.json\"\n").unwrap();
@@ -74,6 +74,11 @@ fn sets_that_cannot_be_trained_on_are_refused_by_name() {
     fs::write(&sets, "[[set]]\nname = \"mine\"\nformat = \"coco\"\nannotations = \"{data}/x.json\"\n")
         .unwrap();
     refused(&["mine", "data", "--root"]);
+    fs::write(&sets, "[[set]]\nname = \"mine\"\nformat = \"yolo\"\n").unwrap();
+    refused(&["mine", "`annotations`"]);
+    // A set that the list names rightly, and that is not there.
+    fs::write(&sets, "[[set]]\nname = \"mine\"\nformat = \"coco\"\nannotations = \"x.json\"\n").unwrap();
+    assert_told(&distill(&train), 1, &["mine", "x.json"]);
 
     // Embeddings of another teacher.
     support::made_up::write_sets(folder.path(), true);
@@ -93,6 +98,41 @@ fn a_device_that_is_not_there_is_refused_before_any_work() {
 fn a_weight_that_is_no_share_is_refused_before_any_work() {
     let export = ["export", "--training", "/x", "--teacher", "/x", "-o", "/x", "--ensemble-lambda", "1.5"];
     assert_told(&distill(&export), 2, &["--ensemble-lambda", "0 to 1"]);
+}
+
+#[test]
+fn a_mistake_in_the_command_line_that_flags_alone_do_not_show_is_bad_usage() {
+    let train = |flag: &str, value: &str| {
+        distill(&["train", "--sets", "/x", "--teacher", "/x", "-o", "/x", flag, value])
+    };
+    for (flag, value) in
+        [("--batch", "0"), ("--text-weight", "NaN"), ("--dropout", "1"), ("--temperature", "0")]
+    {
+        assert_told(&train(flag, value), 2, &[flag]);
+    }
+    let eval = ["eval", "--student", "/x", "--annotations", "/a", "--annotations", "/b", "--images", "/x"];
+    let eval = distill(&[&eval[..], &["--vocabulary", "/v"]].concat());
+    assert_told(&eval, 2, &["2 --annotations and 1 --images"]);
+    let label = ["label", "--detector", "/x", "--images", "/x", "-o", "/tmp/x.json"];
+    assert_told(&distill(&label), 1, &["/x"]);
+}
+
+#[test]
+fn a_list_of_words_with_a_mistake_is_bad_usage() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = folder.path().join("words.toml");
+    let output = folder.path().join("words.safetensors");
+    let teacher = support::checkout("teacher/tests/fixtures/clip");
+    let [words, output, teacher] = [words, output, teacher].map(|path| path.to_str().unwrap().to_owned());
+    let vocabulary = || distill(&["vocabulary", &words, "--teacher", &teacher, "-o", &output]);
+    for (text, part) in [("words = [\"cat\", \"cat\"]\n", "cat"), ("word = [\"cat\"]\n", "word")] {
+        fs::write(&words, text).unwrap();
+        if vocabulary().status.code() == Some(1) {
+            assert_told(&vocabulary(), 1, &["ONNX Runtime"]);
+            return;
+        }
+        assert_told(&vocabulary(), 2, &[&words, part]);
+    }
 }
 
 #[test]
@@ -123,7 +163,7 @@ fn annotations_that_refer_to_nothing_are_refused() {
 #[test]
 fn proposals_and_shards_that_make_no_sense_are_refused() {
     let scenes = ["proposals", "--scenes", "/x", "-o", "/tmp/x"];
-    assert_told(&distill(&scenes), 1, &["--student", "--moved-copies"]);
+    assert_told(&distill(&scenes), 2, &["--student", "--moved-copies"]);
     let shard = ["proposals", "--scenes", "/x", "-o", "/tmp/x", "--moved-copies", "1", "--shard", "5/4"];
     assert_told(&distill(&shard), 2, &["--shard", "from 1 to n"]);
     let folder = tempfile::tempdir().unwrap();

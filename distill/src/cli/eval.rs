@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use wordsight_detection::{DetectionSettings, Vocabulary};
 use wordsight_distill::eval::{self, Detector};
+use wordsight_distill::mistake::Mistake;
 use wordsight_distill::photographs::Collection;
 use wordsight_distill::scenes::clips::Props;
 use wordsight_teacher::Teacher;
@@ -109,7 +110,7 @@ pub fn tracking(arguments: &EvalTracking) -> Result<()> {
             let words = spread(&collection.words_of(&collection.with_cutouts()), arguments.words);
             vocabulary_for(&arguments.student, words, &mut Teacher::open(teacher)?)?
         }
-        (None, None) => anyhow::bail!("either --vocabulary or --teacher"),
+        (None, None) => anyhow::bail!(Mistake::new("name a --vocabulary or a --teacher")),
     };
     let words: Vec<String> = vocabulary.shown().iter().map(|word| word.word.clone()).collect();
     let props = Props::gather(&collection, &arguments.data.join("backgrounds"), &words)?;

@@ -5,6 +5,7 @@ mod average;
 mod check_student;
 mod data;
 mod eval;
+mod exit_code;
 mod export;
 mod label;
 mod memory;
@@ -19,8 +20,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use wordsight_detection::Vocabulary;
 use wordsight_distill::photographs::Collection;
 use wordsight_distill::student::{Head, Student, StudentConfig};
@@ -29,9 +29,11 @@ use wordsight_files::{Content, Inputs};
 use wordsight_teacher::efficientnet::Weights;
 use wordsight_teacher::{Teacher, standin, words};
 
+pub use exit_code::exit_code_of;
+
 /// Makes students and vocabularies for wordsight.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or configuration.")]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -184,11 +186,6 @@ fn check_report(inputs: &Inputs, json: Option<&PathBuf>, plot: Option<&PathBuf>)
 
 fn read_backbone(path: &Path) -> Result<Weights> {
     Ok(wordsight_teacher::pth::read_pth(path)?)
-}
-
-/// Ends the program as clap does for bad usage, for what clap can't express.
-fn refuse_usage(told: &str) -> ! {
-    Arguments::command().error(ErrorKind::ArgumentConflict, told).exit()
 }
 
 /// A number from 0 to 1.
