@@ -7,6 +7,7 @@ mod data;
 mod eval;
 mod exit_code;
 mod export;
+mod generate;
 mod label;
 mod memory;
 mod quantize;
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use wordsight_detection::Vocabulary;
 use wordsight_distill::photographs::Collection;
 use wordsight_distill::student::{Head, Student, StudentConfig};
@@ -109,6 +110,9 @@ enum Command {
     EvalTracking(eval::EvalTracking),
     /// Holds a student, and trainings of every kind of head, against what is asked of them.
     CheckStudent(check_student::Arguments),
+    /// Writes the man pages and completions for bash, zsh and fish, which the package installs
+    #[command(hide = true)]
+    Generate(generate::Generate),
 }
 
 #[derive(Subcommand)]
@@ -234,6 +238,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::EvalPhotographs(arguments) => eval::photographs(&arguments),
         Command::EvalTracking(arguments) => eval::tracking(&arguments),
         Command::CheckStudent(arguments) => check_student::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments, &Arguments::command()),
     }
 }
 
