@@ -147,8 +147,9 @@ fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = Vec::new();
-    // Events are a stream without an end.
-    stream.set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+    // Events are a stream without an end: so much of it as comes at once.
+    let patience = if path == "/api/events" { std::time::Duration::from_millis(500) } else { PATIENCE };
+    stream.set_read_timeout(Some(patience)).unwrap();
     let mut bytes = [0; 4096];
     while let Ok(read @ 1..) = stream.read(&mut bytes) {
         answer.extend_from_slice(&bytes[..read]);
