@@ -1,9 +1,9 @@
-//! The rooms of `src/` import downwards only, and no files import one another in a circle.
+//! The top-level modules of `src/` import downwards only, and no files import one another in a circle.
 //!
-//! A room is a top-level module of the program (`config`, `publish`, `http`, ...). This reads every file of `src/` and of
-//! `capture/src/`, resolves `use` items and plain paths that begin with `crate`, `super`, `self` or a child module, follows
-//! re-exports to the file that defines a name, and reports which rooms and which files import one another in a circle.
-//! Test modules are left out: a test may look anywhere.
+//! This reads every file of `src/` and of `capture/src/`, resolves `use` items and plain paths that begin with
+//! `crate`, `super`, `self` or a child module, follows re-exports to the file that defines a name, and reports which
+//! top-level modules (`config`, `publish`, `http`, ...) and which files import one another in a circle. Test modules
+//! are left out: a test may import anything.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};

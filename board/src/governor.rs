@@ -1,19 +1,19 @@
-//! How many frames a board can stand.
+//! The frame rate that a board can keep up.
 //!
-//! In flows a [`Look`] at the board, about one a second; out flows a [`Decision`]: the fraction of the full frame rate
-//! that keeps the board below where its own protection slows it. That protection is coarse: it takes clocks down in
-//! large steps when it is already hot and gives them back when it is not, so the rate goes up and down by the minute.
-//! Fewer frames are less heat, and a rate that the board can stand is steady.
+//! The governor takes a [`Look`] at the board about once a second and returns a [`Decision`]: the fraction of the full
+//! frame rate that keeps the board cooler than the point where its own protection slows it. That protection is coarse:
+//! it lowers clocks in large steps when the board is hot and raises them again when it has cooled, so the frame rate
+//! would swing by the minute. Fewer frames make less heat, and the rate that a board can keep up is steady.
 //!
-//! Heat is held by a proportional-integral controller in its velocity form (Åström and Hägglund, "PID Controllers",
-//! 1995, section 3.5), which has nothing to wind up. Boards differ in how much heat a frame makes and in how long it
-//! takes to leave: a fan, a sink of a kilogram, a sealed box. The gains are low enough to stay steady for all of them
-//! and the rate falls faster than it rises. Events (the kernel throttles, an over-current alarm) say nothing of how far
-//! is enough: the rate falls while they come, waits, and rises again.
+//! The temperature is held by a proportional-integral controller in its velocity form (Åström and Hägglund, "PID
+//! Controllers", 1995, section 3.5), which has no integral that could wind up. Boards differ in how much heat a frame
+//! makes and how fast it leaves: a fan, a heat sink of a kilogram, a sealed box. The gains are low enough to be stable
+//! for all of them, and the rate falls faster than it rises. Events (the kernel throttles, an over-current alarm)
+//! don't say how much less is enough: the rate falls while they come, then waits, then rises again.
 //!
-//! The one surprising thing: over-current alarms are not always believed. A peak that every single frame draws comes
-//! at any rate, and some boards count thousands of them in an hour without harm. If half the rate doesn't silence the
-//! alarm, less won't, and the governor lets go of it for a while.
+//! Over-current alarms are not always obeyed. A peak that every single frame draws comes at any frame rate, and some
+//! boards count thousands of such alarms in an hour without harm. If half the rate doesn't stop the alarm, a lower
+//! rate won't either, and the governor ignores it for a while.
 
 use core::fmt;
 use core::time::Duration;

@@ -1,4 +1,4 @@
-//! What a machine is: what somebody else needs to get the same number.
+//! What a measurement was taken on: what somebody else needs to get the same number.
 
 use std::fs;
 use std::path::{Path, PathBuf};

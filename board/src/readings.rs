@@ -1,4 +1,4 @@
-//! The readings of one moment, in types of a fixed size: whoever takes them once a second for a year allocates nothing.
+//! The readings of one moment, in types of fixed size: reading them once a second for a year allocates nothing.
 
 use heapless::{String, Vec};
 

@@ -1,4 +1,4 @@
-//! Weights as they are used, rather than as they are stored.
+//! Folds casts of weights: weights are stored in the type that they are used in.
 
 use std::collections::BTreeSet;
 

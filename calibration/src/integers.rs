@@ -1,4 +1,4 @@
-//! A graph that has integers in it already, for TensorRT: the types around them, and the same without them.
+//! Graphs that contain integers already, for TensorRT: the types around the integers, and the same graph without them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -1,4 +1,4 @@
-//! What of a graph is quantised.
+//! Which layers of a graph are quantised.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! A model that takes bytes and normalises them before its first convolution, without the normalisation.
+//! Removes the normalisation from a model that takes bytes and normalises them before its first convolution.
 
 use wordsight_onnx::Attribute;
 use wordsight_onnx::proto::{AttributeProto, ElementType, GraphProto, ModelProto, NodeProto, TensorProto};

@@ -1,4 +1,4 @@
-//! The graph with integers in it.
+//! Inserts `QuantizeLinear`/`DequantizeLinear` pairs into a graph.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

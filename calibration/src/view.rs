@@ -1,4 +1,4 @@
-//! Looking things up in a graph, and clearing away what nothing takes.
+//! Finds tensors and nodes of a graph, and removes those that nothing uses.
 
 use std::collections::{BTreeSet, HashMap};
 

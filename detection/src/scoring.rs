@@ -1,25 +1,27 @@
-//! Where words meet regions: the last dot product.
+//! Scores regions against words: the last dot product.
 //!
-//! In flow an engine's regions, out flow named detections, best first. For each region and word
-//! there are two opinions, ViLD's two heads (Gu et al., arXiv 2104.13921, sections 3.2 to 3.4):
-//! - the text head's: p_text = softmax over [background, words] of cosine / temperature, with the
-//!   background's share then dropped;
+//! Takes an engine's regions and returns named detections, best first. Each region and word has two probabilities,
+//! from ViLD's two heads (Gu et al., arXiv 2104.13921, sections 3.2 to 3.4):
+//!
+//! - the text head's: p_text = softmax over [background, words] of cosine / temperature, of which the background's
+//!   share is then dropped;
 //! - the image head's: p_image = softmax over the words alone.
 //!
-//! They meet in a weighted geometric mean, p = p_text^a · p_image^(1-a), where a word that the
-//! student was trained on trusts the text head more and any other word the image head
-//! ([`TextWeights`]). The proposal's objectness joins the same way: score = p^(1-g) · objectness^g.
+//! They are combined by a weighted geometric mean, p = p_text^a · p_image^(1-a), in which the text head weighs more
+//! for words that the student was trained on, and the image head for all others ([`TextWeights`]). The proposal's
+//! objectness is combined the same way: score = p^(1-g) · objectness^g.
 //!
-//! A vocabulary's hidden words take part in both softmaxes and are never told. With one word a region they also compete
-//! for it: a region whose best word is hidden shows nothing, and has no part in suppression. With more words a region
-//! they take none of its places.
+//! The probabilities are relative to *this* vocabulary. With a single word p_image is 1 everywhere, and only the
+//! background, the objectness and hidden words lower its score.
 //!
-//! All regions meet all words, and most of what they say is never told: [`screening`] finds with bytes which regions can
-//! reach a threshold and which words are nothing to them, [`exact`] finds these regions' best words with floats. Neither
-//! stores a logit: the memory is the vocabulary's, some hundred bytes a region, and five for each region and sixteen words.
+//! A vocabulary's hidden words take part in both softmaxes and are never reported. With one word a region they also
+//! compete for it: a region whose best word is hidden shows nothing and takes no part in suppression. With several
+//! words a region they take none of its places.
 //!
-//! The one surprising thing: the probabilities are relative to *this* vocabulary. One word alone
-//! gets p_image = 1 everywhere, and only the background, the objectness and hidden words speak against it.
+//! All regions are compared with all words, and most results are never reported. [`screening`] finds with products of
+//! bytes which regions can reach a threshold and which words are irrelevant to them; [`exact`] finds the best words of
+//! the remaining regions in float. Neither stores a logit: the memory is the vocabulary's, some hundred bytes a
+//! region, and five for each region and sixteen words.
 
 mod exact;
 // Bytes are for x86 alone: `screening` says why.

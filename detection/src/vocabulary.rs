@@ -1,17 +1,17 @@
 //! The words to look for, as embeddings: a `.safetensors` file.
 //!
-//! In flows a file that `wordsight-distill vocabulary` made from a `words.toml`; out flows a
-//! [`Vocabulary`] in which everything has been checked. The file holds one tensor, `embeddings`
-//! `[words, D]` in 32-bit float with rows of length 1, and in its metadata `format`, `teacher`,
-//! `words` (a JSON array, one object a row) and `prompts` (a JSON array of templates).
+//! Reads a file that `wordsight-distill vocabulary` made from a `words.toml` into a [`Vocabulary`] in which everything
+//! has been checked. The file holds one tensor, `embeddings` `[words, D]` in 32-bit float with rows of length 1, and
+//! in its metadata `format`, `teacher`, `words` (a JSON array, one object a row) and `prompts` (a JSON array of
+//! templates).
 //!
-//! A vocabulary may have *hidden* words: competitors that take part in every softmax and are never told, so that a
-//! window need not be a cup for want of a better word. They stand behind the words that are shown, so that a shown
-//! word's place in [`Vocabulary::words`] is its place among [`Vocabulary::shown`] too. Programs that know no hidden
-//! words refuse a file that has some.
+//! A vocabulary may have *hidden* words: competitors that take part in every softmax and are never reported, so that a
+//! region need not be a cup for want of a better word. They come after the words that are shown, so a shown word has
+//! the same place in [`Vocabulary::words`] as in [`Vocabulary::shown`]. Programs that don't know hidden words refuse a
+//! file that has some.
 //!
-//! The one surprising thing: the same words always make the same bytes. The header is written here
-//! and not by the safetensors crate, whose metadata come out in the random order of a hash map.
+//! The same words always make the same bytes. The header is written here and not by the safetensors crate, whose
+//! metadata is in the random order of a hash map.
 
 use std::collections::HashSet;
 use std::io::Read;

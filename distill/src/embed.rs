@@ -1,12 +1,12 @@
-//! What the image loss learns from: the teacher's embeddings of proposals, computed once.
+//! The teacher's embeddings of proposals, which the image loss learns from, computed once.
 //!
-//! Two steps, each into a folder of its own. [`propose`]: images in, boxes out, from the annotations (each
-//! object's box and some moved ones) and from a student's own first stage. [`embed`]: those boxes and a
-//! teacher in, embeddings out (ViLD, arXiv 2104.13921, section 3.3: computing them on the fly is what makes
-//! the method unaffordable). Both are a [`Table`] with a row an image, so both resume, divide into shards
-//! and merge.
+//! There are two steps, each into a folder of its own. [`propose`] takes images and writes boxes, from the annotations
+//! (each object's box and some moved copies) and from a student's proposal head. [`embed`] takes those boxes and a
+//! teacher and writes embeddings (ViLD, arXiv 2104.13921, section 3.3: computing them during training would make the
+//! method unaffordable). Both are a [`Table`] with a row an image, so both resume, can be split into shards and
+//! merged.
 //!
-//! The surprising thing: images need no labels for this. A photograph that nobody annotated teaches as well.
+//! Images need no labels for this: a photograph that nobody annotated teaches as well.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,4 @@
-//! What people's own files do to the host program: nothing that is read is written, pictures are read in one way and
-//! annotations in one way, whatever command looks at them.
+//! Users' own files: nothing that is read is written, and all commands read pictures and annotations the same way.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;

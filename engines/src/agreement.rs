@@ -1,4 +1,4 @@
-//! How near two engines are to one another: regions of the same inputs, and the cosines between their embeddings.
+//! Compares two engines: the regions that they find in the same inputs, and the cosines between their embeddings.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The door that every engine stands behind.
+//! The [`Engine`] trait, which every engine implements.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Where frames are captured into.
+//! Memory that frames are captured into.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};

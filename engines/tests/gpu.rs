@@ -1,4 +1,4 @@
-//! The way of a frame over a GPU, on the GPU that is there, or else on a stand-in for CUDA's driver
+//! A frame's path through a GPU, on the GPU that is there, or else on a stand-in for CUDA's driver
 //! (`cuda_stand_in.cpp`) that runs the same kernels on the processor.
 //!
 //! The driver is found by the loader's path, which is read when a program starts: so without a GPU each test runs

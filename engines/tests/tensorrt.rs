@@ -1,8 +1,8 @@
-//! A student's whole way with TensorRT 10: library, plan, kernels, graph, reload and what goes wrong, on stand-ins for
+//! A student with TensorRT 10, end to end: library, plan, kernels, graph, reload and what goes wrong, on stand-ins for
 //! TensorRT (`tensorrt/stand_in.cpp`) and for CUDA's driver (`cuda_stand_in.cpp`).
 //!
-//! Both are found by the loader's path, which is read when a program starts: so each test runs itself again as a process
-//! of its own, with the stand-ins on that path.
+//! Both are found by the loader's path, which is read when a program starts: so each test runs itself again as a
+//! process of its own, with the stand-ins on that path.
 #![cfg(feature = "tensorrt")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

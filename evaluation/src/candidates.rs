@@ -1,9 +1,8 @@
-//! Who is compared with whom: ground truths and detections by class and image.
+//! Sorts ground truths and detections by class and image: which are compared with which.
 //!
-//! In flow the dataset and all detections, out flow [`Cell`]s with those that the protocol looks at. The
-//! one surprising thing is that detections are sorted once, over all images: every later order by score
-//! that the reference programs make (in an image, in a category, under a limit) is a part of this one,
-//! since all their sorts keep the order of equals.
+//! Takes the dataset and all detections, and returns [`Cell`]s with those that the protocol looks at. Detections are
+//! sorted once, over all images. Every later order by score in the reference programs (in an image, in a category,
+//! under a limit) is a part of this one, because all their sorts are stable.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};

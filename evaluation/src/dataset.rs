@@ -1,9 +1,8 @@
-//! What is there and what was found, as COCO's and LVIS's files have it.
+//! Ground truths and detections as COCO's and LVIS's files have them.
 //!
-//! The serialized names are those of the files, so `serde_json` reads `instances_val2017.json`,
-//! `lvis_v1_val.json` and result files as they are. Boxes are `[x, y, width, height]` in pixels.
-//! The one surprising thing: each of the two sets has a flag on its ground truths that the other's
-//! rules don't know, and overlook.
+//! Serialized names are those of the files, so `serde_json` reads `instances_val2017.json`, `lvis_v1_val.json` and
+//! result files as they are. Boxes are `[x, y, width, height]` in pixels. Each of the two formats has a flag on its
+//! ground truths that the other's rules ignore.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,14 +1,14 @@
-//! Whether a thing keeps its number: IDF1 and identity switches.
+//! Whether a track keeps its number: IDF1 and identity switches.
 //!
-//! In flow the true and the told trajectories of clips, frame by frame ([`Clip`]); out flow [`Identity`] counts, which
+//! A [`Clip`] takes the true and the predicted trajectories of a clip frame by frame and gives [`Identity`] counts, which
 //! add up over clips. IDF1, IDP and IDR are those of Ristani et al. ("Performance Measures and a Data Set for Multi-Target,
-//! Multi-Camera Tracking", 2016, arXiv 1609.01775): true and told trajectories are assigned to each other once for the
-//! whole clip, so that as many boxes as possible agree. Switches are CLEAR MOT's (Bernardin and Stiefelhagen, 2008) as
-//! TrackEval counts them for MOTChallenge: frame by frame, and who went together in the frame before goes together again.
+//! Multi-Camera Tracking", 2016, arXiv 1609.01775): true and predicted trajectories are assigned to each other once for
+//! the whole clip, so that as many boxes as possible agree. Switches are CLEAR MOT's (Bernardin and Stiefelhagen, 2008)
+//! as TrackEval counts them for MOTChallenge: frame by frame, and a pair of the frame before stays a pair where it can.
 //! Words play no part.
 //!
-//! The one surprising thing: the two disagree, and should. A thing that gets another number in the middle costs half of
-//! its boxes in IDF1 and one switch; one that gets another number for a single frame costs a box in IDF1 and two switches.
+//! The two measure different errors. An object whose number changes in the middle loses half of its boxes in IDF1 and
+//! counts one switch; one whose number changes for a single frame loses one box in IDF1 and counts two switches.
 //!
 //! ```
 //! use wordsight_evaluation::identity::{Clip, Identity, Sighting};

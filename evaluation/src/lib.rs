@@ -1,14 +1,13 @@
-//! Average precision as COCO and LVIS compute it, to the last tie; how well things keep their identity ([`identity`]).
+//! Average precision as COCO and LVIS compute it, to the last tie; how well tracks keep their identity ([`identity`]).
 //!
-//! In flow a [`Dataset`] (it reads COCO's and LVIS's annotation files), a detector's [`Detection`]s and
-//! a [`Protocol`]; out flows an [`Evaluation`], which gives means over any categories, and a [`Summary`]
-//! of it. Numbers are those of `pycocotools` 2.0 and of `lvis` 0.5.3 for boxes; `tests/reference.rs`
-//! holds this crate against both.
+//! [`evaluate`] takes a [`Dataset`] (it reads COCO's and LVIS's annotation files), a detector's [`Detection`]s and a
+//! [`Protocol`]. It returns an [`Evaluation`], which gives means over any categories, and a [`Summary`] of it. Numbers are
+//! those of `pycocotools` 2.0 and of `lvis` 0.5.3 for boxes; `tests/reference.rs` compares this crate with both.
 //!
-//! The one surprising thing is how much of the outcome is custom and not mathematics: which of two
-//! detections with the same score comes first, that a ground truth's size is the area of its mask while
-//! a detection's is that of its box, that LVIS leaves out boxes without area and COCO does not. All of
-//! it is kept as the two reference programs have it, for numbers are only worth comparing when it is.
+//! Much of the outcome is convention and not mathematics: which of two detections with the same score comes first, that
+//! a ground truth's size is the area of its mask while a detection's is that of its box, that LVIS leaves out boxes
+//! without area and COCO does not. All of it is as in the two reference programs, because only then can numbers be
+//! compared.
 //!
 //! ```
 //! use wordsight_evaluation::{Area, Category, Dataset, Detection, GroundTruth, Image, Over, Protocol, evaluate};

@@ -1,9 +1,8 @@
 //! Whether each detection is right: greedy matching with the ground truths, best score first.
 //!
-//! In flow one class's cells, out flow its detections with a [`Verdict`] at every IoU, and the number of
-//! ground truths that were asked for. The one surprising thing is the order in which a detection tries
-//! ground truths: those that are ignored come last and only where no other fits, and of two that
-//! overlap it equally it takes the later.
+//! Takes the cells of one class, and returns its detections with a [`Verdict`] at every IoU and the number of ground
+//! truths that count. Ground truths that are ignored are tried last, and only where no other fits; of two that overlap
+//! a detection equally, the later one is taken.
 
 use crate::candidates::{Cell, Find, Truth};
 use crate::{Area, IOUS, iou_thresholds};

@@ -1,8 +1,7 @@
-//! Means over classes, sizes and IoUs.
+//! Means over classes, sizes and IoUs: the numbers that papers print.
 //!
-//! In flow every class's accuracies, out flow the numbers that papers print. The one surprising thing is
-//! `None`: a class with nothing to find has no average precision, rather than one of 0, and takes no
-//! part in a mean. (The reference programs write -1.)
+//! A class with nothing to find has no average precision (`None`, not 0), and takes no part in a mean. (The reference
+//! programs write -1.)
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
-//! The one reader of pictures, for both programs.
+//! Reads pictures for both programs.
 //!
-//! In flow the bytes of one JPEG, PNG or WebP, known by their content and not by the file's name; out flow rows of RGB as
-//! people see them: turned upright as EXIF says, laid over white where they are transparent. A picture that is cut off is
-//! refused: the decoder would fill what is missing with grey.
+//! Takes the bytes of one JPEG, PNG or WebP, recognised by its content and not by the file's name, and returns rows of
+//! RGB as people see them: turned upright as EXIF says, and over white where they are transparent. A picture that is
+//! cut off is refused: the decoder would fill the missing part with grey.
 
 pub mod framing;
 mod jpeg;

@@ -1,14 +1,14 @@
-//! Competitors: words that nobody asked for, hidden in a vocabulary so that not everything must be one of its words.
+//! Competitors: hidden words of a vocabulary, so that a region need not be one of the few words that were asked for.
 //!
-//! Flows in: a vocabulary's words and either the built-in list (`competitors.txt`) or one of the user's own. Flows out:
-//! the vocabulary with those of the list behind its words that mean something else, embedded by the same prompts and
-//! marked as hidden ([`wordsight_detection::Word::hidden`]).
+//! Takes a vocabulary's words and either the built-in list (`competitors.txt`) or the user's own. Words of the list
+//! that mean something else than the vocabulary's are embedded with the same prompts, marked as hidden
+//! ([`wordsight_detection::Word::hidden`]) and appended.
 //!
-//! What means the same as a shown word must not compete with it: a hidden "puppy" would take every second dog. So a
-//! built-in competitor is left out when one of the two names stands in the other ("sports car", "car"), in the singular
-//! or the plural; when the list knows one as another name or a kind of the other ("lorry", "truck"; "owl", "bird"); and
-//! when their embeddings are too much alike ([`MOST_ALIKE`]). A list of the user's own is taken as it is, but for the
-//! shown words themselves.
+//! A word that means the same as a shown word must not compete with it: a hidden "puppy" would win every second dog.
+//! So a built-in competitor is left out when one of the two names contains the other ("sports car", "car"), in the
+//! singular or the plural; when the list gives one as a synonym or a kind of the other ("lorry", "truck"; "owl",
+//! "bird"); and when their embeddings are too similar ([`MOST_ALIKE`]). A list of the user's own is taken as it is,
+//! except for the shown words themselves.
 
 use std::str::FromStr;
 

@@ -1,4 +1,4 @@
-//! From `words.toml`, which people write, to a vocabulary, which the device loads.
+//! Reads `words.toml`, which people write, and makes the [`Vocabulary`] that the device loads.
 //!
 //! ```toml
 //! prompts = ["{}", "a photo of a {}."]   # optional
@@ -10,8 +10,7 @@
 //! ]
 //! ```
 //!
-//! Flows in: that file and a teacher. Flows out: a [`Vocabulary`]. The surprising thing: an unknown key is an error,
-//! because a misspelt `treshold` that is quietly ignored costs a user an evening.
+//! An unknown key is an error: a misspelt `treshold` that was silently ignored would cost a user an evening.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,19 +1,19 @@
-//! Which detection is which thing, from frame to frame, and by what word to call it.
+//! A multi-object tracker: which detection is which object from frame to frame, and which word it gets.
 //!
-//! In flow one frame's detections as [`Observation`]s and the frame's timestamp; out flow [`Track`]s: a thing's number,
-//! where it is, its word. A detector begins anew with every frame: things flicker, their words too, and nobody knows
-//! that it is the same thing. A [`Tracker`] is ByteTrack (Zhang et al., ECCV 2022, arXiv 2110.06864) for frames that
-//! come when they come: a constant-velocity filter for each box (`motion`) says where it should be by now, an optimal
-//! assignment ([`assignment`]) gives it the strong detection that lies there, or else a weak one, and its word is voted
-//! on (`votes`).
+//! A [`Tracker`] takes one frame's detections as [`Observation`]s with the frame's timestamp, and keeps [`Track`]s: an
+//! object's number, its box, its word. A detector treats every frame by itself: detections and their words flicker, and
+//! nothing says that two of them are the same object. The tracker is ByteTrack (Zhang et al., ECCV 2022, arXiv 2110.06864)
+//! for frames at any interval: a constant-velocity filter for each box (`motion`) predicts where it is now, an optimal
+//! assignment ([`assignment`]) gives it the strong detection that lies there, or else a weak one, and detections vote on
+//! its word (`votes`).
 //!
-//! It is ours because those there are count frames and not seconds, and know no words: `trackforge` 0.5 forgets after so
-//! many frames, assigns greedily and builds vectors of vectors in each of them; `similari` 0.26 brings threads, nalgebra
-//! and Python's bindings. Here a dropped frame is only a longer step, and an update allocates nothing once it has met a
-//! frame with as much in it.
+//! We wrote it because existing crates count frames and not seconds, and know no words: `trackforge` 0.5 forgets after a
+//! number of frames, assigns greedily and builds vectors of vectors in each of them; `similari` 0.26 brings threads,
+//! nalgebra and Python's bindings. Here a dropped frame is only a longer step, and an update allocates nothing once it
+//! has seen a frame with as many detections.
 //!
-//! The one surprising thing: a word doesn't make a thing. Another word at the same place is the same thing called by
-//! another name, until it insists; so matching only prefers equal words, and the votes decide.
+//! A track's identity doesn't depend on its word. A detection with another word at the same place is the same object,
+//! until that word wins the vote; so matching only prefers equal words.
 //!
 //! ```
 //! use std::time::Duration;

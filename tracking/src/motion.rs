@@ -1,12 +1,13 @@
 //! Where a box is, and where it should be by now.
 //!
-//! In flow boxes and the seconds between them; out flow smoothed and predicted boxes. A Kalman filter of constant
-//! velocity over centre and size, as BoT-SORT has it (Aharon et al., 2022, arXiv 2206.14651, section 3.1): the four
-//! coordinates don't depend on each other, so each has a filter of two numbers and no matrix is inverted. Noise is told
-//! in box sizes, for a near thing moves as much more as it is larger, and in seconds, for frames are dropped.
+//! Takes boxes and the seconds between them, and returns smoothed and predicted boxes. A Kalman filter of constant
+//! velocity over centre and size, as in BoT-SORT (Aharon et al., 2022, arXiv 2206.14651, section 3.1). The four
+//! coordinates are independent, so each has a filter with a state of two numbers and no matrix is inverted. Noise is
+//! given in box sizes, because a near object is larger and moves as much more, and in seconds, because frames are
+//! dropped.
 //!
-//! The one surprising thing: a velocity that nobody sees dies away. A thing that goes behind another may as well stop
-//! there, and the prediction must not have left the place when it comes out.
+//! The velocity of a track that isn't seen decays. A thing that goes behind another may stop there, and the prediction
+//! must not have drifted away when it comes out again.
 
 /// Standard deviation of where a detector puts a box, box sizes.
 const MEASUREMENT: f32 = 0.1;
@@ -61,9 +62,9 @@ impl Axis {
             return;
         }
         let (gain, velocity_gain) = (self.value_variance / variance, self.covariance / variance);
-        let surprise = measured - self.value;
-        self.value += gain * surprise;
-        self.velocity += velocity_gain * surprise;
+        let innovation = measured - self.value;
+        self.value += gain * innovation;
+        self.velocity += velocity_gain * innovation;
         self.velocity_variance -= velocity_gain * self.covariance;
         self.covariance *= 1.0 - gain;
         self.value_variance *= 1.0 - gain;

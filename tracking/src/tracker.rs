@@ -1,14 +1,17 @@
-//! One frame after the other: predict, match, vote, forget, begin.
+//! The tracker's update for one frame: predict, match, vote, forget, begin.
 //!
-//! In flow a frame's observations, out flows what they changed. Matching goes in passes, each over what those before left:
-//! 1. confirmed tracks with strong observations, by where the track should be by now;
-//! 2. the same by where it was last seen, for what stopped or turned while it was hidden (the observation-centric
-//!    recovery of OC-SORT, arXiv 2203.14360, section 4.3);
-//! 3. tracks still to be confirmed with strong observations;
-//! 4. all tracks with weak observations, closer by (ByteTrack, arXiv 2110.06864, section 3), for a while.
+//! Takes a frame's observations and returns what they changed. Matching runs in passes, each over what the ones before
+//! left unmatched:
 //!
-//! The one surprising thing: a track ends after a frame that doesn't show it and never between frames, so that things
-//! survive a rate of a frame in two seconds, however short the time after which they are forgotten.
+//! 1. confirmed tracks with strong observations, by the predicted place;
+//! 2. the same by the place where the track was last seen, for what stopped or turned while it was hidden (the
+//!    observation-centric recovery of OC-SORT, arXiv 2203.14360, section 4.3);
+//! 3. unconfirmed tracks with strong observations;
+//! 4. for a while all tracks with weak observations, within a smaller distance (ByteTrack, arXiv 2110.06864, section
+//!    3).
+//!
+//! A track ends after a frame that doesn't show it, never between frames: so tracks survive a rate of one frame in two
+//! seconds, even if the time after which they are forgotten is shorter.
 
 use std::time::Duration;
 

@@ -1,11 +1,12 @@
-//! By what word to call a thing that detections call by several.
+//! Chooses the word of a track whose detections have several.
 //!
-//! In flow a thing's observations, out flows one word that doesn't flicker. Every observation votes for its word with
-//! its score; votes fade with time, and a word that is to replace another needs clearly more of them.
+//! Takes a track's observations and returns one word that doesn't flicker. Every observation votes for its word with
+//! its score. Votes fade with time, and a word replaces another only with clearly more votes.
 //!
-//! The one surprising thing: who is told the same other word again and again, surely, forgets fast. Fading alone would
-//! hold a thing's old name for as long as it takes half of the votes to fade, though there was a cut and something else
-//! stands in the same place; by the frame, not by the second, three sure contradictions in a row are no flicker.
+//! A track that gets the same other word several times in a row with high scores drops its old votes faster. Fading
+//! alone would keep a track's old word for as long as it takes half of the votes to fade, even after a cut, when
+//! something else is in the same place. This counts frames and not seconds: three confident contradictions in a row
+//! are no flicker.
 
 /// How many words of a thing are remembered; the weakest goes.
 const WORDS: usize = 8;

@@ -1,14 +1,14 @@
-//! Bilinear resizing of RGB in whole numbers: bit for bit what the crate `fast_image_resize` 6.1 makes.
+//! Bilinear resizing of RGB in integers, bit for bit the same as the crate `fast_image_resize` 6.1.
 //!
-//! In flows a frame of interleaved pixels, out flow the rows of three planes. Students were trained and are evaluated
-//! with that crate's bytes, and two levels of grey change which detections pass their threshold; but the crate makes
-//! its tables anew for each frame (174 to 680 allocations), and here nothing is allocated while frames keep their size.
+//! Takes a frame of interleaved pixels and writes the rows of three planes. Students were trained and are evaluated
+//! with that crate's bytes, and two levels of grey change which detections pass their threshold. But the crate makes
+//! its tables anew for each frame (174 to 680 allocations); here nothing is allocated while frames keep their size.
 //!
-//! What it computes, on every processor: weights in `f64`, rounded to 15 bits with as many of them behind the point as
-//! the largest allows; rows summed first, rounded to bytes; then columns, rounded to bytes again.
+//! The arithmetic, on every processor: weights in `f64`, rounded to 15 bits with as many of them fractional as the
+//! largest weight allows; rows are summed first and rounded to bytes, then columns, rounded to bytes again.
 //!
-//! The one surprising thing: it can't be done in `f32`. Weights of a side that shrinks have up to 21 bits behind the
-//! point, and from 17 on (shrinking to less than a quarter) their sums with bytes don't fit in 24 bits.
+//! `f32` is not enough for it. The weights of a side that shrinks have up to 21 fractional bits, and from 17 on
+//! (shrinking to less than a quarter) their sums with bytes don't fit in 24 bits.
 
 use std::ops::Range;
 

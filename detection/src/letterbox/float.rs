@@ -1,12 +1,12 @@
 //! The letterbox in float, from any pixel format: what the GPU's kernel computes, sum by sum.
 //!
-//! In flows a frame as a camera gives it, out flow the planes of the student's input. Resizing comes before the
-//! conversion from YUV, which is linear: a tenth of the pixels are converted, and no RGB frame is ever made. Colours
-//! that two or four pixels share are read once, with the weights of all of them.
+//! Takes a frame as a camera gives it and writes the planes of the student's input. Frames are resized before they are
+//! converted from YUV, which is linear: a tenth of the pixels are converted, and no RGB frame is made. Colours that
+//! two or four pixels share are read once, with the weights of all of them.
 //!
-//! The one surprising thing: columns are summed first and rows after, because a whole row of a frame, whatever its
-//! bytes mean, is one loop over neighbours. The order of the sums is part of what this promises: the kernel has the
-//! same, and is held against this to the last bit.
+//! Columns are summed first and rows after, because a whole row of a frame, whatever its pixel format, is one loop
+//! over neighbouring bytes. The order of the sums is guaranteed: the GPU's kernel has the same order, and a test
+//! compares the two to the last bit.
 
 use super::{Letterbox, PADDING};
 use crate::frame::{FrameView, PixelFormat, YuvFactors};

@@ -1,17 +1,17 @@
 //! Each region's best words, exactly, in one pass over the vocabulary.
 //!
-//! In flow regions and panels of words, out flow for each region the sums that its softmaxes divide by and its best words
-//! of each group. A tile of logits, a few regions by sixteen words, is folded into these as soon as it is made: no
-//! logit is ever stored, and memory doesn't grow with the vocabulary.
+//! Takes regions and panels of words, and returns for each region the sums that its softmaxes divide by and its best
+//! words of each group. A tile of logits, a few regions by sixteen words, is reduced as soon as it is computed: no
+//! logit is stored, and memory doesn't grow with the vocabulary.
 //!
-//! The one surprising thing: the best words are known before any probability. log p is
-//! w · (text - a) + (1 - w) · (image - b), and a region's a and b are the same for all words: within a group of one
-//! weight w, words come in the order of w · text + (1 - w) · image.
+//! The best words are known before any probability. log p is w · (text - a) + (1 - w) · (image - b), and a region's a
+//! and b are the same for all words: within a group of words with the same weight w, the order of the words is that of
+//! w · text + (1 - w) · image.
 //!
-//! The products are made here and not by a library, because the words are packed once and a tile's sums are at hand in
-//! registers. Measured on one core of an AVX-512 Xeon, 100 regions, two heads, 1,203 words of 384 numbers: 1.3 ms with both
-//! softmaxes and the ranking; the product alone took matrixmultiply 1.4 ms and the crate gemm 2.3 ms, each packing the words
-//! again and writing the logits out.
+//! The products are computed here and not by a library, because the words are packed once and a tile's sums are still
+//! in registers. Measured on one core of an AVX-512 Xeon, 100 regions, two heads, 1,203 words of 384 numbers: 1.3 ms
+//! with both softmaxes and the ranking. The product alone took matrixmultiply 1.4 ms and the crate gemm 2.3 ms, each
+//! packing the words again and writing the logits out.
 
 use std::ops::Range;
 

@@ -1,11 +1,11 @@
-//! A vocabulary as the products want it: sixteen words side by side.
+//! A vocabulary packed for the products: sixteen words side by side.
 //!
-//! In flow the embeddings of a vocabulary, once; out flow panels of [`LANES`] words, number by number, so that one
-//! load fetches the same number of sixteen words and a product needs no packing while frames come.
+//! Takes the embeddings of a vocabulary once, and returns panels of [`LANES`] words, number by number: one load
+//! fetches the same number of sixteen words, and nothing is packed while frames come.
 //!
-//! The one surprising thing: the words stand in another order. Those whose heads are weighed alike stand together, the
-//! hidden ones among them apart, each such group filled up to whole panels: so a weight is a panel's and never a
-//! lane's, and so is whether its words may be told.
+//! The words are reordered. Words whose heads have the same weight are grouped, hidden words in groups of their own,
+//! and each group is padded to whole panels. So the weight, and whether words may be reported, are properties of a
+//! panel and not of a lane.
 
 use std::ops::Range;
 

@@ -1,23 +1,25 @@
-//! Which regions cannot reach a threshold, for a quarter of the price of knowing their scores.
+//! Finds the regions that cannot reach a threshold, for a quarter of the cost of their scores.
 //!
-//! In flow regions and words in a byte a number, out flow the regions that may be told. Bytes are off by no more than the
-//! length of what rounding took times the length of the other vector (Cauchy and Schwarz), so every logit, and from them
-//! every score, has a bound that it cannot exceed. A region whose bounds are all below the thresholds is dropped; the rest
-//! meet the words again in float. What is told is therefore what would be told without this,
-//! scores to 1e-5 of themselves.
+//! Takes regions and words in a byte a number, and returns the regions that may be reported. The error of a product of
+//! bytes is at most the length of the rounding error times the length of the other vector (Cauchy and Schwarz), so
+//! every logit, and from the logits every score, has an upper bound. A region whose bounds are all below the
+//! thresholds is dropped; the others are compared with the words again in float. So what is reported is what would be
+//! reported without this, with scores equal to 1e-5 of themselves.
 //!
-//! With them flow the panels that a region need not meet again: those that add next to nothing to what its softmaxes divide
-//! by, and whose words reach no threshold. A region that is sure of its word skips nearly all others, and the floats of a
-//! large vocabulary, more than a cache holds, stay where they are. One that isn't skips none: at a temperature of 0.02 and
-//! 1,203 words the others must lie 0.4 below the best as cosines, and in the demo's frames they don't.
+//! It also returns the panels that a region can skip in float: those that add next to nothing to the sums that its
+//! softmaxes divide by, and whose words reach no threshold. A region that is sure of its word skips nearly all others,
+//! and the floats of a large vocabulary, more than a cache holds, are not read. A region that isn't sure skips none:
+//! at a temperature of 0.02 and 1,203 words the others must lie 0.4 below the best as cosines, and in the demo's
+//! frames they don't.
 //!
-//! The one surprising thing: this is where the time goes. Of a demo frame's 100 regions 12 to 58 have an objectness that
-//! lets them hope, and none to three are told; nearly all the others are dropped here.
+//! This step takes most of the time of scoring. Of a demo frame's 100 regions 12 to 58 have an objectness that could
+//! reach a threshold, and none to three are reported; nearly all others are dropped here.
 //!
-//! Only where the processor has AVX-512's VNNI, whose one instruction multiplies and adds 64 pairs of bytes. Measured on
-//! one core of such a Xeon, 100 regions, two heads, 1,203 words of 384 numbers: 0.40 ms, where floats take 1.3 ms. AVX2
-//! and Arm have no such margin without it, and on a Jetson the GPU ranks. Sixteen-bit numbers would drop a few more
-//! regions for twice the products; bfloat16 (VDPBF16PS) makes fewer products a second there than floats do.
+//! It runs only where the processor has AVX-512's VNNI, whose one instruction multiplies and adds 64 pairs of bytes.
+//! Measured on one core of such a Xeon, 100 regions, two heads, 1,203 words of 384 numbers: 0.40 ms, where floats take
+//! 1.3 ms. AVX2 and Arm have no such margin without it, and on a Jetson the GPU ranks. Sixteen-bit numbers would drop
+//! a few more regions for twice the products; bfloat16 (VDPBF16PS) computes fewer products a second there than floats
+//! do.
 
 use super::panels::Panels;
 

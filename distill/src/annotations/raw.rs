@@ -1,7 +1,7 @@
-//! COCO's and LVIS's files as anybody writes them: what `pycocotools` takes, and what Python's `json` does.
+//! COCO's and LVIS's files as people write them: everything that `pycocotools` and Python's `json` accept.
 //!
-//! Flows in: the text of one JSON file. Flows out: its parts with nothing decided yet: ids of any kind, flags as numbers or
-//! truth values, numbers that are none as NaN.
+//! Reads the text of one JSON file into its parts without judging them: ids of any type, flags as numbers or booleans,
+//! and values that should be numbers and are not as NaN.
 
 use std::borrow::Cow;
 use std::fmt;

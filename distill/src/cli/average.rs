@@ -1,7 +1,8 @@
 //! `wordsight-distill average`: the mean of the weights of several students.
 //!
-//! Trainings that start from one student end in one basin of the loss, and the mean of their weights is often better than
-//! each: Wortsman et al., Model soups, ICML 2022; between a student and what it was fine-tuned to, WiSE-FT, CVPR 2022.
+//! Trainings that start from one student end in the same basin of the loss, and the mean of their weights is often
+//! better than each: Wortsman et al., Model soups, ICML 2022; between a student and its fine-tuned version, WiSE-FT,
+//! CVPR 2022.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `wordsight-distill check-student`: holds a student against what is asked of it.
+//! `wordsight-distill check-student`: compares a student's figures with the required ones.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! `wordsight-distill proposals`, `embed` and `merge`: long work that resumes and divides.
+//! `wordsight-distill proposals`, `embed` and `merge`: long work that resumes and can be split into shards.
 
 use std::path::{Path, PathBuf};
 

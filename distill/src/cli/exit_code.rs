@@ -1,4 +1,4 @@
-//! The program's exit codes, which are the device program's.
+//! The program's exit codes, the same as the device program's.
 
 use std::process::ExitCode;
 

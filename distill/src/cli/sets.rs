@@ -1,4 +1,4 @@
-//! `wordsight-distill show-batch` and `set-annotations`: what training will see.
+//! `wordsight-distill show-batch` and `set-annotations`: what training sees of the sets.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,13 +1,12 @@
 //! Average precision and recall of a student on annotated images, and of its teacher on the same boxes.
 //!
-//! Flows in: a COCO or LVIS annotation file with its images, a student and a vocabulary that has a word for
-//! every category. Flows out: [`Row`]s of figures by the set's own protocol, for all words, for those that
-//! training had boxes of (base) and for the others (novel).
+//! Takes a COCO or LVIS annotation file with its images, a student and a vocabulary that has a word for every
+//! category. Returns [`Row`]s of figures by the set's own protocol, for all words, for those that training had boxes
+//! of (base) and for the others (novel).
 //!
-//! The teacher's row is what ViLD compares itself with (arXiv 2104.13921, section 3.1): each proposal cut
-//! out, embedded by the teacher and scored like the student's. The surprising thing is its price, two
-//! crops a proposal, so it may be asked for on the first images only; then the student's row beside it is
-//! on these images too.
+//! The teacher's row is what ViLD compares itself with (arXiv 2104.13921, section 3.1): each proposal is cut out,
+//! embedded by the teacher and scored like the student's. That takes two crops a proposal, so it can be limited to the
+//! first images; the student's row beside it is then of these images too.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};

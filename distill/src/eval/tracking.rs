@@ -1,12 +1,12 @@
-//! Do things keep their numbers and words through a clip?
+//! Whether objects keep their numbers and words through a clip.
 //!
-//! In flow made-up clips ([`crate::scenes::clips`]), of which it is known who is who; out flow IDF1, identity switches and
-//! how often labels change, for detections linked in the simplest way and for the device's tracker, at several frame
-//! rates. Every frame goes through engine, scoring and tracker as on a device, once; the ways to follow what was found
-//! are then compared on the same detections.
+//! Takes made-up clips ([`crate::scenes::clips`]) whose true tracks are known. Returns IDF1, identity switches and how
+//! often labels change, for detections linked in the simplest way and for the device's tracker, at several frame
+//! rates. Every frame goes once through engine, scoring and tracker as on a device; the ways to link detections are
+//! then compared on the same detections.
 //!
-//! The surprising thing: no figure here is the tracker's alone. What the student doesn't find nobody follows, and a thing
-//! that comes back after the tracker forgot it is another to any tracker that only knows places.
+//! No figure here measures the tracker alone: it can't follow what the student doesn't find, and an object that comes
+//! back after the tracker has forgotten it gets a new number from any tracker that only knows boxes.
 
 use std::collections::HashMap;
 use std::time::Duration;

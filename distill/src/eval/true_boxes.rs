@@ -1,8 +1,8 @@
-//! Does a student name objects whose boxes are given, and does its teacher.
+//! Whether a student names objects whose boxes are given, and whether its teacher does.
 //!
-//! Flows in: annotated images, an exported student read back as a model (its file chooses its own boxes),
-//! and the teacher. Flows out: how often the right word is the first, and among the first five, of all.
-//! It takes proposals out of the comparison: what is left is the region head against the teacher.
+//! Takes annotated images, an exported student read back as a model (the exported file chooses its own boxes), and the
+//! teacher. Returns how often the right word is the first, and among the first five, of all. Proposals play no part in
+//! it: it compares the region head with the teacher.
 
 use std::collections::HashMap;
 

@@ -1,11 +1,11 @@
-//! Export: a trained student becomes the one file that a device needs.
+//! Exports a trained student to the one file that a device needs.
 //!
-//! Flows in: a [`Student`], the backbone's weights and the facts of the scoring. Flows out: an ONNX
-//! graph from uint8 frames to boxes and embeddings, with those facts in its metadata.
+//! Takes a [`Student`], the backbone's weights and the facts of the scoring. Returns an ONNX graph from uint8 frames
+//! to boxes and embeddings, with those facts in its metadata.
 //!
-//! The surprising thing: there is no RoiAlign, no NonMaxSuppression and no plugin in it. Regions are
-//! pooled by matrix products whose weights the graph computes from the boxes (`pooling`), and
-//! so are overlapping boxes suppressed (`suppression`): TensorRT compiles the file as it is.
+//! The graph has no RoiAlign, no NonMaxSuppression and no plugin. Regions are pooled by matrix products whose weights
+//! the graph computes from the boxes (`pooling`), and overlapping boxes are suppressed by matrix products too
+//! (`suppression`): TensorRT compiles the file as it is.
 
 mod pooling;
 mod reading;

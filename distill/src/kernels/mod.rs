@@ -1,10 +1,10 @@
 //! Convolutions with the channels last, for training on a processor.
 //!
-//! Burn's own convolutions on a processor take a hundred times as long as their arithmetic (measured: 1.6 images/s
-//! for the whole student, here above 20): grouped ones are done a channel at a time, and every activation and sum is
-//! a pass of its own over memory. Here a map is `[N, height, width, channels]`, a 1x1 convolution is a product of
-//! matrices by the crate `gemm`, a depthwise one a loop over channels that vectorises, and bias and activation are
-//! done while a block of cells is in the cache.
+//! Burn's own convolutions on a processor take a hundred times as long as their arithmetic (measured: 1.6 images/s for
+//! the whole student, here above 20): grouped ones run one channel at a time, and every activation and sum is a
+//! separate pass over memory. Here a map is `[N, height, width, channels]`, a 1x1 convolution is a matrix product by
+//! the crate `gemm`, a depthwise one a loop over channels that vectorises, and bias and activation are applied while a
+//! block of cells is in the cache.
 //!
 //! The functions of the submodules take slices; [`ops`] makes them operations of Burn with gradients. On a GPU [`ops`]
 //! composes Burn's own operations instead ([`composed`]).

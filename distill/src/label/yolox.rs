@@ -1,12 +1,12 @@
 //! YOLOX, a detector of fixed words, as its own export writes it to ONNX.
 //!
-//! Flows in: a photograph of any size. Flow out: [`Answer`]s, boxes in the photograph's pixels with one word
-//! each, after suppression.
+//! Takes a photograph of any size, and returns [`Answer`]s: boxes in the photograph's pixels with one word each, after
+//! suppression.
 //!
-//! Its input is `1x3xSxS`, blue, green, red from 0 to 255, the photograph in the upper left corner of a grey
-//! of 114. Its output has a row for each cell of strides 8, 16 and 32: the centre's offset from the cell's
-//! corner and the logarithm of width and height, all in strides, then objectness and the words' scores, both
-//! through the sigmoid already. <https://github.com/Megvii-BaseDetection/YOLOX>, arXiv 2107.08430.
+//! Its input is `1x3xSxS`, blue, green, red from 0 to 255, the photograph in the upper left corner of a grey of 114.
+//! Its output has a row for each cell of strides 8, 16 and 32: the centre's offset from the cell's corner and the
+//! logarithm of width and height, all in strides, then objectness and the words' scores, both after the sigmoid.
+//! <https://github.com/Megvii-BaseDetection/YOLOX>, arXiv 2107.08430.
 
 use std::path::Path;
 use std::sync::Arc;

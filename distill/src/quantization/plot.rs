@@ -1,7 +1,7 @@
-//! The report of a quantisation as a picture.
+//! Draws the report of a quantisation.
 //!
-//! Each figure has a column and each student a row; a dot says how it is, the line how the student in float is. Below,
-//! where layers were tried one by one, what each costs alone.
+//! Each figure has a column and each student a row; a dot is the student's value, the line that of the student in
+//! float. Below, where layers were tried one by one, is what each costs alone.
 
 use std::collections::BTreeSet;
 use std::path::Path;

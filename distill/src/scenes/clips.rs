@@ -1,12 +1,12 @@
-//! Clips: cutouts that move over a background, and who is who in every frame.
+//! Clips: cutouts that move over a background, with the true track of each.
 //!
-//! In flow the photographs' cutouts of some words and a folder of backgrounds; out flow frames as a camera would give
-//! them, each with the boxes of what is in sight. Each clip has the troubles that trackers have: two things cross, one
-//! passes behind another, one leaves and comes back, and in every second clip the two that cross are of a kind and the
+//! Takes the cutouts of some words and a folder of backgrounds, and gives frames as a camera would, each with the
+//! boxes of what is in sight. Each clip has the situations that trackers find hard: two objects cross, one passes
+//! behind another, one leaves and comes back, and in every second clip the two that cross have the same word and the
 //! camera shakes.
 //!
-//! The surprising thing: a clip is a function of time. Any frame can be asked for in any order and is the same bytes for
-//! the same seed, so that a lower frame rate is the same clip with frames left out.
+//! A clip is a function of time. Any frame can be asked for in any order and has the same bytes for the same seed, so
+//! a lower frame rate is the same clip with frames left out.
 
 use std::f32::consts::TAU;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Geometry of a scene: windows into photographs, cutouts onto canvases, and who hides whom.
+//! Geometry of a scene: windows into photographs, cutouts on canvases, and which object hides which.
 
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage, Rgba, RgbaImage};

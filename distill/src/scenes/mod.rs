@@ -1,15 +1,14 @@
-//! Scenes: photographs that training can learn boxes from, made out of few.
+//! Scenes: many photographs with boxes, for training, made of few.
 //!
-//! Flows in: a [`Collection`] of labelled photographs with cutouts of their objects, and a folder of
-//! backgrounds. Flows out: JPEG images and a COCO annotation file. Kinds of scene take turns: a
-//! photograph seen through a random window, the same with cutouts pasted beside its own object (which
-//! keeps its box), mosaics of four and of nine to thirty-six photographs, and cutouts on a background, from
-//! one that fills it to a dozen that are a few pixels each.
+//! Takes a [`Collection`] of labelled photographs with cutouts of their objects, and a folder of backgrounds. Writes
+//! JPEG images and a COCO annotation file. The kinds of scene alternate: a photograph seen through a random window,
+//! the same with cutouts pasted beside its own object (which keeps its box), mosaics of four and of nine to thirty-six
+//! photographs, and cutouts on a background, from one that fills it to a dozen that are a few pixels each.
 //!
 //! [`clips`] makes moving ones, for trackers.
 //!
-//! The surprising thing: every scene has a random generator of its own, seeded by (seed, number), so
-//! scenes are made in parallel and yet byte-identical for a seed, whatever the number of threads.
+//! Every scene has its own random generator, seeded by (seed, number), so scenes are made in parallel and are
+//! byte-identical for a seed, whatever the number of threads.
 
 pub mod clips;
 pub(crate) mod compose;

@@ -1,12 +1,12 @@
 //! Annotated photographs of any number of sets, as training takes them.
 //!
-//! Flows in: a `sets.toml` that names the sets, each in its own format, and what is complete in each. Flows out:
-//! [`Sets`], one list of photographs and one list of words; and, through a [`Loader`], batches of augmented
-//! pictures in the order of the training's steps.
+//! Reads a `sets.toml` that names the sets, each in its own format, and what is complete in each. [`Sets`] is one list
+//! of photographs and one list of words; a [`Loader`] makes batches of augmented pictures of them in the order of the
+//! training's steps.
 //!
-//! What surprises: a set is annotated for its own words only. A zebra in a photograph of a set without zebras is
-//! neither a zebra nor background there, so every picture says which rectangle of it belongs to which set
-//! ([`Tile`]), and [`Set::complete_for`] which words are known to be absent where no box has them.
+//! A set is annotated for its own words only. A zebra in a photograph of a set without zebras is neither a zebra nor
+//! background there. So every picture says which rectangle of it belongs to which set ([`Tile`]), and
+//! [`Set::complete_for`] says which words are known to be absent where no box has them.
 
 mod augment;
 mod cache;

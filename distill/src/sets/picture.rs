@@ -1,6 +1,6 @@
-//! One picture for training: its pixels, and where everything in it lies.
+//! One training picture: its pixels and its boxes.
 //!
-//! Flows in: photographs with the views that they are seen through, and cutouts. Flows out: [`TrainingImage`].
+//! Takes photographs with the views that they are seen through, and cutouts. Returns a [`TrainingImage`].
 
 use anyhow::Result;
 use fast_image_resize::images::{TypedCroppedImageMut, TypedImage, TypedImageRef};

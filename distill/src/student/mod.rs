@@ -1,25 +1,25 @@
-//! The student: a small detector that answers with embeddings instead of classes.
+//! The student: a small detector that returns embeddings instead of classes.
 //!
-//! Flows in: normalised images `[N, height, width, 3]`. Flows out: an objectness and a box for every cell, and for
-//! every region asked for a text and an image embedding.
+//! Takes normalised images `[N, height, width, 3]`. Returns an objectness and a box for every cell, and for every
+//! region asked for a text and an image embedding.
 //!
 //! 1. A backbone, EfficientNet-Lite0 ([`backbone`]).
 //! 2. A neck over its maps of strides 8, 16 and 32, and a class-agnostic, anchor-free proposal head: distances to the
 //!    four sides (FCOS, Tian et al., 2019) and an objectness that is trained to be the box's IoU (VarifocalNet, Zhang
 //!    et al., 2021) ([`neck`]).
 //! 3. RoI pooling ([`roi`]).
-//! 4. A refiner that moves the sides of a pooled box (Fast R-CNN's regression, Girshick, 2015; class-agnostic
-//!    as in ViLD).
-//! 5. A region head of one or two embeddings ([`Head`]: ViLD and its variants, arXiv 2104.13921,
-//!    figure 3), and of how well the box fits a thing (IoU-Net, Jiang et al., 2018): the geometric mean of that and of the
-//!    cell's objectness is the region's.
+//! 4. A refiner that moves the sides of a pooled box (Fast R-CNN's regression, Girshick, 2015; class-agnostic as in
+//!    ViLD).
+//! 5. A region head of one or two embeddings ([`Head`]: ViLD and its variants, arXiv 2104.13921, figure 3), and of how
+//!    well the box fits an object (IoU-Net, Jiang et al., 2018): a region's objectness is the geometric mean of that
+//!    and of the cell's.
 //!
-//! The region head knows before it trains. The backbone's own ImageNet head, applied to the cells of the stride-32
-//! map and averaged under the box, classifies a region; the class probabilities mix the text embeddings of the class
-//! names (ConSE: Norouzi et al., 2014). Training adds a correction to each embedding, which starts at zero. The 1x1
-//! head convolution runs once on the map instead of once on 49 cells of every region: the same classifier at a
-//! hundredth of the cost. A *fresh* head does without the classifier and starts from nothing, as ViLD's does: that is
-//! what compares losses honestly.
+//! The region head classifies before it is trained. The backbone's own ImageNet head, applied to the cells of the
+//! stride-32 map and averaged over the box, classifies a region; the class probabilities weigh the text embeddings of
+//! the class names (ConSE: Norouzi et al., 2014). Training adds a correction to each embedding, which starts at zero.
+//! The 1x1 head convolution runs once on the map instead of once on 49 cells of every region: the same classifier at a
+//! hundredth of the cost. A *fresh* head does without the classifier and starts from nothing, as ViLD's does, which
+//! makes a comparison of losses fair.
 
 pub mod backbone;
 pub mod imitation;

@@ -1,4 +1,4 @@
-//! The neck and the proposal head: what is where, at three strides.
+//! The neck and the proposal head: an objectness and a box for each cell, at three strides.
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::activation::sigmoid;

@@ -1,4 +1,4 @@
-//! The region head: what a box shows, as embeddings of one or two kinds, and how well it fits ([`super`] draws it).
+//! The region head: embeddings of one or two kinds for a box, and how well the box fits ([`super`] describes it).
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Linear, LinearConfig};

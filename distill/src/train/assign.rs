@@ -1,6 +1,6 @@
-//! Which cells answer for which objects, and which regions the embeddings learn from.
+//! Assigns cells to objects, and chooses the regions that the embeddings learn from.
 //!
-//! All on plain numbers: what is decided here takes no gradient.
+//! All on plain numbers: no gradient flows through it.
 
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};

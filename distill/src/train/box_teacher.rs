@@ -1,9 +1,9 @@
 //! A detector of fixed words as a teacher for boxes.
 //!
-//! Its cells lie where the student's do, so what it says of each is a target as it is: how likely a thing lies there,
-//! and its box (Hinton et al., 2015, for detectors: Chen et al., 2017). Annotations say of ten cells an object what they
-//! should answer; the detector says it of all, with its doubts, and its features say why. In inputs of another size than
-//! its own its cells lie elsewhere, and it speaks only of regions.
+//! Its cells lie where the student's do, so its outputs for each cell are targets as they are: an objectness and a box
+//! (Hinton et al., 2015, for detectors: Chen et al., 2017). Annotations give targets for some ten cells an object; the
+//! detector gives soft ones for all cells, and its features say more. In inputs of another size than its own its cells
+//! lie elsewhere, and only its detections are used, for regions.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! How to train.
+//! The settings of a training.
 
 use burn::grad_clipping::GradientClippingConfig;
 use burn::optim::decay::WeightDecayConfig;

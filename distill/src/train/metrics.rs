@@ -1,4 +1,4 @@
-//! What a training tells of itself.
+//! The metrics that a training writes.
 
 use std::path::Path;
 use std::time::Duration;

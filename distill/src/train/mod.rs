@@ -1,10 +1,10 @@
 //! Training on photographs: boxes and the two embeddings at once.
 //!
-//! Flows in: [`Sets`] of annotated photographs, a [`Student`] and the words' text embeddings. Flows out: a folder with
-//! the weights, the optimiser's state, one line of metrics every few steps and a plot of them.
+//! Takes [`Sets`] of annotated photographs, a [`Student`] and the words' text embeddings. Writes a folder with the
+//! weights, the optimiser's state, one line of metrics every few steps and a plot of them.
 //!
-//! Nothing random is carried from step to step. What a step sees comes from (seed, step), and so do the regions that it
-//! learns from, so a run that is killed and resumed sees what an uninterrupted one would have seen.
+//! No random state is carried from step to step. What a step sees, and which regions it learns from, comes from (seed,
+//! step), so a run that is killed and resumed sees the same as an uninterrupted one.
 
 mod assign;
 mod average;

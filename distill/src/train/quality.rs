@@ -1,8 +1,8 @@
-//! What the region head should say of how well boxes fit.
+//! Targets for the quality that the region head predicts: how well a box fits.
 //!
-//! An annotation knows a box's overlap, and a training soon knows its annotations by heart: which things of a photograph
-//! were drawn, and which were not. A detector says of each mosaic and crop anew how sure it is of what (Hinton et al.,
-//! 2015), so its doubts become the head's.
+//! Annotations give a box's overlap, but a training soon knows its annotations by heart: which objects of a photograph
+//! were annotated, and which were not. A detector's confidence is new for each mosaic and crop (Hinton et al., 2015),
+//! so it is part of the target.
 
 use wordsight_detection::iou;
 

@@ -1,9 +1,9 @@
 //! A detector's scores of its words as soft targets of the text embedding.
 //!
-//! An annotation names one word a thing; the detector says beside it what else it might be and how sure it is that
-//! anything is there (Hinton et al., 2015), also of things that nobody annotated. What annotations say of two thousand
-//! photographs is soon known by heart: of mosaics and crops of them, each seen once, the detector says something new each
-//! time (Beyer et al., 2022).
+//! An annotation gives one word an object; the detector also says what else it might be and how sure it is that
+//! anything is there (Hinton et al., 2015), and finds objects that nobody annotated. The annotations of two thousand
+//! photographs are soon known by heart; for mosaics and crops of them, each seen once, the detector's scores are new
+//! each time (Beyer et al., 2022).
 
 use wordsight_detection::iou;
 

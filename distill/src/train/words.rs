@@ -1,8 +1,8 @@
-//! Which words a region is held against.
+//! The words that a region is compared with in training.
 //!
-//! A set is annotated for its own words: of others nothing is known in its photographs, so a region without an
-//! object is held against those alone (federated, as LVIS is scored). An object with a word is that word and no
-//! other, but for words that mean nearly the same: a beagle is also a dog.
+//! A set is annotated for its own words: nothing is known about others in its photographs, so a region without an
+//! object is compared with those alone (federated, as LVIS is scored). An object with a word is that word and no
+//! other, except for words that mean nearly the same: a beagle is also a dog.
 
 use burn::tensor::{Device, Tensor, TensorData};
 

@@ -1,4 +1,4 @@
-//! The way of a frame over the GPU: up, letterbox, network, words, down.
+//! Runs a frame on the GPU: upload, letterbox, network, ranking of words, download.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The letterbox on the GPU, for frames of one size and format.
+//! The letterbox on the GPU, for frames of one size and pixel format.
 
 use cudarc::driver::{CudaSlice, DeviceRepr, LaunchConfig};
 use wordsight_detection::{Channel, FrameView, Letterbox, PADDING, PixelFormat, Tables, Taps, YuvEncoding};

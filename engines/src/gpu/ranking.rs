@@ -1,4 +1,4 @@
-//! The words on the GPU: similarities of all regions to all words, and the best of each region.
+//! Ranks words on the GPU: the similarities of all regions to all words, and the best words of each region.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! From an ONNX model to a plan.
+//! Builds a plan from an ONNX model.
 
 use std::ffi::{c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};

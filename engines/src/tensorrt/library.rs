@@ -1,4 +1,4 @@
-//! Finding TensorRT, and telling whether it can be called at all.
+//! Finds TensorRT, and decides whether its version can be called.
 
 use std::ffi::{CStr, c_char};
 use std::fmt;

@@ -1,9 +1,9 @@
-//! Plans on disk: found again by what they are, built once, never half.
+//! Plans on disk: each is found by what it was built from and for, is built once, and is never read half-written.
 //!
-//! A plan and its manifest are two files. The plan is renamed into place first and the manifest after it, and a
-//! manifest knows its plan's hash: so a kill at any moment leaves a pair that fits, or one that is seen not to and is
-//! built again. The folder is locked meanwhile: of two processes that build in it the second waits, and finds the plan
-//! if it wanted the same one.
+//! A plan and its manifest are two files. The plan is renamed into place first and the manifest after it, and the
+//! manifest contains the plan's hash: so a kill at any moment leaves a pair that matches, or one that is found not to
+//! match and is built again. The folder is locked during a build: of two processes the second waits, and uses the
+//! first one's plan if it wanted the same.
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! A student on TensorRT: its plan found or built, loaded, and surrounded by the GPU's kernels.
+//! Runs a student with TensorRT: finds or builds its plan, loads it, and puts it between the GPU's kernels.
 
 use std::fs;
 use std::path::{Path, PathBuf};
