@@ -155,7 +155,7 @@ fn worst(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| bencher.iter(|| scene.rank(&mut scorer, &settings)));
         if things == 100 {
             scene.rank(&mut scorer, &settings);
-            let time = shortest(300, || scorer.settle(&settings, black_box(&mut found)));
+            let time = shortest(300, || scorer.select(&settings, black_box(&mut found)));
             println!("{:<44}{:>12.3}{:>11.1}%", "of these, settling", 1e3 * time.as_secs_f64(), share(time));
         }
     }

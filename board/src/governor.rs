@@ -229,15 +229,15 @@ struct Brake {
     fraction: f32,
     least: f32,
     /// Whether it lets go of what doesn't stop.
-    lets_go: bool,
+    gives_up: bool,
     calm_s: f32,
     in_vain_s: f32,
     left_alone_s: f32,
 }
 
 impl Brake {
-    fn new(least: f32, lets_go: bool) -> Self {
-        Self { fraction: 1.0, least, lets_go, calm_s: 0.0, in_vain_s: 0.0, left_alone_s: 0.0 }
+    fn new(least: f32, gives_up: bool) -> Self {
+        Self { fraction: 1.0, least, gives_up, calm_s: 0.0, in_vain_s: 0.0, left_alone_s: 0.0 }
     }
 
     fn step(&mut self, seconds: f32, happened: bool) {
@@ -248,7 +248,7 @@ impl Brake {
                 self.in_vain_s += seconds;
             }
             self.fraction = (self.fraction - FALL_PER_S * seconds).max(self.least);
-            if self.lets_go && self.in_vain_s >= PATIENCE_S {
+            if self.gives_up && self.in_vain_s >= PATIENCE_S {
                 (self.in_vain_s, self.left_alone_s) = (0.0, LEFT_ALONE_S);
             }
             return;

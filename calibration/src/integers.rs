@@ -115,8 +115,9 @@ pub fn without_integers(model: &ModelProto) -> Result<ModelProto, CalibrationErr
             constants.insert(output.clone(), in_float(node, constant, &view)?);
             continue;
         }
-        let made = view.maker(integers).filter(|maker| maker.op_type == "QuantizeLinear");
-        let float = made.and_then(|maker| maker.input.first()).ok_or(CalibrationError::OtherIntegers)?;
+        let made = view.producer(integers).filter(|producer| producer.op_type == "QuantizeLinear");
+        let float =
+            made.and_then(|producer| producer.input.first()).ok_or(CalibrationError::OtherIntegers)?;
         same.insert(output.clone(), float.clone());
         if let Some(relu) = relu_in_front(float, &view) {
             limits.insert(&relu.name, largest(node, &view)?);
@@ -146,11 +147,11 @@ pub fn without_integers(model: &ModelProto) -> Result<ModelProto, CalibrationErr
 
 /// The `Relu` that made a tensor for integers alone.
 fn relu_in_front<'a>(tensor: &str, view: &View<'a>) -> Option<&'a NodeProto> {
-    view.only_taker(tensor)?;
-    let maker = view.maker(tensor)?;
-    match maker.op_type.as_str() {
-        "Relu" => Some(maker),
-        "Cast" => relu_in_front(maker.input.first()?, view),
+    view.only_consumer(tensor)?;
+    let producer = view.producer(tensor)?;
+    match producer.op_type.as_str() {
+        "Relu" => Some(producer),
+        "Cast" => relu_in_front(producer.input.first()?, view),
         _ => None,
     }
 }

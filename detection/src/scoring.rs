@@ -31,7 +31,7 @@ mod screening;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod softmax;
 
-use exact::{Exact, Question};
+use exact::{Exact, Query};
 use panels::Panels;
 use screening::Screen;
 
@@ -62,7 +62,7 @@ pub struct DetectionSettings {
 
 impl DetectionSettings {
     /// The score from which on a word is told, weakly or not.
-    fn told_from(&self, word: &ScoredWord) -> f32 {
+    fn reporting_threshold(&self, word: &ScoredWord) -> f32 {
         if word.is_hidden { f32::INFINITY } else { self.weak_fraction * self.threshold_of(word) }
     }
 
@@ -252,7 +252,7 @@ impl Scorer {
     }
 
     /// Names the regions of one frame: overwrites `out` with the detections, best first. [`Self::rank`] and
-    /// [`Self::settle`], one after the other.
+    /// [`Self::select`], one after the other.
     ///
     /// # Panics
     /// As [`Self::rank`].
@@ -266,10 +266,10 @@ impl Scorer {
         out: &mut Vec<Detection>,
     ) {
         self.rank(boxes_in_input, objectness, text_embeddings, image_embeddings, settings);
-        self.settle(settings, out);
+        self.select(settings, out);
     }
 
-    /// Finds the best words of each region of one frame, for [`Self::settle`].
+    /// Finds the best words of each region of one frame, for [`Self::select`].
     ///
     /// `boxes_in_input`: K boxes (left, top, right, bottom) in pixels of the student's input;
     /// `objectness`: K numbers from 0 to 1, descending; the embeddings: row-major `[K, D]`, rows of
@@ -291,10 +291,10 @@ impl Scorer {
         self.choose_regions(&regions);
         let words_per_region = self.words_per_region(settings);
         self.candidates.clear();
-        self.make_room(objectness.len(), words_per_region);
+        self.reserve_candidates(objectness.len(), words_per_region);
         // Where everything is told, or the objectness alone is the score, there is nothing to drop.
         let may_screen = self.lowest_threshold > 0.0 && self.objectness_weight < 1.0;
-        let mut question = Question {
+        let mut query = Query {
             panels: &self.panels,
             inverse_temperature: self.inverse_temperature,
             background: &self.background,
@@ -304,18 +304,18 @@ impl Scorer {
             skips: &[],
         };
         if let Some(screen) = self.screen.as_mut().filter(|_| may_screen) {
-            question.skips = screen.run(&question, &mut self.chosen);
+            query.skips = screen.run(&query, &mut self.chosen);
         }
-        self.exact.run(&question, &self.chosen);
+        self.exact.run(&query, &self.chosen);
         let p_weight = 1.0 - self.objectness_weight;
         for (at, &region) in self.chosen.iter().enumerate() {
             let region = region as usize;
             let (objectness, box_in_input) = (objectness[region], boxes_in_input[region]);
             let objectness_factor = objectness.powf(self.objectness_weight);
-            for &(log_p, word) in self.exact.best_of(at, &question) {
+            for &(log_p, word) in self.exact.best_of(at, &query) {
                 let (word, score) = (word as usize, (p_weight * log_p).exp() * objectness_factor);
                 let scored = &self.words[word];
-                if score >= settings.told_from(scored) {
+                if score >= settings.reporting_threshold(scored) {
                     let is_weak = score < settings.threshold_of(scored);
                     let found = Detection { word, score, objectness, box_in_input, region, is_weak };
                     self.candidates.push(found);
@@ -325,7 +325,7 @@ impl Scorer {
     }
 
     /// As [`Self::rank`], the words ranked already, by this scorer's [`Self::table`] for the same `settings`: for
-    /// [`Self::settle`].
+    /// [`Self::select`].
     ///
     /// # Panics
     /// When a region is ranked that there isn't: a mistake in the calling code.
@@ -337,7 +337,7 @@ impl Scorer {
         settings: &DetectionSettings,
     ) {
         self.candidates.clear();
-        self.make_room(objectness.len(), self.words_per_region(settings));
+        self.reserve_candidates(objectness.len(), self.words_per_region(settings));
         self.candidates.extend(
             ranked
                 .iter()
@@ -356,7 +356,7 @@ impl Scorer {
 
     /// What ranking words takes, for whoever does it elsewhere.
     pub fn table(&self, settings: &DetectionSettings) -> RankingTable {
-        let thresholds = self.words.iter().map(|word| settings.told_from(word));
+        let thresholds = self.words.iter().map(|word| settings.reporting_threshold(word));
         let weight_of = |word: &ScoredWord| {
             if word.is_hidden && !settings.hidden_compete() { f32::NAN } else { word.text_weight }
         };
@@ -377,7 +377,7 @@ impl Scorer {
     /// Of the words that were ranked last, those that stand: overwrites `out` with the detections, best first.
     ///
     /// `settings`: those that they were ranked with.
-    pub fn settle(&mut self, settings: &DetectionSettings, out: &mut Vec<Detection>) {
+    pub fn select(&mut self, settings: &DetectionSettings, out: &mut Vec<Detection>) {
         out.clear();
         // As much as a frame may ever need: what a later frame needs more of than this one is no allocation then.
         out.reserve(self.candidates.capacity());
@@ -418,18 +418,18 @@ impl Scorer {
             return;
         }
         self.followed = followed;
-        let told_from = self.words.iter().map(|word| settings.told_from(word));
-        self.lowest_threshold = told_from.fold(f32::INFINITY, f32::min);
+        let reporting_threshold = self.words.iter().map(|word| settings.reporting_threshold(word));
+        self.lowest_threshold = reporting_threshold.fold(f32::INFINITY, f32::min);
         if let Some(screen) = &mut self.screen {
-            let told_from = |word: usize| settings.told_from(&self.words[word]);
-            screen.follow(&self.panels, told_from, self.objectness_weight);
+            let reporting_threshold = |word: usize| settings.reporting_threshold(&self.words[word]);
+            screen.follow(&self.panels, reporting_threshold, self.objectness_weight);
         }
     }
 
     /// Room for the candidates of a frame of so many regions, so that a frame with more of them than any before costs
     /// no allocation. Who asks for thousands of words a region seldom gets them all: room for those is made when they
     /// come.
-    fn make_room(&mut self, regions: usize, words_per_region: usize) {
+    fn reserve_candidates(&mut self, regions: usize, words_per_region: usize) {
         self.candidates.reserve(regions * words_per_region.min(MOST_WORDS_WITH_ROOM));
     }
 

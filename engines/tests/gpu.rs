@@ -280,7 +280,7 @@ fn settle(scorer: &mut Scorer, regions: &Regions, settings: &DetectionSettings) 
     let mut found = Vec::new();
     let ranked = regions.ranked.as_ref().expect("ranked words");
     scorer.take_ranked(&regions.boxes_in_input, &regions.objectness, ranked, settings);
-    scorer.settle(settings, &mut found);
+    scorer.select(settings, &mut found);
     found
 }
 

@@ -257,14 +257,14 @@ impl Resampler {
                     }
                     // The last rows may be fewer: what the other lanes have of before is not looked at.
                     self.down.iter_mut().for_each(|down| down.resize(channel.row_stride, 0.0));
-                    weave(&self.down, &mut self.woven, transposed);
+                    interleave(&self.down, &mut self.woven, transposed);
                     summed = Some(start);
                 }
                 let samples = &self.woven[channel.offset - start..];
                 sum_columns(samples, channel.sample_stride, self.tables.columns(channel), along);
             }
             for (along, lines) in self.along.iter().zip(&mut self.lines) {
-                unweave(along, lines, transposed);
+                deinterleave(along, lines, transposed);
             }
             for lane in 0..count {
                 let start = (first_row + lane + pad_y) * input_width + pad_x;
@@ -310,7 +310,7 @@ fn add_row(row: &[u8], weight: f32, sums: &mut [f32]) {
 
 /// `out` = what the rows have in each place.
 #[inline(always)]
-fn weave(rows: &[Vec<f32>; LANES], out: &mut Vec<[f32; LANES]>, transposed: impl Fn(Square) -> Square) {
+fn interleave(rows: &[Vec<f32>; LANES], out: &mut Vec<[f32; LANES]>, transposed: impl Fn(Square) -> Square) {
     let len = rows[0].len();
     let rows: [&[f32]; LANES] = std::array::from_fn(|lane| &rows[lane][..len]);
     out.resize(len, [0.0; LANES]);
@@ -382,7 +382,7 @@ fn sum_columns(samples: &[[f32; LANES]], sample_stride: usize, columns: &Taps, o
 
 /// `rows` = what each lane has.
 #[inline(always)]
-fn unweave(woven: &[[f32; LANES]], rows: &mut [Vec<f32>; LANES], transposed: impl Fn(Square) -> Square) {
+fn deinterleave(woven: &[[f32; LANES]], rows: &mut [Vec<f32>; LANES], transposed: impl Fn(Square) -> Square) {
     rows.iter_mut().for_each(|row| row.resize(woven.len(), 0.0));
     let (squares, rest) = woven.as_chunks::<LANES>();
     for (at, square) in squares.iter().enumerate() {

@@ -102,8 +102,8 @@ pub fn name_true_boxes(
         let boxes_in_input: Vec<[f32; 4]> =
             boxes.iter().map(|&in_frame| letterbox.box_in_input_from_frame(in_frame)).collect();
 
-        let (sight, _) = student.propose(config, input.tensor(&picture, &Device::flex()));
-        let embeddings = student.regions.forward(&sight, &Pooling::new(config, &[boxes_in_input]));
+        let (region_maps, _) = student.propose(config, input.tensor(&picture, &Device::flex()));
+        let embeddings = student.regions.forward(&region_maps, &Pooling::new(config, &[boxes_in_input]));
         let text: Vec<f32> = embeddings.text.into_data().iter().collect();
         let image: Vec<f32> = embeddings.image.into_data().iter().collect();
         let crops = teacher.embed_crops(&picture, &boxes)?;

@@ -497,9 +497,9 @@ pub fn compare(
     let mut parity = Parity { pictures: pictures.len(), ..Parity::default() };
     for picture in pictures {
         engine.infer(input.planes(picture), &mut regions).context("the exported student does not run")?;
-        let (sight, dense) = student.propose(config, input.tensor(picture, &device));
-        let [proposals, refined] = student.refined(config, &sight, &dense);
-        let embeddings = student.regions.forward(&sight, &Pooling::new(config, &proposals));
+        let (region_maps, dense) = student.propose(config, input.tensor(picture, &device));
+        let [proposals, refined] = student.refined(config, &region_maps, &dense);
+        let embeddings = student.regions.forward(&region_maps, &Pooling::new(config, &proposals));
         let model = Regions {
             boxes_in_input: refined.concat(),
             objectness: numbers(embeddings.objectness(dense.best(config).0)),

@@ -87,7 +87,7 @@ impl Canvas {
         count
     }
 
-    /// The picture and the visible objects: `[x1, y1, x2, y2]` of what is left in sight, and category.
+    /// The picture and the visible objects: `[x1, y1, x2, y2]` of what is left in region_maps, and category.
     pub fn finish(self) -> (RgbImage, Vec<([f32; 4], u64)>) {
         let width = self.picture.width() as usize;
         let mut extents = vec![(0_usize, [usize::MAX, usize::MAX, 0, 0]); self.pasted.len()];

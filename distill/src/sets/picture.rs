@@ -122,7 +122,7 @@ impl TrainingImage {
         self.ignored.extend(ignored.filter_map(|whole| intersection(whole, view.bounds())));
     }
 
-    /// Adds a region of the teacher's, most of which is in sight.
+    /// Adds a region of the teacher's, most of which is in region_maps.
     pub(super) fn add_region(&mut self, whole: [f32; 4], bounds: [f32; 4], row: usize) {
         let visible = intersection(whole, bounds).filter(|visible| !is_tiny(*visible));
         if let Some(visible) = visible.filter(|visible| area(*visible) >= LEAST_VISIBLE_REGION * area(whole))

@@ -115,13 +115,13 @@ impl Backbone {
     #[must_use]
     pub fn with_detail_branch(mut self) -> Self {
         // Copies of a parameter have its identity, by which optimisers and averages know it.
-        struct Renew;
-        impl ModuleMapper for Renew {
+        struct FreshIdentity;
+        impl ModuleMapper for FreshIdentity {
             fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
                 Param::from_tensor(param.val().detach())
             }
         }
-        self.detail = self.blocks[DETAIL_BLOCKS].to_vec().map(&mut Renew);
+        self.detail = self.blocks[DETAIL_BLOCKS].to_vec().map(&mut FreshIdentity);
         self
     }
 

@@ -42,7 +42,7 @@ use wordsight_teacher::efficientnet::{EfficientNetLite, FoldedConvolution, Weigh
 pub use backbone::{Backbone, Features, TrainFrom};
 pub use neck::{DenseProposals, Neck, ProposalHead};
 pub use refiner::Refiner;
-pub use regions::{ClassMixture, Embeddings, Head, RegionHead, Sight};
+pub use regions::{ClassMixture, Embeddings, Head, RegionHead, RegionMaps};
 
 /// Input pixels a cell, level by level.
 pub const STRIDES: [usize; 3] = [8, 16, 32];
@@ -233,9 +233,9 @@ impl Student {
     }
 
     /// What it sees in normalised images `[N, side, side, 3]`, and what it proposes there.
-    pub fn propose(&self, config: &StudentConfig, images: Tensor<4>) -> (Sight, DenseProposals) {
-        let (sight, proposals, _) = self.propose_from(config, self.backbone.forward(images));
-        (sight, proposals)
+    pub fn propose(&self, config: &StudentConfig, images: Tensor<4>) -> (RegionMaps, DenseProposals) {
+        let (region_maps, proposals, _) = self.propose_from(config, self.backbone.forward(images));
+        (region_maps, proposals)
     }
 
     /// The same from what the neck sees, with the maps of the proposal head's towers.
@@ -243,12 +243,12 @@ impl Student {
         &self,
         config: &StudentConfig,
         features: Features,
-    ) -> (Sight, DenseProposals, [Tensor<4>; 3]) {
+    ) -> (RegionMaps, DenseProposals, [Tensor<4>; 3]) {
         let (maps, regions) = self.neck.forward(&features);
         let [.., coarse] = features.maps;
         let towers = self.proposals.towers(&maps);
         let proposals = self.proposals.answers(config, &towers);
-        (Sight { regions, coarse }, proposals, towers)
+        (RegionMaps { regions, coarse }, proposals, towers)
     }
 
     /// The same student with a detail branch: the branch keeps what the backbone learnt of strides 8 and 16, and the
@@ -265,14 +265,14 @@ impl Student {
     pub fn refined(
         &self,
         config: &StudentConfig,
-        sight: &Sight,
+        region_maps: &RegionMaps,
         dense: &DenseProposals,
     ) -> [Vec<Vec<Box4>>; 2] {
         let proposals: Vec<Vec<Box4>> = corner_boxes(dense.best(config).1.flatten(0, 1))
             .chunks_exact(config.proposals)
             .map(<[Box4]>::to_vec)
             .collect();
-        let pooled = roi::Pooling::new(config, &proposals).pool(&sight.regions);
+        let pooled = roi::Pooling::new(config, &proposals).pool(&region_maps.regions);
         let boxes = self.refiner.forward(config, &pooled, &proposals);
         let refined =
             corner_boxes(boxes.flatten(0, 1)).chunks_exact(config.proposals).map(<[Box4]>::to_vec).collect();

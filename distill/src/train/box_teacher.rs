@@ -16,7 +16,7 @@ use crate::sets::TrainingImage;
 use crate::table;
 
 /// A detector's score from which on it teaches a cell's box and a region's words.
-pub(super) const TAUGHT_SCORE: f32 = 0.1;
+pub(super) const LEAST_TEACHING_SCORE: f32 = 0.1;
 
 /// The detector, once a core.
 pub struct BoxTeacher {

@@ -13,12 +13,12 @@ use crate::label::yolox::Dense;
 use crate::sets::{Sets, TrainingImage};
 
 /// What a detector says with a lower score is not heard.
-const HEARD_SCORE: f32 = 0.01;
+const LEAST_DETECTOR_SCORE: f32 = 0.01;
 /// A region that overlaps an object by less than this says nothing of it.
 const TOUCHING_IOU: f32 = 0.3;
 
 /// What a detector says of some pictures.
-pub struct Heard<'a> {
+pub struct DetectorAnswers<'a> {
     /// Its answers, one a picture.
     pub answers: &'a [Dense],
     /// Its words.
@@ -43,12 +43,12 @@ impl Qualities {
         regions: &[Vec<Region>],
         sets: &Sets,
         doubtful: f32,
-        heard: Option<&Heard<'_>>,
+        heard: Option<&DetectorAnswers<'_>>,
     ) -> Self {
         let mut qualities = Self::default();
         for (place, (image, regions)) in images.iter().zip(regions).enumerate() {
             let answer = heard.map(|heard| (heard, &heard.answers[place]));
-            let cells = answer.map_or_else(Vec::new, |(_, answer)| answer.sure_cells(HEARD_SCORE));
+            let cells = answer.map_or_else(Vec::new, |(_, answer)| answer.sure_cells(LEAST_DETECTOR_SCORE));
             for region in regions {
                 let said = answer
                     .filter(|(heard, _)| heard.knows(image, region))
@@ -69,7 +69,7 @@ impl Qualities {
     }
 }
 
-impl Heard<'_> {
+impl DetectorAnswers<'_> {
     /// Whether the detector has a word for what a region shows, or nothing is known to be there.
     fn knows(&self, image: &TrainingImage, region: &Region) -> bool {
         let overlap = |box_in_input| iou(box_in_input, region.box_in_input);
@@ -133,7 +133,7 @@ mod tests {
             boxes_in_input: vec![CUP, EMPTY, SUNDIAL],
             features: Vec::new(),
         }];
-        let heard = share.map(|share| Heard { answers: &answers, words: &words, share });
+        let heard = share.map(|share| DetectorAnswers { answers: &answers, words: &words, share });
         Qualities::new(&[image(set)], &[regions()], &sets, 0.4, heard.as_ref())
     }
 

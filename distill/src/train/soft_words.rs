@@ -8,7 +8,7 @@
 use wordsight_detection::iou;
 
 use super::assign::{Label, Region};
-use super::box_teacher::TAUGHT_SCORE;
+use super::box_teacher::LEAST_TEACHING_SCORE;
 use crate::label::yolox::Dense;
 use crate::sets::{Sets, TrainingImage};
 
@@ -56,7 +56,7 @@ impl SharedWords {
     ) -> SoftTargets {
         let mut targets = SoftTargets::default();
         for ((image, regions), answer) in images.iter().zip(regions).zip(answers) {
-            let sure = answer.sure_cells(TAUGHT_SCORE);
+            let sure = answer.sure_cells(LEAST_TEACHING_SCORE);
             for region in regions {
                 let shares = closest(answer, &sure, region.box_in_input)
                     .map(|cell| self.shares(answer.scores[cell], answer.word_scores_of(cell)))

@@ -26,7 +26,7 @@ mod state;
 mod store;
 mod student;
 
-pub use builder::{BuildSettings, Going, PlanBuilder, PlanPort, Step};
+pub use builder::{BuildSettings, PlanBuilder, PlanPort, Step};
 pub use engine::LoadedPlan;
 pub use error::TensorRtError;
 pub use library::{Library, Version};

@@ -7,6 +7,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -17,8 +18,7 @@ use super::attempts::Attempt;
 use super::builder::{default_workspace_mib, lacks_memory};
 use super::state::give_to_owner;
 use super::{
-    BuildSettings, Decided, Going, Library, Manifest, PlanBuilder, PlanKey, Precision, Step, TensorRtError,
-    state,
+    BuildSettings, Decided, Library, Manifest, PlanBuilder, PlanKey, Precision, Step, TensorRtError, state,
 };
 
 /// A folder of plans.
@@ -126,7 +126,7 @@ impl PlanStore {
     /// # Errors
     /// When the model can't be built, the plan can't be written, or none is there that fits and none
     /// may be built.
-    pub fn obtain<F: Fn(Step<'_>) -> Going + Sync>(
+    pub fn obtain<F: Fn(Step<'_>) -> ControlFlow<()> + Sync>(
         &self,
         request: &PlanRequest<'_>,
         out: Option<&Path>,
@@ -201,7 +201,7 @@ impl PlanStore {
     }
 
     /// Builds a plan and puts it and its manifest in their places.
-    fn build<F: Fn(Step<'_>) -> Going + Sync>(
+    fn build<F: Fn(Step<'_>) -> ControlFlow<()> + Sync>(
         &self,
         request: &PlanRequest<'_>,
         model: &ModelProto,
@@ -223,7 +223,7 @@ impl PlanStore {
         let uses_cache = builder.use_timing_cache(&timed);
         let bytes = builder.build(&|step: Step<'_>| {
             let going = progress(step);
-            if going == Going::Stop {
+            if going == ControlFlow::Break(()) {
                 attempt.is_to_stop();
             }
             going
