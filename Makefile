@@ -125,7 +125,7 @@ fuzz: setup ## Every fuzzer for ten minutes: above an hour
 reference: ## The shipped student against onnx.checker (Python, test only)
 	@scripts/check-onnx demo/student.onnx
 
-shim: tensorrt ## TensorRT's door against every set of headers, and under sanitizers with a real TensorRT
+shim: tensorrt ## The C++ shim for TensorRT with every set of headers, and under sanitizers with a real TensorRT
 	@scripts/check-shim
 
 deb: deps tensorrt camera-deps ## Debian packages into target/debian/: the device program for amd64 and arm64, the host program for this machine
