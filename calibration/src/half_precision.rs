@@ -139,7 +139,7 @@ fn nodes_in_f16<'a>(view: &View<'a>, around_integers: bool) -> BTreeSet<&'a str>
     halves
 }
 
-/// Whether a product is of what is in FP16 on one side and shares of it on the other.
+/// Whether a product has a tensor in FP16 on one side and fractions that weigh it on the other.
 fn pools(node: &NodeProto, halves: &BTreeSet<&str>, view: &View<'_>) -> bool {
     let [left, right] = node.input.as_slice() else { return false };
     let is_half =

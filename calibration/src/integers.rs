@@ -68,7 +68,7 @@ fn rename(graph: &mut GraphProto, same: &HashMap<String, String>) {
     }
 }
 
-/// Removes casts whose result nobody takes any more.
+/// Removes casts whose result is no longer used.
 fn remove_casts_of_nothing(graph: &mut GraphProto) {
     let outputs = graph.output.iter().map(|output| output.name.clone());
     let used: BTreeSet<String> =
@@ -156,7 +156,7 @@ fn relu_in_front<'a>(tensor: &str, view: &View<'a>) -> Option<&'a NodeProto> {
     }
 }
 
-/// The largest number that integers stand for.
+/// The largest number that the integers can represent.
 fn largest(node: &NodeProto, view: &View<'_>) -> Result<f32, CalibrationError> {
     let (steps, zeros, element) = steps_of(node, view)?;
     let most = if element == ElementType::Uint8 as i32 { 255.0 } else { 127.0 };

@@ -58,7 +58,7 @@ impl Layers {
     /// The convolutions of a model and the sums between them, without those that cost more accuracy
     /// than they gain time:
     ///
-    /// - the stem: it sees the image itself, and is small;
+    /// - the stem: its input is the image itself, and it is small;
     /// - convolutions whose output no activation follows and no convolution takes: the boxes and the
     ///   objectness of a detector. Quantised to 256 steps, the best hundred proposals share a few dozen
     ///   values, and their ranking degenerates.

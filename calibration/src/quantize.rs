@@ -117,7 +117,7 @@ pub fn quantize(
 
 /// Which tensors are rounded, to which steps, and who takes them so.
 struct Rounding<'a> {
-    /// Of each tensor that somebody takes rounded.
+    /// Of each tensor that a node takes rounded.
     steps: HashMap<&'a str, Step>,
     consumers: Rounded<'a>,
 }
@@ -197,9 +197,9 @@ impl Step {
     }
 }
 
-/// Who takes the rounded values of a tensor, and not those that were made.
+/// Which nodes take the rounded values of a tensor instead of the original ones.
 enum Rounded<'a> {
-    /// Whoever takes any: what a layer makes leaves it in integers (ONNX Runtime's integer kernels).
+    /// All consumers: a layer's output leaves it in integers (ONNX Runtime's integer kernels).
     Everybody,
     /// Nodes and which of their inputs.
     Inputs(BTreeSet<(&'a str, &'a str)>),
@@ -231,7 +231,7 @@ impl<'a> Rounded<'a> {
         }
     }
 
-    /// Whether nobody takes what was made. What a processor takes stays as it is.
+    /// Whether no node takes the original values. For a processor they stay.
     fn by_all_consumers(&self, tensor: &str, view: &View<'_>) -> bool {
         matches!(self, Self::Inputs(_))
             && view.consumers(tensor).iter().all(|consumer| self.by(&consumer.name, tensor))

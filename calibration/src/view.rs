@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use half::f16;
 use wordsight_onnx::proto::{ElementType, GraphProto, ModelProto, NodeProto, TensorProto};
 
-/// Who makes and who takes each tensor.
+/// The producer and the consumers of each tensor.
 pub struct View<'a> {
     pub graph: &'a GraphProto,
     producers: HashMap<&'a str, &'a NodeProto>,
@@ -82,7 +82,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// Removes constants and casts of constants that nobody takes any more.
+/// Removes constants and casts of constants that are no longer used.
 pub fn remove_unused(graph: &mut GraphProto) {
     let constants: BTreeSet<String> =
         graph.initializer.iter().map(|constant| constant.name.clone()).collect();

@@ -38,7 +38,7 @@ use screening::Screen;
 use crate::suppression::suppress_and_vote;
 use crate::{Vocabulary, VocabularyError, Word};
 
-/// What decides which detections are told.
+/// Which detections are reported.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DetectionSettings {
     /// The least score of a detection, for words without a threshold of their own.
@@ -55,13 +55,13 @@ pub struct DetectionSettings {
     /// more, each region carries its best words and only equal words compete, as ViLD and COCO
     /// evaluate.
     pub words_per_region: usize,
-    /// Below its threshold, and down to this share of it (0 to 1), a detection is told all the same, as a weak one: for
-    /// trackers. Weak ones come last and change nothing about the others. 1: none are told.
+    /// Below its threshold, and down to this share of it (0 to 1), a detection is reported too, as a weak one: for
+    /// trackers. Weak ones come last and change nothing about the others. 1: none are reported.
     pub weak_fraction: f32,
 }
 
 impl DetectionSettings {
-    /// The score from which on a word is told, weakly or not.
+    /// The least score with which a word is reported, weakly or not.
     fn reporting_threshold(&self, word: &ScoredWord) -> f32 {
         if word.is_hidden { f32::INFINITY } else { self.weak_fraction * self.threshold_of(word) }
     }
@@ -134,7 +134,7 @@ pub struct Ranked {
     pub score: f32,
 }
 
-/// Everything that ranking words takes, for whoever does it elsewhere: [`Scorer::table`].
+/// Everything that is needed to rank words elsewhere, on a GPU: [`Scorer::table`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct RankingTable {
     /// `[1 + W, D]`, row-major: the background's embedding, then the words'.
@@ -144,7 +144,7 @@ pub struct RankingTable {
     /// `[W]`: the text head's weight against the image head's. NaN for a word that is not to be ranked, only to take
     /// its share of the softmaxes: a hidden one, where a region may carry several words.
     pub text_weights: Vec<f32>,
-    /// `[W]`: the least score that is told of a word, weakly or not; infinite for hidden words.
+    /// `[W]`: the least score with which a word is reported, weakly or not; infinite for hidden words.
     pub thresholds: Vec<f32>,
     /// Cosines are multiplied by it before a softmax.
     pub inverse_temperature: f32,
@@ -164,7 +164,7 @@ pub struct Scorer {
     panels: Panels,
     inverse_temperature: f32,
     objectness_weight: f32,
-    /// The least score that is told of any word, and the common threshold and the share that it follows from.
+    /// The least score with which any word is reported, and the common threshold and the fraction that it follows from.
     lowest_threshold: f32,
     followed: Option<(f32, f32)>,
     /// The regions that words are ranked for.
@@ -354,7 +354,7 @@ impl Scorer {
         );
     }
 
-    /// What ranking words takes, for whoever does it elsewhere.
+    /// What is needed to rank words elsewhere, on a GPU.
     pub fn table(&self, settings: &DetectionSettings) -> RankingTable {
         let thresholds = self.words.iter().map(|word| settings.reporting_threshold(word));
         let weight_of = |word: &ScoredWord| {
@@ -374,7 +374,7 @@ impl Scorer {
         }
     }
 
-    /// Of the words that were ranked last, those that stand: overwrites `out` with the detections, best first.
+    /// Selects the detections of the words that were ranked last by suppression and the limit: overwrites `out`, best first.
     ///
     /// `settings`: those that they were ranked with.
     pub fn select(&mut self, settings: &DetectionSettings, out: &mut Vec<Detection>) {
@@ -427,8 +427,7 @@ impl Scorer {
     }
 
     /// Room for the candidates of a frame of so many regions, so that a frame with more of them than any before costs
-    /// no allocation. Who asks for thousands of words a region seldom gets them all: room for those is made when they
-    /// come.
+    /// no allocation. Thousands of words a region are seldom all found: room for those is made when they come.
     fn reserve_candidates(&mut self, regions: usize, words_per_region: usize) {
         self.candidates.reserve(regions * words_per_region.min(MOST_WORDS_WITH_ROOM));
     }
@@ -448,7 +447,7 @@ impl Scorer {
     }
 }
 
-/// The order in which detections are told: by score, weak ones last, and equal scores always the same way.
+/// The order in which detections are reported: by score, weak ones last, and equal scores always the same way.
 fn best_first(a: &Detection, b: &Detection) -> std::cmp::Ordering {
     let by_score = a.is_weak.cmp(&b.is_weak).then(b.score.total_cmp(&a.score));
     by_score.then(a.region.cmp(&b.region)).then(a.word.cmp(&b.word))

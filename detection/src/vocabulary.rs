@@ -40,13 +40,13 @@ pub struct Word {
     /// Other names for it that went into its embedding.
     #[serde(default)]
     pub synonyms: Vec<String>,
-    /// The least score, 0 to 1, at which it is told; `None`: the common threshold.
+    /// The least score, 0 to 1, with which it is reported; `None`: the common threshold.
     #[serde(default)]
     pub threshold: Option<f32>,
     /// Whether the student saw it by name in training; its two heads are weighed accordingly.
     #[serde(default)]
     pub trained_on: bool,
-    /// Whether it only competes with the others for a region, and is never told.
+    /// Whether it only competes with the others for a region, and is never reported.
     #[serde(default, skip_serializing_if = "is_false")]
     pub hidden: bool,
 }
@@ -91,7 +91,7 @@ pub struct Vocabulary {
     pub embedding_size: usize,
 }
 
-/// As much of a file's header as tells how many words there are.
+/// The part of a file's header that gives the number of words.
 #[derive(Deserialize)]
 struct Header {
     #[serde(rename = "__metadata__")]
@@ -110,7 +110,7 @@ struct HeaderTensor {
     shape: [usize; 2],
 }
 
-/// As much of a word as tells whether it counts.
+/// The part of a word that says whether it counts.
 #[derive(Deserialize)]
 struct HeaderWord {
     #[serde(default)]
@@ -207,7 +207,7 @@ impl Vocabulary {
         self.words.partition_point(|word| !word.hidden)
     }
 
-    /// How many words a file shows, by its header alone: a look at a folder of them doesn't read all.
+    /// How many words a file shows, by its header alone: listing a folder doesn't read whole files.
     ///
     /// # Errors
     /// When it cannot be read, or its header is not a vocabulary's.

@@ -100,7 +100,7 @@ impl From<&Annotations> for Dataset {
 }
 
 impl Dataset {
-    /// Reads an annotation file; what is no object of it any more stands in the log.
+    /// Reads an annotation file; what is left out is in the log.
     ///
     /// # Errors
     /// As [`Annotations::load`].

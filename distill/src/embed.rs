@@ -276,7 +276,7 @@ impl Embedded {
         &self.file_names
     }
 
-    /// An image's boxes `[x1, y1, x2, y2]` in its pixels; empty ones stand for none and come last.
+    /// An image's boxes `[x1, y1, x2, y2]` in its pixels; empty ones are padding and come last.
     pub fn boxes_in_image(&self, image: usize) -> Vec<[f32; 4]> {
         read_boxes(self.row(image), self.manifest.per_image)
     }

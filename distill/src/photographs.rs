@@ -96,7 +96,7 @@ pub struct Photograph {
     pub name: String,
     /// Base or novel.
     pub split: Split,
-    /// The main object's `[x, y, width, height]` in pixels, if somebody marked it.
+    /// The main object's `[x, y, width, height]` in pixels, if it was marked.
     pub bbox: Option<[f32; 4]>,
     /// The main object alone, as RGBA, relative to the collection's folder.
     pub cutout: Option<String>,

@@ -17,17 +17,17 @@ pub(crate) struct Cell {
     pub finds: Vec<Find>,
 }
 
-/// A ground truth as the protocol sees it.
+/// A ground truth under the protocol's rules.
 pub(crate) struct Truth {
     pub box_in_image: [f64; 4],
     pub area: f64,
-    /// Any number of detections may match it, by any part of it.
+    /// A crowd: any number of detections may match any part of it.
     pub crowd: bool,
     /// Neither asked for nor wrong to find.
     pub ignored: bool,
 }
 
-/// A detection as the protocol sees it.
+/// A detection under the protocol's rules.
 pub(crate) struct Find {
     pub box_in_image: [f64; 4],
     pub area: f64,

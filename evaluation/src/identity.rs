@@ -28,7 +28,7 @@ use std::ops::AddAssign;
 use serde::Serialize;
 use wordsight_tracking::assignment::Assigner;
 
-/// A thing in a frame, as it is or as a tracker tells it.
+/// An object in a frame, true or reported by a tracker.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sighting {
     /// The number of the thing or of the track; in a frame each comes once.
@@ -37,7 +37,7 @@ pub struct Sighting {
     pub box_in_frame: [f64; 4],
 }
 
-/// What identity comes to. Boxes are counted over all frames.
+/// Counts of identity. Boxes are counted over all frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Identity {
     /// True boxes.
@@ -51,12 +51,12 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// IDF1: how many of the true and the told boxes agree, 0 to 1; none where there are neither.
+    /// IDF1: how many of the true and the reported boxes agree, 0 to 1; none if there are neither.
     pub fn idf1(&self) -> Option<f64> {
         share(2 * self.agreed, self.truth + self.told)
     }
 
-    /// IDP: how many of the told boxes agree, 0 to 1.
+    /// IDP: how many of the reported boxes agree, 0 to 1.
     pub fn idp(&self) -> Option<f64> {
         share(self.agreed, self.told)
     }
@@ -177,7 +177,7 @@ mod tests {
         Sighting { id, box_in_frame: [x, 0.0, x + 10.0, 10.0] }
     }
 
-    /// Of frames with their true and told sightings.
+    /// Of frames with their true and reported sightings.
     fn identity(frames: &[(&[Sighting], &[Sighting])]) -> Identity {
         let mut clip = Clip::new(0.5);
         frames.iter().for_each(|(truth, told)| clip.add(truth, told));

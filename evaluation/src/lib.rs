@@ -62,7 +62,7 @@ pub enum Protocol {
     },
 }
 
-/// Which detections the LVIS protocol looks at, best first.
+/// Which detections the LVIS protocol uses, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Limit {
     /// So many of an image, of all categories together.
@@ -89,7 +89,7 @@ impl Protocol {
     }
 
     /// The numbers of detections of one class in one image to evaluate, ascending. LVIS limits the
-    /// detections before they are told apart by class and has none.
+    /// detections before they are divided by class and has none.
     fn cutoffs(&self) -> Vec<usize> {
         match self {
             Self::Coco { max_detections, .. } => {

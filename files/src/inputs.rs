@@ -25,7 +25,7 @@ const OTHERS: [(&str, &[&str]); 6] = [
 ];
 /// What is neither a picture nor a text.
 const BINARY: &str = "something else";
-/// As much of a file as is looked at to tell what it holds.
+/// How much of a file is read to recognise its content.
 const LOOKED_AT: u64 = 512;
 
 /// What an output holds.
@@ -101,7 +101,7 @@ type Identity = (u64, u64);
 #[derive(Debug, Default)]
 pub struct Inputs {
     files: HashMap<Identity, PathBuf>,
-    /// As they were written: an input may be missing, which whoever reads it says.
+    /// As they were written: an input may be missing, which is reported when it is read.
     paths: Vec<PathBuf>,
     folders: Vec<Folder>,
 }

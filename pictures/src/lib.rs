@@ -68,7 +68,7 @@ pub fn pictures_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(pictures)
 }
 
-/// The bytes of a file, unless it is a pipe: one that nobody writes to would be waited for without end.
+/// The bytes of a file, unless it is a pipe: reading one without a writer would block for ever.
 ///
 /// # Errors
 /// When it can't be read.
@@ -159,7 +159,7 @@ fn turned(decoder: impl ImageDecoder, orientation: Orientation) -> Result<Dynami
     Ok(picture)
 }
 
-/// A picture over white. What is hidden under a transparent pixel may be anything, and nobody sees it.
+/// A picture over white. The colour of a transparent pixel may be anything.
 fn over_white(picture: DynamicImage) -> RgbImage {
     if !picture.color().has_alpha() {
         return picture.into_rgb8();

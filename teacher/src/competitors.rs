@@ -24,7 +24,7 @@ use crate::prompts::clean;
 /// Measured with the stand-in teacher, above it lie couch and sofa 0.82, dog and puppy 0.72, cat and kitten 0.71, car and
 /// sedan 0.64, cup and mug 0.63, dog and labrador 0.57; below it bicycle and motorcycle 0.52, car and truck 0.48, dog and
 /// cat 0.41, knife and scissors 0.44. Some names of one thing lie below it too (lorry and truck 0.34, person and man
-/// 0.38): for these the list has its other names. On COCO's photographs limits from 0.5 to 0.7 come to the same.
+/// 0.38): for these the list has synonyms. On COCO's photographs limits from 0.5 to 0.7 give the same result.
 pub const MOST_ALIKE: f32 = 0.55;
 
 /// Which words compete with those of a vocabulary.
@@ -106,7 +106,7 @@ impl Competitors {
         Ok(())
     }
 
-    /// Those that don't name the same as a word, as far as that can be told from the names.
+    /// Those that don't mean the same as a word, judged by the names alone.
     fn names_beside(&self, words: &[Word]) -> Vec<String> {
         let taken: Vec<Name> = words.iter().flat_map(names_of).map(Name::of).collect();
         let names = match self {

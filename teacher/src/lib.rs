@@ -134,7 +134,7 @@ impl Teacher {
         self.text.tokens(text)
     }
 
-    /// Whether the text model is told anything of a name: not where all its tokens say "unknown", or there are none.
+    /// Whether the text model knows anything of a name: not if all its tokens are "unknown", or there are none.
     ///
     /// # Errors
     /// When the tokenizer fails.

@@ -34,7 +34,7 @@ pub fn caption(prompt: &str, name: &str) -> Result<String, TeacherError> {
     Ok(format!("{before}{article}{name}{after}"))
 }
 
-/// A name without what nobody sees: its letters composed (NFC), and no characters of no width, so that what looks the
+/// A name without invisible characters: its letters composed (NFC), and no characters of no width, so that what looks the
 /// same is the same.
 pub fn visible(name: &str) -> String {
     let characters: Vec<char> = name.nfc().collect();

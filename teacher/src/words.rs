@@ -127,7 +127,7 @@ pub fn make_vocabulary(path: &Path, teacher: &mut Teacher) -> Result<Vocabulary,
     Ok(vocabulary)
 }
 
-/// Pairs of shown words that a student could hardly tell apart, the most alike first.
+/// Pairs of shown words that a student could hardly distinguish, the most similar first.
 ///
 /// Among more than `MOST_COMPARED` words none are looked for: it takes the square of their number.
 pub fn near_duplicates(vocabulary: &Vocabulary) -> Vec<(&str, &str, f32)> {

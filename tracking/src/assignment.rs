@@ -9,7 +9,7 @@
 /// Assigns, and keeps its buffers: nothing is allocated for a problem no larger than one before.
 #[derive(Debug, Clone, Default)]
 pub struct Assigner {
-    /// Dual variables of rows and columns; each has a first one that stands for "nobody".
+    /// Dual variables of rows and columns; each has a first one for "unassigned".
     row_potentials: Vec<f64>,
     column_potentials: Vec<f64>,
     /// For each column its row, from 1; 0: none. The first stands for the row that looks for one.

@@ -82,12 +82,12 @@ pub struct Track {
     pub id: u64,
     /// The word that the votes are for, by its place in the vocabulary.
     pub word: usize,
-    /// How sure of this word: the mean score of the observations that told it, later ones counting more, 0 to 1.
+    /// Confidence in this word: the mean score of the observations with it, later ones weighing more, 0 to 1.
     pub score: f32,
     /// Left, top, right, bottom in pixels of the frame: where it was found, smoothed; while it is not found, where it
     /// should be by now.
     pub box_in_frame: [f32; 4],
-    /// Whether it was found often enough to be told of.
+    /// Whether it was found often enough to be reported.
     pub is_confirmed: bool,
     /// Whether it was found in the last frame.
     pub is_seen: bool,

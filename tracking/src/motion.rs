@@ -15,7 +15,7 @@ const MEASUREMENT: f32 = 0.1;
 const FIRST_VELOCITY: f32 = 1.0;
 /// How much a velocity changes in a second, box sizes a second: centres and sizes.
 const ACCELERATION: [f32; 2] = [0.8, 0.3];
-/// In so long a velocity falls to its 0.37th if nobody sees it, seconds: centres and sizes.
+/// In this time the velocity of an unseen track falls to 0.37 of its value, seconds: centres and sizes.
 const COASTING_S: [f32; 2] = [2.0, 0.3];
 /// A box is never taken for smaller than this, pixels.
 const LEAST_SIDE: f32 = 0.5;

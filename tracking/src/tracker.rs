@@ -28,7 +28,7 @@ const OTHER_WORD_IOU: f32 = 0.2;
 /// Weak observations alone keep a track for so many times the time after which it is forgotten: whatever looks a little
 /// like a thing would be followed for ever.
 const WEAK_TIMES: u32 = 2;
-/// After so long without a frame nobody knows any more what is what.
+/// After so long without a frame all tracks end.
 const LONGEST_GAP: Duration = Duration::from_secs(10);
 /// A side of a box that lies further out than so many pixels is a mistake, and its square a risk.
 const FURTHEST_PX: f32 = 1e6;
@@ -51,7 +51,7 @@ pub struct Tracker {
     matching: Matching,
 }
 
-/// What a track knows and doesn't tell.
+/// A track's internal state.
 #[derive(Debug, Clone, Copy)]
 struct Inner {
     motion: Motion,

@@ -31,7 +31,7 @@ pub(crate) struct Votes {
     tallies: [Tally; WORDS],
     /// The place of the word that the thing has.
     elected: usize,
-    /// The word that was told last, and how often in a row surely.
+    /// The last observation's word, and how often in a row it had a high score.
     last: usize,
     insisted: u32,
 }
@@ -65,7 +65,7 @@ impl Votes {
         self.tallies[self.elected].word
     }
 
-    /// The mean score of the observations that told it.
+    /// The mean score of the observations with it.
     pub(crate) fn score(&self) -> f32 {
         let Tally { score_sum, count, .. } = self.tallies[self.elected];
         if count > 0.0 { score_sum / count } else { 0.0 }

@@ -230,7 +230,7 @@ impl Resampler {
         letterbox
     }
 
-    /// Writes what of the input is not padding. Like all that it calls it is compiled into whoever calls it, for that
+    /// Writes the part of the input that is not padding. Like all that it calls it is inlined into the caller, for that
     /// one's instructions.
     #[inline(always)]
     fn resample(

@@ -27,7 +27,7 @@ const WIDE: usize = 12;
 /// Rows of a tile elsewhere, and of a wide one's rest: twelve sums of AVX2's eight floats, of its sixteen registers.
 const NARROW: usize = 6;
 
-/// What a ranking asks.
+/// The input of a ranking.
 #[derive(Clone, Copy)]
 pub struct Query<'a> {
     /// The words.
@@ -42,7 +42,7 @@ pub struct Query<'a> {
     pub words_per_region: usize,
     /// Whether hidden words are ranked with the others; if not, they are only in the sums.
     pub ranks_hidden: bool,
-    /// `[chosen regions, panels]`: whether a region comes to the same without a panel. Empty: none does.
+    /// `[chosen regions, panels]`: whether a region's result is the same without a panel. Empty: never.
     pub skips: &'a [bool],
 }
 
@@ -93,7 +93,7 @@ impl Best {
 }
 
 impl Exact {
-    /// Ranks the words of the `chosen` regions: [`Self::best_of`] tells them.
+    /// Ranks the words of the `chosen` regions: [`Self::best_of`] returns them.
     pub fn run(&mut self, query: &Query<'_>, chosen: &[u32]) {
         self.start(query, chosen);
         #[cfg(target_arch = "x86_64")]

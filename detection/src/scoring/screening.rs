@@ -117,7 +117,7 @@ mod vnni {
             })
         }
 
-        /// Takes other thresholds from now on: a word's least score, above 0; infinite where it is never told.
+        /// Takes other thresholds from now on: a word's least score, above 0; infinite if it is never reported.
         pub fn follow(
             &mut self,
             panels: &Panels,
@@ -132,7 +132,7 @@ mod vnni {
             self.objectness_power = objectness_weight * power;
         }
 
-        /// Leaves those of the `chosen` regions that may reach a word's threshold, and tells which panels each of them may
+        /// Leaves those of the `chosen` regions that may reach a word's threshold, and returns which panels each of them may
         /// skip: [`Query::skips`].
         pub fn run(&mut self, query: &Query<'_>, chosen: &mut Vec<u32>) -> &[bool] {
             // For all regions of the frame, so that a later one with more of them finds the room.

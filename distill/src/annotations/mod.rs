@@ -63,7 +63,7 @@ pub struct Object {
     pub id: u64,
     /// The place of its image in [`Annotations::images`].
     pub image: usize,
-    /// Its category's number; none: a thing that nobody named.
+    /// Its category's number; none: an object without a name.
     pub category: Option<u64>,
     /// `[x, y, width, height]` as it was annotated.
     pub annotated: [f64; 4],
@@ -366,7 +366,7 @@ impl Oddities {
         }
     }
 
-    /// All of it in one line, if there is anything.
+    /// All oddities in one line, if there are any.
     fn told(&self) -> Option<String> {
         let mut told = String::new();
         for (kind, (count, named)) in &self.0 {

@@ -41,7 +41,7 @@ pub(super) struct Image {
 pub(super) struct Annotation {
     pub id: Option<Id>,
     pub image_id: Id,
-    /// None: a thing that nobody named.
+    /// None: an object without a name.
     pub category_id: Option<Id>,
     #[serde(default)]
     pub bbox: Numbers,
@@ -101,7 +101,7 @@ impl fmt::Display for Id {
     }
 }
 
-/// Any JSON value that has no parts, and what lists and objects come to.
+/// Any scalar JSON value; lists and objects become one too.
 #[derive(Debug)]
 enum Scalar {
     Nothing,

@@ -16,7 +16,7 @@ use wordsight_teacher::Teacher;
 
 use super::report::{trained_on, true_boxes_of, vocabulary_for, write_json};
 
-/// What `eval` is told.
+/// Arguments of `eval`.
 #[derive(Args)]
 pub struct Eval {
     /// The student.

@@ -19,7 +19,7 @@ const BACKGROUND: &str = "wordsight.background";
 /// Facts that students must share for their weights to mean the same.
 const SHARED_FACTS: [&str; 3] = ["wordsight.format", "wordsight.teacher", "wordsight.sizes"];
 
-/// What `average` is told.
+/// Arguments of `average`.
 #[derive(Args)]
 pub struct Arguments {
     /// Students that `export` wrote in float, all trained from one. Temperature and the other facts are the first's.

@@ -15,7 +15,7 @@ use wordsight_tracking::TrackingSettings;
 
 use super::report::{photograph_rows, trained_on, vocabulary_for, write_json};
 
-/// What `eval-photographs` is told.
+/// Arguments of `eval-photographs`.
 #[derive(Args)]
 pub struct EvalPhotographs {
     /// The student.
@@ -32,7 +32,7 @@ pub struct EvalPhotographs {
     json: Option<PathBuf>,
 }
 
-/// What `eval-tracking` is told.
+/// Arguments of `eval-tracking`.
 #[derive(Args)]
 pub struct EvalTracking {
     /// The student.

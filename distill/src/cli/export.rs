@@ -25,7 +25,7 @@ const MOST_SWAPPED: f32 = 0.01;
 /// Pictures that an export is compared on.
 const PARITY_PICTURES: usize = 20;
 
-/// What `export` is told.
+/// Arguments of `export`.
 #[derive(Args)]
 pub struct Arguments {
     /// Folder that `train` wrote.
@@ -37,7 +37,7 @@ pub struct Arguments {
     #[arg(long)]
     compare_on: Option<PathBuf>,
     /// Side of the square input in pixels, a multiple of 32, where it is to be another than
-    /// training's: the student is convolutional, and sees smaller things in a larger input.
+    /// training's: the student is convolutional, and finds smaller objects in a larger input.
     #[arg(long, value_parser = side)]
     input_size: Option<usize>,
     #[command(flatten)]

@@ -17,7 +17,7 @@ use wordsight_distill::table;
 
 use super::report::write_json;
 
-/// What `label` is told.
+/// Arguments of `label`.
 #[derive(Args)]
 pub struct Arguments {
     /// The detector, a YOLOX as ONNX.

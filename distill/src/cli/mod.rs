@@ -64,7 +64,7 @@ enum Command {
         /// How many scenes.
         #[arg(long, default_value_t = 12_000)]
         count: usize,
-        /// Whom for: training, or validation on photographs and words that training never sees.
+        /// What for: training, or validation on photographs and words that training never sees.
         #[arg(long, value_enum, default_value_t = scenes::Part::Training)]
         part: scenes::Part,
         /// The same seed makes the same bytes.
@@ -276,7 +276,7 @@ fn make_vocabulary(words: &Path, teacher: &Path, output: &Path) -> Result<()> {
     Ok(())
 }
 
-/// How many pairs of words that are hardly told apart are named.
+/// How many pairs of near-duplicates are named.
 const PAIRS_NAMED: usize = 5;
 
 fn warn_of_near_duplicates(vocabulary: &Vocabulary) {

@@ -27,7 +27,7 @@ const ROUNDS: usize = 60;
 /// Layers that the printed sweep has.
 const SHOWN: usize = 10;
 
-/// What `quantize` is told.
+/// Arguments of `quantize`.
 #[derive(Args)]
 pub struct Arguments {
     /// The student in float: an exported .onnx file.
@@ -53,7 +53,7 @@ pub struct Arguments {
     output: PathBuf,
 }
 
-/// What `export` is told too.
+/// Arguments that `export` has too.
 #[derive(Args)]
 pub struct Options {
     /// How many of the images to calibrate on, evenly chosen.

@@ -12,7 +12,7 @@ use wordsight_distill::progress;
 use wordsight_distill::sets::{Augmentation, Loader, LoaderSettings, Phase, Sets, show};
 use wordsight_files::Content;
 
-/// What `set-annotations` is told.
+/// Arguments of `set-annotations`.
 #[derive(Args)]
 pub struct SetAnnotations {
     #[command(flatten)]
@@ -61,7 +61,7 @@ impl SetsFile {
     }
 }
 
-/// What `show-batch` is told.
+/// Arguments of `show-batch`.
 #[derive(Args)]
 pub struct ShowBatch {
     #[command(flatten)]

@@ -18,7 +18,7 @@ use wordsight_teacher::{Teacher, prompts, standin, words};
 const TEN_WORDS: [&str; 10] =
     ["dog", "cat", "bicycle", "car", "cup", "umbrella", "bird", "laptop", "chair", "bottle"];
 
-/// What `eval` is told about small vocabularies.
+/// Arguments of `eval` about small vocabularies.
 #[derive(Args)]
 pub struct Arguments {
     /// Precision and recall of these words as a user sees them, one label a region: categories of the annotations with

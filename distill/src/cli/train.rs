@@ -18,7 +18,7 @@ use wordsight_teacher::Teacher;
 
 use super::{Origin, memory, root, share, side};
 
-/// What `train` is told.
+/// Arguments of `train`.
 #[derive(Args)]
 pub struct Arguments {
     /// The annotated sets to learn from: a sets.toml.
@@ -65,7 +65,7 @@ pub struct Arguments {
     /// Highest learning rate: reached after the warm-up, then falling to a hundredth along a cosine.
     #[arg(long, default_value_t = TrainConfig::default().learning_rate)]
     learning_rate: f64,
-    /// The backbone's learning rate as a share of it.
+    /// The backbone's learning rate as a fraction of it.
     #[arg(long, default_value_t = TrainConfig::default().backbone_rate)]
     backbone_rate: f64,
     /// Steps of warm-up.

@@ -58,7 +58,7 @@ impl Rules {
 
 /// Detections an image in COCO's average precision.
 const COCO_DETECTIONS: usize = 100;
-/// Proposals an image whose recall is told.
+/// Proposals an image whose recall is reported.
 const PROPOSALS: usize = 100;
 
 /// Annotated images.
@@ -263,7 +263,7 @@ struct Found {
 /// A line of the table. Shares of 0 to 1; none where there was nothing to find.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// Who detected.
+    /// Student or teacher.
     pub who: String,
     /// Images.
     pub images: usize,
@@ -484,7 +484,7 @@ pub fn fixed_words_row(
     found.row_for_base(who, set, &base, rules)
 }
 
-/// The usual numbers; by COCO's rules precision is at 100 detections, though recall at 300 is told too.
+/// The usual numbers; by COCO's rules precision is at 100 detections, though recall at 300 is reported too.
 fn summary(evaluation: &Evaluation, rules: Rules) -> Summary {
     let mut summary = evaluation.summary();
     let at = |iou, area| evaluation.average_precision(rules.usual(iou, area));

@@ -41,7 +41,7 @@ const EVALUATION: DetectionSettings = DetectionSettings {
     weak_fraction: 1.0,
 };
 
-/// As a device detects where nobody says otherwise (demo/wordsight.toml).
+/// A device's default settings (demo/wordsight.toml).
 pub const AS_DEVICES: DetectionSettings = DetectionSettings {
     score_threshold: 0.3,
     nms_iou: 0.4,

@@ -152,7 +152,7 @@ impl Point {
 }
 
 impl Point {
-    /// The threshold with the best F1, and what it comes to.
+    /// The threshold with the best F1, and that F1.
     pub fn of_best_f1(judged: &[Judged], objects: usize) -> Option<Self> {
         let f1 = |right: usize, shown: usize| 2.0 * right as f64 / (shown + objects) as f64;
         let order = by_score(judged);
@@ -160,7 +160,7 @@ impl Point {
         Some(Self::of_first(&order, best.0, objects))
     }
 
-    /// The lowest threshold from which on at least this share of the detections is right, and what it comes to.
+    /// The lowest threshold above which at least this fraction of the detections is right, and that fraction.
     pub fn of_precision(least: f64, judged: &[Judged], objects: usize) -> Option<Self> {
         let order = by_score(judged);
         let lowest =

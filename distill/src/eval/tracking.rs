@@ -22,7 +22,7 @@ use super::annotated::aligned;
 use crate::progress;
 use crate::scenes::clips::{Clip, Props};
 
-/// How much a true and a told box must overlap, as MOTChallenge has it.
+/// How much a true and a reported box must overlap, as in MOTChallenge.
 const LEAST_IOU: f64 = 0.5;
 /// The same for detections of two frames that are linked without a tracker.
 const LINKED_IOU: f32 = 0.2;
@@ -53,7 +53,7 @@ pub struct Row {
     pub who: String,
     /// Frames per second.
     pub rate: f64,
-    /// Share of the true boxes that a detection lies on, 0 to 1: nobody's IDR is more.
+    /// Fraction of the true boxes that a detection overlaps, 0 to 1: the upper limit of IDR.
     pub found: Option<f64>,
     /// The counts.
     pub identity: Identity,
@@ -126,7 +126,7 @@ fn sighting(id: u64, box_in_frame: [f32; 4]) -> identity::Sighting {
     identity::Sighting { id, box_in_frame: box_in_frame.map(f64::from) }
 }
 
-/// A thing as it is told in a frame: the detection's word, and the one that it is called by.
+/// A track as it is reported in a frame: the detection's word, and the track's.
 struct Reported {
     id: u64,
     box_in_frame: [f32; 4],
@@ -134,9 +134,9 @@ struct Reported {
     voted: usize,
 }
 
-/// A way to follow detections through a clip.
+/// A method to link detections through a clip.
 trait TrackingMethod {
-    /// What is told of the next frame.
+    /// The tracks reported for the next frame.
     fn follow(&mut self, at: Duration, found: &[Observation]) -> Vec<Reported>;
 }
 

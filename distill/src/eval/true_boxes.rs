@@ -20,7 +20,7 @@ use crate::progress;
 use crate::student::roi::Pooling;
 use crate::student::{Student, StudentConfig};
 
-/// Areas from here on are told apart: smaller objects are hardly seen by anybody.
+/// Objects from this area on are also counted separately; smaller ones are hardly visible.
 const VISIBLE_AREA: f64 = 32.0 * 32.0;
 /// Right among this many.
 const TOP: usize = 5;

@@ -137,7 +137,7 @@ fn add_backbone(graph: &mut Graph, backbone: &Backbone, side: usize, image: &Val
     }
 }
 
-/// The map of stride 8 that the neck sees, and the detail branch's of stride 16.
+/// The neck's input of stride 8, and the detail branch's of stride 16.
 fn add_detail_branch(
     graph: &mut Graph,
     backbone: &Backbone,
@@ -170,7 +170,7 @@ fn add_block(graph: &mut Graph, block: &Block, input: &Stage) -> Stage {
     output
 }
 
-/// The neck's maps, and the finest as the region head sees it.
+/// The neck's maps, and the finest one for the region head.
 fn add_neck(
     graph: &mut Graph,
     student: &Student,

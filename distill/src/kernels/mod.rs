@@ -81,7 +81,7 @@ impl Matrix {
 ///
 /// # Safety
 ///
-/// The three matrices must have so many rows and columns in memory, and nobody else may write to `out` meanwhile.
+/// The three matrices must have so many rows and columns in memory, and no other thread may write to `out` meanwhile.
 unsafe fn multiply([m, k, n]: [usize; 3], a: Matrix, b: Matrix, out: *mut f32, add: bool) {
     let alpha = if add { 1.0 } else { 0.0 };
     let step = |distance: usize| distance as isize;

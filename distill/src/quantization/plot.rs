@@ -56,7 +56,7 @@ pub struct Student {
 /// A column of the picture.
 struct Figure {
     title: &'static str,
-    /// The least width of its axis: differences smaller than a twentieth of it say nothing.
+    /// The least width of its axis: differences smaller than a twentieth of it are noise.
     span: f64,
     of: fn(&Student) -> Option<f64>,
     written: fn(f64) -> String,

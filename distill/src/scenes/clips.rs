@@ -150,7 +150,7 @@ impl Clip {
         self.actors.iter().map(|actor| actor.word).collect()
     }
 
-    /// What the camera sees after so many seconds.
+    /// The camera's frame after so many seconds.
     pub fn frame(&self, seconds: f32) -> (RgbImage, Vec<Sighting>) {
         let mut rng = self.rng.clone();
         rng.set_stream(u64::from(seconds.to_bits()) | 1 << 40);

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 /// Alpha from which a cutout's pixel counts as its object.
 const SOLID: u8 = 128;
-/// An object of which less than this share is left in sight loses its box.
+/// An object of which less than this fraction stays visible loses its box.
 const LEAST_VISIBLE: f32 = 0.4;
 /// A cutout may hide at most this share of a photograph's own object, whose outline is unknown.
 const MOST_HIDDEN_OF_KEPT: f32 = 0.25;

@@ -151,7 +151,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// Makes batches until nobody takes them.
+    /// Makes batches until the receiver is gone.
     fn run(&self, steps: impl Iterator<Item = usize>, batches: &SyncSender<Result<Vec<TrainingImage>>>) {
         let mut order = Order::new(&self.sets, self.settings.seed);
         let mut augmenter = Augmenter::new(&self.sets, &self.cache);

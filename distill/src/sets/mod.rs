@@ -103,7 +103,7 @@ pub struct Photograph {
 pub struct AnnotatedObject {
     /// `[x1, y1, x2, y2]` in the photograph's pixels.
     pub box_in_photograph: [f32; 4],
-    /// Its word's place in [`Sets::words`]; none: a thing that nobody named.
+    /// Its word's place in [`Sets::words`]; none: an object without a name.
     pub word: Option<usize>,
     /// How sure the annotation is: 1, or the score of the detector that made it.
     pub weight: f32,

@@ -15,9 +15,9 @@ use super::colour::ColourChange;
 use super::view::{View, area, intersection};
 use super::{Photograph, scaled};
 
-/// An object of which less than this share is left in sight is ignored.
+/// An object of which less than this fraction stays visible is ignored.
 const LEAST_VISIBLE: f32 = 0.3;
-/// The same for a region of the teacher's, which looked at all of it.
+/// The same for a region that the teacher embedded as a whole.
 const LEAST_VISIBLE_REGION: f32 = 0.7;
 /// Objects with a side shorter than this many pixels are ignored.
 const LEAST_SIDE: f32 = 3.0;
@@ -48,7 +48,7 @@ pub struct TrainingImage {
 pub struct TrainingObject {
     /// `[x1, y1, x2, y2]` in the input's pixels, clipped to its tile.
     pub box_in_input: [f32; 4],
-    /// The place of its word in [`super::Sets::words`]; none: a thing that nobody named.
+    /// The place of its word in [`super::Sets::words`]; none: an object without a name.
     pub word: Option<usize>,
     /// How sure the annotation is: 1, or the score of the detector that made it.
     pub weight: f32,

@@ -58,7 +58,7 @@ pub struct Backbone {
     pub detail: Vec<Block>,
 }
 
-/// What the neck sees.
+/// The neck's inputs.
 #[derive(Clone, Debug)]
 pub struct Features {
     /// The maps of strides 8, 16 and 32; with a detail branch the first is the branch's.
@@ -125,7 +125,7 @@ impl Backbone {
         self
     }
 
-    /// What the neck sees of a normalised image `[N, height, width, 3]`.
+    /// The neck's inputs for a normalised image `[N, height, width, 3]`.
     pub fn forward(&self, image: Tensor<4>) -> Features {
         self.features(self.strides(image))
     }
@@ -144,7 +144,7 @@ impl Backbone {
         strides
     }
 
-    /// What the neck sees, from the last maps of strides 4, 8, 16 and 32.
+    /// The neck's inputs from the last maps of strides 4, 8, 16 and 32.
     pub fn features(&self, [quarter, fine, middle, coarse]: [Tensor<4>; 4]) -> Features {
         if self.detail.is_empty() {
             return Features { maps: [fine, middle, coarse], detail: None };

@@ -25,7 +25,7 @@ impl Imitation {
         Self { layers: super::STRIDES.map(layer).to_vec() }
     }
 
-    /// The features that the towers' maps tell of, `[N, cells, features]`.
+    /// The features predicted from the towers' maps, `[N, cells, features]`.
     pub fn forward(&self, towers: [Tensor<4>; 3]) -> Tensor<3> {
         let levels = towers.into_iter().zip(&self.layers).map(|(map, layer)| layer.forward(cells_of(map)));
         Tensor::cat(levels.collect(), 1)

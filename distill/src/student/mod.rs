@@ -232,13 +232,13 @@ impl Student {
         Tensor::from_data(TensorData::new(numbers, [images, side, side, 3]), device)
     }
 
-    /// What it sees in normalised images `[N, side, side, 3]`, and what it proposes there.
+    /// The region head's maps of normalised images `[N, side, side, 3]`, and the proposals in them.
     pub fn propose(&self, config: &StudentConfig, images: Tensor<4>) -> (RegionMaps, DenseProposals) {
         let (region_maps, proposals, _) = self.propose_from(config, self.backbone.forward(images));
         (region_maps, proposals)
     }
 
-    /// The same from what the neck sees, with the maps of the proposal head's towers.
+    /// The same from the neck's inputs, with the maps of the proposal head's towers.
     pub fn propose_from(
         &self,
         config: &StudentConfig,

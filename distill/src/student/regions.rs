@@ -93,7 +93,7 @@ pub struct ClassMixture {
     pub embeddings: Param<Tensor<2>>,
 }
 
-/// What regions are looked at in.
+/// The maps that regions are pooled from.
 #[derive(Clone, Debug)]
 pub struct RegionMaps {
     /// The neck's finest map, `[N, h, w, region_channels]`.

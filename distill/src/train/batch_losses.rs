@@ -125,7 +125,7 @@ impl LossContext<'_> {
         Ok((loss, parts))
     }
 
-    /// What the neck sees of a batch.
+    /// The neck's inputs for a batch.
     fn features(&self, student: &Student, batch: &Batch<'_>, device: &Device) -> Result<Features> {
         match self.frozen {
             Some(frozen) => Ok(student.backbone.features(frozen.forward(batch.images, device)?)),

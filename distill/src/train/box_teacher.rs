@@ -15,7 +15,7 @@ use crate::label::yolox::{COCO_NAMES, Dense, Yolox};
 use crate::sets::TrainingImage;
 use crate::table;
 
-/// A detector's score from which on it teaches a cell's box and a region's words.
+/// Detections with a lower score teach neither a cell's box nor a region's words.
 pub(super) const LEAST_TEACHING_SCORE: f32 = 0.1;
 
 /// The detector, once a core.
@@ -51,7 +51,7 @@ impl BoxTeacher {
         side == self.side
     }
 
-    /// What it says of each picture, which it sees in its own size; boxes are in pixels of the picture.
+    /// Its outputs for each picture, resized to its own size; boxes are in pixels of the picture.
     ///
     /// # Errors
     /// When a picture is no square of its side or ONNX Runtime fails.

@@ -12,22 +12,22 @@ use super::words::set_at;
 use crate::label::yolox::Dense;
 use crate::sets::{Sets, TrainingImage};
 
-/// What a detector says with a lower score is not heard.
+/// Detections with a lower score are ignored.
 const LEAST_DETECTOR_SCORE: f32 = 0.01;
-/// A region that overlaps an object by less than this says nothing of it.
+/// A region that overlaps an object by less than this has no target from it.
 const TOUCHING_IOU: f32 = 0.3;
 
-/// What a detector says of some pictures.
+/// A detector's outputs for some pictures.
 pub struct DetectorAnswers<'a> {
-    /// Its answers, one a picture.
+    /// The outputs, one a picture.
     pub answers: &'a [Dense],
     /// Its words.
     pub words: &'a SharedWords,
-    /// How much it counts where it knows the thing, against the annotation; 0 to 1.
+    /// Its weight for objects whose word it knows, against the annotation's; 0 to 1.
     pub share: f32,
 }
 
-/// What the qualities of regions should be.
+/// Targets for the qualities of regions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Qualities {
     /// One a region, 0 to 1.

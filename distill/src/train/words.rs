@@ -24,7 +24,7 @@ pub struct Words {
     complete: Vec<Vec<bool>>,
 }
 
-/// What a text loss is held against, a row a region.
+/// Targets of a text loss, a row a region.
 pub struct TextTargets {
     /// The right class of each: 0 is the background, then the words.
     pub labels: Vec<i64>,
@@ -169,7 +169,7 @@ mod tests {
         }
     }
 
-    /// The targets of regions, and for each the words that it is held against.
+    /// The targets of regions, and for each the words that it is compared with.
     fn targets(regions: &[([f32; 4], Label)]) -> (TextTargets, Vec<Vec<usize>>) {
         let sets = sets();
         let regions: Vec<Region> = regions

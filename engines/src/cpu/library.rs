@@ -107,7 +107,7 @@ fn version_of_suffix(suffix: &str) -> Option<Vec<u32>> {
 fn load(path: &Path) -> Result<Environment, LibraryError> {
     let unloadable =
         |reason: String| LibraryError::Unloadable { path: path.to_path_buf(), reason: one_line(&reason) };
-    forbid_telling_others();
+    turn_off_telemetry();
     let probed = probe(path)?;
     let version = VERSION.get_or_init(|| probed);
     tracing::debug!(path = %path.display(), version, "loaded ONNX Runtime");
@@ -122,9 +122,9 @@ fn load(path: &Path) -> Result<Environment, LibraryError> {
     Ok(environment)
 }
 
-/// Has ONNX Runtime tell nobody anything: from 1.32 on it makes an identifier of the machine, keeps a file of events in
-/// the user's home and sends them to its maker. `with_telemetry` alone comes too late, after the identifier.
-fn forbid_telling_others() {
+/// Turns off ONNX Runtime's telemetry: from 1.32 on it makes an identifier of the machine, keeps a file of events in
+/// the user's home and sends them to Microsoft. `with_telemetry` alone comes too late, after the identifier.
+fn turn_off_telemetry() {
     if std::env::var_os(NO_TELEMETRY).is_none() {
         // SAFETY: Rust's own accesses are locked, and no other thread of ours has C code read the environment before
         // an engine is open: ONNX Runtime's threads start after this, GStreamer after the engine.
@@ -179,7 +179,7 @@ fn minor_of(version: &str) -> Option<u32> {
 }
 
 /// ONNX Runtime's own log goes to `tracing`. Its errors go to DEBUG: each of them also comes back
-/// as the error of the call, and an error is told once.
+/// as the error of the call, and an error is reported once.
 fn forward_log(level: LogLevel, _category: &str, _id: &str, place: &str, message: &str) {
     match level {
         LogLevel::Warning => tracing::info!(target: "onnxruntime", place, "{message}"),

@@ -16,7 +16,7 @@ use crate::{Engine, EngineError, FrameMemory, Regions, StepTimes, StudentFacts, 
 
 /// Runs a student between the kernels.
 ///
-/// Its input and outputs are those of [`StudentFacts`]; they lie in the memory that [`Network::bind`] told.
+/// Its input and outputs are those of [`StudentFacts`]; they are in the memory that [`Network::bind`] was given.
 pub trait Network: Send {
     /// Tells where a port's data lies, before the first run; the memory outlives the network.
     ///
@@ -288,7 +288,7 @@ impl<N: Network> GpuEngine<N> {
     }
 
     /// Takes up a vocabulary; nothing is under route. Graphs that rank go on with it, or are captured again where that can't
-    /// be, which is told once.
+    /// be, which is logged once.
     fn set_ranking(&mut self, ranking: Ranking) {
         let before = self.ranking.replace(ranking);
         let Some(ranking) = &self.ranking else { return };
@@ -365,7 +365,7 @@ impl<N: Network> GpuEngine<N> {
         mark()
     }
 
-    /// Waits for the oldest frame under way and copies what came of it.
+    /// Waits for the oldest frame in flight and copies its results.
     fn finish_oldest(&mut self, regions: &mut Regions) -> Result<(), GpuError> {
         regions.clear();
         let Some(at) = self.under_way.pop_front() else { return Ok(()) };

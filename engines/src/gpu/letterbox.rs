@@ -105,7 +105,7 @@ impl DeviceTables {
         Ok(addresses)
     }
 
-    /// What the kernels are told of a channel that becomes `rows` rows.
+    /// The kernels' parameters for a channel that becomes `rows` rows.
     fn add_channel(
         &mut self,
         device: &Device,
@@ -138,7 +138,7 @@ impl DeviceTables {
     }
 }
 
-/// Every side and offset is shorter than the frame is long, which [`Shape::of`] has held against `i32`.
+/// Every side and offset is shorter than the frame is long, which [`Shape::of`] has checked to fit `i32`.
 fn number(size: usize) -> i32 {
     size as i32
 }

@@ -58,7 +58,7 @@ pub(super) struct Outputs<'a> {
     pub image: &'a CudaSlice<f32>,
 }
 
-/// Where the best words of each region come to lie, whatever the vocabulary.
+/// The best words of each region, whatever the vocabulary.
 pub(super) struct RankedWords {
     /// `[regions, words_per_region]`; -1 where there is none.
     pub words: CudaSlice<i32>,

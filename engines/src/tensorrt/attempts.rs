@@ -62,7 +62,7 @@ impl Attempt {
         Ok(Self { mark, workspace_mib })
     }
 
-    /// Whoever wants it to stop may not wait for it: what ends the process then is no lack of memory.
+    /// A caller that stops the build may not wait for it: then the process wasn't killed for lack of memory.
     pub fn is_to_stop(&self) {
         let _ = fs::remove_file(&self.mark);
     }

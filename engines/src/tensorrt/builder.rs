@@ -25,7 +25,7 @@ pub struct BuildSettings {
     pub precision: Precision,
 }
 
-/// Scratch memory where nobody says how much: half a gigabyte, or a quarter of what is free where that is less.
+/// Scratch memory unless it is given: half a gigabyte, or a quarter of what is free where that is less.
 pub(super) fn default_workspace_mib() -> u32 {
     const MOST_MIB: u32 = 512;
     const LEAST_MIB: u32 = 64;
@@ -224,7 +224,7 @@ impl PlanBuilder {
         call.ok().map(|()| self.take(bytes))
     }
 
-    /// Builds the plan, which takes seconds to tens of minutes. `progress` is told of every step, on
+    /// Builds the plan, which takes seconds to tens of minutes. `progress` is called for every step, on
     /// threads of TensorRT's.
     ///
     /// # Errors

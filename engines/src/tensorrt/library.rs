@@ -303,7 +303,7 @@ pub(super) fn text_of(text: *const c_char) -> String {
 }
 
 /// TensorRT's log goes to `tracing`. Its errors go to DEBUG: each of them also comes back as the error
-/// of the call, and an error is told once.
+/// of the call, and an error is reported once.
 extern "C" fn forward_log(severity: i32, message: *const c_char) {
     let message = text_of(message);
     match severity {

@@ -53,7 +53,7 @@ pub enum BuildPolicy {
     Always,
     /// In the place of the one that is there, which TensorRT refuses.
     Replace,
-    /// Not at all: what is there differs, and that is told.
+    /// Never: the error says in what an existing plan differs.
     Never,
 }
 

@@ -25,7 +25,7 @@ pub struct TensorRtSettings {
 pub type TensorRtEngine = GpuEngine<LoadedPlan>;
 
 impl TensorRtEngine {
-    /// Opens a student file: finds or builds its plan for the first GPU and loads it. `progress` is told of a build.
+    /// Opens a student file: finds or builds its plan for the first GPU and loads it. `progress` is called during a build.
     ///
     /// # Errors
     /// When there is no GPU or no TensorRT, the file is no student, or there is no plan and none can be built.
