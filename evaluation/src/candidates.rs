@@ -36,7 +36,7 @@ pub(crate) struct Find {
     pub excused: bool,
 }
 
-/// One of the things that precision is computed for: a category, or `None` for all taken as one.
+/// One of the objects that precision is computed for: a category, or `None` for all taken as one.
 pub(crate) type Class = Option<Category>;
 
 /// The cells, by class and image.

@@ -31,7 +31,7 @@ pub struct Image {
     pub not_exhaustive_categories: Vec<u64>,
 }
 
-/// One kind of thing.
+/// One kind of object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Category {
     /// Its number.
@@ -55,7 +55,7 @@ pub enum Frequency {
     Frequent,
 }
 
-/// One thing in an image.
+/// One object in an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GroundTruth {
     /// The image's number.
@@ -69,7 +69,7 @@ pub struct GroundTruth {
     pub box_in_image: [f64; 4],
     /// What decides on its size, in pixels: in the files, that of its mask.
     pub area: f64,
-    /// A group of things in one box, by COCO's rules neither asked for nor false however often it is
+    /// A group of objects in one box, by COCO's rules neither asked for nor false however often it is
     /// found. LVIS's rules overlook it.
     #[serde(default, rename = "iscrowd", with = "flag")]
     pub crowd: bool,
@@ -78,7 +78,7 @@ pub struct GroundTruth {
     pub ignored: bool,
 }
 
-/// One thing that a detector found.
+/// One object that a detector found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Detection {
     /// The image's number.

@@ -31,7 +31,7 @@ use wordsight_tracking::assignment::Assigner;
 /// An object in a frame, true or reported by a tracker.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sighting {
-    /// The number of the thing or of the track; in a frame each comes once.
+    /// The number of the object or of the track; in a frame each comes once.
     pub id: u64,
     /// Left, top, right, bottom, in pixels.
     pub box_in_frame: [f64; 4],
@@ -46,7 +46,7 @@ pub struct Identity {
     pub told: u64,
     /// Boxes that agree under the best assignment of whole trajectories: IDTP.
     pub agreed: u64,
-    /// How often a thing was matched with another track than the time before.
+    /// How often an object was matched with another track than the time before.
     pub switches: u64,
 }
 
@@ -85,16 +85,16 @@ fn share(part: u64, whole: u64) -> Option<f64> {
 pub struct Clip {
     least_iou: f64,
     identity: Identity,
-    /// In how many frames a thing and a track overlap enough.
+    /// In how many frames an object and a track overlap enough.
     together: HashMap<(u64, u64), u64>,
-    /// The track that a thing was matched with last, and those of the last frame that had both.
+    /// The track that an object was matched with last, and those of the last frame that had both.
     last: HashMap<u64, u64>,
     before: HashMap<u64, u64>,
     assigner: Assigner,
 }
 
 impl Clip {
-    /// A clip of which nothing is seen. `least_iou`: how much a thing and a track must overlap, 0.5 by custom.
+    /// A clip of which nothing is seen. `least_iou`: how much an object and a track must overlap, 0.5 by custom.
     pub fn new(least_iou: f64) -> Self {
         Self {
             least_iou,

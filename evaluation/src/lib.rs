@@ -42,7 +42,7 @@ use precision::Accuracy;
 use results::ClassResult;
 use serde::Serialize;
 
-/// Whose rules apply.
+/// The rules of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Protocol {
     /// Those of `pycocotools.cocoeval.COCOeval`.
@@ -57,7 +57,7 @@ pub enum Protocol {
     /// Those of `lvis.LVISEval`: a detection counts only where its category is known to be present or
     /// absent in the image, and a false one only where the category is annotated exhaustively.
     Lvis {
-        /// Which detections are looked at.
+        /// Which detections are used.
         limit: Limit,
     },
 }
@@ -102,7 +102,7 @@ impl Protocol {
     }
 }
 
-/// The sizes of things that are evaluated apart from each other, by area in pixels.
+/// The sizes of objects that are evaluated apart from each other, by area in pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Area {
     /// Any, up to the square of 100,000 pixels.
@@ -145,9 +145,9 @@ fn linspace<const N: usize>(start: f64, stop: f64) -> [f64; N] {
     std::array::from_fn(|i| if i == N - 1 { stop } else { i as f64 * step + start })
 }
 
-/// Compares what was found with what is there.
+/// Compares detections with ground truths.
 ///
-/// What is in an image or of a category that the dataset doesn't list is left out, so that a part of a
+/// Detections in an image or of a category that the dataset doesn't list are left out, so that a part of a
 /// set is evaluated by listing that part.
 pub fn evaluate(dataset: &Dataset, detections: &[Detection], protocol: &Protocol) -> Evaluation {
     let cutoffs = protocol.cutoffs();

@@ -7,10 +7,10 @@
 use crate::candidates::{Cell, Find, Truth};
 use crate::{Area, IOUS, iou_thresholds};
 
-/// What becomes of a detection at one IoU.
+/// The verdict on a detection at one IoU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It found a thing that was asked for.
+    /// It found an object that counts.
     Right,
     /// It found nothing.
     Wrong,
@@ -31,11 +31,11 @@ pub(crate) struct Judged {
 pub(crate) struct Judgement {
     /// In the order of images, and in each best first.
     pub detections: Vec<Judged>,
-    /// How many things there were to find.
+    /// How many objects count.
     pub asked_for: usize,
 }
 
-/// Judges a class's detections as to things of one size.
+/// Judges a class's detections for objects of one size.
 pub(crate) fn judge<'a>(cells: impl Iterator<Item = &'a Cell>, area: Area) -> Judgement {
     let mut judgement = Judgement::default();
     for cell in cells {
@@ -72,13 +72,13 @@ pub(crate) fn judge<'a>(cells: impl Iterator<Item = &'a Cell>, area: Area) -> Ju
     judgement
 }
 
-/// A ground truth as to things of one size.
+/// A ground truth for objects of one size.
 struct Target<'a> {
     truth: &'a Truth,
     ignored: bool,
 }
 
-/// Those that are asked for, then those that are not.
+/// Those that count, then those that are ignored.
 fn targets(truths: &[Truth], area: Area) -> Vec<Target<'_>> {
     let as_target = |truth| Target { truth, ignored: truth.ignored || !area.contains(truth.area) };
     let mut targets: Vec<Target> = truths.iter().map(as_target).collect();
@@ -86,8 +86,8 @@ fn targets(truths: &[Truth], area: Area) -> Vec<Target<'_>> {
     targets
 }
 
-/// The target that a detection matches, if any: the one that it overlaps most of those asked for, else
-/// of the others.
+/// The target that a detection matches, if any: the one that it overlaps most of those that count, else
+/// of the ignored ones.
 fn best_match(ious: &[f64], targets: &[Target], taken: &[bool], threshold: f64) -> Option<usize> {
     let (mut best, mut best_iou) = (None, threshold);
     for (index, target) in targets.iter().enumerate() {

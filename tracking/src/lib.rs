@@ -39,16 +39,16 @@ use std::time::Duration;
 
 pub use tracker::Tracker;
 
-/// What makes a track, and for how long.
+/// When a track is confirmed, and how long it lives.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrackingSettings {
-    /// A thing is told of once it was found, by detections that are not weak, in so many frames: 1 tells of everything
-    /// at once, false alarms among it.
+    /// A track is confirmed once detections that are not weak have found it in so many frames: 1 confirms every detection at
+    /// once, false alarms too.
     pub confirm_after: u32,
-    /// A thing that is not found for so long has gone. Longer outlasts longer occlusions, and takes another thing that
-    /// comes to the place for the same one more often.
+    /// A track that is not found for so long ends. A longer time survives longer occlusions, and more often takes another
+    /// object at the same place for the same one.
     pub forget_after: Duration,
-    /// After so long a vote on a thing's word counts half. Longer flickers less.
+    /// After so long a vote on a track's word counts half. A longer time flickers less.
     pub vote_half_life: Duration,
 }
 
@@ -62,30 +62,29 @@ impl Default for TrackingSettings {
     }
 }
 
-/// A detection, as a tracker takes it.
+/// A detection as a tracker's input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Observation {
     /// The word's place in the vocabulary.
     pub word: usize,
-    /// How sure, 0 to 1.
+    /// Its score, 0 to 1.
     pub score: f32,
-    /// Left, top, right, bottom in pixels of the frame. One that is empty or not finite is passed over.
+    /// Left, top, right, bottom in pixels of the frame. One that is empty or not finite is ignored.
     pub box_in_frame: [f32; 4],
-    /// Whether the score is below the word's threshold: it can go on with a track for a while, but not begin or confirm one.
+    /// Whether the score is below the word's threshold: it can continue a track for a while, but not begin or confirm one.
     pub is_weak: bool,
 }
 
-/// One thing, followed through frames.
+/// One object, tracked through frames.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Track {
-    /// Its number, from 1. A [`Tracker`] gives none twice.
+    /// Its number, from 1; unique within a [`Tracker`].
     pub id: u64,
-    /// The word that the votes are for, by its place in the vocabulary.
+    /// The word with the most votes, by its place in the vocabulary.
     pub word: usize,
     /// Confidence in this word: the mean score of the observations with it, later ones weighing more, 0 to 1.
     pub score: f32,
-    /// Left, top, right, bottom in pixels of the frame: where it was found, smoothed; while it is not found, where it
-    /// should be by now.
+    /// Left, top, right, bottom in pixels of the frame: smoothed where it was found, predicted where it was not.
     pub box_in_frame: [f32; 4],
     /// Whether it was found often enough to be reported.
     pub is_confirmed: bool,
@@ -101,11 +100,11 @@ pub struct Track {
     pub best_score: f32,
 }
 
-/// What a frame changed, borrowed from the [`Tracker`]. Places are places in `tracks`, and hold until the next update.
+/// What a frame changed, borrowed from the [`Tracker`]. Places are indices of `tracks`, valid until the next update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Update<'a> {
     /// For each observation the place of its track, confirmed or not; none for a weak one without a track and for one
-    /// that is passed over.
+    /// that is ignored.
     pub track_of: &'a [Option<usize>],
     /// All tracks, the oldest first, confirmed or not, seen or not.
     pub tracks: &'a [Track],

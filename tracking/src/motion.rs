@@ -6,12 +6,12 @@
 //! given in box sizes, because a near object is larger and moves as much more, and in seconds, because frames are
 //! dropped.
 //!
-//! The velocity of a track that isn't seen decays. A thing that goes behind another may stop there, and the prediction
+//! The velocity of a track that isn't seen decays. An object that goes behind another may stop there, and the prediction
 //! must not have drifted away when it comes out again.
 
 /// Standard deviation of where a detector puts a box, box sizes.
 const MEASUREMENT: f32 = 0.1;
-/// Standard deviation of the velocity of a thing never seen before, box sizes a second.
+/// Standard deviation of the velocity of an object never seen before, box sizes a second.
 const FIRST_VELOCITY: f32 = 1.0;
 /// How much a velocity changes in a second, box sizes a second: centres and sizes.
 const ACCELERATION: [f32; 2] = [0.8, 0.3];

@@ -26,7 +26,7 @@ const LEAST_IOU_WEAK: f32 = 0.4;
 /// How much more overlap it takes with an observation of a word that the track was never called by.
 const OTHER_WORD_IOU: f32 = 0.2;
 /// Weak observations alone keep a track for so many times the time after which it is forgotten: whatever looks a little
-/// like a thing would be followed for ever.
+/// like an object would be followed for ever.
 const WEAK_TIMES: u32 = 2;
 /// After so long without a frame all tracks end.
 const LONGEST_GAP: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ const FURTHEST_PX: f32 = 1e6;
 /// So many tracks and observations find room that was made before they came.
 const ROOM: usize = 64;
 
-/// Follows things through frames. Keeps its buffers, and allocates nothing once it has met a frame with as much in it.
+/// Follows objects through frames. Keeps its buffers, and allocates nothing once it has met a frame with as much in it.
 #[derive(Debug, Clone)]
 pub struct Tracker {
     settings: TrackingSettings,
@@ -304,7 +304,7 @@ fn kept(elapsed: Duration, half_life: Duration) -> f32 {
     if half_life.is_zero() { 0.0 } else { (-elapsed.as_secs_f32() / half_life.as_secs_f32()).exp2() }
 }
 
-/// Whether an observation can be one of a thing: a box with an area that is nowhere beyond all frames, and a score.
+/// Whether an observation can be one of an object: a box with an area that is nowhere beyond all frames, and a score.
 fn can_be(observation: &Observation) -> bool {
     let [left, top, right, bottom] = observation.box_in_frame;
     observation.box_in_frame.iter().all(|side| side.abs() <= FURTHEST_PX)

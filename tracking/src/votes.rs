@@ -8,7 +8,7 @@
 //! something else is in the same place. This counts frames and not seconds: three confident contradictions in a row
 //! are no flicker.
 
-/// How many words of a thing are remembered; the weakest goes.
+/// How many words of an object are remembered; the weakest goes.
 const WORDS: usize = 8;
 /// A word replaces another when it has so many times its votes.
 const CLEARLY_MORE: f32 = 2.0;
@@ -25,11 +25,11 @@ struct Tally {
     count: f32,
 }
 
-/// The votes on one thing's word.
+/// The votes on one object's word.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Votes {
     tallies: [Tally; WORDS],
-    /// The place of the word that the thing has.
+    /// The place of the word that the object has.
     elected: usize,
     /// The last observation's word, and how often in a row it had a high score.
     last: usize,
@@ -60,7 +60,7 @@ impl Votes {
         }
     }
 
-    /// The thing's word.
+    /// The object's word.
     pub(crate) fn word(&self) -> usize {
         self.tallies[self.elected].word
     }
@@ -71,7 +71,7 @@ impl Votes {
         if count > 0.0 { score_sum / count } else { 0.0 }
     }
 
-    /// How usual a word is for this thing: its votes in those of the thing's word, 0 to 1.
+    /// How usual a word is for this object: its votes in those of the object's word, 0 to 1.
     pub(crate) fn share(&self, word: usize) -> f32 {
         if word == self.word() {
             return 1.0;
@@ -92,7 +92,7 @@ impl Votes {
         }
     }
 
-    /// The word's place; a new word takes that of the weakest other than the thing's own.
+    /// The word's place; a new word takes that of the weakest other than the object's own.
     fn place_for(&mut self, word: usize) -> usize {
         let known = self.tallies.iter().position(|tally| tally.word == word && tally.count > 0.0);
         known.unwrap_or_else(|| {
