@@ -27,13 +27,13 @@ fn an_unknown_command_is_bad_usage() {
 
 #[test]
 fn a_missing_file_is_named() {
-    assert_told(&distill(&["scenes", "--data", "/nowhere", "-o", "/tmp/x"]), 1, &["/nowhere/imagenet.json"]);
+    assert_told(&distill(&["scenes", "--data", "/nowhere", "-o", "/tmp/wordsight-none"]), 1, &["/nowhere/imagenet.json"]);
     assert_told(
-        &distill(&["vocabulary", "/nowhere.toml", "--teacher", "/nowhere", "-o", "/tmp/x"]),
+        &distill(&["vocabulary", "/nowhere.toml", "--teacher", "/nowhere", "-o", "/tmp/wordsight-none"]),
         1,
         &["/nowhere"],
     );
-    let output = distill(&["vocabulary", "/nowhere.toml", "--teacher", "/nowhere", "-o", "/tmp/x"]);
+    let output = distill(&["vocabulary", "/nowhere.toml", "--teacher", "/nowhere", "-o", "/tmp/wordsight-none"]);
     let told = String::from_utf8_lossy(&output.stderr);
     let reasons = distill(&[
         "quantize",
@@ -44,7 +44,7 @@ fn a_missing_file_is_named() {
         "--images",
         "/",
         "-o",
-        "/tmp/x.onnx",
+        "/tmp/wordsight-none.onnx",
     ]);
     for told in [told, String::from_utf8_lossy(&reasons.stderr)] {
         assert!(told.matches("os error 2").count() <= 1, "a reason is told twice: {told}");
@@ -113,7 +113,7 @@ fn a_mistake_in_the_command_line_that_flags_alone_do_not_show_is_bad_usage() {
     let eval = ["eval", "--student", "/x", "--annotations", "/a", "--annotations", "/b", "--images", "/x"];
     let eval = distill(&[&eval[..], &["--vocabulary", "/v"]].concat());
     assert_told(&eval, 2, &["2 --annotations and 1 --images"]);
-    let label = ["label", "--detector", "/x", "--images", "/x", "-o", "/tmp/x.json"];
+    let label = ["label", "--detector", "/x", "--images", "/x", "-o", "/tmp/wordsight-none.json"];
     assert_told(&distill(&label), 1, &["/x"]);
 }
 
@@ -138,14 +138,14 @@ fn a_list_of_words_with_a_mistake_is_bad_usage() {
 #[test]
 fn an_export_that_lacks_what_its_precision_takes_is_bad_usage() {
     let export = |more: &[&str]| {
-        distill(&[&["export", "--training", "/x", "--teacher", "/x", "-o", "/tmp/x.onnx"], more].concat())
+        distill(&[&["export", "--training", "/x", "--teacher", "/x", "-o", "/tmp/wordsight-none.onnx"], more].concat())
     };
     assert_told(&export(&["--precision", "int8", "--target", "cpu"]), 2, &["--images"]);
     assert_told(&export(&["--precision", "int8", "--images", "/x"]), 2, &["--target"]);
     assert_told(&export(&["--precision", "fp16"]), 2, &["--images"]);
     assert_told(&export(&["--precision", "fp16", "--images", "/x", "--target", "cpu"]), 2, &["FP16 as FP32"]);
     assert_told(&export(&["--annotations", "/x.json", "--annotated-images", "/x"]), 2, &["--images"]);
-    assert_told(&export(&["--json", "/tmp/x.json"]), 2, &["--images"]);
+    assert_told(&export(&["--json", "/tmp/wordsight-none.json"]), 2, &["--images"]);
     // And what it can look for is looked for before the training is read.
     assert_told(&export(&["--precision", "fp16", "--images", "/nowhere"]), 1, &["/nowhere"]);
 }
@@ -162,9 +162,9 @@ fn annotations_that_refer_to_nothing_are_refused() {
 
 #[test]
 fn proposals_and_shards_that_make_no_sense_are_refused() {
-    let scenes = ["proposals", "--scenes", "/x", "-o", "/tmp/x"];
+    let scenes = ["proposals", "--scenes", "/x", "-o", "/tmp/wordsight-none"];
     assert_told(&distill(&scenes), 2, &["--student", "--moved-copies"]);
-    let shard = ["proposals", "--scenes", "/x", "-o", "/tmp/x", "--moved-copies", "1", "--shard", "5/4"];
+    let shard = ["proposals", "--scenes", "/x", "-o", "/tmp/wordsight-none", "--moved-copies", "1", "--shard", "5/4"];
     assert_told(&distill(&shard), 2, &["--shard", "from 1 to n"]);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
