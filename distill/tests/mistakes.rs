@@ -27,13 +27,18 @@ fn an_unknown_command_is_bad_usage() {
 
 #[test]
 fn a_missing_file_is_named() {
-    assert_told(&distill(&["scenes", "--data", "/nowhere", "-o", "/tmp/wordsight-none"]), 1, &["/nowhere/imagenet.json"]);
+    assert_told(
+        &distill(&["scenes", "--data", "/nowhere", "-o", "/tmp/wordsight-none"]),
+        1,
+        &["/nowhere/imagenet.json"],
+    );
     assert_told(
         &distill(&["vocabulary", "/nowhere.toml", "--teacher", "/nowhere", "-o", "/tmp/wordsight-none"]),
         1,
         &["/nowhere"],
     );
-    let output = distill(&["vocabulary", "/nowhere.toml", "--teacher", "/nowhere", "-o", "/tmp/wordsight-none"]);
+    let output =
+        distill(&["vocabulary", "/nowhere.toml", "--teacher", "/nowhere", "-o", "/tmp/wordsight-none"]);
     let told = String::from_utf8_lossy(&output.stderr);
     let reasons = distill(&[
         "quantize",
@@ -138,7 +143,10 @@ fn a_list_of_words_with_a_mistake_is_bad_usage() {
 #[test]
 fn an_export_that_lacks_what_its_precision_takes_is_bad_usage() {
     let export = |more: &[&str]| {
-        distill(&[&["export", "--training", "/x", "--teacher", "/x", "-o", "/tmp/wordsight-none.onnx"], more].concat())
+        distill(
+            &[&["export", "--training", "/x", "--teacher", "/x", "-o", "/tmp/wordsight-none.onnx"], more]
+                .concat(),
+        )
     };
     assert_told(&export(&["--precision", "int8", "--target", "cpu"]), 2, &["--images"]);
     assert_told(&export(&["--precision", "int8", "--images", "/x"]), 2, &["--target"]);
@@ -164,7 +172,8 @@ fn annotations_that_refer_to_nothing_are_refused() {
 fn proposals_and_shards_that_make_no_sense_are_refused() {
     let scenes = ["proposals", "--scenes", "/x", "-o", "/tmp/wordsight-none"];
     assert_told(&distill(&scenes), 2, &["--student", "--moved-copies"]);
-    let shard = ["proposals", "--scenes", "/x", "-o", "/tmp/wordsight-none", "--moved-copies", "1", "--shard", "5/4"];
+    let shard =
+        ["proposals", "--scenes", "/x", "-o", "/tmp/wordsight-none", "--moved-copies", "1", "--shard", "5/4"];
     assert_told(&distill(&shard), 2, &["--shard", "from 1 to n"]);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();

@@ -74,19 +74,8 @@ struct Figures {
 pub fn run(arguments: &Eval) -> Result<()> {
     let (annotations, images) = (&arguments.annotations, &arguments.images);
     arguments.check_outputs()?;
-    ensure!(
-        annotations.len() == images.len(),
-        Mistake::new(format!(
-            "{} --annotations and {} --images: each set has one of both",
-            annotations.len(),
-            images.len()
-        ))
-    );
+    arguments.check_sets()?;
     let alone = annotations.len() == 1;
-    ensure!(
-        alone || (!arguments.true_boxes && arguments.ov_coco.is_none()),
-        Mistake::new("--true-boxes and --ov-coco take one set: leave the other --annotations out")
-    );
     let sets: Vec<AnnotatedSet> = annotations
         .iter()
         .zip(images)
@@ -134,6 +123,22 @@ pub fn run(arguments: &Eval) -> Result<()> {
 }
 
 impl Eval {
+    /// Each set has annotations and images, and what takes one set has one.
+    fn check_sets(&self) -> Result<()> {
+        let (annotations, images) = (self.annotations.len(), self.images.len());
+        ensure!(
+            annotations == images,
+            Mistake::new(format!(
+                "{annotations} --annotations and {images} --images: each set has one of both"
+            ))
+        );
+        ensure!(
+            annotations == 1 || (!self.true_boxes && self.ov_coco.is_none()),
+            Mistake::new("--true-boxes and --ov-coco take one set: leave the other --annotations out")
+        );
+        Ok(())
+    }
+
     /// Nothing that is read is written.
     fn check_outputs(&self) -> Result<()> {
         let given =
