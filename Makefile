@@ -131,12 +131,14 @@ fuzz: setup ## Every fuzzer for ten minutes: above an hour
 reference: ## The shipped student against onnx.checker (Python, test only)
 	@scripts/check-onnx demo/student.onnx
 
-shim: tensorrt ## TensorRT's door against every set of headers, and under sanitizers with a real TensorRT
+shim: tensorrt ## The C++ shim for TensorRT with every set of headers, and under sanitizers with a real TensorRT
 	@scripts/check-shim
 
-deb: deps tensorrt camera-deps ## Debian packages of the device program, amd64 and arm64, into target/debian/
+deb: deps tensorrt camera-deps ## Debian packages into target/debian/: the device program for amd64 and arm64, the host program for this machine
 	$(RELEASE)
 	scripts/deb
+	cargo build --release --locked -p wordsight-distill
+	scripts/deb "$$(uname -m)" "" wordsight-distill
 	@scripts/build-arm64 && scripts/deb aarch64 || [ $$? -eq 3 ]
 
 check-deb: deb ## The package installed, run, upgraded, removed and purged in a fresh Debian

@@ -141,10 +141,10 @@ fn worst(criterion: &mut Criterion) {
     println!("\n{:<44}{:>12}{:>12}", "100 regions within reach, 1,203 words", "ms", "of 20 ms");
     let unlimited = DetectionSettings { score_threshold: 0.0, ..SHIPPED };
     for (name, things, settings) in [
-        ("none is told", 0, SHIPPED),
-        ("5 are told", 5, SHIPPED),
-        ("20 are told", 20, SHIPPED),
-        ("100 are told", 100, SHIPPED),
+        ("none is reported", 0, SHIPPED),
+        ("5 are reported", 5, SHIPPED),
+        ("20 are reported", 20, SHIPPED),
+        ("100 are reported", 100, SHIPPED),
         ("no threshold: all in float", 20, unlimited),
     ] {
         let scene = Scene::new(MANY, things);
@@ -155,7 +155,7 @@ fn worst(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| bencher.iter(|| scene.rank(&mut scorer, &settings)));
         if things == 100 {
             scene.rank(&mut scorer, &settings);
-            let time = shortest(300, || scorer.settle(&settings, black_box(&mut found)));
+            let time = shortest(300, || scorer.select(&settings, black_box(&mut found)));
             println!("{:<44}{:>12.3}{:>11.1}%", "of these, settling", 1e3 * time.as_secs_f64(), share(time));
         }
     }
@@ -166,7 +166,7 @@ fn worst(criterion: &mut Criterion) {
 fn by_words(_: &mut Criterion) {
     let unlimited = DetectionSettings { score_threshold: 0.0, ..SHIPPED };
     println!("\n100 regions within reach: ranking, ms, and ns a word (of that at 1,203)");
-    println!("{:>8}{:>34}{:>34}", "words", "threshold 0.3, 5 are told", "no threshold: all in float");
+    println!("{:>8}{:>34}{:>34}", "words", "threshold 0.3, 5 are reported", "no threshold: all in float");
     let mut lines: Vec<(usize, [Duration; 2])> = Vec::new();
     for words in [1, 10, 100, 1203, 10_000, 100_000] {
         let scene = Scene::new(words, 5);
@@ -225,7 +225,7 @@ fn demo(_: &mut Criterion) {
     );
     println!(
         "{:>8}{:>12}{:>12}{:>12}{:>12}{:>12}",
-        "words", "median ms", "longest ms", "median", "longest", "told"
+        "words", "median ms", "longest ms", "median", "longest", "reported"
     );
     for count in [real.len(), MANY] {
         print_row(count, &words_around(&real, count), engine.facts(), &frames);

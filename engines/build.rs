@@ -1,9 +1,9 @@
-//! Compiles the door to TensorRT (feature `tensorrt`), once for each family of headers that there is.
+//! Compiles `shim.cpp`, which calls TensorRT (feature `tensorrt`), once for each family of headers that is found.
 //!
 //! Headers are looked for in `TENSORRT_INCLUDE_DIR` (one folder or several, with `:` between them) and nowhere else
 //! when it is set; otherwise where JetPack and Debian's packages put them, and in `.deps/tensorrt/headers/*` of the
 //! checkout, where `make tensorrt` puts those that are free to fetch. Of several sets of one family the oldest is
-//! taken: within a family a program serves every library that is at least as new as its headers, and any 10.x.
+//! taken: within a family a program works with every library that is at least as new as its headers, and with any 10.x.
 
 #[cfg(not(feature = "tensorrt"))]
 fn main() {}

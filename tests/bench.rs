@@ -1,4 +1,4 @@
-//! `wordsight bench` as a user meets it: measurements of before compared, and what is wrong with files and flags.
+//! `wordsight bench` as a user runs it: earlier measurements compared, and errors in files and flags.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;

@@ -1,4 +1,4 @@
-//! `wordsight board`, and what the governor makes of a hot board in a stream and in a measurement.
+//! `wordsight board`, and what the governor does about a hot board in a stream and in a measurement.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;

@@ -1,4 +1,4 @@
-//! `wordsight check` and `wordsight config`: what a configuration is, before anything runs by it.
+//! `wordsight check` and `wordsight config`: a configuration before it is run.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;

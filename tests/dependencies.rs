@@ -121,6 +121,24 @@ fn every_declared_dependency_is_used() {
     }
 }
 
+#[test]
+fn the_host_program_is_built_without_cameras_and_tensorrt() {
+    let packages = cargo(&["tree", "-p", "wordsight-distill", "--edges", "normal,build", "--prefix", "none"]);
+    let cameras_and_gpu = ["gstreamer", "v4l", "bindgen", "cudarc", "wordsight-capture ", "wordsight v"];
+    for package in cameras_and_gpu {
+        let found = packages.lines().find(|line| line.starts_with(package));
+        assert!(found.is_none(), "{found:?}");
+    }
+    // And `make teacher` takes nothing else.
+    let mut make = Command::new("make");
+    let made = make.args(["-n", "teacher"]).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    let commands = String::from_utf8(made.stdout).unwrap();
+    assert!(made.status.success() && commands.contains("teacher standin"), "{commands}");
+    for other in ["cameras", "vivid", "tensorrt", "qemu", "--workspace", "-p wordsight "] {
+        assert!(!commands.contains(other), "{other}: {commands}");
+    }
+}
+
 fn read_rust(path: &Path, source: &mut String) {
     if path.is_dir() {
         for entry in std::fs::read_dir(path).unwrap() {

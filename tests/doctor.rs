@@ -1,4 +1,4 @@
-//! `wordsight doctor`: each thing made wrong, and told with what to do.
+//! `wordsight doctor`: each thing is made wrong, and the doctor says what to do.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;

@@ -1,9 +1,9 @@
-//! The rooms of `src/` import downwards only, and no files import one another in a circle.
+//! The top-level modules of `src/` import downwards only, and no files import one another in a circle.
 //!
-//! A room is a top-level module of the program (`config`, `publish`, `http`, ...). This reads every file of `src/` and of
-//! `capture/src/`, resolves `use` items and plain paths that begin with `crate`, `super`, `self` or a child module, follows
-//! re-exports to the file that defines a name, and reports which rooms and which files import one another in a circle.
-//! Test modules are left out: a test may look anywhere.
+//! This reads every file of `src/` and of `capture/src/`, resolves `use` items and plain paths that begin with
+//! `crate`, `super`, `self` or a child module, follows re-exports to the file that defines a name, and reports which
+//! top-level modules (`config`, `publish`, `http`, ...) and which files import one another in a circle. Test modules
+//! are left out: a test may import anything.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,8 +29,8 @@ struct Module {
 
 type Modules = BTreeMap<ModulePath, Module>;
 
-/// The rooms from the bottom to the top: each imports only rooms that stand before it.
-const ROOMS: [&str; 20] = [
+/// The layers from the bottom to the top: each imports only layers that stand before it.
+const LAYERS: [&str; 20] = [
     "allocations",
     "logging",
     "threads",
@@ -394,9 +394,9 @@ fn definition(modules: &Modules, path: &[String], depth: usize) -> ModulePath {
     module
 }
 
-/// Who imports whom: among rooms, and among files.
+/// Who imports whom: among layers, and among files.
 fn graphs(modules: &Modules, src: &Path) -> (Graph, Graph) {
-    let (mut rooms, mut files) = (Graph::new(), Graph::new());
+    let (mut layers, mut files) = (Graph::new(), Graph::new());
     for (path, module) in modules {
         let own = module.exported.iter().filter(|(name, _)| {
             // Once where it is exported, and again where it is used.
@@ -406,10 +406,10 @@ fn graphs(modules: &Modules, src: &Path) -> (Graph, Graph) {
         for target in module.named.iter().chain(own) {
             let place = definition(modules, target, 9);
             if let (Some(from), Some(to)) = (path.first(), target.first()) {
-                // To a room by the door that the path names, and through it to where the name is defined.
+                // To a layer by the door that the path names, and through it to where the name is defined.
                 for to in [to, place.first().unwrap_or(to)] {
                     if from != to && modules.contains_key(std::slice::from_ref(to)) {
-                        rooms.entry(from.clone()).or_default().insert(to.clone());
+                        layers.entry(from.clone()).or_default().insert(to.clone());
                     }
                 }
             }
@@ -420,7 +420,7 @@ fn graphs(modules: &Modules, src: &Path) -> (Graph, Graph) {
             }
         }
     }
-    (rooms, files)
+    (layers, files)
 }
 
 /// Everybody that can be reached from `start`.
@@ -472,24 +472,24 @@ fn show(graph: &Graph, circles: &[BTreeSet<&str>]) {
 }
 
 #[test]
-fn each_room_imports_only_rooms_below_it_and_none_in_a_circle() {
-    let (rooms, _) = graphs_of("src");
-    let height = |room: &str| {
-        let place = ROOMS.iter().position(|known| *known == room);
+fn each_layer_imports_only_layers_below_it_and_none_in_a_circle() {
+    let (layers, _) = graphs_of("src");
+    let height = |layer: &str| {
+        let place = LAYERS.iter().position(|known| *known == layer);
         place.unwrap_or_else(|| {
-            panic!("src/{room} is new: give it a place in ROOMS and in docs/architecture.md")
+            panic!("src/{layer} is new: give it a place in LAYERS and in docs/architecture.md")
         })
     };
-    let upwards: Vec<String> = rooms
+    let upwards: Vec<String> = layers
         .iter()
         .flat_map(|(from, to)| to.iter().map(move |to| (from, to)))
         .filter(|(from, to)| height(from) <= height(to))
         .map(|(from, to)| format!("{from} -> {to}"))
         .collect();
-    let of_rooms = circles(&rooms);
-    show(&rooms, &of_rooms);
-    assert!(upwards.is_empty(), "these import a room above them: {}", upwards.join(", "));
-    assert_eq!(of_rooms.len(), 0);
+    let of_layers = circles(&layers);
+    show(&layers, &of_layers);
+    assert!(upwards.is_empty(), "these import a layer above them: {}", upwards.join(", "));
+    assert_eq!(of_layers.len(), 0);
 }
 
 #[test]
@@ -505,27 +505,27 @@ fn no_files_of_the_program_and_of_capture_import_one_another_in_a_circle() {
 }
 
 #[test]
-fn the_architecture_names_every_room_and_only_files_that_are_there() {
+fn the_architecture_names_every_layer_and_only_files_that_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(root.join("docs/architecture.md")).unwrap();
     let section = |title: &str| text.split(title).nth(1).unwrap().split("\n## ").next().unwrap();
     let directions = section("## Directions");
-    let rooms = directions
-        .split("| rooms |")
+    let layers = directions
+        .split("| modules |")
         .nth(1)
         .unwrap()
         .lines()
         .skip(2)
         .take_while(|line| line.starts_with('|'));
     let named: Vec<&str> =
-        rooms.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2)).collect();
-    assert_eq!(named, ROOMS);
+        layers.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2)).collect();
+    assert_eq!(named, LAYERS);
     let paths = section("## Where is what").split('`').skip(1).step_by(2).filter(|path| path.contains('/'));
     let missing: Vec<&str> = paths.filter(|path| !root.join(path).exists()).collect();
     assert!(missing.is_empty(), "{}", missing.join(", "));
 }
 
-/// The rooms and files of a made-up program, and who imports whom among them.
+/// The layers and files of a made-up program, and who imports whom among them.
 fn graphs_of_text(written: &[(&str, &str)]) -> (Graph, Graph) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
         "imports-{}-{}",
@@ -544,7 +544,7 @@ fn graphs_of_text(written: &[(&str, &str)]) -> (Graph, Graph) {
 
 #[test]
 fn imports_are_found_in_use_items_in_code_and_through_re_exports_and_not_in_tests_comments_or_texts() {
-    let (rooms, _) = graphs_of_text(&[
+    let (layers, _) = graphs_of_text(&[
         ("lib.rs", "mod a; mod b; mod c; mod d; #[cfg(test)] mod t;"),
         ("a/mod.rs", "mod inner; pub use inner::Thing; pub use crate::b::Other;"),
         ("a/inner.rs", "pub struct Thing; fn f<'a>(x: &'a str) -> char { drop(x); 'x' } // crate::d::x()"),
@@ -556,23 +556,23 @@ fn imports_are_found_in_use_items_in_code_and_through_re_exports_and_not_in_test
         ("d.rs", "pub fn h() {}"),
         ("t.rs", "use crate::d::h;"),
     ]);
-    let of = |room: &str| rooms.get(room).map(|to| to.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(of("a"), None, "a re-export that the room doesn't use is its users' import");
+    let of = |layer: &str| layers.get(layer).map(|to| to.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(of("a"), None, "a re-export that the layer doesn't use is its users' import");
     assert_eq!(of("b"), Some(vec!["c"]));
     assert_eq!(of("c"), Some(vec!["a", "b", "d"]));
     assert_eq!((of("d"), of("t")), (None, None));
-    assert_eq!(circles(&rooms), [BTreeSet::from(["b", "c"])]);
+    assert_eq!(circles(&layers), [BTreeSet::from(["b", "c"])]);
 }
 
 #[test]
 fn files_of_one_folder_and_the_crates_root_are_in_circles_too() {
-    let (rooms, files) = graphs_of_text(&[
+    let (layers, files) = graphs_of_text(&[
         ("lib.rs", "mod a; mod b; pub struct Top; fn f() { b::run(); }"),
         ("a/mod.rs", "mod part; pub use part::Part; pub struct Whole { part: part::Part }"),
         ("a/part.rs", "pub struct Part; fn f(_: &super::Whole) {}"),
         ("b.rs", "use crate::Top; pub fn run() {}"),
     ]);
-    assert_eq!(circles(&rooms), [] as [BTreeSet<&str>; 0]);
+    assert_eq!(circles(&layers), [] as [BTreeSet<&str>; 0]);
     assert_eq!(
         circles(&files),
         [BTreeSet::from(["a/mod.rs", "a/part.rs"]), BTreeSet::from(["b.rs", "lib.rs"])]

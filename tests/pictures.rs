@@ -1,4 +1,4 @@
-//! Annotated pictures by rules: the real program on a stream, and what it leaves on the disk.
+//! Annotated pictures by rules: the real program on a stream, and the files that it writes.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;

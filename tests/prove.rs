@@ -1,5 +1,5 @@
-//! The scripts that prove on a device what no other machine can show, run here: what can't be run is said to be, and the
-//! rest is done.
+//! The scripts that prove on a device what no other machine can show, run here: they say what they can't run, and do
+//! the rest.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;

@@ -1,4 +1,4 @@
-//! `wordsight run` as a service: told other things while it runs, and telling systemd how it is.
+//! `wordsight run` as a service: its configuration changes while it runs, and it tells systemd how it is.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[cfg(feature = "tensorrt")]

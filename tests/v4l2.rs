@@ -1,11 +1,11 @@
-//! `wordsight` with a camera that is none: `vivid`, the kernel's own, in a virtual machine.
+//! `wordsight` with a virtual camera, the kernel's own `vivid`, in a virtual machine.
 //!
-//! The machine boots once for all of these tests. `tests/v4l2/init` is what runs in it and leaves files behind;
-//! `tests/v4l2/boot` makes the machine and fetches them; what should be in them is here. Debian's kernel, QEMU and a few
+//! The machine boots once for all of these tests. `tests/v4l2/init` runs in it and leaves files behind;
+//! `tests/v4l2/boot` makes the machine and fetches them; the expectations are here. Debian's kernel, QEMU and a few
 //! tools are needed (`make camera-deps`); where they can't be had the tests say that they are skipped, and fail where
 //! `WORDSIGHT_REQUIRE_REFERENCE` is set on a machine that could have them.
 //!
-//! Everything in the machine is emulated, and slow on a busy host: what is asserted of times leaves room for that.
+//! Everything in the machine is emulated, and slow on a busy host: assertions about times leave room for that.
 #![cfg(feature = "v4l2")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -1,4 +1,4 @@
-//! The output to a web server, against one of the tests' own that fails in all ways that it can.
+//! The output to a web server, against a test server that fails in every way that a server can.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;

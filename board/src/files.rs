@@ -13,7 +13,7 @@ pub(crate) fn text(path: &Path) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// What a short file comes to, without allocating.
+/// Parses a short file without allocating.
 pub(crate) fn parsed<T>(path: &Path, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
     let mut bytes = [0; 128];
     let length = File::open(path).ok()?.read(&mut bytes).ok()?;

@@ -1,7 +1,8 @@
-//! Boards to test with: as much of their `/sys`, `/proc`, `/etc` and `/var` as this crate reads, written into a folder.
+//! Boards to test with: the part of their `/sys`, `/proc`, `/etc` and `/var` that this crate reads, written into a
+//! folder.
 //!
-//! Paths, names and limits are those that the boards have (kernel sources, NVIDIA's Jetson Linux Developer Guide for
-//! R36 and R38, listings that owners published); clocks and heat are made up. None was copied from a board.
+//! Paths, names and limits are those of the real boards (kernel sources, NVIDIA's Jetson Linux Developer Guide for R36
+//! and R38, listings that owners published). Clocks and temperatures are made up. None was copied from a board.
 
 use std::fs;
 use std::io;

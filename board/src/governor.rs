@@ -1,19 +1,19 @@
-//! How many frames a board can stand.
+//! The frame rate that a board can keep up.
 //!
-//! In flows a [`Look`] at the board, about one a second; out flows a [`Decision`]: the fraction of the full frame rate
-//! that keeps the board below where its own protection slows it. That protection is coarse: it takes clocks down in
-//! large steps when it is already hot and gives them back when it is not, so the rate goes up and down by the minute.
-//! Fewer frames are less heat, and a rate that the board can stand is steady.
+//! The governor takes a [`Look`] at the board about once a second and returns a [`Decision`]: the fraction of the full
+//! frame rate that keeps the board cooler than the point where its own protection slows it. That protection is coarse:
+//! it lowers clocks in large steps when the board is hot and raises them again when it has cooled, so the frame rate
+//! would swing by the minute. Fewer frames make less heat, and the rate that a board can keep up is steady.
 //!
-//! Heat is held by a proportional-integral controller in its velocity form (Åström and Hägglund, "PID Controllers",
-//! 1995, section 3.5), which has nothing to wind up. Boards differ in how much heat a frame makes and in how long it
-//! takes to leave: a fan, a sink of a kilogram, a sealed box. The gains are low enough to stay steady for all of them
-//! and the rate falls faster than it rises. Events (the kernel throttles, an over-current alarm) say nothing of how far
-//! is enough: the rate falls while they come, waits, and rises again.
+//! The temperature is held by a proportional-integral controller in its velocity form (Åström and Hägglund, "PID
+//! Controllers", 1995, section 3.5), which has no integral that could wind up. Boards differ in how much heat a frame
+//! makes and how fast it leaves: a fan, a heat sink of a kilogram, a sealed box. The gains are low enough to be stable
+//! for all of them, and the rate falls faster than it rises. Events (the kernel throttles, an over-current alarm)
+//! don't say how much less is enough: the rate falls while they come, then waits, then rises again.
 //!
-//! The one surprising thing: over-current alarms are not always believed. A peak that every single frame draws comes
-//! at any rate, and some boards count thousands of them in an hour without harm. If half the rate doesn't silence the
-//! alarm, less won't, and the governor lets go of it for a while.
+//! Over-current alarms are not always obeyed. A peak that every single frame draws comes at any frame rate, and some
+//! boards count thousands of such alarms in an hour without harm. If half the rate doesn't stop the alarm, a lower
+//! rate won't either, and the governor ignores it for a while.
 
 use core::fmt;
 use core::time::Duration;
@@ -32,7 +32,7 @@ const DEAD_BAND_C: f32 = 0.75;
 /// How fast the fraction falls and rises, at most, per second.
 const FALL_PER_S: f32 = 0.05;
 const RISE_PER_S: f32 = 0.01;
-/// Changes below this are not told: a rate that changes with every look is not steady.
+/// Smaller changes are not applied: a rate that changes with every look is not steady.
 const LEAST_CHANGE: f32 = 0.02;
 /// How long no event may come before the fraction rises again, seconds.
 const CALM_S: f32 = 10.0;
@@ -45,10 +45,10 @@ const LEFT_ALONE_S: f32 = 600.0;
 /// A look that comes later than this after the one before (the machine slept) counts as one that came then, seconds.
 const LONGEST_STEP_S: f32 = 5.0;
 
-/// What is wanted of the governor.
+/// Settings of the governor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GovernorSettings {
-    /// How far the hottest zone is kept from where the board is slowed for it, degrees Celsius.
+    /// How far the hottest zone is kept below its throttling temperature, degrees Celsius.
     pub margin_c: f32,
     /// The fraction of the full rate below which it is never lowered, 0 to 1.
     pub least_fraction: f32,
@@ -60,10 +60,10 @@ impl Default for GovernorSettings {
     }
 }
 
-/// What there is to see of the board.
+/// The board as the governor needs it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Look {
-    /// How many degrees the hottest zone is away from where the board is slowed for it; nothing where no zone tells.
+    /// How many degrees the hottest zone is below its throttling temperature; nothing if no zone has one.
     pub margin_c: Option<f32>,
     /// Whether clocks were held down for heat since the last look.
     pub is_throttled: bool,
@@ -72,7 +72,7 @@ pub struct Look {
 }
 
 impl Look {
-    /// What there is to see in readings, of which the counters are held against those of the look before.
+    /// From readings; counters are compared with those of the readings before.
     pub fn between(before: &crate::Readings, now: &crate::Readings) -> Self {
         // A counter that went down began anew.
         let new = |before: u64, now: u64| now.saturating_sub(before);
@@ -89,7 +89,7 @@ impl Look {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Reason {
-    /// A zone is near to where the board is slowed for it.
+    /// A zone is close to its throttling temperature.
     Hot,
     /// The board is slowed for heat already.
     Throttled,
@@ -107,7 +107,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What the governor makes of it.
+/// The governor's decision.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Decision {
     /// Of the full frame rate, 0 to 1.
@@ -117,19 +117,19 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// As many frames as come.
+    /// The full rate.
     pub const FREE: Self = Self { fraction: 1.0, reason: None };
 }
 
-/// Makes decisions of looks.
+/// Decides the frame rate.
 #[derive(Debug, Clone)]
 pub struct Governor {
     settings: GovernorSettings,
-    /// What heat leaves of the rate.
+    /// The fraction that the temperature allows.
     heat: f32,
     /// The margin, smoothed.
     margin_c: Option<f32>,
-    /// And how it changes.
+    /// How the margin changes.
     slope_c_per_s: f32,
     /// By how much the margin to come was more than what is wanted.
     too_cool_c: f32,
@@ -141,7 +141,7 @@ pub struct Governor {
 }
 
 impl Governor {
-    /// A governor that holds nothing back yet.
+    /// A governor that starts at the full rate.
     pub fn new(settings: GovernorSettings) -> Self {
         let GovernorSettings { margin_c, least_fraction } = settings;
         let settings = GovernorSettings { margin_c, least_fraction: least_fraction.clamp(0.0, 1.0) };
@@ -169,7 +169,7 @@ impl Governor {
         self.heat = self.heat.max(self.settings.least_fraction);
     }
 
-    /// What is decided after a look, so long after the one before.
+    /// Decides after a look, `elapsed` after the one before.
     pub fn decide(&mut self, elapsed: Duration, look: &Look) -> Decision {
         let seconds = elapsed.as_secs_f32().min(LONGEST_STEP_S);
         self.feel(seconds, look.margin_c);
@@ -228,16 +228,16 @@ impl Governor {
 struct Brake {
     fraction: f32,
     least: f32,
-    /// Whether it lets go of what doesn't stop.
-    lets_go: bool,
+    /// Whether it ignores events that don't stop at a lower rate.
+    gives_up: bool,
     calm_s: f32,
     in_vain_s: f32,
     left_alone_s: f32,
 }
 
 impl Brake {
-    fn new(least: f32, lets_go: bool) -> Self {
-        Self { fraction: 1.0, least, lets_go, calm_s: 0.0, in_vain_s: 0.0, left_alone_s: 0.0 }
+    fn new(least: f32, gives_up: bool) -> Self {
+        Self { fraction: 1.0, least, gives_up, calm_s: 0.0, in_vain_s: 0.0, left_alone_s: 0.0 }
     }
 
     fn step(&mut self, seconds: f32, happened: bool) {
@@ -248,7 +248,7 @@ impl Brake {
                 self.in_vain_s += seconds;
             }
             self.fraction = (self.fraction - FALL_PER_S * seconds).max(self.least);
-            if self.lets_go && self.in_vain_s >= PATIENCE_S {
+            if self.gives_up && self.in_vain_s >= PATIENCE_S {
                 (self.in_vain_s, self.left_alone_s) = (0.0, LEFT_ALONE_S);
             }
             return;

@@ -1,16 +1,16 @@
-//! What a board says of itself, and what to do about it.
+//! What a board reports about itself (power, temperature, clocks, alarms), and how many frames it can stand.
 //!
-//! In flow files of `/proc`, `/sys`, `/etc` and `/var` under a root that is `/` or a test's folder; out flow
-//! [`Machine`] (what stays while a program runs), [`Readings`] (power, heat and clocks of one moment, by a [`Sampler`])
-//! and [`Process`] (time and memory of this program). A [`Governor`] makes a frame rate of readings: one that the board
-//! keeps up without being slowed by its own protection.
+//! Everything is read from files of `/proc`, `/sys`, `/etc` and `/var` under a root, which is `/` or a test's folder.
+//! [`Machine`] is what stays the same while a program runs, [`Readings`] are power, temperature and clocks at one
+//! moment (taken by a [`Sampler`]), and [`Process`] is this program's time and memory. A [`Governor`] turns readings
+//! into a frame rate that the board keeps up without being slowed by its own protection.
 //!
-//! The one surprising thing: nothing here fails. A PC has no power mode, a virtual machine no clocks, and a sensor of
-//! a sleeping Jetson answers "try again": what isn't there is absent, and no stream ends for it. No other program is
-//! run either: `nvpmodel -q` and `tegrastats` print what these files say, and want root on some releases.
+//! Nothing here fails. A PC has no power mode, a virtual machine no clocks, and a sensor of a sleeping Jetson answers
+//! "try again": what can't be read is absent, and no stream ends because of it. No other program is run either:
+//! `nvpmodel -q` and `tegrastats` print what is in these files, and need root on some releases.
 //!
-//! [`Readings`] and [`Governor`] need neither a system nor an allocator: without the feature `std` this crate is
-//! `no_std`, and with it a [`Sampler`] allocates nothing once it is open.
+//! [`Readings`] and [`Governor`] need neither an operating system nor an allocator: without the feature `std` this
+//! crate is `no_std`. With it, a [`Sampler`] allocates nothing once it is open.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 #[cfg(feature = "std")]

@@ -1,4 +1,4 @@
-//! What a machine is: what somebody else needs to get the same number.
+//! What a measurement was taken on: what somebody else needs to get the same number.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{core_folders, gpu_folder, kib, mhz_from_hz, mhz_from_khz, number, text, value_of};
 
-/// JetPack by the release of L4T that it came with (NVIDIA's JetPack archive). A release that isn't here is told by its
+/// JetPack by the release of L4T that it came with (NVIDIA's JetPack archive). A release that isn't here is reported by its
 /// generation only.
 const JETPACKS: [(&str, &str); 24] = [
     ("R38.4.0", "7.1"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::files::{kib, text, value_of};
 
-/// Linux tells processor time in hundredths of a second, whatever the kernel's own tick (`USER_HZ`; man 5 proc).
+/// Linux reports processor time in hundredths of a second, whatever the kernel's own tick (`USER_HZ`; man 5 proc).
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Time and memory of this process.

@@ -1,14 +1,14 @@
-//! The readings of one moment, in types of a fixed size: whoever takes them once a second for a year allocates nothing.
+//! The readings of one moment, in types of fixed size: reading them once a second for a year allocates nothing.
 
 use heapless::{String, Vec};
 
 /// Of a zone, a rail, a fan. The kernel's own names for thermal zones have 19 letters at most; a longer one is cut.
 pub type Name = String<24>;
 
-/// Between the heat at which NVIDIA's boards are switched off and that at which they are slowed: 104.5 and 99 °C on an
-/// Orin. For zones that tell only the first.
+/// Between the temperature at which NVIDIA's boards are switched off and that at which they are throttled: 104.5 and
+/// 99 °C on an Orin. For zones that have only the first.
 const SLOWED_BELOW_OFF_C: f64 = 5.5;
-/// Where a zone of a processor tells neither.
+/// For a processor's zone that has neither.
 const ASSUMED_TRIP_C: f64 = 95.0;
 /// Zones of a chip that is slowed when they are hot, by the beginning of their names: those of the Jetsons.
 const ZONES_OF_CHIPS: [&str; 7] = ["cpu", "gpu", "soc", "cv", "tj", "x86_pkg", "pll"];
@@ -168,7 +168,7 @@ impl Readings {
         self.over_currents.iter().filter(|alarm| alarm.throttles).map(|alarm| alarm.events).sum()
     }
 
-    /// What the board takes in all, watts, where its rails tell.
+    /// The board's total power, watts, if its rails have it.
     ///
     /// VDD_IN, VIN and POM_5V_IN are the module's or the board's input. An AGX Orin has none of them and three rails
     /// side by side, of which VDDQ_VDD2_1V8AO is fed by the third.

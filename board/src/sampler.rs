@@ -1,9 +1,9 @@
-//! From the kernel's files to [`Readings`].
+//! Reads the kernel's files into [`Readings`].
 //!
-//! Where everything is, which zone slows what and which rail has which name are found once; after that a look reads
-//! some dozens of short files. The one surprising thing is what a trip point means: Orins have one of kind "passive"
-//! at 70 °C that only lights a warning of a hot surface, and another at 99 °C that lowers clocks. What is bound to a
-//! trip point tells them apart.
+//! Where each file is, which thermal zone throttles what and which power rail has which name are looked up once; after
+//! that a sample reads some dozens of short files. The type of a trip point doesn't tell what it does: Orins have one
+//! of type "passive" at 70 °C that only turns on a warning of a hot surface, and another at 99 °C that lowers clocks.
+//! The cooling devices bound to a trip point tell them apart.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Weights as they are used, rather than as they are stored.
+//! Folds casts of weights: weights are stored in the type that they are used in.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ pub fn fold_casts(model: &ModelProto) -> ModelProto {
     let mut constants: Vec<TensorProto> = Vec::new();
     for node in view.graph.node.iter().filter(|node| casts_to_f32(node)) {
         if let ([input], [output]) = (&node.input[..], &node.output[..])
-            && view.maker(input).is_none()
+            && view.producer(input).is_none()
             && let Some((dims, values)) = view.floats(input)
         {
             let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();

@@ -93,8 +93,9 @@ fn halved(model: &ModelProto, around_integers: bool) -> Result<ModelProto, Calib
 fn nodes_in_f16<'a>(view: &View<'a>, around_integers: bool) -> BTreeSet<&'a str> {
     let mut halves = BTreeSet::new();
     let is_in_integers = |node: &NodeProto| {
-        let made_of_integers =
-            |input: &String| view.maker(input).is_some_and(|maker| maker.op_type == "DequantizeLinear");
+        let made_of_integers = |input: &String| {
+            view.producer(input).is_some_and(|producer| producer.op_type == "DequantizeLinear")
+        };
         match node.op_type.as_str() {
             _ if around_integers => false,
             "QuantizeLinear" | "DequantizeLinear" => true,
@@ -110,12 +111,13 @@ fn nodes_in_f16<'a>(view: &View<'a>, around_integers: bool) -> BTreeSet<&'a str>
             // Behind integers is what they were made of.
             let inputs = if node.op_type == "DequantizeLinear" { 0..1 } else { float_inputs(node) };
             let inputs = node.input[inputs].iter().filter(|input| !view.is_constant(input));
-            towards.extend(inputs.filter_map(|input| view.maker(input)));
+            towards.extend(inputs.filter_map(|input| view.producer(input)));
         }
     }
     for node in &view.graph.node {
-        let of_halves =
-            |input: &String| view.maker(input).is_some_and(|maker| halves.contains(maker.name.as_str()));
+        let of_halves = |input: &String| {
+            view.producer(input).is_some_and(|producer| halves.contains(producer.name.as_str()))
+        };
         let weights = node.input.get(1).is_some_and(|weights| view.is_constant(weights));
         let goes_on = match node.op_type.as_str() {
             "MatMul" => weights || pools(node, &halves, view),
@@ -137,7 +139,7 @@ fn nodes_in_f16<'a>(view: &View<'a>, around_integers: bool) -> BTreeSet<&'a str>
     halves
 }
 
-/// Whether a product is of what is in FP16 on one side and shares of it on the other.
+/// Whether a product has a tensor in FP16 on one side and fractions that weigh it on the other.
 fn pools(node: &NodeProto, halves: &BTreeSet<&str>, view: &View<'_>) -> bool {
     let [left, right] = node.input.as_slice() else { return false };
     let is_half =
@@ -148,16 +150,16 @@ fn pools(node: &NodeProto, halves: &BTreeSet<&str>, view: &View<'_>) -> bool {
 /// Whether a tensor's numbers lie between 0 and 1 by the way it is made: what a cell counts by its distance,
 /// `Relu(1 - Abs(distance))`, and means and products of that. Coordinates are none.
 fn is_share(tensor: &str, view: &View<'_>) -> bool {
-    let Some(maker) = view.maker(tensor) else { return false };
-    let of_inputs = |count: usize| maker.input.iter().take(count).all(|input| is_share(input, view));
-    match maker.op_type.as_str() {
+    let Some(producer) = view.producer(tensor) else { return false };
+    let of_inputs = |count: usize| producer.input.iter().take(count).all(|input| is_share(input, view));
+    match producer.op_type.as_str() {
         "Reshape" | "Transpose" | "ReduceMean" | "Cast" => of_inputs(1),
         "Mul" => of_inputs(2),
-        "Relu" => maker.input.first().and_then(|input| view.maker(input)).is_some_and(|difference| {
+        "Relu" => producer.input.first().and_then(|input| view.producer(input)).is_some_and(|difference| {
             let [most, distance] = difference.input.as_slice() else { return false };
             difference.op_type == "Sub"
                 && view.floats(most).is_some_and(|(_, most)| most.iter().all(|most| *most <= 1.0))
-                && view.maker(distance).is_some_and(|distance| distance.op_type == "Abs")
+                && view.producer(distance).is_some_and(|distance| distance.op_type == "Abs")
         }),
         _ => false,
     }
@@ -165,12 +167,12 @@ fn is_share(tensor: &str, view: &View<'_>) -> bool {
 
 /// What made a tensor's numbers, and the nodes that only moved or cast them since.
 fn origin_of<'a>(tensor: &str, view: &View<'a>) -> (Option<&'a NodeProto>, Vec<&'a NodeProto>) {
-    let (mut origin, mut moves) = (view.maker(tensor), Vec::new());
+    let (mut origin, mut moves) = (view.producer(tensor), Vec::new());
     while let Some(node) =
         origin.filter(|node| matches!(node.op_type.as_str(), "Reshape" | "Transpose" | "Cast"))
     {
         moves.push(node);
-        origin = node.input.first().and_then(|input| view.maker(input));
+        origin = node.input.first().and_then(|input| view.producer(input));
     }
     (origin, moves)
 }
@@ -219,7 +221,7 @@ impl Writer<'_, '_> {
     /// A name of its own: a model that was converted before has such names already.
     fn named(&self, tensor: &str, suffix: &str) -> String {
         let mut name = format!("{tensor}_{suffix}");
-        while self.view.maker(&name).is_some() || self.view.constant(&name).is_some() {
+        while self.view.producer(&name).is_some() || self.view.constant(&name).is_some() {
             name.push('_');
         }
         name

@@ -1,4 +1,4 @@
-//! A graph that has integers in it already, for TensorRT: the types around them, and the same without them.
+//! Graphs that contain integers already, for TensorRT: the types around the integers, and the same graph without them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -68,7 +68,7 @@ fn rename(graph: &mut GraphProto, same: &HashMap<String, String>) {
     }
 }
 
-/// Removes casts whose result nobody takes any more.
+/// Removes casts whose result is no longer used.
 fn remove_casts_of_nothing(graph: &mut GraphProto) {
     let outputs = graph.output.iter().map(|output| output.name.clone());
     let used: BTreeSet<String> =
@@ -115,8 +115,9 @@ pub fn without_integers(model: &ModelProto) -> Result<ModelProto, CalibrationErr
             constants.insert(output.clone(), in_float(node, constant, &view)?);
             continue;
         }
-        let made = view.maker(integers).filter(|maker| maker.op_type == "QuantizeLinear");
-        let float = made.and_then(|maker| maker.input.first()).ok_or(CalibrationError::OtherIntegers)?;
+        let made = view.producer(integers).filter(|producer| producer.op_type == "QuantizeLinear");
+        let float =
+            made.and_then(|producer| producer.input.first()).ok_or(CalibrationError::OtherIntegers)?;
         same.insert(output.clone(), float.clone());
         if let Some(relu) = relu_in_front(float, &view) {
             limits.insert(&relu.name, largest(node, &view)?);
@@ -146,16 +147,16 @@ pub fn without_integers(model: &ModelProto) -> Result<ModelProto, CalibrationErr
 
 /// The `Relu` that made a tensor for integers alone.
 fn relu_in_front<'a>(tensor: &str, view: &View<'a>) -> Option<&'a NodeProto> {
-    view.only_taker(tensor)?;
-    let maker = view.maker(tensor)?;
-    match maker.op_type.as_str() {
-        "Relu" => Some(maker),
-        "Cast" => relu_in_front(maker.input.first()?, view),
+    view.only_consumer(tensor)?;
+    let producer = view.producer(tensor)?;
+    match producer.op_type.as_str() {
+        "Relu" => Some(producer),
+        "Cast" => relu_in_front(producer.input.first()?, view),
         _ => None,
     }
 }
 
-/// The largest number that integers stand for.
+/// The largest number that the integers can represent.
 fn largest(node: &NodeProto, view: &View<'_>) -> Result<f32, CalibrationError> {
     let (steps, zeros, element) = steps_of(node, view)?;
     let most = if element == ElementType::Uint8 as i32 { 255.0 } else { 127.0 };

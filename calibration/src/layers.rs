@@ -1,4 +1,4 @@
-//! What of a graph is quantised.
+//! Which layers of a graph are quantised.
 
 use std::collections::BTreeSet;
 
@@ -58,7 +58,7 @@ impl Layers {
     /// The convolutions of a model and the sums between them, without those that cost more accuracy
     /// than they gain time:
     ///
-    /// - the stem: it sees the image itself, and is small;
+    /// - the stem: its input is the image itself, and it is small;
     /// - convolutions whose output no activation follows and no convolution takes: the boxes and the
     ///   objectness of a detector. Quantised to 256 steps, the best hundred proposals share a few dozen
     ///   values, and their ranking degenerates.
@@ -180,9 +180,9 @@ impl Layer {
     pub fn fused_side(&self, view: &View<'_>) -> Option<&str> {
         let sides = self.inputs.iter().filter(|_| self.kind == Kind::Sum);
         let made_for_it = sides.filter_map(|side| {
-            let maker = view.maker(side).filter(|maker| maker.op_type == "Conv")?;
-            view.only_taker(side)?;
-            let place = view.graph.node.iter().position(|node| node.name == maker.name)?;
+            let producer = view.producer(side).filter(|producer| producer.op_type == "Conv")?;
+            view.only_consumer(side)?;
+            let place = view.graph.node.iter().position(|node| node.name == producer.name)?;
             Some((place, side.as_str()))
         });
         made_for_it.max().map(|(_, side)| side)
@@ -191,7 +191,8 @@ impl Layer {
     /// A matrix product that is worth it.
     fn of_product(node: &NodeProto, view: &View<'_>) -> Option<Self> {
         let [left, right] = node.input.as_slice() else { return None };
-        if view.is_constant(left) || view.maker(left).is_some_and(|maker| maker.op_type == "Softmax") {
+        if view.is_constant(left) || view.producer(left).is_some_and(|producer| producer.op_type == "Softmax")
+        {
             return None;
         }
         let name = node.name.clone();
@@ -202,7 +203,7 @@ impl Layer {
             return are_matrices.then_some(Self { name, kind: Kind::Product, inputs, output: None });
         };
         let is_wide = matches!(dims, [_, columns] if *columns >= FEWEST_COLUMNS);
-        let bias = view.only_taker(node.output.first()?).and_then(|sum| Bias::of(sum, dims, view));
+        let bias = view.only_consumer(node.output.first()?).and_then(|sum| Bias::of(sum, dims, view));
         let made = bias.as_ref().map_or(node.output.first()?, |bias| &bias.output);
         // ONNX Runtime would join the product with its activation first, and compute both in float.
         let output = activated(made, view).map(str::to_owned);
@@ -222,14 +223,15 @@ impl Bias {
 
 /// What an activation makes of a tensor, where it is all that takes it.
 fn activated<'a>(made: &str, view: &View<'a>) -> Option<&'a str> {
-    let activation = view.only_taker(made).filter(|node| is_activation(node))?;
+    let activation = view.only_consumer(made).filter(|node| is_activation(node))?;
     activation.output.first().map(String::as_str)
 }
 
 /// Whether a tensor's numbers are 0 and 1, cast from a comparison.
 fn is_compared(tensor: &str, view: &View<'_>) -> bool {
-    let cast = view.maker(tensor).filter(|node| node.op_type == "Cast").and_then(|cast| cast.input.first());
-    let comparison = cast.and_then(|input| view.maker(input));
+    let cast =
+        view.producer(tensor).filter(|node| node.op_type == "Cast").and_then(|cast| cast.input.first());
+    let comparison = cast.and_then(|input| view.producer(input));
     comparison.is_some_and(|node| {
         matches!(node.op_type.as_str(), "Less" | "Greater" | "Equal" | "And" | "Or" | "Not")
     })
@@ -242,8 +244,8 @@ fn is_activation(node: &NodeProto) -> bool {
 /// Whether a convolution's output leaves the convolutional part.
 fn is_head(node: &NodeProto, view: &View<'_>) -> bool {
     let Some(made) = node.output.first() else { return true };
-    let goes_on = |taker: &&NodeProto| matches!(taker.op_type.as_str(), "Conv" | "Add" | "Resize");
-    activated(made, view).is_none() && !view.takers(made).iter().any(goes_on)
+    let goes_on = |consumer: &&NodeProto| matches!(consumer.op_type.as_str(), "Conv" | "Add" | "Resize");
+    activated(made, view).is_none() && !view.consumers(made).iter().any(goes_on)
 }
 
 /// Whether a convolution makes more channels than it takes.
@@ -256,7 +258,7 @@ fn widens(node: &NodeProto, view: &View<'_>) -> bool {
 
 /// Whether a tensor is made as more than one matrix.
 fn is_stack(tensor: &str, view: &View<'_>) -> bool {
-    let reshape = view.maker(tensor).filter(|maker| maker.op_type == "Reshape");
+    let reshape = view.producer(tensor).filter(|producer| producer.op_type == "Reshape");
     let shape = reshape.and_then(|reshape| view.constant(reshape.input.get(1)?));
     shape.is_some_and(|shape| shape.dims != [2])
 }

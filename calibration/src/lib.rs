@@ -1,21 +1,22 @@
 //! INT8 post-training quantisation of an ONNX graph, and its conversion to FP16.
 //!
-//! In flow a model and, by way of the caller, what its tensors hold on real photographs; out flows the same model with
-//! `QuantizeLinear`/`DequantizeLinear` pairs where a runtime fuses them: explicit quantisation, which TensorRT 10 and 11,
-//! TensorRT for RTX and ONNX Runtime all understand. Nothing here runs a model: [`observed`] adds the outputs that are to
-//! be watched, the caller runs it with whatever it has, and [`Ranges`] takes the values.
+//! The input is a model and the values that its tensors take on real photographs. The output is the same model with
+//! `QuantizeLinear`/`DequantizeLinear` pairs where a runtime fuses them: explicit quantisation, which TensorRT 10 and
+//! 11, TensorRT for RTX and ONNX Runtime all understand. Nothing here runs a model: [`observed`] adds the tensors to
+//! be watched as outputs, the caller runs the model with any runtime, and [`Ranges`] collects the values.
 //!
-//! 1. [`Layers::of`] or [`Layers::for_processor`] says what can be quantised, [`Layers::without`] pins layers to float;
+//! 1. [`Layers::of`] or [`Layers::for_processor`] says what can be quantised, [`Layers::without`] keeps layers in
+//!    float;
 //! 2. [`observed`], a few hundred photographs, [`Ranges::add`];
 //! 3. [`quantize`] with a [`Method`] for the thresholds and a [`Target`] for the arithmetic.
 //!
-//! [`to_f16`] is the other way to a smaller and faster model, and takes no photographs; [`to_f16_around_integers`] is for a
-//! plan of a quantised model, and [`without_integers`] for a runtime that can't build one. [`fold_casts`] has weights stand
-//! as they are used.
+//! [`to_f16`] makes a model smaller and faster too, and needs no photographs. [`to_f16_around_integers`] is for a plan
+//! of a quantised model, and [`without_integers`] for a runtime that can't build such a plan. [`fold_casts`] stores
+//! weights in the type that they are used in.
 //!
-//! The surprising thing: the two targets want different integers. TensorRT takes symmetric `int8` on both sides. ONNX
-//! Runtime's fast convolution on x86 takes `uint8` activations with a zero point against `int8` weights, and gains nothing
-//! from `int8` activations.
+//! The two targets need different integers. TensorRT takes symmetric `int8` for weights and activations. ONNX
+//! Runtime's fast convolution on x86 takes `uint8` activations with a zero point and `int8` weights, and is not faster
+//! with `int8` activations.
 
 mod folding;
 mod half_precision;

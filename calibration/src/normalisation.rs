@@ -1,4 +1,4 @@
-//! A model that takes bytes and normalises them before its first convolution, without the normalisation.
+//! Removes the normalisation from a model that takes bytes and normalises them before its first convolution.
 
 use wordsight_onnx::Attribute;
 use wordsight_onnx::proto::{AttributeProto, ElementType, GraphProto, ModelProto, NodeProto, TensorProto};
@@ -32,11 +32,11 @@ impl<'a> Pattern<'a> {
             <[f32; 1]>::try_from(values).ok().map(|[value]| value)
         };
         let next = |node: &NodeProto, op: &str| {
-            view.only_taker(node.output.first()?).filter(|taker| taker.op_type == op)
+            view.only_consumer(node.output.first()?).filter(|consumer| consumer.op_type == op)
         };
         let [input] = view.graph.input.as_slice() else { return None };
         let is_bytes = input.r#type.as_ref()?.tensor_type.as_ref()?.elem_type == ElementType::Uint8 as i32;
-        let cast = view.only_taker(&input.name).filter(|node| is_bytes && node.op_type == "Cast")?;
+        let cast = view.only_consumer(&input.name).filter(|node| is_bytes && node.op_type == "Cast")?;
         let less = next(cast, "Sub")?;
         let by = next(less, "Div")?;
         let convolution = next(by, "Conv").filter(|node| node.input.len() == 3)?;

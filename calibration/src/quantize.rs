@@ -1,4 +1,4 @@
-//! The graph with integers in it.
+//! Inserts `QuantizeLinear`/`DequantizeLinear` pairs into a graph.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -117,9 +117,9 @@ pub fn quantize(
 
 /// Which tensors are rounded, to which steps, and who takes them so.
 struct Rounding<'a> {
-    /// Of each tensor that somebody takes rounded.
+    /// Of each tensor that a node takes rounded.
     steps: HashMap<&'a str, Step>,
-    takers: Rounded<'a>,
+    consumers: Rounded<'a>,
 }
 
 impl<'a> Rounding<'a> {
@@ -130,17 +130,17 @@ impl<'a> Rounding<'a> {
         method: Method,
         target: Target,
     ) -> Result<Self, CalibrationError> {
-        let takers = match target {
+        let consumers = match target {
             Target::TensorRt => Rounded::of(layers, view),
             Target::Cpu => Rounded::Everybody,
         };
         let shares = layers.shares();
         let mut steps = HashMap::new();
-        for tensor in layers.tensors().into_iter().filter(|tensor| takers.by_anybody(tensor)) {
+        for tensor in layers.tensors().into_iter().filter(|tensor| consumers.by_any_consumer(tensor)) {
             let method = if shares.contains(tensor) { Method::Max } else { method };
             steps.insert(tensor, Step::of(ranges.threshold(tensor, method)?, target));
         }
-        Ok(Self { steps, takers })
+        Ok(Self { steps, consumers })
     }
 
     fn step(&self, tensor: &str) -> Option<Step> {
@@ -155,7 +155,7 @@ impl<'a> Rounding<'a> {
             node.input.truncate(1);
         }
         for input in &mut node.input {
-            if self.step(input).is_some() && self.takers.by(&node.name, input) {
+            if self.step(input).is_some() && self.consumers.by(&node.name, input) {
                 *input = dequantised(input);
             }
         }
@@ -166,7 +166,7 @@ impl<'a> Rounding<'a> {
     fn is_relu_for_integers(&self, node: &NodeProto, view: &View<'_>) -> bool {
         let Some(high) = highest(node, view) else { return false };
         node.output.iter().all(|output| {
-            self.takers.by_all_takers(output, view)
+            self.consumers.by_all_consumers(output, view)
                 && self.step(output).is_some_and(|step| step.saturates_at(high))
         })
     }
@@ -197,9 +197,9 @@ impl Step {
     }
 }
 
-/// Who takes the rounded values of a tensor, and not those that were made.
+/// Which nodes take the rounded values of a tensor instead of the original ones.
 enum Rounded<'a> {
-    /// Whoever takes any: what a layer makes leaves it in integers (ONNX Runtime's integer kernels).
+    /// All consumers: a layer's output leaves it in integers (ONNX Runtime's integer kernels).
     Everybody,
     /// Nodes and which of their inputs.
     Inputs(BTreeSet<(&'a str, &'a str)>),
@@ -224,17 +224,17 @@ impl<'a> Rounded<'a> {
         }
     }
 
-    fn by_anybody(&self, tensor: &str) -> bool {
+    fn by_any_consumer(&self, tensor: &str) -> bool {
         match self {
             Self::Everybody => true,
             Self::Inputs(inputs) => inputs.iter().any(|(_, taken)| *taken == tensor),
         }
     }
 
-    /// Whether nobody takes what was made. What a processor takes stays as it is.
-    fn by_all_takers(&self, tensor: &str, view: &View<'_>) -> bool {
+    /// Whether no node takes the original values. For a processor they stay.
+    fn by_all_consumers(&self, tensor: &str, view: &View<'_>) -> bool {
         matches!(self, Self::Inputs(_))
-            && view.takers(tensor).iter().all(|taker| self.by(&taker.name, tensor))
+            && view.consumers(tensor).iter().all(|consumer| self.by(&consumer.name, tensor))
             && !view.graph.output.iter().any(|output| output.name == tensor)
     }
 }

@@ -1,6 +1,7 @@
-//! What tensors hold, and from where on it is cut off.
+//! The ranges of tensors, and the thresholds at which they are clipped.
 //!
-//! One pass over the photographs: a histogram of magnitudes that widens by merging its cells when a larger value comes.
+//! One pass over the photographs fills a histogram of magnitudes for each tensor. When a larger value comes, the
+//! histogram widens by merging its bins.
 
 use std::collections::BTreeMap;
 

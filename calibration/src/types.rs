@@ -1,4 +1,4 @@
-//! What a graph's tensors are made of.
+//! The element types of a graph's tensors.
 
 use std::collections::HashMap;
 

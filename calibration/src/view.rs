@@ -1,15 +1,15 @@
-//! Looking things up in a graph, and clearing away what nothing takes.
+//! Finds tensors and nodes of a graph, and removes those that nothing uses.
 
 use std::collections::{BTreeSet, HashMap};
 
 use half::f16;
 use wordsight_onnx::proto::{ElementType, GraphProto, ModelProto, NodeProto, TensorProto};
 
-/// Who makes and who takes each tensor.
+/// The producer and the consumers of each tensor.
 pub struct View<'a> {
     pub graph: &'a GraphProto,
-    makers: HashMap<&'a str, &'a NodeProto>,
-    takers: HashMap<&'a str, Vec<&'a NodeProto>>,
+    producers: HashMap<&'a str, &'a NodeProto>,
+    consumers: HashMap<&'a str, Vec<&'a NodeProto>>,
     constants: HashMap<&'a str, &'a TensorProto>,
 }
 
@@ -17,33 +17,33 @@ impl<'a> View<'a> {
     /// `None` for a model without a graph.
     pub fn of(model: &'a ModelProto) -> Option<Self> {
         let graph = model.graph.as_ref()?;
-        let mut takers: HashMap<&str, Vec<&NodeProto>> = HashMap::new();
+        let mut consumers: HashMap<&str, Vec<&NodeProto>> = HashMap::new();
         for node in &graph.node {
             for input in &node.input {
-                takers.entry(input).or_default().push(node);
+                consumers.entry(input).or_default().push(node);
             }
         }
         let outputs = |node: &'a NodeProto| node.output.iter().map(move |output| (output.as_str(), node));
         Some(Self {
             graph,
-            makers: graph.node.iter().flat_map(outputs).collect(),
-            takers,
+            producers: graph.node.iter().flat_map(outputs).collect(),
+            consumers,
             constants: graph.initializer.iter().map(|constant| (constant.name.as_str(), constant)).collect(),
         })
     }
 
-    pub fn maker(&self, tensor: &str) -> Option<&'a NodeProto> {
-        self.makers.get(tensor).copied()
+    pub fn producer(&self, tensor: &str) -> Option<&'a NodeProto> {
+        self.producers.get(tensor).copied()
     }
 
-    pub fn takers(&self, tensor: &str) -> &[&'a NodeProto] {
-        self.takers.get(tensor).map_or(&[], Vec::as_slice)
+    pub fn consumers(&self, tensor: &str) -> &[&'a NodeProto] {
+        self.consumers.get(tensor).map_or(&[], Vec::as_slice)
     }
 
     /// The one node that takes a tensor, where there is one.
-    pub fn only_taker(&self, tensor: &str) -> Option<&'a NodeProto> {
-        match self.takers(tensor) {
-            [taker] => Some(taker),
+    pub fn only_consumer(&self, tensor: &str) -> Option<&'a NodeProto> {
+        match self.consumers(tensor) {
+            [consumer] => Some(consumer),
             _ => None,
         }
     }
@@ -77,12 +77,12 @@ impl<'a> View<'a> {
         if let Some(constant) = self.constants.get(tensor) {
             return Some(constant);
         }
-        let cast = self.maker(tensor).filter(|node| node.op_type == "Cast")?;
+        let cast = self.producer(tensor).filter(|node| node.op_type == "Cast")?;
         self.constants.get(cast.input.first()?.as_str()).copied()
     }
 }
 
-/// Removes constants and casts of constants that nobody takes any more.
+/// Removes constants and casts of constants that are no longer used.
 pub fn remove_unused(graph: &mut GraphProto) {
     let constants: BTreeSet<String> =
         graph.initializer.iter().map(|constant| constant.name.clone()).collect();

@@ -44,10 +44,10 @@ fn in_front_of<'a>(node: &NodeProto, model: &'a ModelProto) -> Vec<&'a str> {
     let mut found = Vec::new();
     let mut inputs: Vec<&String> = node.input.iter().collect();
     while let Some(input) = inputs.pop() {
-        let maker = graph.node.iter().find(|node| node.output.contains(input));
-        if let Some(maker) = maker.filter(|maker| moves.contains(&maker.op_type.as_str())) {
-            found.push(maker.op_type.as_str());
-            inputs.extend(&maker.input[..1]);
+        let producer = graph.node.iter().find(|node| node.output.contains(input));
+        if let Some(producer) = producer.filter(|producer| moves.contains(&producer.op_type.as_str())) {
+            found.push(producer.op_type.as_str());
+            inputs.extend(&producer.input[..1]);
         }
     }
     found.sort_unstable();

@@ -72,15 +72,17 @@ fn nodes<'a>(model: &'a ModelProto, op: &str) -> Vec<&'a NodeProto> {
 }
 
 /// The operator that makes a node's input.
-fn maker<'a>(model: &'a ModelProto, node: &NodeProto, input: usize) -> &'a str {
+fn producer<'a>(model: &'a ModelProto, node: &NodeProto, input: usize) -> &'a str {
     let made = &model.graph.as_ref().unwrap().node;
-    made.iter().find(|other| other.output.contains(&node.input[input])).map_or("", |maker| &maker.op_type)
+    made.iter()
+        .find(|other| other.output.contains(&node.input[input]))
+        .map_or("", |producer| &producer.op_type)
 }
 
-fn makers<'a>(model: &'a ModelProto, op: &str, inputs: usize) -> Vec<Vec<&'a str>> {
+fn producers<'a>(model: &'a ModelProto, op: &str, inputs: usize) -> Vec<Vec<&'a str>> {
     nodes(model, op)
         .into_iter()
-        .map(|node| (0..inputs).map(|input| maker(model, node, input)).collect())
+        .map(|node| (0..inputs).map(|input| producer(model, node, input)).collect())
         .collect()
 }
 
@@ -88,21 +90,21 @@ fn makers<'a>(model: &'a ModelProto, op: &str, inputs: usize) -> Vec<Vec<&'a str
 fn a_sum_takes_its_skip_side_in_integers_and_the_convolution_that_it_is_fused_with_in_float() {
     let model = quantised(&student(), &[-1.0, 6.0], Target::TensorRt);
     assert_eq!(
-        makers(&model, "Add", 2),
+        producers(&model, "Add", 2),
         [["Conv", "DequantizeLinear"], ["DequantizeLinear", "Conv"], ["Conv", "Resize"]],
         "residual, the later of two, and the pyramid, which is none of the layers"
     );
     // A processor has everything in integers.
     let model = quantised(&student(), &[-1.0, 6.0], Target::Cpu);
-    assert_eq!(makers(&model, "Add", 2)[0], ["DequantizeLinear"; 2]);
+    assert_eq!(producers(&model, "Add", 2)[0], ["DequantizeLinear"; 2]);
 }
 
 #[test]
 fn what_is_not_in_integers_takes_float_and_no_pair_is_left_over() {
     let model = quantised(&student(), &[-1.0, 6.0], Target::TensorRt);
-    assert_eq!(makers(&model, "Resize", 1), [["Clip"]]);
-    assert_eq!(makers(&model, "ReduceMean", 1), [["Relu"]]);
-    assert_eq!(makers(&model, "Conv", 1)[1..], vec![["DequantizeLinear"]; 8]);
+    assert_eq!(producers(&model, "Resize", 1), [["Clip"]]);
+    assert_eq!(producers(&model, "ReduceMean", 1), [["Relu"]]);
+    assert_eq!(producers(&model, "Conv", 1)[1..], vec![["DequantizeLinear"]; 8]);
     let taken = |name: &String| nodes_of(&model).iter().any(|node| node.input.contains(name));
     assert!(nodes(&model, "DequantizeLinear").iter().all(|node| taken(&node.output[0])));
 }
@@ -126,14 +128,14 @@ fn a_clip_whose_limit_is_the_integers_own_is_a_relu() {
 fn the_shipped_student_has_nothing_left_between_its_convolutions_and_sums() {
     let model = quantised(&shipped(), &[-1.0, 6.0], Target::TensorRt);
     let sums: Vec<_> =
-        makers(&model, "Add", 2).into_iter().filter(|sides| sides.contains(&"DequantizeLinear")).collect();
+        producers(&model, "Add", 2).into_iter().filter(|sides| sides.contains(&"DequantizeLinear")).collect();
     let of = |sides: [&str; 2]| sums.iter().filter(|sum| ***sum == sides).count();
     assert_eq!(of(["Conv", "DequantizeLinear"]), 12, "residuals");
     assert_eq!(of(["DequantizeLinear", "Conv"]), 1, "the neck's, of two convolutions");
     assert_eq!(of(["DequantizeLinear"; 2]), 2, "the neck's, with an activation in front of it");
     assert_eq!(sums.len(), 15);
     for op in ["Resize", "Transpose", "Reshape", "MatMul"] {
-        assert!(makers(&model, op, 1).iter().all(|sides| sides[0] != "DequantizeLinear"), "{op}");
+        assert!(producers(&model, op, 1).iter().all(|sides| sides[0] != "DequantizeLinear"), "{op}");
     }
 }
 
@@ -157,8 +159,8 @@ fn a_plan_has_fp16_around_integers() {
             assert_eq!(element(&node.input[1]), Some(ElementType::Float16 as i32), "{}", node.name);
         }
         // From the image's cast to the last convolution nothing is cast.
-        assert!(makers(&plan, "Conv", 3)[1..].iter().flatten().all(|maker| *maker != "Cast"));
-        assert!(makers(&plan, "QuantizeLinear", 1).iter().flatten().all(|maker| *maker != "Cast"));
+        assert!(producers(&plan, "Conv", 3)[1..].iter().flatten().all(|producer| *producer != "Cast"));
+        assert!(producers(&plan, "QuantizeLinear", 1).iter().flatten().all(|producer| *producer != "Cast"));
         assert!(nodes(&plan, "ReduceMean").iter().all(|node| node.input.len() == 2), "axes are an input");
     }
     let refused = |model: &ModelProto| to_f16_around_integers(model).unwrap_err();

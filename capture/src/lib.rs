@@ -10,6 +10,8 @@
 //!
 //! Cameras of the kernel are behind the feature `v4l2`; network and CSI cameras and video files behind `gstreamer`.
 
+mod backoff;
+mod clock;
 mod decode;
 mod error;
 mod file_kind;
@@ -36,6 +38,7 @@ pub mod cameras {
     pub use crate::v4l2::{Camera, Offer, Rate, Size, SizeOffer, cameras, name_of};
 }
 
+pub use backoff::Backoff;
 pub use error::{CaptureError, UriError};
 pub use file_kind::is_motion_jpeg;
 pub use frame::Frame;

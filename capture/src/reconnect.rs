@@ -11,6 +11,8 @@
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use crate::backoff::Backoff;
+use crate::clock::{Clock, SystemClock};
 use crate::{CaptureError, Captured, Frame, LONGEST_NAP, Source};
 
 /// From a loss to the first try; each further wait is twice as long.
@@ -59,7 +61,8 @@ pub struct Reconnecting {
     /// The story of a source that isn't well, until it is well again: one that gives a frame now and then has one story and
     /// not many.
     trouble: Option<Trouble>,
-    wait: Duration,
+    backoff: Backoff,
+    clock: Box<dyn Clock>,
     /// It was open once: what it was asked for can't be all wrong.
     was_open: bool,
 }
@@ -105,37 +108,57 @@ impl Reconnecting {
         open: impl FnMut() -> Opened + Send + 'static,
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<Self, CaptureError> {
-        let mut reconnecting = Self {
+        let mut reconnecting =
+            Self::new(name, settings, Box::new(observer), Box::new(open), Box::new(SystemClock))?;
+        reconnecting.start(is_stopped)?;
+        Ok(reconnecting)
+    }
+
+    fn new(
+        name: &str,
+        settings: ReconnectSettings,
+        observer: Box<dyn SourceObserver>,
+        open: Open,
+        clock: Box<dyn Clock>,
+    ) -> Result<Self, CaptureError> {
+        let opener = Opener::start(open)
+            .map_err(|reason| CaptureError::Unopened { source_name: name.to_owned(), reason })?;
+        Ok(Self {
             name: name.to_owned(),
             settings,
-            opener: Opener::start(Box::new(open))
-                .map_err(|reason| CaptureError::Unopened { source_name: name.to_owned(), reason })?,
+            opener,
             state: State::Ended,
-            observer: Box::new(observer),
+            observer,
             trouble: None,
-            wait: FIRST_WAIT,
+            backoff: Backoff::new(FIRST_WAIT, settings.longest_wait),
+            clock,
             was_open: false,
-        };
-        reconnecting.begin_opening();
-        if !settings.waits_at_start {
-            while matches!(reconnecting.state, State::Opening { .. }) && !is_stopped() {
-                reconnecting.look_after_opening(true)?;
+        })
+    }
+
+    /// Begins to open, and waits until it is open unless a source that isn't there is waited for.
+    fn start(&mut self, is_stopped: &dyn Fn() -> bool) -> Result<(), CaptureError> {
+        self.begin_opening();
+        if !self.settings.waits_at_start {
+            while matches!(self.state, State::Opening { .. }) && !is_stopped() {
+                self.look_after_opening(true)?;
             }
         }
-        Ok(reconnecting)
+        Ok(())
     }
 
     fn begin_opening(&mut self) {
         self.opener.open();
-        self.state = State::Opening { since: Instant::now(), told_slow: false };
+        self.state = State::Opening { since: self.clock.now(), told_slow: false };
     }
 
     /// Waits a while for the opener. At the start an error is the caller's.
     fn look_after_opening(&mut self, at_start: bool) -> Result<(), CaptureError> {
         let State::Opening { since, told_slow } = &mut self.state else { return Ok(()) };
         let Some(opened) = self.opener.wait(LONGEST_NAP) else {
-            let tried_since = self.trouble.as_ref().map_or(*since, |trouble| trouble.since);
-            if at_start && since.elapsed() > LONGEST_START {
+            let now = self.clock.now();
+            let tried_for = now - self.trouble.as_ref().map_or(*since, |trouble| trouble.since);
+            if at_start && now - *since > LONGEST_START {
                 self.state = State::Ended;
                 let reason = format!(
                     "it did not open within {} s; is the daemon behind it stuck?",
@@ -143,10 +166,10 @@ impl Reconnecting {
                 );
                 return Err(CaptureError::Unopened { source_name: self.name.clone(), reason });
             }
-            if self.settings.give_up_after.is_some_and(|longest| tried_since.elapsed() >= longest) {
-                return Err(self.give_up(tried_since.elapsed(), "it does not finish opening"));
+            if self.settings.give_up_after.is_some_and(|longest| tried_for >= longest) {
+                return Err(self.give_up(tried_for, "it does not finish opening"));
             }
-            if since.elapsed() > SLOW_OPENING && !*told_slow {
+            if now - *since > SLOW_OPENING && !*told_slow {
                 *told_slow = true;
                 let reason = format!("it has been opening for {} s", SLOW_OPENING.as_secs());
                 tracing::warn!("{}: {reason}; is the daemon behind it stuck?", self.name);
@@ -156,7 +179,7 @@ impl Reconnecting {
         };
         match opened {
             Ok(source) => {
-                let now = Instant::now();
+                let now = self.clock.now();
                 self.state = State::Open { source, since: now, last_frame: now };
                 self.was_open = true;
                 Ok(())
@@ -176,7 +199,7 @@ impl Reconnecting {
 
     /// Notes a loss or a failed try, and when to try again.
     fn note_trouble(&mut self, reason: &str) -> Result<(), CaptureError> {
-        let now = Instant::now();
+        let now = self.clock.now();
         let trouble = self.trouble.get_or_insert_with(|| Trouble {
             since: now,
             losses: 0,
@@ -200,8 +223,7 @@ impl Reconnecting {
         if self.settings.give_up_after.is_some_and(|longest| lasted >= longest) {
             return Err(self.give_up(lasted, reason));
         }
-        self.state = State::Waiting { until: now + self.wait };
-        self.wait = (2 * self.wait).min(self.settings.longest_wait);
+        self.state = State::Waiting { until: now + self.backoff.wait() };
         Ok(())
     }
 
@@ -216,7 +238,7 @@ impl Reconnecting {
 
     /// A frame is there.
     fn note_frame(&mut self) {
-        let now = Instant::now();
+        let now = self.clock.now();
         let State::Open { since, last_frame, .. } = &mut self.state else { return };
         *last_frame = now;
         let is_well = now - *since > WELL_AGAIN;
@@ -224,11 +246,11 @@ impl Reconnecting {
             && let Some(lost_at) = trouble.lost_at.take()
             && trouble.losses.is_power_of_two()
         {
-            let seconds = lost_at.elapsed().as_secs_f64();
+            let seconds = (now - lost_at).as_secs_f64();
             tracing::warn!("{} is back after {seconds:.1} s and {} tries", self.name, trouble.attempts);
         }
         if is_well {
-            self.wait = FIRST_WAIT;
+            self.backoff.reset();
             self.trouble = None;
         }
         self.observer.running();
@@ -246,20 +268,21 @@ impl Source for Reconnecting {
     fn capture(&mut self, frame: &mut Frame) -> Result<Captured, CaptureError> {
         match &mut self.state {
             State::Open { source, last_frame, .. } => {
-                let lost = match source.capture(frame) {
+                let captured = source.capture(frame);
+                let silent_for = self.clock.now() - *last_frame;
+                let is_stalled = silent_for >= self.settings.stalled_after;
+                let lost = match captured {
                     Ok(Captured::Frame) => {
                         self.note_frame();
                         return Ok(Captured::Frame);
                     }
-                    Ok(Captured::NotYet) if last_frame.elapsed() < self.settings.stalled_after => {
-                        return Ok(Captured::NotYet);
-                    }
+                    Ok(Captured::NotYet) if !is_stalled => return Ok(Captured::NotYet),
                     Ok(Captured::NotYet) => {
-                        format!("there was no frame for {:.1} s", last_frame.elapsed().as_secs_f64())
+                        format!("there was no frame for {:.1} s", silent_for.as_secs_f64())
                     }
                     Ok(Captured::End) => "the stream has ended".to_owned(),
                     Err(CaptureError::Lost { reason, .. }) => reason,
-                    Err(other) if last_frame.elapsed() < self.settings.stalled_after => return Err(other),
+                    Err(other) if !is_stalled => return Err(other),
                     Err(other) => format!("there was no usable frame for a while ({other})"),
                 };
                 self.close();
@@ -267,11 +290,11 @@ impl Source for Reconnecting {
             }
             State::Opening { .. } => self.look_after_opening(false)?,
             State::Waiting { until } => {
-                let left = until.saturating_duration_since(Instant::now());
+                let left = until.saturating_duration_since(self.clock.now());
                 if left.is_zero() {
                     self.begin_opening();
                 } else {
-                    std::thread::sleep(left.min(LONGEST_NAP));
+                    self.clock.sleep(left.min(LONGEST_NAP));
                 }
             }
             State::Ended => return Ok(Captured::End),
@@ -367,225 +390,4 @@ impl Opener {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{Arc, Mutex};
-
-    use super::*;
-    use crate::UriError;
-
-    /// What a source was told to be, last.
-    #[derive(Clone, Default)]
-    struct Told(Arc<Mutex<Report>>);
-
-    #[derive(Clone, Default)]
-    struct Report {
-        is_running: bool,
-        losses: u64,
-        reason: Option<String>,
-        attempts: u64,
-    }
-
-    impl Told {
-        fn report(&self) -> Report {
-            self.0.lock().unwrap().clone()
-        }
-    }
-
-    impl SourceObserver for Told {
-        fn running(&self) {
-            let mut report = self.0.lock().unwrap();
-            *report = Report { is_running: true, losses: report.losses, ..Report::default() };
-        }
-
-        fn lost(&self, reason: &str, attempts: u64) {
-            let mut report = self.0.lock().unwrap();
-            // Another try of the same loss is no further loss.
-            report.losses += u64::from(report.reason.is_none());
-            (report.is_running, report.attempts) = (false, attempts);
-            report.reason = Some(reason.to_owned());
-        }
-    }
-
-    /// What a made-up camera does, one entry for each time that it is asked.
-    #[derive(Clone, Copy)]
-    enum Does {
-        Frame,
-        Nothing,
-        BadFrame,
-        Vanish,
-        End,
-    }
-
-    struct Camera {
-        script: Vec<Does>,
-        open: Arc<AtomicUsize>,
-    }
-
-    impl Source for Camera {
-        fn capture(&mut self, _: &mut Frame) -> Result<Captured, CaptureError> {
-            let next = if self.script.is_empty() { Does::Nothing } else { self.script.remove(0) };
-            let source_name = "camera".to_owned();
-            match next {
-                Does::Frame => Ok(Captured::Frame),
-                Does::Nothing => {
-                    std::thread::sleep(Duration::from_millis(1));
-                    Ok(Captured::NotYet)
-                }
-                Does::BadFrame => {
-                    Err(CaptureError::BadPicture { name: source_name, reason: "torn".to_owned() })
-                }
-                Does::Vanish => Err(CaptureError::Lost { source_name, reason: "unplugged".to_owned() }),
-                Does::End => Ok(Captured::End),
-            }
-        }
-    }
-
-    impl Drop for Camera {
-        fn drop(&mut self) {
-            self.open.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-
-    const SETTINGS: ReconnectSettings = ReconnectSettings {
-        stalled_after: Duration::from_millis(300),
-        longest_wait: Duration::from_millis(300),
-        give_up_after: None,
-        waits_at_start: false,
-    };
-
-    /// A camera that opens with one script after the other, `None` for not at all; and how many are open.
-    fn camera(
-        scripts: Vec<Option<Vec<Does>>>,
-    ) -> (impl FnMut() -> Opened + Send + 'static, Arc<AtomicUsize>) {
-        let open = Arc::new(AtomicUsize::new(0));
-        let (mut scripts, counter) = (scripts.into_iter(), Arc::clone(&open));
-        let opener = move || match scripts.next().flatten() {
-            Some(script) => {
-                let before = counter.fetch_add(1, Ordering::SeqCst);
-                assert_eq!(before, 0, "the last one was closed before");
-                Ok(Box::new(Camera { script, open: Arc::clone(&counter) }) as Box<dyn Source>)
-            }
-            None => Err(CaptureError::Unopened { source_name: "camera".into(), reason: "not there".into() }),
-        };
-        (opener, open)
-    }
-
-    /// Asks until there are `count` frames, or not for longer than five seconds.
-    fn frames(source: &mut Reconnecting, count: usize) -> Result<usize, CaptureError> {
-        let (mut found, until) = (0, Instant::now() + Duration::from_secs(5));
-        while found < count && Instant::now() < until {
-            match source.capture(&mut Frame::default()) {
-                Ok(Captured::Frame) => found += 1,
-                Ok(_) | Err(CaptureError::BadPicture { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(found)
-    }
-
-    #[test]
-    fn a_camera_that_vanishes_ends_or_stalls_is_opened_again_each_time() {
-        use Does::*;
-        // A stream that ends after each frame has one story until it is well for a while.
-        let (opener, open) = camera(vec![
-            Some(vec![Frame, Vanish]),
-            None,
-            Some(vec![Frame, End]),
-            Some(vec![Frame, Nothing]),
-            Some(vec![Frame, BadFrame, Frame]),
-        ]);
-        let told = Told::default();
-        let mut source = Reconnecting::open("camera", SETTINGS, told.clone(), opener, &|| false).unwrap();
-        assert_eq!(frames(&mut source, 5).unwrap(), 5);
-        let report = told.report();
-        assert_eq!((report.is_running, report.losses), (true, 3));
-        drop(source);
-        assert_eq!(open.load(Ordering::SeqCst), 0, "all are closed");
-    }
-
-    #[test]
-    fn while_it_is_gone_the_observer_is_told_so_with_the_reason_and_the_tries() {
-        let (opener, _) = camera(vec![Some(vec![Does::Frame, Does::Vanish]), None, None]);
-        let told = Told::default();
-        let mut source = Reconnecting::open("camera", SETTINGS, told.clone(), opener, &|| false).unwrap();
-        frames(&mut source, 1).unwrap();
-        source.capture(&mut Frame::default()).unwrap();
-        let report = told.report();
-        assert_eq!((report.is_running, report.reason.as_deref()), (false, Some("unplugged")));
-        let until = Instant::now() + Duration::from_secs(5);
-        while told.report().attempts < 2 && Instant::now() < until {
-            source.capture(&mut Frame::default()).unwrap();
-        }
-        assert_eq!(told.report().reason.as_deref(), Some("not there"));
-    }
-
-    #[test]
-    fn a_camera_that_is_not_there_at_the_start_is_an_error_or_waited_for_as_asked() {
-        let (opener, _) = camera(vec![None]);
-        let error = Reconnecting::open("camera", SETTINGS, Told::default(), opener, &|| false).err().unwrap();
-        assert!(error.to_string().contains("cannot open camera: not there"), "{error}");
-        let (opener, _) = camera(vec![None, None, Some(vec![Does::Frame])]);
-        let patient = ReconnectSettings { waits_at_start: true, ..SETTINGS };
-        let mut source = Reconnecting::open("camera", patient, Told::default(), opener, &|| false).unwrap();
-        assert_eq!(frames(&mut source, 1).unwrap(), 1);
-    }
-
-    #[test]
-    fn who_gives_up_says_for_how_long_it_was_tried_and_then_ends() {
-        let (opener, _) = camera(vec![Some(vec![Does::Vanish])]);
-        let impatient = ReconnectSettings { give_up_after: Some(Duration::from_millis(300)), ..SETTINGS };
-        let mut source = Reconnecting::open("camera", impatient, Told::default(), opener, &|| false).unwrap();
-        let error = frames(&mut source, 1).unwrap_err().to_string();
-        assert!(error.contains("did not come back") && error.contains("not there"), "{error}");
-        assert_eq!(source.capture(&mut Frame::default()).unwrap(), Captured::End);
-    }
-
-    #[test]
-    fn who_gives_up_gives_up_on_a_door_that_never_opens_too() {
-        let opener = || -> Opened {
-            std::thread::sleep(Duration::from_secs(60));
-            Err(CaptureError::Unopened { source_name: "camera".into(), reason: "too late".into() })
-        };
-        let impatient = ReconnectSettings {
-            waits_at_start: true,
-            give_up_after: Some(Duration::from_millis(300)),
-            ..SETTINGS
-        };
-        let mut source = Reconnecting::open("camera", impatient, Told::default(), opener, &|| false).unwrap();
-        let error = frames(&mut source, 1).unwrap_err();
-        assert!(matches!(error, CaptureError::GivenUp { .. }), "{error}");
-    }
-
-    #[test]
-    fn what_was_written_wrong_is_not_waited_for() {
-        let opener = || -> Opened {
-            Err(UriError::Wrong { uri: "v4l2:///x".into(), reason: "no such format".into() }.into())
-        };
-        let patient = ReconnectSettings { waits_at_start: true, ..SETTINGS };
-        let mut source = Reconnecting::open("camera", patient, Told::default(), opener, &|| false).unwrap();
-        let error = frames(&mut source, 1).unwrap_err();
-        assert!(matches!(error, CaptureError::Uri(_)), "{error}");
-        assert_eq!(source.capture(&mut Frame::default()).unwrap(), Captured::End);
-    }
-
-    #[test]
-    fn a_door_that_never_opens_keeps_neither_the_stream_nor_its_end() {
-        let (opened, calls) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
-        let counter = Arc::clone(&calls);
-        let opener = move || {
-            counter.fetch_add(1, Ordering::SeqCst);
-            std::thread::sleep(Duration::from_secs(60));
-            Err(CaptureError::Unopened { source_name: "camera".into(), reason: "too late".into() })
-        };
-        let patient = ReconnectSettings { waits_at_start: true, ..SETTINGS };
-        let mut source = Reconnecting::open("camera", patient, Told::default(), opener, &|| false).unwrap();
-        for _ in 0..10 {
-            assert_eq!(source.capture(&mut Frame::default()).unwrap(), Captured::NotYet);
-        }
-        drop(source);
-        assert!(opened.elapsed() < Duration::from_secs(3), "{:?}", opened.elapsed());
-        assert_eq!(calls.load(Ordering::SeqCst), 1, "one knocks at a time");
-    }
-}
+mod tests;

@@ -1,5 +1,4 @@
-//! Where the camera looks: from a view at the first frame to a view at the last, eased, and what that
-//! does to a box.
+//! The camera's path: from a view at the first frame to a view at the last, eased, and how it moves a box.
 
 /// The least share of an object's marked area that must be in view for the object to count as shown.
 /// Half: with less, even people disagree whether "the dog is in the picture".

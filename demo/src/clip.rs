@@ -1,5 +1,5 @@
-//! From photographs to Motion-JPEG: one JPEG after the other, nothing between them, as USB cameras
-//! and `ffmpeg -f mjpeg` know it.
+//! Makes a Motion-JPEG file of photographs: one JPEG after the other with nothing between them, as USB cameras and
+//! `ffmpeg -f mjpeg` write it.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,15 +1,13 @@
 //! Makes the demo's clip from photographs, and checks what the device program found in it.
 //!
-//! `clip`: a recipe (`clip.toml`: camera paths), boxes marked by hand (`boxes.json`) and a folder of
-//! photographs flow in; a Motion-JPEG file and its truth (where every marked object stands in every
-//! frame) flow out. `check`: the truth and the device program's JSON lines flow in; a table flows
-//! out, and exit code 1 where less than half of a shot's frames were right. `shrink` and
-//! `check-photographs` are the same two steps for the demo's ordinary photographs: nothing is cut out
-//! of them, and what was found in them is measured and held against no bar.
+//! `clip` takes a recipe (`clip.toml`: camera paths), boxes marked by hand (`boxes.json`) and a folder of photographs;
+//! it writes a Motion-JPEG file and its truth (where every marked object is in every frame). `check` takes the truth
+//! and the device program's JSON lines; it prints a table, and ends with exit code 1 where less than half of a shot's
+//! frames were right. `shrink` and `check-photographs` do the same for the demo's ordinary photographs: nothing is cut
+//! out of them, and what was found in them is measured without a bar that it must reach.
 //!
-//! The one surprising thing: the boxes are marked once, in the photographs, and never in the frames.
-//! The camera path that cuts a frame out of a photograph also carries its boxes into the frame, so a
-//! path can change without anyone marking a box again.
+//! Boxes are marked once, in the photographs, and never in the frames. The camera path that cuts a frame out of a
+//! photograph moves the photograph's boxes into the frame, so a path can change without marking boxes again.
 
 mod boxes;
 mod camera;

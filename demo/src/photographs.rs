@@ -1,9 +1,10 @@
 //! How right the device program is on the demo's photographs: precision and recall, overall and for each word.
 //!
-//! In flow the truth, in COCO's format, and the lines of `wordsight detect --json`, one a photograph; out flows a
-//! [`Report`]. A detection is right where it overlaps an object of its word that no surer one has taken, with an IoU of
-//! at least 0.5. It is neither right nor wrong in a box with `iscrowd`: there are several such things, or one that may be
-//! such a thing. All objects count, the small ones too; how many of the larger ones are found is said beside it.
+//! Takes the truth in COCO's format and the lines of `wordsight detect --json`, one a photograph, and returns a
+//! [`Report`]. A detection is right if it overlaps an object of its word with an IoU of at least 0.5 and no detection
+//! with a higher score has taken that object. In a box with `iscrowd`, which marks several such things or one that may
+//! be such a thing, it is neither right nor wrong. All objects count, small ones too; the recall of the larger ones is
+//! given beside it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

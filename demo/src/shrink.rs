@@ -1,4 +1,4 @@
-//! Shrinks the demo's photographs: files as their packages have them flow in, JPEGs of at most 640 pixels a side flow out.
+//! Shrinks the demo's photographs from the files of their packages to JPEGs of at most 640 pixels a side.
 //!
 //! The whole photograph is kept. One that is small enough already is compressed again and not scaled.
 

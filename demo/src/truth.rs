@@ -1,4 +1,4 @@
-//! The truth of a clip: where every marked object stands in every frame (`clip.truth.json`).
+//! The truth of a clip: where every marked object is in every frame (`clip.truth.json`).
 
 use std::fmt::Write;
 use std::fs;

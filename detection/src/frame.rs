@@ -1,6 +1,6 @@
 //! Frames as cameras give them.
 
-/// How the bytes of a frame stand for its pixels.
+/// The pixel format of a frame's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PixelFormat {
     /// Rows of pixels, three bytes each: red, green, blue.

@@ -1,11 +1,10 @@
 //! The arithmetic around the engine: letterbox, vocabulary, scoring, non-maximum suppression.
 //!
-//! In flow frames, a vocabulary file and an engine's regions; out flow the engine's input and named
-//! [`Detection`]s. The device program and the evaluation both use this crate and nothing else for
-//! it, so that what is measured is what runs.
+//! Frames become the engine's input; a vocabulary and the engine's regions become named [`Detection`]s. The device
+//! program and the evaluation both use this crate and nothing else for it, so what is measured is what runs.
 //!
-//! The one surprising thing: the words come last. An engine's regions carry embeddings and no
-//! class, and a [`Scorer`] made from another [`Vocabulary`] finds other things in the same regions.
+//! Words come last. An engine's regions carry embeddings and no class: a [`Scorer`] made from another [`Vocabulary`]
+//! finds other things in the same regions.
 
 mod frame;
 mod letterbox;

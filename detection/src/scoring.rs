@@ -1,25 +1,27 @@
-//! Where words meet regions: the last dot product.
+//! Scores regions against words: the last dot product.
 //!
-//! In flow an engine's regions, out flow named detections, best first. For each region and word
-//! there are two opinions, ViLD's two heads (Gu et al., arXiv 2104.13921, sections 3.2 to 3.4):
-//! - the text head's: p_text = softmax over [background, words] of cosine / temperature, with the
-//!   background's share then dropped;
+//! Takes an engine's regions and returns named detections, best first. Each region and word has two probabilities,
+//! from ViLD's two heads (Gu et al., arXiv 2104.13921, sections 3.2 to 3.4):
+//!
+//! - the text head's: p_text = softmax over [background, words] of cosine / temperature, of which the background's
+//!   share is then dropped;
 //! - the image head's: p_image = softmax over the words alone.
 //!
-//! They meet in a weighted geometric mean, p = p_text^a · p_image^(1-a), where a word that the
-//! student was trained on trusts the text head more and any other word the image head
-//! ([`TextWeights`]). The proposal's objectness joins the same way: score = p^(1-g) · objectness^g.
+//! They are combined by a weighted geometric mean, p = p_text^a · p_image^(1-a), in which the text head weighs more
+//! for words that the student was trained on, and the image head for all others ([`TextWeights`]). The proposal's
+//! objectness is combined the same way: score = p^(1-g) · objectness^g.
 //!
-//! A vocabulary's hidden words take part in both softmaxes and are never told. With one word a region they also compete
-//! for it: a region whose best word is hidden shows nothing, and has no part in suppression. With more words a region
-//! they take none of its places.
+//! The probabilities are relative to *this* vocabulary. With a single word p_image is 1 everywhere, and only the
+//! background, the objectness and hidden words lower its score.
 //!
-//! All regions meet all words, and most of what they say is never told: [`screening`] finds with bytes which regions can
-//! reach a threshold and which words are nothing to them, [`exact`] finds these regions' best words with floats. Neither
-//! stores a logit: the memory is the vocabulary's, some hundred bytes a region, and five for each region and sixteen words.
+//! A vocabulary's hidden words take part in both softmaxes and are never reported. With one word a region they also
+//! compete for it: a region whose best word is hidden shows nothing and takes no part in suppression. With several
+//! words a region they take none of its places.
 //!
-//! The one surprising thing: the probabilities are relative to *this* vocabulary. One word alone
-//! gets p_image = 1 everywhere, and only the background, the objectness and hidden words speak against it.
+//! All regions are compared with all words, and most results are never reported. [`screening`] finds with products of
+//! bytes which regions can reach a threshold and which words are irrelevant to them; [`exact`] finds the best words of
+//! the remaining regions in float. Neither stores a logit: the memory is the vocabulary's, some hundred bytes a
+//! region, and five for each region and sixteen words.
 
 mod exact;
 // Bytes are for x86 alone: `screening` says why.
@@ -29,14 +31,14 @@ mod screening;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod softmax;
 
-use exact::{Exact, Question};
+use exact::{Exact, Query};
 use panels::Panels;
 use screening::Screen;
 
 use crate::suppression::suppress_and_vote;
 use crate::{Vocabulary, VocabularyError, Word};
 
-/// What decides which detections are told.
+/// Which detections are reported.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DetectionSettings {
     /// The least score of a detection, for words without a threshold of their own.
@@ -53,14 +55,14 @@ pub struct DetectionSettings {
     /// more, each region carries its best words and only equal words compete, as ViLD and COCO
     /// evaluate.
     pub words_per_region: usize,
-    /// Below its threshold, and down to this share of it (0 to 1), a detection is told all the same, as a weak one: for
-    /// trackers. Weak ones come last and change nothing about the others. 1: none are told.
+    /// Below its threshold, and down to this share of it (0 to 1), a detection is reported too, as a weak one: for
+    /// trackers. Weak ones come last and change nothing about the others. 1: none are reported.
     pub weak_fraction: f32,
 }
 
 impl DetectionSettings {
-    /// The score from which on a word is told, weakly or not.
-    fn told_from(&self, word: &ScoredWord) -> f32 {
+    /// The least score with which a word is reported, weakly or not.
+    fn reporting_threshold(&self, word: &ScoredWord) -> f32 {
         if word.is_hidden { f32::INFINITY } else { self.weak_fraction * self.threshold_of(word) }
     }
 
@@ -132,7 +134,7 @@ pub struct Ranked {
     pub score: f32,
 }
 
-/// Everything that ranking words takes, for whoever does it elsewhere: [`Scorer::table`].
+/// Everything that is needed to rank words elsewhere, on a GPU: [`Scorer::table`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct RankingTable {
     /// `[1 + W, D]`, row-major: the background's embedding, then the words'.
@@ -142,7 +144,7 @@ pub struct RankingTable {
     /// `[W]`: the text head's weight against the image head's. NaN for a word that is not to be ranked, only to take
     /// its share of the softmaxes: a hidden one, where a region may carry several words.
     pub text_weights: Vec<f32>,
-    /// `[W]`: the least score that is told of a word, weakly or not; infinite for hidden words.
+    /// `[W]`: the least score with which a word is reported, weakly or not; infinite for hidden words.
     pub thresholds: Vec<f32>,
     /// Cosines are multiplied by it before a softmax.
     pub inverse_temperature: f32,
@@ -162,7 +164,7 @@ pub struct Scorer {
     panels: Panels,
     inverse_temperature: f32,
     objectness_weight: f32,
-    /// The least score that is told of any word, and the common threshold and the share that it follows from.
+    /// The least score with which any word is reported, and the common threshold and the fraction that it follows from.
     lowest_threshold: f32,
     followed: Option<(f32, f32)>,
     /// The regions that words are ranked for.
@@ -250,7 +252,7 @@ impl Scorer {
     }
 
     /// Names the regions of one frame: overwrites `out` with the detections, best first. [`Self::rank`] and
-    /// [`Self::settle`], one after the other.
+    /// [`Self::select`], one after the other.
     ///
     /// # Panics
     /// As [`Self::rank`].
@@ -264,10 +266,10 @@ impl Scorer {
         out: &mut Vec<Detection>,
     ) {
         self.rank(boxes_in_input, objectness, text_embeddings, image_embeddings, settings);
-        self.settle(settings, out);
+        self.select(settings, out);
     }
 
-    /// Finds the best words of each region of one frame, for [`Self::settle`].
+    /// Finds the best words of each region of one frame, for [`Self::select`].
     ///
     /// `boxes_in_input`: K boxes (left, top, right, bottom) in pixels of the student's input;
     /// `objectness`: K numbers from 0 to 1, descending; the embeddings: row-major `[K, D]`, rows of
@@ -289,10 +291,10 @@ impl Scorer {
         self.choose_regions(&regions);
         let words_per_region = self.words_per_region(settings);
         self.candidates.clear();
-        self.make_room(objectness.len(), words_per_region);
+        self.reserve_candidates(objectness.len(), words_per_region);
         // Where everything is told, or the objectness alone is the score, there is nothing to drop.
         let may_screen = self.lowest_threshold > 0.0 && self.objectness_weight < 1.0;
-        let mut question = Question {
+        let mut query = Query {
             panels: &self.panels,
             inverse_temperature: self.inverse_temperature,
             background: &self.background,
@@ -302,18 +304,18 @@ impl Scorer {
             skips: &[],
         };
         if let Some(screen) = self.screen.as_mut().filter(|_| may_screen) {
-            question.skips = screen.run(&question, &mut self.chosen);
+            query.skips = screen.run(&query, &mut self.chosen);
         }
-        self.exact.run(&question, &self.chosen);
+        self.exact.run(&query, &self.chosen);
         let p_weight = 1.0 - self.objectness_weight;
         for (at, &region) in self.chosen.iter().enumerate() {
             let region = region as usize;
             let (objectness, box_in_input) = (objectness[region], boxes_in_input[region]);
             let objectness_factor = objectness.powf(self.objectness_weight);
-            for &(log_p, word) in self.exact.best_of(at, &question) {
+            for &(log_p, word) in self.exact.best_of(at, &query) {
                 let (word, score) = (word as usize, (p_weight * log_p).exp() * objectness_factor);
                 let scored = &self.words[word];
-                if score >= settings.told_from(scored) {
+                if score >= settings.reporting_threshold(scored) {
                     let is_weak = score < settings.threshold_of(scored);
                     let found = Detection { word, score, objectness, box_in_input, region, is_weak };
                     self.candidates.push(found);
@@ -323,7 +325,7 @@ impl Scorer {
     }
 
     /// As [`Self::rank`], the words ranked already, by this scorer's [`Self::table`] for the same `settings`: for
-    /// [`Self::settle`].
+    /// [`Self::select`].
     ///
     /// # Panics
     /// When a region is ranked that there isn't: a mistake in the calling code.
@@ -335,7 +337,7 @@ impl Scorer {
         settings: &DetectionSettings,
     ) {
         self.candidates.clear();
-        self.make_room(objectness.len(), self.words_per_region(settings));
+        self.reserve_candidates(objectness.len(), self.words_per_region(settings));
         self.candidates.extend(
             ranked
                 .iter()
@@ -352,9 +354,9 @@ impl Scorer {
         );
     }
 
-    /// What ranking words takes, for whoever does it elsewhere.
+    /// What is needed to rank words elsewhere, on a GPU.
     pub fn table(&self, settings: &DetectionSettings) -> RankingTable {
-        let thresholds = self.words.iter().map(|word| settings.told_from(word));
+        let thresholds = self.words.iter().map(|word| settings.reporting_threshold(word));
         let weight_of = |word: &ScoredWord| {
             if word.is_hidden && !settings.hidden_compete() { f32::NAN } else { word.text_weight }
         };
@@ -372,10 +374,10 @@ impl Scorer {
         }
     }
 
-    /// Of the words that were ranked last, those that stand: overwrites `out` with the detections, best first.
+    /// Selects the detections of the words that were ranked last by suppression and the limit: overwrites `out`, best first.
     ///
     /// `settings`: those that they were ranked with.
-    pub fn settle(&mut self, settings: &DetectionSettings, out: &mut Vec<Detection>) {
+    pub fn select(&mut self, settings: &DetectionSettings, out: &mut Vec<Detection>) {
         out.clear();
         // As much as a frame may ever need: what a later frame needs more of than this one is no allocation then.
         out.reserve(self.candidates.capacity());
@@ -416,18 +418,17 @@ impl Scorer {
             return;
         }
         self.followed = followed;
-        let told_from = self.words.iter().map(|word| settings.told_from(word));
-        self.lowest_threshold = told_from.fold(f32::INFINITY, f32::min);
+        let reporting_threshold = self.words.iter().map(|word| settings.reporting_threshold(word));
+        self.lowest_threshold = reporting_threshold.fold(f32::INFINITY, f32::min);
         if let Some(screen) = &mut self.screen {
-            let told_from = |word: usize| settings.told_from(&self.words[word]);
-            screen.follow(&self.panels, told_from, self.objectness_weight);
+            let reporting_threshold = |word: usize| settings.reporting_threshold(&self.words[word]);
+            screen.follow(&self.panels, reporting_threshold, self.objectness_weight);
         }
     }
 
     /// Room for the candidates of a frame of so many regions, so that a frame with more of them than any before costs
-    /// no allocation. Who asks for thousands of words a region seldom gets them all: room for those is made when they
-    /// come.
-    fn make_room(&mut self, regions: usize, words_per_region: usize) {
+    /// no allocation. Thousands of words a region are seldom all found: room for those is made when they come.
+    fn reserve_candidates(&mut self, regions: usize, words_per_region: usize) {
         self.candidates.reserve(regions * words_per_region.min(MOST_WORDS_WITH_ROOM));
     }
 
@@ -446,7 +447,7 @@ impl Scorer {
     }
 }
 
-/// The order in which detections are told: by score, weak ones last, and equal scores always the same way.
+/// The order in which detections are reported: by score, weak ones last, and equal scores always the same way.
 fn best_first(a: &Detection, b: &Detection) -> std::cmp::Ordering {
     let by_score = a.is_weak.cmp(&b.is_weak).then(b.score.total_cmp(&a.score));
     by_score.then(a.region.cmp(&b.region)).then(a.word.cmp(&b.word))

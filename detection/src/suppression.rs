@@ -1,10 +1,9 @@
 //! Non-maximum suppression and box voting: one detection for one thing, at the right place.
 //!
-//! Greedy, as every detector does it: the best stands, and whatever overlaps it by more than the
-//! limit goes. Who competes with whom, the caller decides by handing in one word's detections or all
-//! of them. The one surprising thing is what becomes of those that go: they vote on where the thing
-//! is (Gidaris and Komodakis, 2015, arXiv 1505.01749, section 5), because the best-scored box of a
-//! small student is seldom the best-placed one.
+//! Greedy, as usual: the best detection stands, and all that overlap it by more than the limit are removed. The caller
+//! decides which detections compete by passing those of one word or all of them. Detections that are removed vote on
+//! the box of the one that stands (Gidaris and Komodakis, 2015, arXiv 1505.01749, section 5), because the box with the
+//! best score is often not the best-placed one of a small student.
 
 use crate::Detection;
 

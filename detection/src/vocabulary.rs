@@ -1,17 +1,17 @@
 //! The words to look for, as embeddings: a `.safetensors` file.
 //!
-//! In flows a file that `wordsight-distill vocabulary` made from a `words.toml`; out flows a
-//! [`Vocabulary`] in which everything has been checked. The file holds one tensor, `embeddings`
-//! `[words, D]` in 32-bit float with rows of length 1, and in its metadata `format`, `teacher`,
-//! `words` (a JSON array, one object a row) and `prompts` (a JSON array of templates).
+//! Reads a file that `wordsight-distill vocabulary` made from a `words.toml` into a [`Vocabulary`] in which everything
+//! has been checked. The file holds one tensor, `embeddings` `[words, D]` in 32-bit float with rows of length 1, and
+//! in its metadata `format`, `teacher`, `words` (a JSON array, one object a row) and `prompts` (a JSON array of
+//! templates).
 //!
-//! A vocabulary may have *hidden* words: competitors that take part in every softmax and are never told, so that a
-//! window need not be a cup for want of a better word. They stand behind the words that are shown, so that a shown
-//! word's place in [`Vocabulary::words`] is its place among [`Vocabulary::shown`] too. Programs that know no hidden
-//! words refuse a file that has some.
+//! A vocabulary may have *hidden* words: competitors that take part in every softmax and are never reported, so that a
+//! region need not be a cup for want of a better word. They come after the words that are shown, so a shown word has
+//! the same place in [`Vocabulary::words`] as in [`Vocabulary::shown`]. Programs that don't know hidden words refuse a
+//! file that has some.
 //!
-//! The one surprising thing: the same words always make the same bytes. The header is written here
-//! and not by the safetensors crate, whose metadata come out in the random order of a hash map.
+//! The same words always make the same bytes. The header is written here and not by the safetensors crate, whose
+//! metadata is in the random order of a hash map.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -40,13 +40,13 @@ pub struct Word {
     /// Other names for it that went into its embedding.
     #[serde(default)]
     pub synonyms: Vec<String>,
-    /// The least score, 0 to 1, at which it is told; `None`: the common threshold.
+    /// The least score, 0 to 1, with which it is reported; `None`: the common threshold.
     #[serde(default)]
     pub threshold: Option<f32>,
     /// Whether the student saw it by name in training; its two heads are weighed accordingly.
     #[serde(default)]
     pub trained_on: bool,
-    /// Whether it only competes with the others for a region, and is never told.
+    /// Whether it only competes with the others for a region, and is never reported.
     #[serde(default, skip_serializing_if = "is_false")]
     pub hidden: bool,
 }
@@ -91,7 +91,7 @@ pub struct Vocabulary {
     pub embedding_size: usize,
 }
 
-/// As much of a file's header as tells how many words there are.
+/// The part of a file's header that gives the number of words.
 #[derive(Deserialize)]
 struct Header {
     #[serde(rename = "__metadata__")]
@@ -110,7 +110,7 @@ struct HeaderTensor {
     shape: [usize; 2],
 }
 
-/// As much of a word as tells whether it counts.
+/// The part of a word that says whether it counts.
 #[derive(Deserialize)]
 struct HeaderWord {
     #[serde(default)]
@@ -207,7 +207,7 @@ impl Vocabulary {
         self.words.partition_point(|word| !word.hidden)
     }
 
-    /// How many words a file shows, by its header alone: a look at a folder of them doesn't read all.
+    /// How many words a file shows, by its header alone: listing a folder doesn't read whole files.
     ///
     /// # Errors
     /// When it cannot be read, or its header is not a vocabulary's.

@@ -99,7 +99,7 @@ fn settling_what_was_ranked_elsewhere_allocates_nothing_after_the_first_frame() 
             (0..number * REGIONS / 3).map(|region| Ranked { region, word: region % 7, score: 0.5 }).collect();
         let count = measure(|| {
             scorer.take_ranked(&boxes, &objectness, &ranked, &settings);
-            scorer.settle(&settings, &mut found);
+            scorer.select(&settings, &mut found);
         })
         .count_total;
         assert!(number == 0 || count == 0, "{count} allocations");

@@ -1,6 +1,6 @@
-//! COCO's annotation format as we write it: scenes, sets, lists of images. [`crate::annotations`] reads.
+//! COCO's annotation format as this program writes it: scenes, sets, lists of images. [`crate::annotations`] reads it.
 //!
-//! Boxes are `[x, y, width, height]` in pixels of the image file, as the format has them.
+//! Boxes are `[x, y, width, height]` in pixels of the image file, as in the format.
 //! <https://cocodataset.org/#format-data>
 
 use std::path::Path;
@@ -100,7 +100,7 @@ impl From<&Annotations> for Dataset {
 }
 
 impl Dataset {
-    /// Reads an annotation file; what is no object of it any more stands in the log.
+    /// Reads an annotation file; what is left out is in the log.
     ///
     /// # Errors
     /// As [`Annotations::load`].

@@ -1,4 +1,4 @@
-//! What trains: the processor, or with the feature `cuda` an NVIDIA GPU. The code is the same.
+//! What a training runs on: the processor, or with the feature `cuda` an NVIDIA GPU. The code is the same.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,12 +1,12 @@
-//! What the image loss learns from: the teacher's embeddings of proposals, computed once.
+//! The teacher's embeddings of proposals, which the image loss learns from, computed once.
 //!
-//! Two steps, each into a folder of its own. [`propose`]: images in, boxes out, from the annotations (each
-//! object's box and some moved ones) and from a student's own first stage. [`embed`]: those boxes and a
-//! teacher in, embeddings out (ViLD, arXiv 2104.13921, section 3.3: computing them on the fly is what makes
-//! the method unaffordable). Both are a [`Table`] with a row an image, so both resume, divide into shards
-//! and merge.
+//! There are two steps, each into a folder of its own. [`propose`] takes images and writes boxes, from the annotations
+//! (each object's box and some moved copies) and from a student's proposal head. [`embed`] takes those boxes and a
+//! teacher and writes embeddings (ViLD, arXiv 2104.13921, section 3.3: computing them during training would make the
+//! method unaffordable). Both are a [`Table`] with a row an image, so both resume, can be split into shards and
+//! merged.
 //!
-//! The surprising thing: images need no labels for this. A photograph that nobody annotated teaches as well.
+//! Images need no labels for this: a photograph that nobody annotated teaches as well.
 
 use std::fs;
 use std::path::Path;
@@ -24,6 +24,7 @@ use wordsight_teacher::Teacher;
 
 use crate::annotations::{self, Annotations};
 use crate::coco::{Dataset, Image};
+use crate::mistake::Mistake;
 use crate::photographs::{Unreadable, check_size, open_annotated};
 use crate::table::{self, Shard, Table};
 
@@ -88,9 +89,11 @@ pub fn propose(
 ) -> Result<()> {
     ensure!(
         settings.student.is_some() || settings.moved_copies.is_some(),
-        "proposals come from a --student, from the annotations (--moved-copies), or both: name one"
+        Mistake::new(
+            "proposals come from a --student, from the annotations (--moved-copies), or both: name one"
+        )
     );
-    ensure!(settings.per_image > 0, "at least one proposal an image");
+    ensure!(settings.per_image > 0, Mistake::new("--per-image must be at least 1"));
     let found = Annotations::load(annotations)?;
     let student = match settings.student {
         Some(path) => {
@@ -273,7 +276,7 @@ impl Embedded {
         &self.file_names
     }
 
-    /// An image's boxes `[x1, y1, x2, y2]` in its pixels; empty ones stand for none and come last.
+    /// An image's boxes `[x1, y1, x2, y2]` in its pixels; empty ones are padding and come last.
     pub fn boxes_in_image(&self, image: usize) -> Vec<[f32; 4]> {
         read_boxes(self.row(image), self.manifest.per_image)
     }

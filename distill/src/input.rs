@@ -1,4 +1,4 @@
-//! Photographs as the student sees them.
+//! Photographs as the student's input.
 
 use burn::tensor::{Device, Tensor};
 use image::RgbImage;

@@ -12,6 +12,7 @@ pub mod export;
 pub mod input;
 pub mod kernels;
 pub mod label;
+pub mod mistake;
 pub mod photographs;
 pub mod progress;
 pub mod quantization;

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("wordsight-distill: {error:#}");
-            ExitCode::FAILURE
+            cli::exit_code_of(&error)
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The labelled photographs that students are trained and tested on: one object, one class each.
 //!
-//! Flows in: a folder with `imagenet.json`, photographs and cutouts. Flows out: who may be used for
-//! what. The rule of the split lives here and nowhere else: photographs of novel classes are for
-//! testing only, and a fixed part of the base photographs is held out of training, *with its words*
-//! (one photograph a class: to hold out a photograph is to hold out its class).
+//! Reads a folder with `imagenet.json`, photographs and cutouts, and decides which of them may be used for what. Only
+//! this module knows the split: photographs of novel classes are for testing only, and a fixed part of the base
+//! photographs is held out of training, *with its words* (one photograph a class: to hold out a photograph is to hold
+//! out its class).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -96,7 +96,7 @@ pub struct Photograph {
     pub name: String,
     /// Base or novel.
     pub split: Split,
-    /// The main object's `[x, y, width, height]` in pixels, if somebody marked it.
+    /// The main object's `[x, y, width, height]` in pixels, if it was marked.
     pub bbox: Option<[f32; 4]>,
     /// The main object alone, as RGBA, relative to the collection's folder.
     pub cutout: Option<String>,

@@ -1,4 +1,4 @@
-//! Progress of long work on the terminal.
+//! Progress bars of long work.
 
 use indicatif::{ProgressBar, ProgressStyle};
 

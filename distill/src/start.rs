@@ -1,4 +1,4 @@
-//! Where every student starts: the backbone's own classifier, told the names of its classes.
+//! The student before any training: its region head is the backbone's own classifier with the names of its classes.
 
 use anyhow::{Result, ensure};
 use burn::tensor::Device;

@@ -1,10 +1,10 @@
-//! Rows on disk: what a long computation appends, and what training maps into memory.
+//! Rows on disk: a long computation appends them, and training maps them into memory.
 //!
-//! Flows in: for every row its bytes, all rows of one length. Flows out: one file, or a file a shard that
-//! [`Table::merge`] joins, so that many machines can share the work.
+//! All rows have the same length in bytes. They are in one file, or in a file a shard that [`Table::merge`] joins, so
+//! that many machines can share the work.
 //!
-//! The surprising thing: resuming needs no bookkeeping. Rows are appended in order, so a file's length
-//! says how far an earlier run came; a row cut short by a kill is cut off and computed again.
+//! Resuming needs no bookkeeping. Rows are appended in order, so a file's length says how far an earlier run came; a
+//! row cut short by a kill is removed and computed again.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Write};

@@ -1,4 +1,4 @@
-//! Proposals and embeddings on disk: killed, divided, merged, and what is in them.
+//! Proposals and embeddings on disk: killed, split into shards, merged, and their contents.
 //!
 //! The teacher is the tiny CLIP with random weights of the teacher crate's tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]

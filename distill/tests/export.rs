@@ -1,4 +1,4 @@
-//! What an exported file says is what the trained model says.
+//! An exported file computes what the trained model computes.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;

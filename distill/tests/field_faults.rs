@@ -1,5 +1,4 @@
-//! What people's own files do to the host program: nothing that is read is written, pictures are read in one way and
-//! annotations in one way, whatever command looks at them.
+//! Users' own files: nothing that is read is written, and all commands read pictures and annotations the same way.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -14,13 +13,13 @@ use serde_json::{Value, json};
 use support::folders::contents;
 use wordsight_distill::embed::Embedded;
 
-/// Runs a command in `folder` that is to fail with `part` in its sentence, and to change nothing there.
+/// Runs a command in `folder` that is to be refused as bad usage, with `part` in its sentence, and to change nothing there.
 fn assert_refused(folder: &Path, arguments: &str, part: &str) {
     let before = contents(folder);
     let mut command = Command::new(env!("CARGO_BIN_EXE_wordsight-distill"));
     let output = command.args(arguments.split(' ')).current_dir(folder).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && told.contains(part), "{arguments}: {told}");
+    assert!(output.status.code() == Some(2) && told.contains(part), "{arguments}: {told}");
     assert!(contents(folder) == before, "{arguments} changed a file");
 }
 

@@ -1,4 +1,4 @@
-//! A detector's answers on photographs: as good as its authors say, and in the annotations afterwards.
+//! A detector's detections on photographs: as good as its authors say, and what becomes of them in the annotations.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;

@@ -27,13 +27,18 @@ fn an_unknown_command_is_bad_usage() {
 
 #[test]
 fn a_missing_file_is_named() {
-    assert_told(&distill(&["scenes", "--data", "/nowhere", "-o", "/tmp/x"]), 1, &["/nowhere/imagenet.json"]);
     assert_told(
-        &distill(&["vocabulary", "/nowhere.toml", "--teacher", "/nowhere", "-o", "/tmp/x"]),
+        &distill(&["scenes", "--data", "/nowhere", "-o", "/tmp/wordsight-none"]),
+        1,
+        &["/nowhere/imagenet.json"],
+    );
+    assert_told(
+        &distill(&["vocabulary", "/nowhere.toml", "--teacher", "/nowhere", "-o", "/tmp/wordsight-none"]),
         1,
         &["/nowhere"],
     );
-    let output = distill(&["vocabulary", "/nowhere.toml", "--teacher", "/nowhere", "-o", "/tmp/x"]);
+    let output =
+        distill(&["vocabulary", "/nowhere.toml", "--teacher", "/nowhere", "-o", "/tmp/wordsight-none"]);
     let told = String::from_utf8_lossy(&output.stderr);
     let reasons = distill(&[
         "quantize",
@@ -44,7 +49,7 @@ fn a_missing_file_is_named() {
         "--images",
         "/",
         "-o",
-        "/tmp/x.onnx",
+        "/tmp/wordsight-none.onnx",
     ]);
     for told in [told, String::from_utf8_lossy(&reasons.stderr)] {
         assert!(told.matches("os error 2").count() <= 1, "a reason is told twice: {told}");
@@ -66,7 +71,7 @@ fn sets_that_cannot_be_trained_on_are_refused_by_name() {
     let [sets, teacher, output] =
         [sets, teacher, folder.path().join("out")].map(|path| path.to_str().unwrap().to_owned());
     let train = ["train", "--sets", &sets, "--teacher", &teacher, "-o", &output];
-    let refused = |parts: &[&str]| assert_told(&distill(&train), 1, parts);
+    let refused = |parts: &[&str]| assert_told(&distill(&train), 2, parts);
     refused(&[&sets]);
 
     fs::write(&sets, "[[set]]\nname = \"mine\"\nformat = \"coco\"\nannotation = \"x.json\"\n").unwrap();
@@ -74,6 +79,11 @@ fn sets_that_cannot_be_trained_on_are_refused_by_name() {
     fs::write(&sets, "[[set]]\nname = \"mine\"\nformat = \"coco\"\nannotations = \"{data}/x.json\"\n")
         .unwrap();
     refused(&["mine", "data", "--root"]);
+    fs::write(&sets, "[[set]]\nname = \"mine\"\nformat = \"yolo\"\n").unwrap();
+    refused(&["mine", "`annotations`"]);
+    // A set that the list names rightly, and that is not there.
+    fs::write(&sets, "[[set]]\nname = \"mine\"\nformat = \"coco\"\nannotations = \"x.json\"\n").unwrap();
+    assert_told(&distill(&train), 1, &["mine", "x.json"]);
 
     // Embeddings of another teacher.
     support::made_up::write_sets(folder.path(), true);
@@ -96,16 +106,54 @@ fn a_weight_that_is_no_share_is_refused_before_any_work() {
 }
 
 #[test]
+fn a_mistake_in_the_command_line_that_flags_alone_do_not_show_is_bad_usage() {
+    let train = |flag: &str, value: &str| {
+        distill(&["train", "--sets", "/x", "--teacher", "/x", "-o", "/x", flag, value])
+    };
+    for (flag, value) in
+        [("--batch", "0"), ("--text-weight", "NaN"), ("--dropout", "1"), ("--temperature", "0")]
+    {
+        assert_told(&train(flag, value), 2, &[flag]);
+    }
+    let eval = ["eval", "--student", "/x", "--annotations", "/a", "--annotations", "/b", "--images", "/x"];
+    let eval = distill(&[&eval[..], &["--vocabulary", "/v"]].concat());
+    assert_told(&eval, 2, &["2 --annotations and 1 --images"]);
+    let label = ["label", "--detector", "/x", "--images", "/x", "-o", "/tmp/wordsight-none.json"];
+    assert_told(&distill(&label), 1, &["/x"]);
+}
+
+#[test]
+fn a_list_of_words_with_a_mistake_is_bad_usage() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = folder.path().join("words.toml");
+    let output = folder.path().join("words.safetensors");
+    let teacher = support::checkout("teacher/tests/fixtures/clip");
+    let [words, output, teacher] = [words, output, teacher].map(|path| path.to_str().unwrap().to_owned());
+    let vocabulary = || distill(&["vocabulary", &words, "--teacher", &teacher, "-o", &output]);
+    for (text, part) in [("words = [\"cat\", \"cat\"]\n", "cat"), ("word = [\"cat\"]\n", "word")] {
+        fs::write(&words, text).unwrap();
+        if vocabulary().status.code() == Some(1) {
+            assert_told(&vocabulary(), 1, &["ONNX Runtime"]);
+            return;
+        }
+        assert_told(&vocabulary(), 2, &[&words, part]);
+    }
+}
+
+#[test]
 fn an_export_that_lacks_what_its_precision_takes_is_bad_usage() {
     let export = |more: &[&str]| {
-        distill(&[&["export", "--training", "/x", "--teacher", "/x", "-o", "/tmp/x.onnx"], more].concat())
+        distill(
+            &[&["export", "--training", "/x", "--teacher", "/x", "-o", "/tmp/wordsight-none.onnx"], more]
+                .concat(),
+        )
     };
     assert_told(&export(&["--precision", "int8", "--target", "cpu"]), 2, &["--images"]);
     assert_told(&export(&["--precision", "int8", "--images", "/x"]), 2, &["--target"]);
     assert_told(&export(&["--precision", "fp16"]), 2, &["--images"]);
     assert_told(&export(&["--precision", "fp16", "--images", "/x", "--target", "cpu"]), 2, &["FP16 as FP32"]);
     assert_told(&export(&["--annotations", "/x.json", "--annotated-images", "/x"]), 2, &["--images"]);
-    assert_told(&export(&["--json", "/tmp/x.json"]), 2, &["--images"]);
+    assert_told(&export(&["--json", "/tmp/wordsight-none.json"]), 2, &["--images"]);
     // And what it can look for is looked for before the training is read.
     assert_told(&export(&["--precision", "fp16", "--images", "/nowhere"]), 1, &["/nowhere"]);
 }
@@ -122,9 +170,10 @@ fn annotations_that_refer_to_nothing_are_refused() {
 
 #[test]
 fn proposals_and_shards_that_make_no_sense_are_refused() {
-    let scenes = ["proposals", "--scenes", "/x", "-o", "/tmp/x"];
-    assert_told(&distill(&scenes), 1, &["--student", "--moved-copies"]);
-    let shard = ["proposals", "--scenes", "/x", "-o", "/tmp/x", "--moved-copies", "1", "--shard", "5/4"];
+    let scenes = ["proposals", "--scenes", "/x", "-o", "/tmp/wordsight-none"];
+    assert_told(&distill(&scenes), 2, &["--student", "--moved-copies"]);
+    let shard =
+        ["proposals", "--scenes", "/x", "-o", "/tmp/wordsight-none", "--moved-copies", "1", "--shard", "5/4"];
     assert_told(&distill(&shard), 2, &["--shard", "from 1 to n"]);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();

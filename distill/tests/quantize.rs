@@ -1,4 +1,5 @@
-//! The shipped student in integers: near the one in float, readable by every runtime, refused where it makes no sense.
+//! The quantised shipped student: close to the one in float, readable by every runtime, refused where it makes no
+//! sense.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;

@@ -1,4 +1,4 @@
-//! Training on small made-up pictures: it learns, it can be stopped, and it changes what it is told to.
+//! Training on small made-up pictures: it learns, it can be stopped, and it changes only what it should.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;

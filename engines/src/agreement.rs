@@ -1,4 +1,4 @@
-//! How near two engines are to one another: regions of the same inputs, and the cosines between their embeddings.
+//! Compares two engines: the regions that they find in the same inputs, and the cosines between their embeddings.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::Regions;
 /// Regions of two engines are of the same thing from this overlap (IoU) on.
 const SAME_PLACE: f32 = 0.7;
 
-/// How near an engine is to another that it is held against, the reference.
+/// How close an engine is to a reference engine.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Agreement {
     /// The median cosine between their embeddings of the same region, over both embeddings.
@@ -70,7 +70,7 @@ impl Cosines {
         self.values.len() as f32 / 2.0 / self.regions.max(1) as f32
     }
 
-    /// What they come to; cosines of 0 where no region is at the same place.
+    /// The result; cosines are 0 where no region is at the same place.
     pub fn agreement(mut self) -> Agreement {
         self.values.sort_by(f32::total_cmp);
         let at = |share: usize| self.values.get(self.values.len() / share).copied().unwrap_or(0.0);

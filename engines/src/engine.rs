@@ -1,4 +1,4 @@
-//! The door that every engine stands behind.
+//! The [`Engine`] trait, which every engine implements.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{EngineError, FrameMemory, Regions, StudentFacts};
 /// Runs one student, one frame at a time.
 ///
 /// An engine is owned by the thread that runs it; it is `Send` so that it can be opened on one
-/// thread, where an error can still be told to the user, and run on another.
+/// thread, where an error can still be reported to the user, and run on another.
 pub trait Engine: Send {
     /// What this engine is, for logs and reports: `onnxruntime-cpu`.
     fn name(&self) -> &str;

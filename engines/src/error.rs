@@ -1,4 +1,4 @@
-//! What can go wrong with an engine, in sentences for the person who can put it right.
+//! Errors of engines; each says what to do.
 
 use std::path::PathBuf;
 

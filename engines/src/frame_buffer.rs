@@ -1,39 +1,39 @@
-//! Where frames are captured into.
+//! Memory that frames are captured into.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-/// Memory that an engine has for frames: what lies there it reads by itself, without a copy of its own.
+/// An engine's memory for frames, which the engine reads without copying it first.
 pub trait FrameMemory: Send + Sync {
-    /// So many bytes, of any values; `None` where there is no more.
+    /// A block of so many uninitialised bytes; `None` if there is none left.
     fn block(&self, bytes: usize) -> Option<Box<dyn FrameBlock>>;
 }
 
 /// Bytes of [`FrameMemory`].
 pub trait FrameBlock: DerefMut<Target = [u8]> + Send + Sync {}
 
-/// The bytes of a frame, and room for those of the next one: a `Vec<u8>`, but that it may lie in an engine's memory.
+/// The bytes of a frame, and storage for the next one: like a `Vec<u8>`, but its storage may be an engine's memory.
 #[derive(Default)]
 pub struct FrameBuffer {
-    room: Room,
+    storage: Storage,
     len: usize,
-    /// Where room is made; without it, or where it has no more, on the heap.
+    /// Where storage is allocated; on the heap without it, or if it has none left.
     memory: Option<Arc<dyn FrameMemory>>,
 }
 
-enum Room {
+enum Storage {
     Heap(Vec<u8>),
     Block(Box<dyn FrameBlock>),
 }
 
-impl Default for Room {
+impl Default for Storage {
     fn default() -> Self {
         Self::Heap(Vec::new())
     }
 }
 
-impl Room {
+impl Storage {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Heap(bytes) => bytes,
@@ -50,30 +50,30 @@ impl Room {
 }
 
 impl FrameBuffer {
-    /// An empty one, that makes its room in an engine's memory.
+    /// An empty buffer that allocates its storage in an engine's memory.
     pub fn in_memory(memory: Arc<dyn FrameMemory>) -> Self {
         Self { memory: Some(memory), ..Self::default() }
     }
 
-    /// Forgets the bytes and keeps the room.
+    /// Removes all bytes and keeps the storage.
     pub fn clear(&mut self) {
         self.len = 0;
     }
 
-    /// How many bytes there is room for.
+    /// How many bytes the storage holds.
     pub fn capacity(&self) -> usize {
-        self.room.bytes().len()
+        self.storage.bytes().len()
     }
 
-    /// Makes room for so many bytes in all, and no more.
+    /// Allocates storage for exactly so many bytes in all.
     pub fn reserve(&mut self, bytes: usize) {
         if bytes <= self.capacity() {
             return;
         }
         let block = self.memory.as_ref().and_then(|memory| memory.block(bytes));
-        let mut room = block.map_or_else(|| Room::Heap(vec![0; bytes]), Room::Block);
-        room.bytes_mut()[..self.len].copy_from_slice(&self.room.bytes()[..self.len]);
-        self.room = room;
+        let mut storage = block.map_or_else(|| Storage::Heap(vec![0; bytes]), Storage::Block);
+        storage.bytes_mut()[..self.len].copy_from_slice(&self.storage.bytes()[..self.len]);
+        self.storage = storage;
     }
 
     /// Adds bytes behind those that are there.
@@ -82,22 +82,22 @@ impl FrameBuffer {
         if len > self.capacity() {
             self.reserve(len.max(2 * self.capacity()));
         }
-        self.room.bytes_mut()[self.len..len].copy_from_slice(bytes);
+        self.storage.bytes_mut()[self.len..len].copy_from_slice(bytes);
         self.len = len;
     }
 
     /// Has so many bytes; new ones are `value`.
     pub fn resize(&mut self, len: usize, value: u8) {
         self.reserve(len);
-        if let Some(new) = self.room.bytes_mut().get_mut(self.len..len) {
+        if let Some(new) = self.storage.bytes_mut().get_mut(self.len..len) {
             new.fill(value);
         }
         self.len = len;
     }
 
-    /// Gives back room that no bytes are in.
+    /// Gives back storage that no bytes are in.
     pub fn shrink_to_fit(&mut self) {
-        if let Room::Heap(bytes) = &mut self.room {
+        if let Storage::Heap(bytes) = &mut self.storage {
             bytes.truncate(self.len);
             bytes.shrink_to_fit();
         }
@@ -107,19 +107,19 @@ impl FrameBuffer {
 impl Deref for FrameBuffer {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.room.bytes()[..self.len]
+        &self.storage.bytes()[..self.len]
     }
 }
 
 impl DerefMut for FrameBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.room.bytes_mut()[..self.len]
+        &mut self.storage.bytes_mut()[..self.len]
     }
 }
 
 impl From<Vec<u8>> for FrameBuffer {
     fn from(bytes: Vec<u8>) -> Self {
-        Self { len: bytes.len(), room: Room::Heap(bytes), memory: None }
+        Self { len: bytes.len(), storage: Storage::Heap(bytes), memory: None }
     }
 }
 
@@ -131,9 +131,9 @@ impl PartialEq for FrameBuffer {
 
 impl fmt::Debug for FrameBuffer {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = match self.room {
-            Room::Heap(_) => "the heap",
-            Room::Block(_) => "an engine's memory",
+        let place = match self.storage {
+            Storage::Heap(_) => "the heap",
+            Storage::Block(_) => "an engine's memory",
         };
         write!(out, "FrameBuffer({} of {} bytes, {place})", self.len, self.capacity())
     }

@@ -1,19 +1,18 @@
-//! What runs a student: from one letterboxed frame to boxes and region embeddings.
+//! Engines run a student: one letterboxed frame in, boxes and region embeddings out.
 //!
-//! In flows an RGB frame of the student's own input size, one byte a channel; out flow [`Regions`]:
-//! K boxes with an objectness and two embeddings each. An engine knows no words: the vocabulary
-//! meets the regions later, in `wordsight-detection`, which is why a new vocabulary needs no new
-//! engine. Everything else that the device must know about a student, its teacher's name to its
-//! temperature, it carries in its own file and an engine reads as [`StudentFacts`].
+//! The input is an RGB frame of the student's own input size, one byte a channel. The output is [`Regions`]: K boxes
+//! with an objectness and two embeddings each. An engine knows no words: the vocabulary is compared with the regions
+//! later, in `wordsight-detection`, so a new vocabulary needs no new engine. Everything else that the device must know
+//! about a student, from its teacher's name to its temperature, is in the student's file; an engine reads it as
+//! [`StudentFacts`].
 //!
-//! The one surprising thing: ONNX Runtime is not linked. It is looked for when the first model is
-//! opened (see [`cpu::library`]), so that a program of a few megabytes builds without C++ and a
-//! missing library is a sentence rather than a failure of the loader before `main`.
+//! ONNX Runtime is not linked. It is loaded when the first model is opened (see [`cpu::library`]), so a program of a
+//! few megabytes builds without C++, and a missing library is an error message and not a failure of the loader before
+//! `main`.
 //!
-//! The feature `tensorrt` adds plans: what TensorRT makes of a student, for one kind of GPU.
+//! The feature `tensorrt` adds TensorRT plans: a student compiled for one kind of GPU.
 //!
-//! [`OnnxSession`] is the plain door for any other ONNX file: the teacher's towers, an exported
-//! graph under test.
+//! [`OnnxSession`] runs any other ONNX file: the teacher's towers, an exported graph under test.
 
 mod agreement;
 pub mod cpu;

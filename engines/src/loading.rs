@@ -1,4 +1,4 @@
-//! What loading a library at run time takes, whichever library it is.
+//! Helpers to load a shared library at run time.
 
 use std::fs::File;
 use std::io::Read;

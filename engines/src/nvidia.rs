@@ -1,5 +1,5 @@
-//! NVIDIA's driver, asked before anything of CUDA's is touched: without one, TensorRT's libraries and CUDA's bindings
-//! crash instead of failing.
+//! Asks NVIDIA's driver whether it works, before CUDA is used: without a driver, TensorRT's libraries and CUDA's
+//! bindings crash instead of returning an error.
 
 use std::mem::ManuallyDrop;
 

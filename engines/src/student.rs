@@ -1,11 +1,11 @@
-//! What a student says of itself, and what it finds in a frame.
+//! A student's metadata, and the regions that it finds in a frame.
 //!
-//! A student is one ONNX file with all its facts inside: its sizes are those of its graph's ports,
-//! and the rest stands in `metadata_props` under `wordsight.*`. Reading checks everything once,
-//! so that nothing downstream meets a NaN temperature or a background of the wrong length.
+//! A student is one ONNX file that contains everything about it: its sizes are those of its graph's inputs and
+//! outputs, and the rest is in `metadata_props` under `wordsight.*`. All of it is checked when it is read, so no later
+//! code meets a NaN temperature or a background of the wrong length.
 //!
-//! The one surprising thing: outputs are taken by their place, not by their name, at run time;
-//! [`StudentFacts::read`] refuses a file whose outputs stand in another order.
+//! At run time outputs are taken by position, not by name; [`StudentFacts::read`] refuses a file whose outputs are in
+//! another order.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! The way of a frame over a GPU, on the GPU that is there, or else on a stand-in for CUDA's driver
+//! A frame's path through a GPU, on the GPU that is there, or else on a stand-in for CUDA's driver
 //! (`cuda_stand_in.cpp`) that runs the same kernels on the processor.
 //!
 //! The driver is found by the loader's path, which is read when a program starts: so without a GPU each test runs
@@ -280,7 +280,7 @@ fn settle(scorer: &mut Scorer, regions: &Regions, settings: &DetectionSettings) 
     let mut found = Vec::new();
     let ranked = regions.ranked.as_ref().expect("ranked words");
     scorer.take_ranked(&regions.boxes_in_input, &regions.objectness, ranked, settings);
-    scorer.settle(settings, &mut found);
+    scorer.select(settings, &mut found);
     found
 }
 

@@ -1,10 +1,11 @@
-//! The kernels that the program carries are those of `kernels.cu`: NVRTC makes the same of it again, PTX for every GPU
-//! and machine code for Orin's.
+//! The kernels that the program carries are those of `kernels.cu`: NVRTC compiles it to the same PTX for every GPU and
+//! machine code for Orin's.
 //!
 //! NVIDIA's assembler makes machine code of that PTX, as the driver's does, for the GPUs that we expect, and no kernel
-//! needs more registers than leave an Ampere room.
+//! needs more registers than let an Ampere GPU run enough threads.
 //!
-//! NVRTC and the assembler (nvJitLink) come from wheels (`make nvrtc`). Without them this says that it is skipped. After a change to the kernels: `make kernels`.
+//! NVRTC and the assembler (nvJitLink) come from wheels (`make nvrtc`). Without them this says that it is skipped.
+//! After a change to the kernels: `make kernels`.
 #![cfg(feature = "tensorrt")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

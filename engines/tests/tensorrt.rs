@@ -1,14 +1,15 @@
-//! A student's whole way with TensorRT 10: library, plan, kernels, graph, reload and what goes wrong, on stand-ins for
+//! A student with TensorRT 10, end to end: library, plan, kernels, graph, reload and what goes wrong, on stand-ins for
 //! TensorRT (`tensorrt/stand_in.cpp`) and for CUDA's driver (`cuda_stand_in.cpp`).
 //!
-//! Both are found by the loader's path, which is read when a program starts: so each test runs itself again as a process
-//! of its own, with the stand-ins on that path.
+//! Both are found by the loader's path, which is read when a program starts: so each test runs itself again as a
+//! process of its own, with the stand-ins on that path.
 #![cfg(feature = "tensorrt")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod stand_in;
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -16,7 +17,7 @@ use std::sync::OnceLock;
 use wordsight_calibration::{Layers, Method, Ranges, Target, quantize, to_f16};
 use wordsight_detection::FrameView;
 use wordsight_engines::tensorrt::{
-    BuildPolicy, BuildSettings, Going, Library, Plan, PlanRequest, PlanStore, Precision, TensorRtEngine,
+    BuildPolicy, BuildSettings, Library, Plan, PlanRequest, PlanStore, Precision, TensorRtEngine,
     TensorRtSettings,
 };
 use wordsight_engines::{Engine, EngineError, Regions, StudentFacts, WholeFrames};
@@ -96,7 +97,7 @@ impl Device {
     }
 
     fn open(&self, student: &str) -> Result<TensorRtEngine, EngineError> {
-        TensorRtEngine::open(&self.path(student), &self.settings(), &|_| Going::On)
+        TensorRtEngine::open(&self.path(student), &self.settings(), &|_| ControlFlow::Continue(()))
     }
 
     fn refusal(&self, student: &str) -> String {
@@ -233,7 +234,7 @@ fn obtain(device: &Device, student: &str, settings: &BuildSettings, policy: Buil
         gpu: Some(87),
         policy,
     };
-    PlanStore::in_state(&device.path("state")).obtain(&request, None, &|_| Going::On).unwrap()
+    PlanStore::in_state(&device.path("state")).obtain(&request, None, &|_| ControlFlow::Continue(())).unwrap()
 }
 
 fn build(device: &Device, settings: &BuildSettings) {
@@ -252,7 +253,9 @@ fn a_plan_with_another_workspace_is_the_plan() {
             build: BuildSettings { precision: Precision::Fp32, ..BuildSettings::default() },
             ..device.settings()
         };
-        let engine = TensorRtEngine::open(&device.path("student.onnx"), &settings, &|_| Going::On).unwrap();
+        let engine =
+            TensorRtEngine::open(&device.path("student.onnx"), &settings, &|_| ControlFlow::Continue(()))
+                .unwrap();
         assert_eq!(engine.name(), "TensorRT 10.3.0 (tf32)");
         let log = device.log("build");
         assert_eq!(log.len(), 2);
@@ -268,7 +271,8 @@ fn a_plan_of_another_board_is_not_taken() {
         // SAFETY: as in `demand`.
         unsafe { std::env::set_var("WORDSIGHT_TEST_CUDA", "multiprocessors=16") };
         let settings = TensorRtSettings { builds_plans: false, ..device.settings() };
-        let refused = TensorRtEngine::open(&device.path("student.onnx"), &settings, &|_| Going::On);
+        let refused =
+            TensorRtEngine::open(&device.path("student.onnx"), &settings, &|_| ControlFlow::Continue(()));
         let refusal = refused.err().unwrap().to_string();
         assert!(
             refusal.contains("for the board Orin, 8 multi") && refusal.contains("not Orin, 16 multi"),
@@ -349,7 +353,7 @@ fn what_tensorrt_lacks_is_named() {
         };
         let open = |libraries: &Path| {
             let settings = TensorRtSettings { libraries: Some(libraries.to_owned()), ..device.settings() };
-            TensorRtEngine::open(&device.path("student.onnx"), &settings, &|_| Going::On)
+            TensorRtEngine::open(&device.path("student.onnx"), &settings, &|_| ControlFlow::Continue(()))
                 .err()
                 .expect("a refusal")
                 .to_string()

@@ -1,9 +1,8 @@
-//! Who is compared with whom: ground truths and detections by class and image.
+//! Sorts ground truths and detections by class and image: which are compared with which.
 //!
-//! In flow the dataset and all detections, out flow [`Cell`]s with those that the protocol looks at. The
-//! one surprising thing is that detections are sorted once, over all images: every later order by score
-//! that the reference programs make (in an image, in a category, under a limit) is a part of this one,
-//! since all their sorts keep the order of equals.
+//! Takes the dataset and all detections, and returns [`Cell`]s with those that the protocol looks at. Detections are
+//! sorted once, over all images. Every later order by score in the reference programs (in an image, in a category,
+//! under a limit) is a part of this one, because all their sorts are stable.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -18,17 +17,17 @@ pub(crate) struct Cell {
     pub finds: Vec<Find>,
 }
 
-/// A ground truth as the protocol sees it.
+/// A ground truth under the protocol's rules.
 pub(crate) struct Truth {
     pub box_in_image: [f64; 4],
     pub area: f64,
-    /// Any number of detections may match it, by any part of it.
+    /// A crowd: any number of detections may match any part of it.
     pub crowd: bool,
     /// Neither asked for nor wrong to find.
     pub ignored: bool,
 }
 
-/// A detection as the protocol sees it.
+/// A detection under the protocol's rules.
 pub(crate) struct Find {
     pub box_in_image: [f64; 4],
     pub area: f64,
@@ -37,7 +36,7 @@ pub(crate) struct Find {
     pub excused: bool,
 }
 
-/// One of the things that precision is computed for: a category, or `None` for all taken as one.
+/// One of the objects that precision is computed for: a category, or `None` for all taken as one.
 pub(crate) type Class = Option<Category>;
 
 /// The cells, by class and image.

@@ -1,9 +1,8 @@
-//! What is there and what was found, as COCO's and LVIS's files have it.
+//! Ground truths and detections as COCO's and LVIS's files have them.
 //!
-//! The serialized names are those of the files, so `serde_json` reads `instances_val2017.json`,
-//! `lvis_v1_val.json` and result files as they are. Boxes are `[x, y, width, height]` in pixels.
-//! The one surprising thing: each of the two sets has a flag on its ground truths that the other's
-//! rules don't know, and overlook.
+//! Serialized names are those of the files, so `serde_json` reads `instances_val2017.json`, `lvis_v1_val.json` and
+//! result files as they are. Boxes are `[x, y, width, height]` in pixels. Each of the two formats has a flag on its
+//! ground truths that the other's rules ignore.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +31,7 @@ pub struct Image {
     pub not_exhaustive_categories: Vec<u64>,
 }
 
-/// One kind of thing.
+/// One kind of object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Category {
     /// Its number.
@@ -56,7 +55,7 @@ pub enum Frequency {
     Frequent,
 }
 
-/// One thing in an image.
+/// One object in an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GroundTruth {
     /// The image's number.
@@ -70,7 +69,7 @@ pub struct GroundTruth {
     pub box_in_image: [f64; 4],
     /// What decides on its size, in pixels: in the files, that of its mask.
     pub area: f64,
-    /// A group of things in one box, by COCO's rules neither asked for nor false however often it is
+    /// A group of objects in one box, by COCO's rules neither asked for nor false however often it is
     /// found. LVIS's rules overlook it.
     #[serde(default, rename = "iscrowd", with = "flag")]
     pub crowd: bool,
@@ -79,7 +78,7 @@ pub struct GroundTruth {
     pub ignored: bool,
 }
 
-/// One thing that a detector found.
+/// One object that a detector found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Detection {
     /// The image's number.

@@ -1,14 +1,14 @@
-//! Whether a thing keeps its number: IDF1 and identity switches.
+//! Whether a track keeps its number: IDF1 and identity switches.
 //!
-//! In flow the true and the told trajectories of clips, frame by frame ([`Clip`]); out flow [`Identity`] counts, which
+//! A [`Clip`] takes the true and the predicted trajectories of a clip frame by frame and gives [`Identity`] counts, which
 //! add up over clips. IDF1, IDP and IDR are those of Ristani et al. ("Performance Measures and a Data Set for Multi-Target,
-//! Multi-Camera Tracking", 2016, arXiv 1609.01775): true and told trajectories are assigned to each other once for the
-//! whole clip, so that as many boxes as possible agree. Switches are CLEAR MOT's (Bernardin and Stiefelhagen, 2008) as
-//! TrackEval counts them for MOTChallenge: frame by frame, and who went together in the frame before goes together again.
+//! Multi-Camera Tracking", 2016, arXiv 1609.01775): true and predicted trajectories are assigned to each other once for
+//! the whole clip, so that as many boxes as possible agree. Switches are CLEAR MOT's (Bernardin and Stiefelhagen, 2008)
+//! as TrackEval counts them for MOTChallenge: frame by frame, and a pair of the frame before stays a pair where it can.
 //! Words play no part.
 //!
-//! The one surprising thing: the two disagree, and should. A thing that gets another number in the middle costs half of
-//! its boxes in IDF1 and one switch; one that gets another number for a single frame costs a box in IDF1 and two switches.
+//! The two measure different errors. An object whose number changes in the middle loses half of its boxes in IDF1 and
+//! counts one switch; one whose number changes for a single frame loses one box in IDF1 and counts two switches.
 //!
 //! ```
 //! use wordsight_evaluation::identity::{Clip, Identity, Sighting};
@@ -28,16 +28,16 @@ use std::ops::AddAssign;
 use serde::Serialize;
 use wordsight_tracking::assignment::Assigner;
 
-/// A thing in a frame, as it is or as a tracker tells it.
+/// An object in a frame, true or reported by a tracker.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sighting {
-    /// The number of the thing or of the track; in a frame each comes once.
+    /// The number of the object or of the track; in a frame each comes once.
     pub id: u64,
     /// Left, top, right, bottom, in pixels.
     pub box_in_frame: [f64; 4],
 }
 
-/// What identity comes to. Boxes are counted over all frames.
+/// Counts of identity. Boxes are counted over all frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Identity {
     /// True boxes.
@@ -46,17 +46,17 @@ pub struct Identity {
     pub told: u64,
     /// Boxes that agree under the best assignment of whole trajectories: IDTP.
     pub agreed: u64,
-    /// How often a thing was matched with another track than the time before.
+    /// How often an object was matched with another track than the time before.
     pub switches: u64,
 }
 
 impl Identity {
-    /// IDF1: how many of the true and the told boxes agree, 0 to 1; none where there are neither.
+    /// IDF1: how many of the true and the reported boxes agree, 0 to 1; none if there are neither.
     pub fn idf1(&self) -> Option<f64> {
         share(2 * self.agreed, self.truth + self.told)
     }
 
-    /// IDP: how many of the told boxes agree, 0 to 1.
+    /// IDP: how many of the reported boxes agree, 0 to 1.
     pub fn idp(&self) -> Option<f64> {
         share(self.agreed, self.told)
     }
@@ -85,16 +85,16 @@ fn share(part: u64, whole: u64) -> Option<f64> {
 pub struct Clip {
     least_iou: f64,
     identity: Identity,
-    /// In how many frames a thing and a track overlap enough.
+    /// In how many frames an object and a track overlap enough.
     together: HashMap<(u64, u64), u64>,
-    /// The track that a thing was matched with last, and those of the last frame that had both.
+    /// The track that an object was matched with last, and those of the last frame that had both.
     last: HashMap<u64, u64>,
     before: HashMap<u64, u64>,
     assigner: Assigner,
 }
 
 impl Clip {
-    /// A clip of which nothing is seen. `least_iou`: how much a thing and a track must overlap, 0.5 by custom.
+    /// A clip of which nothing is seen. `least_iou`: how much an object and a track must overlap, 0.5 by custom.
     pub fn new(least_iou: f64) -> Self {
         Self {
             least_iou,
@@ -177,7 +177,7 @@ mod tests {
         Sighting { id, box_in_frame: [x, 0.0, x + 10.0, 10.0] }
     }
 
-    /// Of frames with their true and told sightings.
+    /// Of frames with their true and reported sightings.
     fn identity(frames: &[(&[Sighting], &[Sighting])]) -> Identity {
         let mut clip = Clip::new(0.5);
         frames.iter().for_each(|(truth, told)| clip.add(truth, told));

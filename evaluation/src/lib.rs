@@ -1,14 +1,13 @@
-//! Average precision as COCO and LVIS compute it, to the last tie; how well things keep their identity ([`identity`]).
+//! Average precision as COCO and LVIS compute it, to the last tie; how well tracks keep their identity ([`identity`]).
 //!
-//! In flow a [`Dataset`] (it reads COCO's and LVIS's annotation files), a detector's [`Detection`]s and
-//! a [`Protocol`]; out flows an [`Evaluation`], which gives means over any categories, and a [`Summary`]
-//! of it. Numbers are those of `pycocotools` 2.0 and of `lvis` 0.5.3 for boxes; `tests/reference.rs`
-//! holds this crate against both.
+//! [`evaluate`] takes a [`Dataset`] (it reads COCO's and LVIS's annotation files), a detector's [`Detection`]s and a
+//! [`Protocol`]. It returns an [`Evaluation`], which gives means over any categories, and a [`Summary`] of it. Numbers are
+//! those of `pycocotools` 2.0 and of `lvis` 0.5.3 for boxes; `tests/reference.rs` compares this crate with both.
 //!
-//! The one surprising thing is how much of the outcome is custom and not mathematics: which of two
-//! detections with the same score comes first, that a ground truth's size is the area of its mask while
-//! a detection's is that of its box, that LVIS leaves out boxes without area and COCO does not. All of
-//! it is kept as the two reference programs have it, for numbers are only worth comparing when it is.
+//! Much of the outcome is convention and not mathematics: which of two detections with the same score comes first, that
+//! a ground truth's size is the area of its mask while a detection's is that of its box, that LVIS leaves out boxes
+//! without area and COCO does not. All of it is as in the two reference programs, because only then can numbers be
+//! compared.
 //!
 //! ```
 //! use wordsight_evaluation::{Area, Category, Dataset, Detection, GroundTruth, Image, Over, Protocol, evaluate};
@@ -43,7 +42,7 @@ use precision::Accuracy;
 use results::ClassResult;
 use serde::Serialize;
 
-/// Whose rules apply.
+/// The rules of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Protocol {
     /// Those of `pycocotools.cocoeval.COCOeval`.
@@ -58,12 +57,12 @@ pub enum Protocol {
     /// Those of `lvis.LVISEval`: a detection counts only where its category is known to be present or
     /// absent in the image, and a false one only where the category is annotated exhaustively.
     Lvis {
-        /// Which detections are looked at.
+        /// Which detections are used.
         limit: Limit,
     },
 }
 
-/// Which detections the LVIS protocol looks at, best first.
+/// Which detections the LVIS protocol uses, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Limit {
     /// So many of an image, of all categories together.
@@ -90,7 +89,7 @@ impl Protocol {
     }
 
     /// The numbers of detections of one class in one image to evaluate, ascending. LVIS limits the
-    /// detections before they are told apart by class and has none.
+    /// detections before they are divided by class and has none.
     fn cutoffs(&self) -> Vec<usize> {
         match self {
             Self::Coco { max_detections, .. } => {
@@ -103,7 +102,7 @@ impl Protocol {
     }
 }
 
-/// The sizes of things that are evaluated apart from each other, by area in pixels.
+/// The sizes of objects that are evaluated apart from each other, by area in pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Area {
     /// Any, up to the square of 100,000 pixels.
@@ -146,9 +145,9 @@ fn linspace<const N: usize>(start: f64, stop: f64) -> [f64; N] {
     std::array::from_fn(|i| if i == N - 1 { stop } else { i as f64 * step + start })
 }
 
-/// Compares what was found with what is there.
+/// Compares detections with ground truths.
 ///
-/// What is in an image or of a category that the dataset doesn't list is left out, so that a part of a
+/// Detections in an image or of a category that the dataset doesn't list are left out, so that a part of a
 /// set is evaluated by listing that part.
 pub fn evaluate(dataset: &Dataset, detections: &[Detection], protocol: &Protocol) -> Evaluation {
     let cutoffs = protocol.cutoffs();

@@ -1,17 +1,16 @@
 //! Whether each detection is right: greedy matching with the ground truths, best score first.
 //!
-//! In flow one class's cells, out flow its detections with a [`Verdict`] at every IoU, and the number of
-//! ground truths that were asked for. The one surprising thing is the order in which a detection tries
-//! ground truths: those that are ignored come last and only where no other fits, and of two that
-//! overlap it equally it takes the later.
+//! Takes the cells of one class, and returns its detections with a [`Verdict`] at every IoU and the number of ground
+//! truths that count. Ground truths that are ignored are tried last, and only where no other fits; of two that overlap
+//! a detection equally, the later one is taken.
 
 use crate::candidates::{Cell, Find, Truth};
 use crate::{Area, IOUS, iou_thresholds};
 
-/// What becomes of a detection at one IoU.
+/// The verdict on a detection at one IoU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It found a thing that was asked for.
+    /// It found an object that counts.
     Right,
     /// It found nothing.
     Wrong,
@@ -32,11 +31,11 @@ pub(crate) struct Judged {
 pub(crate) struct Judgement {
     /// In the order of images, and in each best first.
     pub detections: Vec<Judged>,
-    /// How many things there were to find.
+    /// How many objects count.
     pub asked_for: usize,
 }
 
-/// Judges a class's detections as to things of one size.
+/// Judges a class's detections for objects of one size.
 pub(crate) fn judge<'a>(cells: impl Iterator<Item = &'a Cell>, area: Area) -> Judgement {
     let mut judgement = Judgement::default();
     for cell in cells {
@@ -73,13 +72,13 @@ pub(crate) fn judge<'a>(cells: impl Iterator<Item = &'a Cell>, area: Area) -> Ju
     judgement
 }
 
-/// A ground truth as to things of one size.
+/// A ground truth for objects of one size.
 struct Target<'a> {
     truth: &'a Truth,
     ignored: bool,
 }
 
-/// Those that are asked for, then those that are not.
+/// Those that count, then those that are ignored.
 fn targets(truths: &[Truth], area: Area) -> Vec<Target<'_>> {
     let as_target = |truth| Target { truth, ignored: truth.ignored || !area.contains(truth.area) };
     let mut targets: Vec<Target> = truths.iter().map(as_target).collect();
@@ -87,8 +86,8 @@ fn targets(truths: &[Truth], area: Area) -> Vec<Target<'_>> {
     targets
 }
 
-/// The target that a detection matches, if any: the one that it overlaps most of those asked for, else
-/// of the others.
+/// The target that a detection matches, if any: the one that it overlaps most of those that count, else
+/// of the ignored ones.
 fn best_match(ious: &[f64], targets: &[Target], taken: &[bool], threshold: f64) -> Option<usize> {
     let (mut best, mut best_iou) = (None, threshold);
     for (index, target) in targets.iter().enumerate() {

@@ -1,8 +1,7 @@
 //! Precision and recall of one class.
 //!
-//! In flow judged detections, out flow their average precision and their recall at every IoU. The one
-//! surprising thing is that a perfect detector's average precision may come out a hair below 1: the
-//! reference programs divide by a sum with [`f64::EPSILON`] in it.
+//! Takes judged detections, and returns their average precision and recall at every IoU. A perfect detector's average
+//! precision may come out slightly below 1: the reference programs divide by a sum that contains [`f64::EPSILON`].
 
 use crate::candidates::best_first;
 use crate::matching::{Judged, Judgement, Verdict};

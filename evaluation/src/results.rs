@@ -1,8 +1,7 @@
-//! Means over classes, sizes and IoUs.
+//! Means over classes, sizes and IoUs: the numbers that papers print.
 //!
-//! In flow every class's accuracies, out flow the numbers that papers print. The one surprising thing is
-//! `None`: a class with nothing to find has no average precision, rather than one of 0, and takes no
-//! part in a mean. (The reference programs write -1.)
+//! A class with nothing to find has no average precision (`None`, not 0), and takes no part in a mean. (The reference
+//! programs write -1.)
 
 use std::collections::BTreeMap;
 
@@ -12,7 +11,7 @@ use crate::candidates::Class;
 use crate::precision::Accuracy;
 use crate::{Area, Category, Frequency, IOUS, Limit, Protocol, iou_thresholds};
 
-/// How well a detector did.
+/// The result of an evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
     pub(crate) classes: Vec<ClassResult>,
@@ -33,7 +32,7 @@ pub(crate) struct ClassResult {
 pub struct Over {
     /// One of [`iou_thresholds`]; `None` for all of them.
     pub iou: Option<f64>,
-    /// The things asked for.
+    /// The objects asked for.
     pub area: Area,
     /// One of COCO's numbers of detections; `None` for the largest, which LVIS has alone.
     pub max_detections: Option<usize>,
@@ -52,13 +51,13 @@ pub struct Summary {
     /// At an IoU of 0.75.
     #[serde(rename = "AP75")]
     pub ap75: Option<f64>,
-    /// Of small things.
+    /// Of small objects.
     #[serde(rename = "APs")]
     pub ap_small: Option<f64>,
-    /// Of medium things.
+    /// Of medium objects.
     #[serde(rename = "APm")]
     pub ap_medium: Option<f64>,
-    /// Of large things.
+    /// Of large objects.
     #[serde(rename = "APl")]
     pub ap_large: Option<f64>,
     /// Of LVIS's rare categories.
@@ -74,13 +73,13 @@ pub struct Summary {
     /// limited.
     #[serde(flatten)]
     pub ar: BTreeMap<String, Option<f64>>,
-    /// Average recall of small things.
+    /// Average recall of small objects.
     #[serde(rename = "ARs")]
     pub ar_small: Option<f64>,
-    /// Average recall of medium things.
+    /// Average recall of medium objects.
     #[serde(rename = "ARm")]
     pub ar_medium: Option<f64>,
-    /// Average recall of large things.
+    /// Average recall of large objects.
     #[serde(rename = "ARl")]
     pub ar_large: Option<f64>,
 }

@@ -1,9 +1,9 @@
-//! Every number of this crate against `pycocotools` and `lvis`, on hundreds of small random sets that
-//! are full of what decides ties, borders and exceptions.
+//! Every number of this crate compared with `pycocotools` and `lvis`, on hundreds of small random sets that are full
+//! of ties, borders and exceptions.
 //!
-//! One Python process (`reference.py`) does all cases. Where it or its packages are missing the test
-//! says that it is skipped. The packages are looked for in
-//! `.deps/evaluation/python` at the checkout's root; `scripts/fetch-packages` puts them there.
+//! One Python process (`reference.py`) does all cases. Where it or its packages are missing the test says that it is
+//! skipped. The packages are looked for in `.deps/evaluation/python` at the checkout's root; `scripts/fetch-packages`
+//! puts them there.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,8 +1,8 @@
-//! What a command was given to read, so that nothing of it is written to.
+//! What a command was given to read, so that it isn't written to.
 //!
-//! In flow the inputs of one call, before anything is opened for writing; each output is then held against them: by its
-//! path, and by its inode, which a symbolic or a hard link shares. A file that is there already is replaced only by one of
-//! its own kind: `--json *.jpg` is the shell's way to name a photograph as the place for JSON.
+//! The inputs of one call are collected before anything is opened for writing; each output is then compared with them
+//! by its path, and by its inode, which a symbolic or a hard link shares. A file that exists already is replaced only
+//! by one of its own kind: with `--json *.jpg` the shell names a photograph as the place for JSON.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
@@ -25,7 +25,7 @@ const OTHERS: [(&str, &[&str]); 6] = [
 ];
 /// What is neither a picture nor a text.
 const BINARY: &str = "something else";
-/// As much of a file as is looked at to tell what it holds.
+/// How much of a file is read to recognise its content.
 const LOOKED_AT: u64 = 512;
 
 /// What an output holds.
@@ -101,7 +101,7 @@ type Identity = (u64, u64);
 #[derive(Debug, Default)]
 pub struct Inputs {
     files: HashMap<Identity, PathBuf>,
-    /// As they were written: an input may be missing, which whoever reads it says.
+    /// As they were written: an input may be missing, which is reported when it is read.
     paths: Vec<PathBuf>,
     folders: Vec<Folder>,
 }

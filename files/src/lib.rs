@@ -1,6 +1,6 @@
-//! Files that a reader finds whole, and [`Inputs`], which says what a command may not write to.
+//! Files that are written whole, and [`Inputs`], which says what a command may not write to.
 //!
-//! A file is written beside its place and renamed: whoever reads it meanwhile finds the old one or the new one.
+//! A file is written under another name and renamed: a reader finds the old one or the new one, never a part.
 //! [`Durability`] says what a power cut may leave.
 
 mod inputs;

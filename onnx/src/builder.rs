@@ -1,7 +1,7 @@
-//! A graph, built node by node.
+//! Builds a graph node by node.
 //!
-//! Every method that adds a node returns the [`Value`] it makes, so a network reads like the
-//! expression it is. Shapes are the caller's business: `onnx.checker` and the runtime infer them.
+//! Every method that adds a node returns the [`Value`] that it makes, so a network reads like an expression. Shapes
+//! are not checked here: `onnx.checker` and the runtime infer them.
 
 use half::f16;
 

@@ -1,7 +1,7 @@
-//! The messages of `onnx.proto3` that we read and write, by hand.
+//! The messages of `onnx.proto3` that we read and write, declared by hand.
 //!
-//! Only the fields that our graphs use; field numbers are the standard's. Reading a foreign file
-//! and writing it again would drop its unknown fields, which is why nothing here does that.
+//! Only the fields that our graphs use are here, with the standard's field numbers. Reading a foreign file and writing
+//! it again would lose its unknown fields, so nothing here does that.
 
 /// Element types of tensors (`TensorProto.DataType`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
@@ -51,7 +51,7 @@ pub struct ModelProto {
     /// Version of the file format.
     #[prost(int64, tag = "1")]
     pub ir_version: i64,
-    /// Who wrote the file.
+    /// The program that wrote the file.
     #[prost(string, tag = "2")]
     pub producer_name: String,
     /// Version of who wrote it.

@@ -1,9 +1,9 @@
 //! Finds the JPEGs in a Motion-JPEG stream.
 //!
-//! In flow the bytes of a Motion-JPEG file, which is nothing but one JPEG after another; out flow the bytes of each
-//! JPEG. Looking for the end marker FF D9 is not enough. A JPEG may carry a thumbnail, a JPEG itself with an end marker
-//! of its own, inside one of its segments; so the markers are followed from segment to segment (ITU-T T.81, annex B),
-//! and only the entropy-coded data, where an FF is always followed by 00 or a restart marker, is searched byte by byte.
+//! A Motion-JPEG file is one JPEG after another and nothing else; this returns the bytes of each. Looking for the end
+//! marker FF D9 is not enough: a JPEG may carry a thumbnail, a JPEG itself with an end marker of its own, inside one
+//! of its segments. So the markers are followed from segment to segment (ITU-T T.81, annex B), and only the
+//! entropy-coded data, in which an FF is always followed by 00 or a restart marker, is searched byte by byte.
 
 use std::io::{self, BufRead, Read};
 

@@ -1,4 +1,4 @@
-//! What cameras and programs do to JPEGs, mended for the decoder.
+//! Repairs what cameras and programs do wrong in JPEGs, for the decoder.
 
 use crate::framing::{self, START_OF_IMAGE};
 

@@ -1,8 +1,8 @@
-//! The one reader of pictures, for both programs.
+//! Reads pictures for both programs.
 //!
-//! In flow the bytes of one JPEG, PNG or WebP, known by their content and not by the file's name; out flow rows of RGB as
-//! people see them: turned upright as EXIF says, laid over white where they are transparent. A picture that is cut off is
-//! refused: the decoder would fill what is missing with grey.
+//! Takes the bytes of one JPEG, PNG or WebP, recognised by its content and not by the file's name, and returns rows of
+//! RGB as people see them: turned upright as EXIF says, and over white where they are transparent. A picture that is
+//! cut off is refused: the decoder would fill the missing part with grey.
 
 pub mod framing;
 mod jpeg;
@@ -68,7 +68,7 @@ pub fn pictures_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(pictures)
 }
 
-/// The bytes of a file, unless it is a pipe: one that nobody writes to would be waited for without end.
+/// The bytes of a file, unless it is a pipe: reading one without a writer would block for ever.
 ///
 /// # Errors
 /// When it can't be read.
@@ -159,7 +159,7 @@ fn turned(decoder: impl ImageDecoder, orientation: Orientation) -> Result<Dynami
     Ok(picture)
 }
 
-/// A picture over white. What is hidden under a transparent pixel may be anything, and nobody sees it.
+/// A picture over white. The colour of a transparent pixel may be anything.
 fn over_white(picture: DynamicImage) -> RgbImage {
     if !picture.color().has_alpha() {
         return picture.into_rgb8();

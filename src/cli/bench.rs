@@ -96,17 +96,14 @@ impl BenchArgs {
 
     /// Nothing that is read is written.
     fn check_outputs(&self) -> anyhow::Result<()> {
-        let mut inputs =
-            Inputs::of(self.compare.iter().flatten().chain(&self.common.config).map(PathBuf::as_path));
-        if self.compare.is_none() {
-            let mut config = self.common.load_config()?;
-            self.source.iter().for_each(|source| config.set_source(source));
-            let demo = [config.student.find("student"), config.vocabulary.find("vocabulary")];
-            demo.iter().flatten().for_each(|path| inputs.add(path));
-            if let Ok(Some(source)) = config.source_uri().map(|uri| uri.path().map(Path::to_owned)) {
-                inputs.add_pictures(&source);
+        let inputs = match &self.compare {
+            Some(reports) => Inputs::of(reports.iter().map(PathBuf::as_path)),
+            None => {
+                let mut config = self.common.load_config()?;
+                self.source.iter().for_each(|source| config.set_source(source));
+                self.common.inputs(&config, config.source_uri().ok().as_ref())
             }
-        }
+        };
         let check = |path: &Path, content| inputs.check(path, content).map_err(ConfigError::from);
         self.json.as_deref().map(|path| check(path, Content::Json)).transpose()?;
         for path in self.plot.iter().flat_map(PlotPath::files) {

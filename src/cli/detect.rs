@@ -12,7 +12,7 @@ use super::flags::CommonArgs;
 use super::installed::INSTALLED;
 use super::run::LONGEST_STOP;
 use crate::config::{Config, ConfigError};
-use crate::files::{Content, Durability, Inputs, OutputError, is_standard_output, open_result};
+use crate::files::{Content, Durability, OutputError, is_standard_output, open_result};
 use crate::pipeline::{Control, Pipeline};
 use crate::publish::{Outputs, PictureNames, Publisher, SaveSettings, SinkSettings, Table};
 use crate::service::{EngineTarget, WordsTarget};
@@ -75,9 +75,7 @@ impl DetectArgs {
 
     /// Nothing that is read is written.
     fn check_outputs(&self, config: &Config) -> anyhow::Result<()> {
-        let (student, vocabulary) = (config.student.find("student")?, config.vocabulary.find("vocabulary")?);
-        let mut inputs = Inputs::of([student.as_path(), &vocabulary]);
-        self.common.config.iter().for_each(|path| inputs.add(path));
+        let mut inputs = self.common.inputs(config, None);
         self.photographs.iter().for_each(|path| inputs.add_pictures(path));
         let refused = |error: OutputError| ConfigError::from(error);
         self.json.as_ref().map(|path| inputs.check(path, Content::Json)).transpose().map_err(refused)?;

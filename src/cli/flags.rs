@@ -4,9 +4,12 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
+use wordsight_capture::SourceUri;
 
 use crate::config::{Config, ConfigError};
+use crate::files::Inputs;
 use crate::pipeline::EngineKind;
+use crate::service::inputs_of;
 use crate::settings::{Fraction, FramesPerSecond};
 use crate::source::PacingName;
 
@@ -48,6 +51,13 @@ impl CommonArgs {
         let mut config = Config::load(self.config.as_deref())?;
         self.apply(&mut config);
         Ok(config)
+    }
+
+    /// What is read by a command that runs this configuration; what can't be found is told when it is opened.
+    pub(super) fn inputs(&self, config: &Config, source: Option<&SourceUri>) -> Inputs {
+        let student = config.student.find("student").ok();
+        let vocabulary = config.vocabulary.find("vocabulary").ok();
+        inputs_of(self.config.as_deref(), student.as_deref(), vocabulary.as_deref(), source)
     }
 
     /// Puts these flags over a configuration.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Once;
@@ -10,7 +11,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use wordsight_engines::nvidia::gpus;
 use wordsight_engines::tensorrt::{
-    BuildPolicy, BuildSettings, Going, Library, LoadedPlan, Manifest, PlanPort, PlanRequest, PlanStore, Step,
+    BuildPolicy, BuildSettings, Library, LoadedPlan, Manifest, PlanPort, PlanRequest, PlanStore, Step,
     TensorRtError,
 };
 
@@ -128,7 +129,7 @@ fn build(
     let request = PlanRequest { library, model: student, bytes, settings, gpu: first_gpu(), policy };
     let plan = store(places.state.as_deref()).obtain(&request, out, &|step| {
         bar.show(step);
-        if stop.is_requested() { Going::Stop } else { Going::On }
+        if stop.is_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     drop(bar);
     let plan = plan?;

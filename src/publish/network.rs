@@ -14,6 +14,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
+use wordsight_capture::Backoff;
 
 /// The longest secret in a file.
 const LONGEST_SECRET: u64 = 64 << 10;
@@ -138,30 +139,9 @@ pub(super) fn private_key(key: &str, path: &Path) -> Result<PrivateKeyDer<'stati
     })
 }
 
-/// How long to wait before trying again: twice as long each time, and never as long as others that began to wait then.
-#[derive(Debug)]
-pub(super) struct Backoff {
-    first: Duration,
-    longest: Duration,
-    next: Duration,
-}
-
-impl Backoff {
-    pub(super) fn new(first: Duration, longest: Duration) -> Self {
-        Self { first, longest, next: first }
-    }
-
-    /// How long to wait now, give or take a quarter.
-    pub(super) fn wait(&mut self) -> Duration {
-        let wait = self.next;
-        self.next = (wait * 2).min(self.longest);
-        wait.mul_f64(0.75 + 0.5 * random_fraction())
-    }
-
-    /// It has worked.
-    pub(super) fn reset(&mut self) {
-        self.next = self.first;
-    }
+/// How long to wait before a server is tried again that others may have lost at the same moment.
+pub(super) fn wait_to_retry(backoff: &mut Backoff) -> Duration {
+    backoff.jittered_wait(random_fraction())
 }
 
 /// A number from 0 to 1 that nobody can foretell and nobody needs to.
@@ -221,16 +201,5 @@ mod tests {
             assert!(read_secret("password_file", &path).is_err());
         }
         assert!(read_secret("password_file", folder.path()).is_err());
-    }
-
-    #[test]
-    fn waits_double_to_the_longest_and_begin_anew() {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
-        let waits: Vec<u128> = (0..6).map(|_| backoff.wait().as_millis()).collect();
-        for (wait, about) in waits.iter().zip([100_u128, 200, 400, 800, 1000, 1000]) {
-            assert!((about * 3 / 4..=about * 5 / 4).contains(wait), "{waits:?}");
-        }
-        backoff.reset();
-        assert!(backoff.wait() <= Duration::from_millis(125));
     }
 }

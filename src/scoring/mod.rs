@@ -56,7 +56,7 @@ impl FrameScorer {
         let embeddings = first.repeat(regions);
         let boxes = vec![[0.0, 0.0, 1.0, 1.0]; regions];
         self.scorer.rank(&boxes, &vec![1.0; regions], &embeddings, &embeddings, &self.settings);
-        self.scorer.settle(&self.settings, &mut self.in_input);
+        self.scorer.select(&self.settings, &mut self.in_input);
     }
 
     /// Whether nobody else holds the words.
@@ -96,7 +96,7 @@ impl FrameScorer {
         if !job.words.are(&self.words) {
             job.words = self.words.clone();
         }
-        self.scorer.settle(&self.settings, &mut self.in_input);
+        self.scorer.select(&self.settings, &mut self.in_input);
         job.detections.clear();
         job.detections.extend(self.in_input.iter().map(|detection| Detection {
             word: detection.word,

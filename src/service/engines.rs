@@ -112,9 +112,9 @@ impl Engines for Installed {
         stop: &Stop,
         alive: &(dyn Fn() + Sync),
     ) -> anyhow::Result<Box<dyn Engine>> {
-        use wordsight_engines::tensorrt::{
-            BuildSettings, Going, PlanStore, TensorRtEngine, TensorRtSettings,
-        };
+        use std::ops::ControlFlow;
+
+        use wordsight_engines::tensorrt::{BuildSettings, PlanStore, TensorRtEngine, TensorRtSettings};
         let settings = TensorRtSettings {
             libraries: target.tensorrt.clone(),
             state: PlanStore::default_state(),
@@ -129,7 +129,7 @@ impl Engines for Installed {
         let show = |step: wordsight_engines::tensorrt::Step<'_>| {
             alive();
             progress(step);
-            if stop.is_requested() { Going::Stop } else { Going::On }
+            if stop.is_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         Ok(Box::new(TensorRtEngine::open(&target.student, &settings, &show)?))
     }

@@ -101,9 +101,8 @@ impl Target {
     /// # Errors
     /// When an output is an input, or would replace what is no output's.
     pub fn check_outputs(&self, configuration: Option<&Path>) -> Result<(), OutputError> {
-        let read = [self.engine.student.as_path(), &self.words.vocabulary];
-        let mut inputs = Inputs::of(read.into_iter().chain(configuration));
-        self.source.uri.path().into_iter().for_each(|source| inputs.add_pictures(source));
+        let (student, vocabulary) = (self.engine.student.as_path(), self.words.vocabulary.as_path());
+        let mut inputs = inputs_of(configuration, Some(student), Some(vocabulary), Some(&self.source.uri));
         self.sinks.iter().flat_map(SinkSettings::files_read).for_each(|path| inputs.add(path));
         if let Some(token) = self.http.as_ref().and_then(|http| http.token_file.as_deref()) {
             inputs.add(token);
@@ -113,6 +112,19 @@ impl Target {
         }
         self.sinks.iter().try_for_each(|sink| sink.check_place(&inputs))
     }
+}
+
+/// What every command reads that runs a student: the configuration's file, the student, the words and the source, those
+/// that there are.
+pub fn inputs_of(
+    configuration: Option<&Path>,
+    student: Option<&Path>,
+    vocabulary: Option<&Path>,
+    source: Option<&SourceUri>,
+) -> Inputs {
+    let mut inputs = Inputs::of([configuration, student, vocabulary].into_iter().flatten());
+    source.and_then(SourceUri::path).into_iter().for_each(|path| inputs.add_pictures(path));
+    inputs
 }
 
 /// A student, and what runs it.

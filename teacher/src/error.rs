@@ -1,4 +1,4 @@
-//! What can go wrong with a teacher, in sentences for the person who can put it right.
+//! Errors of teachers; each says what to do.
 
 use std::fs;
 use std::io;

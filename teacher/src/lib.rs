@@ -1,12 +1,12 @@
-//! The teacher: photographs and words into one embedding space.
+//! The teacher: embeds photographs and words into one space.
 //!
-//! Flows in: a directory as Hugging Face's ONNX exports of CLIP are laid out (`onnx/vision_model.onnx`,
-//! `onnx/text_model.onnx`, `tokenizer.json`, `preprocessor_config.json`, `config.json`), then captions and crops of
-//! photographs. Flows out: embeddings of length 1, for training ([`Teacher::embed_crops`]) and for vocabularies
+//! A teacher is a directory in the layout of Hugging Face's ONNX exports of CLIP (`onnx/vision_model.onnx`,
+//! `onnx/text_model.onnx`, `tokenizer.json`, `preprocessor_config.json`, `config.json`). It turns captions and crops
+//! of photographs into embeddings of length 1, for training ([`Teacher::embed_crops`]) and for vocabularies
 //! ([`words`]). [`standin`] assembles such a directory from packages with open licences.
 //!
-//! The surprising thing: a teacher is named by its content. [`Teacher::id`] ends in a hash, students and vocabularies
-//! carry it, and two files that were made by different teachers refuse each other, however alike their names are.
+//! A teacher is identified by its content. [`Teacher::id`] ends in a hash, which students and vocabularies carry:
+//! files that were made by different teachers are refused together, even if the teachers have the same name.
 
 pub mod competitors;
 pub mod efficientnet;
@@ -134,7 +134,7 @@ impl Teacher {
         self.text.tokens(text)
     }
 
-    /// Whether the text model is told anything of a name: not where all its tokens say "unknown", or there are none.
+    /// Whether the text model knows anything of a name: not if all its tokens are "unknown", or there are none.
     ///
     /// # Errors
     /// When the tokenizer fails.

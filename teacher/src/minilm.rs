@@ -1,11 +1,11 @@
 //! MiniLM (a BERT of six layers) as an ONNX graph, from the weights of its Hugging Face package.
 //!
-//! Flows in: `config.json` and `model.safetensors` of a BERT sentence encoder. Flows out: a model that takes
-//! `input_ids` and `attention_mask` `[N,T]` and gives `text_embeds` `[N,D]`: the mean over the tokens that count, of
-//! length 1.
+//! Takes `config.json` and `model.safetensors` of a BERT sentence encoder. Returns a model that takes `input_ids` and
+//! `attention_mask` `[N,T]` and gives `text_embeds` `[N,D]`: the mean over the tokens that the mask keeps, of length
+//! 1.
 //!
-//! The surprising thing: there is no `token_type_ids` input. A caption is always the first segment, so that segment's
-//! embedding is added to the positions' once, here.
+//! There is no `token_type_ids` input. A caption is always the first segment, so the embedding of that segment is
+//! added to those of the positions once, when the graph is built.
 //!
 //! Sources: BERT, arXiv 1810.04805; MiniLM, arXiv 2002.10957; pooling as in sentence-transformers, arXiv 1908.10084.
 

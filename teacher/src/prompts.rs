@@ -1,8 +1,8 @@
-//! From a word to the captions that are embedded for it.
+//! Makes the captions that are embedded for a word.
 //!
-//! Flows in: a name as users and datasets write it (`traffic_light`) and templates (`a photo of a {}.`). Flows out:
-//! captions. Names are cleaned as ViLD does it (arXiv 2104.13921; its published code, `build_text_embedding`): `_`
-//! becomes a space, `/` becomes "or", lower case; "a" before a vowel's letter becomes "an".
+//! Takes a name as users and datasets write it (`traffic_light`) and templates (`a photo of a {}.`), and returns
+//! captions. Names are cleaned as in ViLD (arXiv 2104.13921; its published code, `build_text_embedding`): `_` becomes
+//! a space, `/` becomes "or", lower case; "a" before a vowel becomes "an".
 
 use unicode_normalization::UnicodeNormalization;
 
@@ -34,7 +34,7 @@ pub fn caption(prompt: &str, name: &str) -> Result<String, TeacherError> {
     Ok(format!("{before}{article}{name}{after}"))
 }
 
-/// A name without what nobody sees: its letters composed (NFC), and no characters of no width, so that what looks the
+/// A name without invisible characters: its letters composed (NFC), and no characters of no width, so that what looks the
 /// same is the same.
 pub fn visible(name: &str) -> String {
     let characters: Vec<char> = name.nfc().collect();

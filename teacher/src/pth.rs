@@ -1,8 +1,8 @@
-//! Named tensors out of a PyTorch `.pth` file: a state dictionary as `torch.save` writes it.
+//! Reads named tensors from a PyTorch `.pth` file: a state dictionary as `torch.save` writes it.
 //!
-//! The surprising thing: a pickle is a program, and unpickling a stranger's file runs it. The crate `pytorch-reader`
-//! knows the instructions and names that a dictionary of tensors consists of, and refuses every other.
-//! Integer tensors (batch-norm's step counters) are left out.
+//! A pickle is a program, and unpickling a stranger's file runs it. The crate `pytorch-reader` accepts only the
+//! instructions and names that a dictionary of tensors consists of. Integer tensors (batch-norm's step counters) are
+//! left out.
 
 use std::collections::BTreeMap;
 use std::fs::File;

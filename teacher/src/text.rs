@@ -1,9 +1,9 @@
 //! The text tower: captions to embeddings of length 1.
 //!
-//! Flows in: captions. Flows out: the rows of the model's text output, L2-normalised whether or not the export does
-//! it. The surprising thing is the padding: with an attention mask, a batch is padded to its longest caption; without
-//! one, every caption is padded to the model's length, because SigLIP was trained on the padding and pools its last
-//! token. CLIP's exports have no mask either and read no padding, for which this costs time and changes nothing.
+//! Returns the rows of the model's text output, L2-normalised whether or not the export does it. With an attention
+//! mask, a batch is padded to its longest caption. Without one, every caption is padded to the model's length, because
+//! SigLIP was trained on the padding and pools its last token. CLIP's exports have no mask either and ignore padding:
+//! for them this costs time and changes nothing.
 
 use std::path::Path;
 

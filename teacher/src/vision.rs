@@ -1,11 +1,11 @@
 //! The vision tower: crops of a photograph to embeddings of length 1.
 //!
-//! Flows in: a photograph and boxes. Flows out: for each box the direction of the sum of two crops' embeddings, the
-//! box itself and the box at one and a half times its size (ViLD, arXiv 2104.13921, section 3.3).
+//! Takes a photograph and boxes. The embedding of a box is the normalised sum of two crops' embeddings, the box itself
+//! and the box at one and a half times its size (ViLD, arXiv 2104.13921, section 3.3).
 //!
-//! The surprising thing: CLIP's own preprocessing cuts the middle out of an image, and a long thin object would lose
-//! its ends. Here a crop is resized whole into the model's square and the rest filled with the mean colour, which the
-//! normalisation turns into zeros.
+//! CLIP's own preprocessing cuts the middle out of an image, so a long thin object would lose its ends. Here a crop is
+//! resized whole into the model's square, and the rest is filled with the mean colour, which becomes zero in the
+//! normalisation.
 
 use std::path::Path;
 

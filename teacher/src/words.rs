@@ -1,4 +1,4 @@
-//! From `words.toml`, which people write, to a vocabulary, which the device loads.
+//! Reads `words.toml`, which people write, and makes the [`Vocabulary`] that the device loads.
 //!
 //! ```toml
 //! prompts = ["{}", "a photo of a {}."]   # optional
@@ -10,8 +10,7 @@
 //! ]
 //! ```
 //!
-//! Flows in: that file and a teacher. Flows out: a [`Vocabulary`]. The surprising thing: an unknown key is an error,
-//! because a misspelt `treshold` that is quietly ignored costs a user an evening.
+//! An unknown key is an error: a misspelt `treshold` that was silently ignored would cost a user an evening.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -128,7 +127,7 @@ pub fn make_vocabulary(path: &Path, teacher: &mut Teacher) -> Result<Vocabulary,
     Ok(vocabulary)
 }
 
-/// Pairs of shown words that a student could hardly tell apart, the most alike first.
+/// Pairs of shown words that a student could hardly distinguish, the most similar first.
 ///
 /// Among more than `MOST_COMPARED` words none are looked for: it takes the square of their number.
 pub fn near_duplicates(vocabulary: &Vocabulary) -> Vec<(&str, &str, f32)> {

@@ -1,4 +1,4 @@
-//! Chance that can be had again: from a number that is printed.
+//! Reproducible randomness: seeded by a number that is printed.
 
 /// Numbers by chance, the same ones from the same seed.
 pub struct Chance(u64);

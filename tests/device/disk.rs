@@ -1,13 +1,13 @@
-//! A disk that forgets, as a real one does when its power is cut.
+//! A disk that loses unflushed writes when its power is cut, as a real one does.
 //!
-//! QEMU reaches it as a network block device over a local socket. What is written is kept in memory, over the image that
-//! the device began with, so each device starts from the same disk and the image stays as it is. A write that was
-//! answered is durable only after the flush that follows it: until then it lies in the disk's own cache, in no order.
-//! [`Disk::lose_power`] keeps any part of that cache and loses the rest. Merely to kill QEMU would lose only what the
-//! device's kernel had not written yet, and hide a missing flush.
+//! QEMU reaches it as a network block device over a local socket. Writes are kept in memory, over the image that the
+//! device began with, so each device starts from the same disk and the image stays as it is. A write that was answered
+//! is durable only after the flush that follows it: until then it is in the disk's own cache, in no order.
+//! [`Disk::lose_power`] keeps any part of that cache and loses the rest. Killing QEMU alone would lose only what the
+//! device's kernel had not written yet, and would hide a missing flush.
 //!
-//! What this doesn't model: a block of 4 KiB torn in itself, a disk that lies about flushes, and flash that loses what
-//! lay beside what it was writing.
+//! Not modelled: a torn block of 4 KiB, a disk that lies about flushes, and flash that loses data beside what it was
+//! writing.
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -1,7 +1,8 @@
-//! The device: a virtual machine that is switched on and off, and a hand in it.
+//! The device: a virtual machine that is switched on and off, and a shell in it.
 //!
-//! In flow scripts, out flows what they printed. All is emulated (KVM is not everywhere, and hangs in some virtual
-//! machines that offer it), so a process takes a tenth of a second and a boot a quarter of a minute, on an idle host.
+//! It takes scripts and returns what they printed. Everything is emulated (KVM is not everywhere, and hangs in some
+//! virtual machines that offer it), so a process takes a tenth of a second to start and a boot a quarter of a minute,
+//! on an idle host.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

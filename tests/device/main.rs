@@ -1,14 +1,14 @@
 //! A day in the life of a device: Debian with systemd in a virtual machine, the kernel's virtual camera, our package.
 //!
-//! Each scenario is a function, and leaves the device as it found it: detecting red, of which the camera shows nothing
-//! else. The student sees colours and takes a millisecond, since the real one takes seconds where all is emulated; with
-//! that one the device is seen once, as the package brings it.
+//! Each scenario is a function, and leaves the device as it found it: detecting red, the only colour that the camera
+//! shows. The student sees colours and takes a millisecond, since the real one takes seconds where everything is
+//! emulated; the device is seen once with the real one, as the package brings it.
 //!
-//! `make device-test` builds the package and runs the whole day, `make device` the short one. What the device is made of
-//! takes Debian's packages, root's rights or a user namespace, and QEMU; where they can't be had the tests say that they
-//! are skipped, and fail where `WORDSIGHT_REQUIRE_REFERENCE` is set on a machine that could have them.
+//! `make device-test` builds the package and runs the whole day, `make device` the short one. The device needs
+//! Debian's packages, root's rights or a user namespace, and QEMU; where they can't be had the tests say that they are
+//! skipped, and fail where `WORDSIGHT_REQUIRE_REFERENCE` is set on a machine that could have them.
 //!
-//! How long is waited for what leaves room for a host with other things to do.
+//! Timeouts leave room for a host with other work to do.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 /// Runs scenarios one after the other, by their names.

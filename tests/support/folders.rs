@@ -1,4 +1,4 @@
-//! What lies in folders before and after a command. Shared with the host program's tests.
+//! What is in folders before and after a command. Shared with the host program's tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
-//! A program that runs while a test looks on: one process, one way to wait, one patience.
+//! A running program under test: one process, one way to wait, one timeout.
 //!
-//! What a test waits for, it waits for by [`until`]: a busy machine takes longer, and only a hang meets the end of
-//! [`PATIENCE`]. What has to happen within a time is tried by [`in_one_of_some_tries`].
+//! A test waits with [`until`]: a busy machine takes longer, and only a hang reaches the end of [`PATIENCE`]. What has
+//! to happen within a time is tried by [`in_one_of_some_tries`].
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -1,15 +1,15 @@
-//! Optimal assignment: who goes with whom so that all together gain most.
+//! Optimal assignment: pairs rows with columns so that the sum of the gains is largest.
 //!
-//! In flows a matrix of gains, out flows for each row its column or none. Shortest augmenting paths with potentials (the
+//! Takes a matrix of gains and returns for each row its column or none. Shortest augmenting paths with potentials (the
 //! Hungarian method as Jonker and Volgenant run it, "A Shortest Augmenting Path Algorithm for Dense and Sparse Linear
 //! Assignment Problems", 1987): rows² · columns steps, a few microseconds for a frame.
 //!
-//! The one surprising thing: a gain of 0 is as good as none, so that nobody is paired for the sake of it.
+//! A pair with a gain of 0 is not made.
 
 /// Assigns, and keeps its buffers: nothing is allocated for a problem no larger than one before.
 #[derive(Debug, Clone, Default)]
 pub struct Assigner {
-    /// Dual variables of rows and columns; each has a first one that stands for "nobody".
+    /// Dual variables of rows and columns; each has a first one for "unassigned".
     row_potentials: Vec<f64>,
     column_potentials: Vec<f64>,
     /// For each column its row, from 1; 0: none. The first stands for the row that looks for one.

@@ -1,19 +1,19 @@
-//! Which detection is which thing, from frame to frame, and by what word to call it.
+//! A multi-object tracker: which detection is which object from frame to frame, and which word it gets.
 //!
-//! In flow one frame's detections as [`Observation`]s and the frame's timestamp; out flow [`Track`]s: a thing's number,
-//! where it is, its word. A detector begins anew with every frame: things flicker, their words too, and nobody knows
-//! that it is the same thing. A [`Tracker`] is ByteTrack (Zhang et al., ECCV 2022, arXiv 2110.06864) for frames that
-//! come when they come: a constant-velocity filter for each box (`motion`) says where it should be by now, an optimal
-//! assignment ([`assignment`]) gives it the strong detection that lies there, or else a weak one, and its word is voted
-//! on (`votes`).
+//! A [`Tracker`] takes one frame's detections as [`Observation`]s with the frame's timestamp, and keeps [`Track`]s: an
+//! object's number, its box, its word. A detector treats every frame by itself: detections and their words flicker, and
+//! nothing says that two of them are the same object. The tracker is ByteTrack (Zhang et al., ECCV 2022, arXiv 2110.06864)
+//! for frames at any interval: a constant-velocity filter for each box (`motion`) predicts where it is now, an optimal
+//! assignment ([`assignment`]) gives it the strong detection that lies there, or else a weak one, and detections vote on
+//! its word (`votes`).
 //!
-//! It is ours because those there are count frames and not seconds, and know no words: `trackforge` 0.5 forgets after so
-//! many frames, assigns greedily and builds vectors of vectors in each of them; `similari` 0.26 brings threads, nalgebra
-//! and Python's bindings. Here a dropped frame is only a longer step, and an update allocates nothing once it has met a
-//! frame with as much in it.
+//! We wrote it because existing crates count frames and not seconds, and know no words: `trackforge` 0.5 forgets after a
+//! number of frames, assigns greedily and builds vectors of vectors in each of them; `similari` 0.26 brings threads,
+//! nalgebra and Python's bindings. Here a dropped frame is only a longer step, and an update allocates nothing once it
+//! has seen a frame with as many detections.
 //!
-//! The one surprising thing: a word doesn't make a thing. Another word at the same place is the same thing called by
-//! another name, until it insists; so matching only prefers equal words, and the votes decide.
+//! A track's identity doesn't depend on its word. A detection with another word at the same place is the same object,
+//! until that word wins the vote; so matching only prefers equal words.
 //!
 //! ```
 //! use std::time::Duration;
@@ -39,16 +39,16 @@ use std::time::Duration;
 
 pub use tracker::Tracker;
 
-/// What makes a track, and for how long.
+/// When a track is confirmed, and how long it lives.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrackingSettings {
-    /// A thing is told of once it was found, by detections that are not weak, in so many frames: 1 tells of everything
-    /// at once, false alarms among it.
+    /// A track is confirmed once detections that are not weak have found it in so many frames: 1 confirms every detection at
+    /// once, false alarms too.
     pub confirm_after: u32,
-    /// A thing that is not found for so long has gone. Longer outlasts longer occlusions, and takes another thing that
-    /// comes to the place for the same one more often.
+    /// A track that is not found for so long ends. A longer time survives longer occlusions, and more often takes another
+    /// object at the same place for the same one.
     pub forget_after: Duration,
-    /// After so long a vote on a thing's word counts half. Longer flickers less.
+    /// After so long a vote on a track's word counts half. A longer time flickers less.
     pub vote_half_life: Duration,
 }
 
@@ -62,32 +62,31 @@ impl Default for TrackingSettings {
     }
 }
 
-/// A detection, as a tracker takes it.
+/// A detection as a tracker's input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Observation {
     /// The word's place in the vocabulary.
     pub word: usize,
-    /// How sure, 0 to 1.
+    /// Its score, 0 to 1.
     pub score: f32,
-    /// Left, top, right, bottom in pixels of the frame. One that is empty or not finite is passed over.
+    /// Left, top, right, bottom in pixels of the frame. One that is empty or not finite is ignored.
     pub box_in_frame: [f32; 4],
-    /// Whether the score is below the word's threshold: it can go on with a track for a while, but not begin or confirm one.
+    /// Whether the score is below the word's threshold: it can continue a track for a while, but not begin or confirm one.
     pub is_weak: bool,
 }
 
-/// One thing, followed through frames.
+/// One object, tracked through frames.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Track {
-    /// Its number, from 1. A [`Tracker`] gives none twice.
+    /// Its number, from 1; unique within a [`Tracker`].
     pub id: u64,
-    /// The word that the votes are for, by its place in the vocabulary.
+    /// The word with the most votes, by its place in the vocabulary.
     pub word: usize,
-    /// How sure of this word: the mean score of the observations that told it, later ones counting more, 0 to 1.
+    /// Confidence in this word: the mean score of the observations with it, later ones weighing more, 0 to 1.
     pub score: f32,
-    /// Left, top, right, bottom in pixels of the frame: where it was found, smoothed; while it is not found, where it
-    /// should be by now.
+    /// Left, top, right, bottom in pixels of the frame: smoothed where it was found, predicted where it was not.
     pub box_in_frame: [f32; 4],
-    /// Whether it was found often enough to be told of.
+    /// Whether it was found often enough to be reported.
     pub is_confirmed: bool,
     /// Whether it was found in the last frame.
     pub is_seen: bool,
@@ -101,11 +100,11 @@ pub struct Track {
     pub best_score: f32,
 }
 
-/// What a frame changed, borrowed from the [`Tracker`]. Places are places in `tracks`, and hold until the next update.
+/// What a frame changed, borrowed from the [`Tracker`]. Places are indices of `tracks`, valid until the next update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Update<'a> {
     /// For each observation the place of its track, confirmed or not; none for a weak one without a track and for one
-    /// that is passed over.
+    /// that is ignored.
     pub track_of: &'a [Option<usize>],
     /// All tracks, the oldest first, confirmed or not, seen or not.
     pub tracks: &'a [Track],

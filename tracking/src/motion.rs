@@ -1,20 +1,21 @@
 //! Where a box is, and where it should be by now.
 //!
-//! In flow boxes and the seconds between them; out flow smoothed and predicted boxes. A Kalman filter of constant
-//! velocity over centre and size, as BoT-SORT has it (Aharon et al., 2022, arXiv 2206.14651, section 3.1): the four
-//! coordinates don't depend on each other, so each has a filter of two numbers and no matrix is inverted. Noise is told
-//! in box sizes, for a near thing moves as much more as it is larger, and in seconds, for frames are dropped.
+//! Takes boxes and the seconds between them, and returns smoothed and predicted boxes. A Kalman filter of constant
+//! velocity over centre and size, as in BoT-SORT (Aharon et al., 2022, arXiv 2206.14651, section 3.1). The four
+//! coordinates are independent, so each has a filter with a state of two numbers and no matrix is inverted. Noise is
+//! given in box sizes, because a near object is larger and moves as much more, and in seconds, because frames are
+//! dropped.
 //!
-//! The one surprising thing: a velocity that nobody sees dies away. A thing that goes behind another may as well stop
-//! there, and the prediction must not have left the place when it comes out.
+//! The velocity of a track that isn't seen decays. An object that goes behind another may stop there, and the prediction
+//! must not have drifted away when it comes out again.
 
 /// Standard deviation of where a detector puts a box, box sizes.
 const MEASUREMENT: f32 = 0.1;
-/// Standard deviation of the velocity of a thing never seen before, box sizes a second.
+/// Standard deviation of the velocity of an object never seen before, box sizes a second.
 const FIRST_VELOCITY: f32 = 1.0;
 /// How much a velocity changes in a second, box sizes a second: centres and sizes.
 const ACCELERATION: [f32; 2] = [0.8, 0.3];
-/// In so long a velocity falls to its 0.37th if nobody sees it, seconds: centres and sizes.
+/// In this time the velocity of an unseen track falls to 0.37 of its value, seconds: centres and sizes.
 const COASTING_S: [f32; 2] = [2.0, 0.3];
 /// A box is never taken for smaller than this, pixels.
 const LEAST_SIDE: f32 = 0.5;
@@ -61,9 +62,9 @@ impl Axis {
             return;
         }
         let (gain, velocity_gain) = (self.value_variance / variance, self.covariance / variance);
-        let surprise = measured - self.value;
-        self.value += gain * surprise;
-        self.velocity += velocity_gain * surprise;
+        let innovation = measured - self.value;
+        self.value += gain * innovation;
+        self.velocity += velocity_gain * innovation;
         self.velocity_variance -= velocity_gain * self.covariance;
         self.covariance *= 1.0 - gain;
         self.value_variance *= 1.0 - gain;

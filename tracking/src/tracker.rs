@@ -1,14 +1,17 @@
-//! One frame after the other: predict, match, vote, forget, begin.
+//! The tracker's update for one frame: predict, match, vote, forget, begin.
 //!
-//! In flow a frame's observations, out flows what they changed. Matching goes in passes, each over what those before left:
-//! 1. confirmed tracks with strong observations, by where the track should be by now;
-//! 2. the same by where it was last seen, for what stopped or turned while it was hidden (the observation-centric
-//!    recovery of OC-SORT, arXiv 2203.14360, section 4.3);
-//! 3. tracks still to be confirmed with strong observations;
-//! 4. all tracks with weak observations, closer by (ByteTrack, arXiv 2110.06864, section 3), for a while.
+//! Takes a frame's observations and returns what they changed. Matching runs in passes, each over what the ones before
+//! left unmatched:
 //!
-//! The one surprising thing: a track ends after a frame that doesn't show it and never between frames, so that things
-//! survive a rate of a frame in two seconds, however short the time after which they are forgotten.
+//! 1. confirmed tracks with strong observations, by the predicted place;
+//! 2. the same by the place where the track was last seen, for what stopped or turned while it was hidden (the
+//!    observation-centric recovery of OC-SORT, arXiv 2203.14360, section 4.3);
+//! 3. unconfirmed tracks with strong observations;
+//! 4. for a while all tracks with weak observations, within a smaller distance (ByteTrack, arXiv 2110.06864, section
+//!    3).
+//!
+//! A track ends after a frame that doesn't show it, never between frames: so tracks survive a rate of one frame in two
+//! seconds, even if the time after which they are forgotten is shorter.
 
 use std::time::Duration;
 
@@ -23,16 +26,16 @@ const LEAST_IOU_WEAK: f32 = 0.4;
 /// How much more overlap it takes with an observation of a word that the track was never called by.
 const OTHER_WORD_IOU: f32 = 0.2;
 /// Weak observations alone keep a track for so many times the time after which it is forgotten: whatever looks a little
-/// like a thing would be followed for ever.
+/// like an object would be followed for ever.
 const WEAK_TIMES: u32 = 2;
-/// After so long without a frame nobody knows any more what is what.
+/// After so long without a frame all tracks end.
 const LONGEST_GAP: Duration = Duration::from_secs(10);
 /// A side of a box that lies further out than so many pixels is a mistake, and its square a risk.
 const FURTHEST_PX: f32 = 1e6;
 /// So many tracks and observations find room that was made before they came.
 const ROOM: usize = 64;
 
-/// Follows things through frames. Keeps its buffers, and allocates nothing once it has met a frame with as much in it.
+/// Follows objects through frames. Keeps its buffers, and allocates nothing once it has met a frame with as much in it.
 #[derive(Debug, Clone)]
 pub struct Tracker {
     settings: TrackingSettings,
@@ -48,7 +51,7 @@ pub struct Tracker {
     matching: Matching,
 }
 
-/// What a track knows and doesn't tell.
+/// A track's internal state.
 #[derive(Debug, Clone, Copy)]
 struct Inner {
     motion: Motion,
@@ -301,7 +304,7 @@ fn kept(elapsed: Duration, half_life: Duration) -> f32 {
     if half_life.is_zero() { 0.0 } else { (-elapsed.as_secs_f32() / half_life.as_secs_f32()).exp2() }
 }
 
-/// Whether an observation can be one of a thing: a box with an area that is nowhere beyond all frames, and a score.
+/// Whether an observation can be one of an object: a box with an area that is nowhere beyond all frames, and a score.
 fn can_be(observation: &Observation) -> bool {
     let [left, top, right, bottom] = observation.box_in_frame;
     observation.box_in_frame.iter().all(|side| side.abs() <= FURTHEST_PX)

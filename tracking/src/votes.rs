@@ -1,13 +1,14 @@
-//! By what word to call a thing that detections call by several.
+//! Chooses the word of a track whose detections have several.
 //!
-//! In flow a thing's observations, out flows one word that doesn't flicker. Every observation votes for its word with
-//! its score; votes fade with time, and a word that is to replace another needs clearly more of them.
+//! Takes a track's observations and returns one word that doesn't flicker. Every observation votes for its word with
+//! its score. Votes fade with time, and a word replaces another only with clearly more votes.
 //!
-//! The one surprising thing: who is told the same other word again and again, surely, forgets fast. Fading alone would
-//! hold a thing's old name for as long as it takes half of the votes to fade, though there was a cut and something else
-//! stands in the same place; by the frame, not by the second, three sure contradictions in a row are no flicker.
+//! A track that gets the same other word several times in a row with high scores drops its old votes faster. Fading
+//! alone would keep a track's old word for as long as it takes half of the votes to fade, even after a cut, when
+//! something else is in the same place. This counts frames and not seconds: three confident contradictions in a row
+//! are no flicker.
 
-/// How many words of a thing are remembered; the weakest goes.
+/// How many words of an object are remembered; the weakest goes.
 const WORDS: usize = 8;
 /// A word replaces another when it has so many times its votes.
 const CLEARLY_MORE: f32 = 2.0;
@@ -24,13 +25,13 @@ struct Tally {
     count: f32,
 }
 
-/// The votes on one thing's word.
+/// The votes on one object's word.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Votes {
     tallies: [Tally; WORDS],
-    /// The place of the word that the thing has.
+    /// The place of the word that the object has.
     elected: usize,
-    /// The word that was told last, and how often in a row surely.
+    /// The last observation's word, and how often in a row it had a high score.
     last: usize,
     insisted: u32,
 }
@@ -59,18 +60,18 @@ impl Votes {
         }
     }
 
-    /// The thing's word.
+    /// The object's word.
     pub(crate) fn word(&self) -> usize {
         self.tallies[self.elected].word
     }
 
-    /// The mean score of the observations that told it.
+    /// The mean score of the observations with it.
     pub(crate) fn score(&self) -> f32 {
         let Tally { score_sum, count, .. } = self.tallies[self.elected];
         if count > 0.0 { score_sum / count } else { 0.0 }
     }
 
-    /// How usual a word is for this thing: its votes in those of the thing's word, 0 to 1.
+    /// How usual a word is for this object: its votes in those of the object's word, 0 to 1.
     pub(crate) fn share(&self, word: usize) -> f32 {
         if word == self.word() {
             return 1.0;
@@ -91,7 +92,7 @@ impl Votes {
         }
     }
 
-    /// The word's place; a new word takes that of the weakest other than the thing's own.
+    /// The word's place; a new word takes that of the weakest other than the object's own.
     fn place_for(&mut self, word: usize) -> usize {
         let known = self.tallies.iter().position(|tally| tally.word == word && tally.count > 0.0);
         known.unwrap_or_else(|| {

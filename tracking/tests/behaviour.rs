@@ -1,4 +1,4 @@
-//! What a tracker makes of things that move as they please and of a detector that errs.
+//! How a tracker handles objects that move freely and a detector that makes mistakes.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::time::Duration;

@@ -429,9 +429,17 @@ mod tests {
             "videotestsrc is-live=true ! video/x-raw,width=64,height=48,framerate=20/1 ! queue ! appsink",
         )
         .unwrap();
-        let ages = (0..20).map(|_| next(&mut source)).map(|frame| frame.received_at - frame.captured_at);
-        let youngest = ages.skip(1).min().unwrap();
-        assert!(youngest > Duration::ZERO && youngest < Duration::from_millis(50), "{youngest:?}");
+        let mut age = || {
+            let frame = next(&mut source);
+            frame.received_at - frame.captured_at
+        };
+        // Of the first frame it isn't told. A busy machine is late for some frames, a wrong clock for all.
+        age();
+        let ages: Vec<Duration> = std::iter::repeat_with(&mut age).take(20).collect();
+        assert!(ages.iter().all(|age| *age > Duration::ZERO), "{ages:?}");
+        let is_young = |age: &Duration| *age < Duration::from_millis(50);
+        let is_ever_young = ages.iter().any(is_young) || (0..400).any(|_| is_young(&age()));
+        assert!(is_ever_young, "{ages:?}");
     }
 
     #[test]
@@ -444,9 +452,8 @@ mod tests {
         assert_eq!(next(&mut source).width, 64);
         let size = source.pipeline.by_name("size").unwrap();
         size.set_property_from_str("caps", "video/x-raw,width=128,height=96");
-        let until = Instant::now() + Duration::from_secs(5);
-        let mut widths =
-            std::iter::repeat_with(|| next(&mut source).width).take_while(|_| Instant::now() < until);
+        // Of the old size are those that are under way already.
+        let mut widths = std::iter::repeat_with(|| next(&mut source).width).take(500);
         assert!(widths.any(|width| width == 128));
     }
 
@@ -454,17 +461,11 @@ mod tests {
     fn a_stream_that_ends_says_so_and_one_that_fails_says_why() {
         let mut ends = open("videotestsrc num-buffers=3 ! appsink").unwrap();
         let mut frame = Frame::default();
-        let until = Instant::now() + Duration::from_secs(5);
-        while ends.capture(&mut frame).unwrap() != Captured::End {
-            assert!(Instant::now() < until);
-        }
+        // Each asks for as long as LONGEST_NAP: minutes, before it is given up.
+        let mut asked = (0..3_000).map(|_| ends.capture(&mut frame).unwrap());
+        assert!(asked.any(|captured| captured == Captured::End));
         let mut fails = open("videotestsrc is-live=true ! identity error-after=5 ! appsink").unwrap();
-        let error = loop {
-            assert!(Instant::now() < until);
-            if let Err(error) = fails.capture(&mut frame) {
-                break error;
-            }
-        };
+        let error = (0..3_000).find_map(|_| fails.capture(&mut frame).err()).unwrap();
         assert!(matches!(error, CaptureError::Lost { .. }), "{error}");
         assert!(error.to_string().contains("identity"), "{error}");
     }

@@ -1,14 +1,14 @@
-//! Bilinear resizing of RGB in whole numbers: bit for bit what the crate `fast_image_resize` 6.1 makes.
+//! Bilinear resizing of RGB in integers, bit for bit the same as the crate `fast_image_resize` 6.1.
 //!
-//! In flows a frame of interleaved pixels, out flow the rows of three planes. Students were trained and are evaluated
-//! with that crate's bytes, and two levels of grey change which detections pass their threshold; but the crate makes
-//! its tables anew for each frame (174 to 680 allocations), and here nothing is allocated while frames keep their size.
+//! Takes a frame of interleaved pixels and writes the rows of three planes. Students were trained and are evaluated
+//! with that crate's bytes, and two levels of grey change which detections pass their threshold. But the crate makes
+//! its tables anew for each frame (174 to 680 allocations); here nothing is allocated while frames keep their size.
 //!
-//! What it computes, on every processor: weights in `f64`, rounded to 15 bits with as many of them behind the point as
-//! the largest allows; rows summed first, rounded to bytes; then columns, rounded to bytes again.
+//! The arithmetic, on every processor: weights in `f64`, rounded to 15 bits with as many of them fractional as the
+//! largest weight allows; rows are summed first and rounded to bytes, then columns, rounded to bytes again.
 //!
-//! The one surprising thing: it can't be done in `f32`. Weights of a side that shrinks have up to 21 bits behind the
-//! point, and from 17 on (shrinking to less than a quarter) their sums with bytes don't fit in 24 bits.
+//! `f32` is not enough for it. The weights of a side that shrinks have up to 21 fractional bits, and from 17 on
+//! (shrinking to less than a quarter) their sums with bytes don't fit in 24 bits.
 
 use std::ops::Range;
 
@@ -139,7 +139,7 @@ impl FixedPointResizer {
             }
             // The last rows may be fewer: what the other lanes have of before is not written.
             // SAFETY: as above.
-            unsafe { (self.kernels.weave)(&self.blended, &mut self.woven) };
+            unsafe { (self.kernels.interleave)(&self.blended, &mut self.woven) };
             for first_pixel in (0..resized_width).step_by(LANES) {
                 let pixels = LANES.min(resized_width - first_pixel);
                 // SAFETY: as above.
@@ -211,20 +211,20 @@ struct Kernels {
     /// A row as the weighted sum of rows.
     blend: unsafe fn(&Rows<'_>, &mut [u8]),
     /// From rows their pairs of pixels, which are of as many pixels as the rows have whole groups of four.
-    weave: unsafe fn(&[Vec<u8>; LANES], &mut [[Pairs; 3]]),
+    interleave: unsafe fn(&[Vec<u8>; LANES], &mut [[Pairs; 3]]),
     /// At most eight pixels as the weighted sums of pairs.
     sum: unsafe fn(&[[Pairs; 3]], &PairTaps, Range<usize>) -> Square,
 }
 
 impl Kernels {
     /// For processors that have nothing of their own below.
-    const PLAIN: Self = Self { blend: plain::blend, weave: plain::weave, sum: plain::sum };
+    const PLAIN: Self = Self { blend: plain::blend, interleave: plain::interleave, sum: plain::sum };
 
     fn of_this_processor() -> Self {
         // x86-64's since 2013.
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") {
-            return Self { blend: avx2::blend, weave: avx2::weave, sum: avx2::sum };
+            return Self { blend: avx2::blend, interleave: avx2::interleave, sum: avx2::sum };
         }
         Self::PLAIN
     }
@@ -270,7 +270,7 @@ mod plain {
         rest.iter_mut().zip(sums).for_each(|(out, sum)| *out = byte(sum, rows.precision));
     }
 
-    pub(super) fn weave(rows: &[Vec<u8>; LANES], out: &mut [[Pairs; 3]]) {
+    pub(super) fn interleave(rows: &[Vec<u8>; LANES], out: &mut [[Pairs; 3]]) {
         for (lane, row) in rows.iter().enumerate() {
             let (pixels, _) = row.as_chunks::<6>();
             for (out, pixels) in out.iter_mut().zip(pixels) {
@@ -369,7 +369,7 @@ mod avx2 {
     }
 
     #[target_feature(enable = "avx2")]
-    pub(super) fn weave(rows: &[Vec<u8>; LANES], out: &mut [[Pairs; 3]]) {
+    pub(super) fn interleave(rows: &[Vec<u8>; LANES], out: &mut [[Pairs; 3]]) {
         let (fours, _) = out.as_chunks_mut::<2>();
         for row in rows {
             assert!(row.len() >= 12 * fours.len() + 4);

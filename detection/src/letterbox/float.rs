@@ -1,12 +1,12 @@
 //! The letterbox in float, from any pixel format: what the GPU's kernel computes, sum by sum.
 //!
-//! In flows a frame as a camera gives it, out flow the planes of the student's input. Resizing comes before the
-//! conversion from YUV, which is linear: a tenth of the pixels are converted, and no RGB frame is ever made. Colours
-//! that two or four pixels share are read once, with the weights of all of them.
+//! Takes a frame as a camera gives it and writes the planes of the student's input. Frames are resized before they are
+//! converted from YUV, which is linear: a tenth of the pixels are converted, and no RGB frame is made. Colours that
+//! two or four pixels share are read once, with the weights of all of them.
 //!
-//! The one surprising thing: columns are summed first and rows after, because a whole row of a frame, whatever its
-//! bytes mean, is one loop over neighbours. The order of the sums is part of what this promises: the kernel has the
-//! same, and is held against this to the last bit.
+//! Columns are summed first and rows after, because a whole row of a frame, whatever its pixel format, is one loop
+//! over neighbouring bytes. The order of the sums is guaranteed: the GPU's kernel has the same order, and a test
+//! compares the two to the last bit.
 
 use super::{Letterbox, PADDING};
 use crate::frame::{FrameView, PixelFormat, YuvFactors};
@@ -230,7 +230,7 @@ impl Resampler {
         letterbox
     }
 
-    /// Writes what of the input is not padding. Like all that it calls it is compiled into whoever calls it, for that
+    /// Writes the part of the input that is not padding. Like all that it calls it is inlined into the caller, for that
     /// one's instructions.
     #[inline(always)]
     fn resample(
@@ -257,14 +257,14 @@ impl Resampler {
                     }
                     // The last rows may be fewer: what the other lanes have of before is not looked at.
                     self.down.iter_mut().for_each(|down| down.resize(channel.row_stride, 0.0));
-                    weave(&self.down, &mut self.woven, transposed);
+                    interleave(&self.down, &mut self.woven, transposed);
                     summed = Some(start);
                 }
                 let samples = &self.woven[channel.offset - start..];
                 sum_columns(samples, channel.sample_stride, self.tables.columns(channel), along);
             }
             for (along, lines) in self.along.iter().zip(&mut self.lines) {
-                unweave(along, lines, transposed);
+                deinterleave(along, lines, transposed);
             }
             for lane in 0..count {
                 let start = (first_row + lane + pad_y) * input_width + pad_x;
@@ -310,7 +310,7 @@ fn add_row(row: &[u8], weight: f32, sums: &mut [f32]) {
 
 /// `out` = what the rows have in each place.
 #[inline(always)]
-fn weave(rows: &[Vec<f32>; LANES], out: &mut Vec<[f32; LANES]>, transposed: impl Fn(Square) -> Square) {
+fn interleave(rows: &[Vec<f32>; LANES], out: &mut Vec<[f32; LANES]>, transposed: impl Fn(Square) -> Square) {
     let len = rows[0].len();
     let rows: [&[f32]; LANES] = std::array::from_fn(|lane| &rows[lane][..len]);
     out.resize(len, [0.0; LANES]);
@@ -382,7 +382,7 @@ fn sum_columns(samples: &[[f32; LANES]], sample_stride: usize, columns: &Taps, o
 
 /// `rows` = what each lane has.
 #[inline(always)]
-fn unweave(woven: &[[f32; LANES]], rows: &mut [Vec<f32>; LANES], transposed: impl Fn(Square) -> Square) {
+fn deinterleave(woven: &[[f32; LANES]], rows: &mut [Vec<f32>; LANES], transposed: impl Fn(Square) -> Square) {
     rows.iter_mut().for_each(|row| row.resize(woven.len(), 0.0));
     let (squares, rest) = woven.as_chunks::<LANES>();
     for (at, square) in squares.iter().enumerate() {

@@ -1,14 +1,12 @@
-//! Where a frame lies in a student's input, and the way back for boxes.
+//! Where a frame lies in a student's input, and how boxes are mapped back.
 //!
-//! In flow the two sizes, out flows the placing: the frame keeps its aspect, fills one side of the
-//! input and is centred along the other.
+//! A [`Letterbox`] is computed from the two sizes: the frame keeps its aspect ratio, fills one side of the input and
+//! is centred along the other. The resized frame has a whole number of pixels, so its true scale differs slightly
+//! between the axes. Boxes are mapped with the true scales; otherwise a box at the far edge of a large frame would be
+//! off by a few pixels.
 //!
-//! The one surprising thing: the resized frame has a whole number of pixels, so its true scale
-//! differs a little between the axes. Boxes are mapped by the true scales, or a box at the far edge
-//! of a large frame would come back a few pixels off.
-//!
-//! [`Preprocessor`] makes the input on a processor, in whole numbers; [`Resampler`] is the float arithmetic that the GPU's
-//! kernel is held against.
+//! [`Preprocessor`] makes the input on a processor, in integers; [`Resampler`] is the float arithmetic that the GPU's
+//! kernel is compared with.
 
 mod fixed_point;
 mod float;

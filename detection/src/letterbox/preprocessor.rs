@@ -1,12 +1,11 @@
-//! From a frame to a student's input: resized, centred on grey, one plane a channel.
+//! Makes a student's input from a frame: resized, centred on grey, one plane a channel.
 //!
-//! In flows an RGB frame as cameras and decoders give it, rows of interleaved pixels; out flow the
-//! three planes `[3, H, W]` that the engine takes, still one byte a channel, because the
-//! normalisation is in the student's graph.
+//! Takes an RGB frame, rows of interleaved pixels, and writes the three planes `[3, H, W]` that the engine takes,
+//! still one byte a channel, because the normalisation is in the student's graph.
 //!
-//! The one surprising thing: the resize is bilinear *with the kernel widened by the scale*
-//! (antialiased, as PIL and TensorFlow do it and OpenCV does not). A student trained on one and fed
-//! the other loses accuracy without a word, so this is the only resize in the project.
+//! The resize is bilinear *with the kernel widened by the scale* (antialiased, as in PIL and TensorFlow and not in
+//! OpenCV). A student that was trained with one and runs with the other loses accuracy silently, so this is the only
+//! resize in the project.
 
 use super::Letterbox;
 use super::fixed_point::FixedPointResizer;

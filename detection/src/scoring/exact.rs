@@ -1,22 +1,22 @@
 //! Each region's best words, exactly, in one pass over the vocabulary.
 //!
-//! In flow regions and panels of words, out flow for each region the sums that its softmaxes divide by and its best words
-//! of each group. A tile of logits, a few regions by sixteen words, is folded into these as soon as it is made: no
-//! logit is ever stored, and memory doesn't grow with the vocabulary.
+//! Takes regions and panels of words, and returns for each region the sums that its softmaxes divide by and its best
+//! words of each group. A tile of logits, a few regions by sixteen words, is reduced as soon as it is computed: no
+//! logit is stored, and memory doesn't grow with the vocabulary.
 //!
-//! The one surprising thing: the best words are known before any probability. log p is
-//! w · (text - a) + (1 - w) · (image - b), and a region's a and b are the same for all words: within a group of one
-//! weight w, words come in the order of w · text + (1 - w) · image.
+//! The best words are known before any probability. log p is w · (text - a) + (1 - w) · (image - b), and a region's a
+//! and b are the same for all words: within a group of words with the same weight w, the order of the words is that of
+//! w · text + (1 - w) · image.
 //!
-//! The products are made here and not by a library, because the words are packed once and a tile's sums are at hand in
-//! registers. Measured on one core of an AVX-512 Xeon, 100 regions, two heads, 1,203 words of 384 numbers: 1.3 ms with both
-//! softmaxes and the ranking; the product alone took matrixmultiply 1.4 ms and the crate gemm 2.3 ms, each packing the words
-//! again and writing the logits out.
+//! The products are computed here and not by a library, because the words are packed once and a tile's sums are still
+//! in registers. Measured on one core of an AVX-512 Xeon, 100 regions, two heads, 1,203 words of 384 numbers: 1.3 ms
+//! with both softmaxes and the ranking. The product alone took matrixmultiply 1.4 ms and the crate gemm 2.3 ms, each
+//! packing the words again and writing the logits out.
 
 use std::ops::Range;
 
 use super::Regions;
-use super::panels::{GROUPS, LANES, Lanes, Line, Panels};
+use super::panels::{CacheLine, GROUPS, LANES, Lanes, Panels};
 use super::softmax::{Sum, multiply_add, weighted};
 
 /// Panels that all regions meet before the next ones come: 800 KB of 384 numbers a word, inside a cache of 2 MB.
@@ -27,9 +27,9 @@ const WIDE: usize = 12;
 /// Rows of a tile elsewhere, and of a wide one's rest: twelve sums of AVX2's eight floats, of its sixteen registers.
 const NARROW: usize = 6;
 
-/// What a ranking asks.
+/// The input of a ranking.
 #[derive(Clone, Copy)]
-pub struct Question<'a> {
+pub struct Query<'a> {
     /// The words.
     pub panels: &'a Panels,
     /// Cosines are multiplied by it.
@@ -42,11 +42,11 @@ pub struct Question<'a> {
     pub words_per_region: usize,
     /// Whether hidden words are ranked with the others; if not, they are only in the sums.
     pub ranks_hidden: bool,
-    /// `[chosen regions, panels]`: whether a region comes to the same without a panel. Empty: none does.
+    /// `[chosen regions, panels]`: whether a region's result is the same without a panel. Empty: never.
     pub skips: &'a [bool],
 }
 
-impl Question<'_> {
+impl Query<'_> {
     /// Whether one of these regions, by their places among the chosen, needs to meet a panel.
     #[inline(always)]
     fn needs(&self, mut regions: Range<usize>, panel: usize) -> bool {
@@ -93,20 +93,20 @@ impl Best {
 }
 
 impl Exact {
-    /// Ranks the words of the `chosen` regions: [`Self::best_of`] tells them.
-    pub fn run(&mut self, question: &Question<'_>, chosen: &[u32]) {
-        self.start(question, chosen);
+    /// Ranks the words of the `chosen` regions: [`Self::best_of`] returns them.
+    pub fn run(&mut self, query: &Query<'_>, chosen: &[u32]) {
+        self.start(query, chosen);
         #[cfg(target_arch = "x86_64")]
         {
             /// For processors with registers of sixteen floats.
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-            fn on_avx512(exact: &mut Exact, question: &Question<'_>, chosen: &[u32]) {
-                exact.pass::<WIDE, true>(question, chosen);
+            fn on_avx512(exact: &mut Exact, query: &Query<'_>, chosen: &[u32]) {
+                exact.pass::<WIDE, true>(query, chosen);
             }
             /// For processors since 2013.
             #[target_feature(enable = "avx2,fma")]
-            fn on_avx2(exact: &mut Exact, question: &Question<'_>, chosen: &[u32]) {
-                exact.pass::<NARROW, true>(question, chosen);
+            fn on_avx2(exact: &mut Exact, query: &Query<'_>, chosen: &[u32]) {
+                exact.pass::<NARROW, true>(query, chosen);
             }
             let has_512 = is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
@@ -115,39 +115,38 @@ impl Exact {
             let has_fma = is_x86_feature_detected!("fma");
             if has_512 && has_fma {
                 // SAFETY: the processor has all of these.
-                return unsafe { on_avx512(self, question, chosen) };
+                return unsafe { on_avx512(self, query, chosen) };
             }
             if is_x86_feature_detected!("avx2") && has_fma {
                 // SAFETY: the processor has AVX2 and FMA.
-                return unsafe { on_avx2(self, question, chosen) };
+                return unsafe { on_avx2(self, query, chosen) };
             }
         }
         // Every 64-bit Arm multiplies and adds at once; an old x86 doesn't.
-        self.pass::<NARROW, { cfg!(target_arch = "aarch64") }>(question, chosen);
+        self.pass::<NARROW, { cfg!(target_arch = "aarch64") }>(query, chosen);
     }
 
     /// The best words of a region, by its place among the chosen: (log p, word) in no order, as many as were asked for.
-    pub fn best_of(&mut self, at: usize, question: &Question<'_>) -> &[(f32, u32)] {
+    pub fn best_of(&mut self, at: usize, query: &Query<'_>) -> &[(f32, u32)] {
         let Some(progress) = self.progress.get(at) else { return &[] };
         let (text_shift, image_shift) = (progress.text.ln(), progress.image.ln());
         let mut start = at * self.room.iter().sum::<usize>();
         self.told.clear();
-        for (group, (best, room)) in question.panels.groups().iter().zip(progress.best.iter().zip(self.room))
-        {
+        for (group, (best, room)) in query.panels.groups().iter().zip(progress.best.iter().zip(self.room)) {
             let weight = group.text_weight;
             let shift = weight * text_shift + (1.0 - weight) * image_shift;
             self.told
                 .extend(self.best[start..][..best.len].iter().map(|&(value, word)| (value - shift, word)));
             start += room;
         }
-        keep_best(&mut self.told, question.words_per_region);
-        &self.told[..question.words_per_region.min(self.told.len())]
+        keep_best(&mut self.told, query.words_per_region);
+        &self.told[..query.words_per_region.min(self.told.len())]
     }
 
-    fn start(&mut self, question: &Question<'_>, chosen: &[u32]) {
-        let Question {
+    fn start(&mut self, query: &Query<'_>, chosen: &[u32]) {
+        let Query {
             panels, inverse_temperature, background, regions, words_per_region, ranks_hidden, ..
-        } = question;
+        } = query;
         let size = panels.embedding_size();
         // Twice as many as asked for, so that they are seldom sorted out; all of them where that is less.
         let is_ranked = panels.groups().each_ref().map(|group| *ranks_hidden || !group.is_hidden);
@@ -171,28 +170,28 @@ impl Exact {
     }
 
     #[inline(always)]
-    fn pass<const ROWS: usize, const FUSED: bool>(&mut self, question: &Question<'_>, chosen: &[u32]) {
+    fn pass<const ROWS: usize, const FUSED: bool>(&mut self, query: &Query<'_>, chosen: &[u32]) {
         let room = self.room.iter().sum::<usize>();
-        let size = question.panels.embedding_size();
+        let size = query.panels.embedding_size();
         let tiles = || Tiles { first: 0, count: chosen.len(), rows: ROWS };
         for (regions, rows) in tiles() {
             let out = &mut self.rows[2 * size * regions.start..][..rows * size];
-            weave(question, &chosen[regions.start..regions.end.min(chosen.len())], rows, out);
+            interleave(query, &chosen[regions.start..regions.end.min(chosen.len())], rows, out);
         }
-        let panel_count = question.panels.len();
+        let panel_count = query.panels.len();
         for first in (0..panel_count).step_by(PANELS_AT_ONCE) {
             let at_once = first..(first + PANELS_AT_ONCE).min(panel_count);
             for (regions, rows) in tiles() {
                 let values = &self.rows[2 * size * regions.start..][..rows * size];
                 let regions = regions.start..regions.end.min(chosen.len());
-                let panels = at_once.clone().filter(|&panel| question.needs(regions.clone(), panel));
+                let panels = at_once.clone().filter(|&panel| query.needs(regions.clone(), panel));
                 let best = &mut self.best[regions.start * room..regions.end * room];
                 let progress = &mut self.progress[regions.clone()];
                 let room = self.room;
                 if rows == ROWS {
-                    tile::<ROWS, FUSED>(question, panels, values, progress, best, room);
+                    tile::<ROWS, FUSED>(query, panels, values, progress, best, room);
                 } else {
-                    tile::<NARROW, FUSED>(question, panels, values, progress, best, room);
+                    tile::<NARROW, FUSED>(query, panels, values, progress, best, room);
                 }
             }
         }
@@ -221,14 +220,14 @@ impl Iterator for Tiles {
 
 /// `out` = number after number what the regions' text embeddings have there, then their image embeddings; 0 where regions
 /// lack.
-fn weave(question: &Question<'_>, regions: &[u32], rows: usize, out: &mut [f32]) {
-    let size = question.panels.embedding_size();
+fn interleave(query: &Query<'_>, regions: &[u32], rows: usize, out: &mut [f32]) {
+    let size = query.panels.embedding_size();
     if regions.len() < rows / 2 {
         out.fill(0.0);
     }
     for (at, &region) in regions.iter().enumerate() {
-        let text = question.regions.text_of(region, size);
-        let image = question.regions.image_of(region, size);
+        let text = query.regions.text_of(region, size);
+        let image = query.regions.image_of(region, size);
         for (out, (text, image)) in out.chunks_exact_mut(rows).zip(text.iter().zip(image)) {
             out[at] = *text;
             out[rows / 2 + at] = *image;
@@ -239,14 +238,14 @@ fn weave(question: &Question<'_>, regions: &[u32], rows: usize, out: &mut [f32])
 /// Some regions meet some panels.
 #[inline(always)]
 fn tile<const ROWS: usize, const FUSED: bool>(
-    question: &Question<'_>,
+    query: &Query<'_>,
     panels: impl Iterator<Item = usize>,
     rows: &[f32],
     progress: &mut [Progress],
     best: &mut [(f32, u32)],
     room: [usize; GROUPS],
 ) {
-    let Question { panels: words, inverse_temperature, words_per_region, .. } = *question;
+    let Query { panels: words, inverse_temperature, words_per_region, .. } = *query;
     let rows = rows.as_chunks::<ROWS>().0;
     for panel in panels {
         let sums = products::<ROWS, FUSED>(rows, words.values(panel));
@@ -285,7 +284,7 @@ fn logits<const FUSED: bool>(sums: &Lanes, scale: f32, bias: &Lanes) -> Lanes {
 #[inline(always)]
 fn products<const ROWS: usize, const FUSED: bool>(
     rows: &[[f32; ROWS]],
-    panel: &[Line<Lanes>],
+    panel: &[CacheLine<Lanes>],
 ) -> [Lanes; ROWS] {
     #[cfg(target_arch = "x86_64")]
     if ROWS == WIDE {
@@ -307,7 +306,7 @@ fn products<const ROWS: usize, const FUSED: bool>(
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn products_512<const ROWS: usize>(rows: &[[f32; ROWS]], panel: &[Line<Lanes>]) -> [Lanes; ROWS] {
+fn products_512<const ROWS: usize>(rows: &[[f32; ROWS]], panel: &[CacheLine<Lanes>]) -> [Lanes; ROWS] {
     use std::arch::x86_64::{
         _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };

@@ -1,11 +1,11 @@
-//! A vocabulary as the products want it: sixteen words side by side.
+//! A vocabulary packed for the products: sixteen words side by side.
 //!
-//! In flow the embeddings of a vocabulary, once; out flow panels of [`LANES`] words, number by number, so that one
-//! load fetches the same number of sixteen words and a product needs no packing while frames come.
+//! Takes the embeddings of a vocabulary once, and returns panels of [`LANES`] words, number by number: one load
+//! fetches the same number of sixteen words, and nothing is packed while frames come.
 //!
-//! The one surprising thing: the words stand in another order. Those whose heads are weighed alike stand together, the
-//! hidden ones among them apart, each such group filled up to whole panels: so a weight is a panel's and never a
-//! lane's, and so is whether its words may be told.
+//! The words are reordered. Words whose heads have the same weight are grouped, hidden words in groups of their own,
+//! and each group is padded to whole panels. So the weight, and whether words may be reported, are properties of a
+//! panel and not of a lane.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ pub type Lanes = [f32; LANES];
 /// A line of a processor's cache: a load of sixteen floats that lies across two of them is two loads.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-pub struct Line<T>(pub T);
+pub struct CacheLine<T>(pub T);
 /// What a lane without a word has in place of a logit. Finite, so that no infinity is ever subtracted from another.
 pub const NO_WORD: f32 = -1e30;
 /// Bytes of one embedding that are multiplied together: what VNNI adds up at once.
@@ -28,7 +28,7 @@ pub const GROUPS: usize = 4;
 pub struct Panels {
     embedding_size: usize,
     /// `[panels, D]`.
-    values: Vec<Line<Lanes>>,
+    values: Vec<CacheLine<Lanes>>,
     /// `[panels]`: 0, or [`NO_WORD`].
     biases: Vec<Lanes>,
     /// `[panels · LANES]`: places in the vocabulary; any place where there is no word.
@@ -78,7 +78,7 @@ impl Panels {
         });
         let mut panels = Self {
             embedding_size,
-            values: vec![Line([0.0; LANES]); panel_count * embedding_size],
+            values: vec![CacheLine([0.0; LANES]); panel_count * embedding_size],
             biases: vec![[NO_WORD; LANES]; panel_count],
             words: vec![0; panel_count * LANES],
             word_count,
@@ -120,7 +120,7 @@ impl Panels {
 
     /// A panel's numbers, `[D]`.
     #[inline(always)]
-    pub fn values(&self, panel: usize) -> &[Line<Lanes>] {
+    pub fn values(&self, panel: usize) -> &[CacheLine<Lanes>] {
         &self.values[panel * self.embedding_size..][..self.embedding_size]
     }
 
@@ -166,7 +166,7 @@ pub struct BytePanels {
     /// Quads of an embedding: D / 4, rounded up to four of them.
     pub quads: usize,
     /// `[panels, quads]`: four numbers of sixteen words, each 128 more than it is.
-    values: Vec<Line<[u8; QUAD * LANES]>>,
+    values: Vec<CacheLine<[u8; QUAD * LANES]>>,
     /// `[panels]`: what a word's whole numbers are multiplied by.
     scales: Vec<Lanes>,
     /// The length of the longest difference between a word and its bytes.
@@ -181,7 +181,7 @@ impl BytePanels {
         let quads = panels.embedding_size.next_multiple_of(LANES) / QUAD;
         let mut made = Self {
             quads,
-            values: vec![Line([128; QUAD * LANES]); panels.len() * quads],
+            values: vec![CacheLine([128; QUAD * LANES]); panels.len() * quads],
             scales: vec![[0.0; LANES]; panels.len()],
             largest_error: 0.0,
             largest_length: 0.0,
@@ -212,7 +212,7 @@ impl BytePanels {
 
     /// A panel's numbers, `[quads]`.
     #[inline(always)]
-    pub fn values(&self, panel: usize) -> &[Line<[u8; QUAD * LANES]>] {
+    pub fn values(&self, panel: usize) -> &[CacheLine<[u8; QUAD * LANES]>] {
         &self.values[panel * self.quads..][..self.quads]
     }
 

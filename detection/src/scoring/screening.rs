@@ -1,23 +1,25 @@
-//! Which regions cannot reach a threshold, for a quarter of the price of knowing their scores.
+//! Finds the regions that cannot reach a threshold, for a quarter of the cost of their scores.
 //!
-//! In flow regions and words in a byte a number, out flow the regions that may be told. Bytes are off by no more than the
-//! length of what rounding took times the length of the other vector (Cauchy and Schwarz), so every logit, and from them
-//! every score, has a bound that it cannot exceed. A region whose bounds are all below the thresholds is dropped; the rest
-//! meet the words again in float. What is told is therefore what would be told without this,
-//! scores to 1e-5 of themselves.
+//! Takes regions and words in a byte a number, and returns the regions that may be reported. The error of a product of
+//! bytes is at most the length of the rounding error times the length of the other vector (Cauchy and Schwarz), so
+//! every logit, and from the logits every score, has an upper bound. A region whose bounds are all below the
+//! thresholds is dropped; the others are compared with the words again in float. So what is reported is what would be
+//! reported without this, with scores equal to 1e-5 of themselves.
 //!
-//! With them flow the panels that a region need not meet again: those that add next to nothing to what its softmaxes divide
-//! by, and whose words reach no threshold. A region that is sure of its word skips nearly all others, and the floats of a
-//! large vocabulary, more than a cache holds, stay where they are. One that isn't skips none: at a temperature of 0.02 and
-//! 1,203 words the others must lie 0.4 below the best as cosines, and in the demo's frames they don't.
+//! It also returns the panels that a region can skip in float: those that add next to nothing to the sums that its
+//! softmaxes divide by, and whose words reach no threshold. A region that is sure of its word skips nearly all others,
+//! and the floats of a large vocabulary, more than a cache holds, are not read. A region that isn't sure skips none:
+//! at a temperature of 0.02 and 1,203 words the others must lie 0.4 below the best as cosines, and in the demo's
+//! frames they don't.
 //!
-//! The one surprising thing: this is where the time goes. Of a demo frame's 100 regions 12 to 58 have an objectness that
-//! lets them hope, and none to three are told; nearly all the others are dropped here.
+//! This step takes most of the time of scoring. Of a demo frame's 100 regions 12 to 58 have an objectness that could
+//! reach a threshold, and none to three are reported; nearly all others are dropped here.
 //!
-//! Only where the processor has AVX-512's VNNI, whose one instruction multiplies and adds 64 pairs of bytes. Measured on
-//! one core of such a Xeon, 100 regions, two heads, 1,203 words of 384 numbers: 0.40 ms, where floats take 1.3 ms. AVX2
-//! and Arm have no such margin without it, and on a Jetson the GPU ranks. Sixteen-bit numbers would drop a few more
-//! regions for twice the products; bfloat16 (VDPBF16PS) makes fewer products a second there than floats do.
+//! It runs only where the processor has AVX-512's VNNI, whose one instruction multiplies and adds 64 pairs of bytes.
+//! Measured on one core of such a Xeon, 100 regions, two heads, 1,203 words of 384 numbers: 0.40 ms, where floats take
+//! 1.3 ms. AVX2 and Arm have no such margin without it, and on a Jetson the GPU ranks. Sixteen-bit numbers would drop
+//! a few more regions for twice the products; bfloat16 (VDPBF16PS) computes fewer products a second there than floats
+//! do.
 
 use super::panels::Panels;
 
@@ -33,8 +35,8 @@ mod vnni {
     };
     use std::ops::Range;
 
-    use super::super::exact::{Question, dot};
-    use super::super::panels::{BytePanels, GROUPS, LANES, Lanes, Line, NO_WORD, QUAD};
+    use super::super::exact::{Query, dot};
+    use super::super::panels::{BytePanels, CacheLine, GROUPS, LANES, Lanes, NO_WORD, QUAD};
     use super::super::softmax::{ROUGHLY, ROUNDER, Sum};
     use super::Panels;
 
@@ -77,7 +79,7 @@ mod vnni {
     #[derive(Clone, Copy)]
     struct Progress {
         heads: [Head; 2],
-        best: [Line<Lanes>; GROUPS],
+        best: [CacheLine<Lanes>; GROUPS],
     }
 
     /// One head's way.
@@ -115,7 +117,7 @@ mod vnni {
             })
         }
 
-        /// Takes other thresholds from now on: a word's least score, above 0; infinite where it is never told.
+        /// Takes other thresholds from now on: a word's least score, above 0; infinite if it is never reported.
         pub fn follow(
             &mut self,
             panels: &Panels,
@@ -130,29 +132,29 @@ mod vnni {
             self.objectness_power = objectness_weight * power;
         }
 
-        /// Leaves those of the `chosen` regions that may reach a word's threshold, and tells which panels each of them may
-        /// skip: [`Question::skips`].
-        pub fn run(&mut self, question: &Question<'_>, chosen: &mut Vec<u32>) -> &[bool] {
+        /// Leaves those of the `chosen` regions that may reach a word's threshold, and returns which panels each of them may
+        /// skip: [`Query::skips`].
+        pub fn run(&mut self, query: &Query<'_>, chosen: &mut Vec<u32>) -> &[bool] {
             // For all regions of the frame, so that a later one with more of them finds the room.
-            let count = question.regions.objectness.len();
+            let count = query.regions.objectness.len();
             let quads = self.words.quads;
             self.rows.resize(self.rows.len().max(count.div_ceil(REGIONS) * quads), [0; ROWS]);
             self.floats.resize(quads * QUAD / LANES, [0.0; LANES]);
             self.bytes.resize(quads * QUAD / LANES, [0; LANES]);
             self.progress.clear();
             self.progress.reserve(count);
-            let panel_count = question.panels.len();
+            let panel_count = query.panels.len();
             self.shares.resize(self.shares.len().max(count * panel_count), 0.0);
             self.skips.clear();
             self.skips.reserve(count * panel_count);
             // SAFETY: there is a screen only where the processor has all of these.
-            unsafe { self.pass(question, chosen) };
+            unsafe { self.pass(query, chosen) };
             let mut met = self.progress.iter().zip(self.shares.chunks_exact(panel_count));
             chosen.retain(|&region| {
                 let Some((progress, shares)) = met.next() else { return true };
-                let spare = self.objectness_power * question.regions.objectness[region as usize].ln();
+                let spare = self.objectness_power * query.regions.objectness[region as usize].ln();
                 // A bound that is not a number keeps the region: what it is, floats will tell.
-                let is_hopeless = progress.bound(question.panels) + spare + SLACK < 0.0;
+                let is_hopeless = progress.bound(query.panels) + spare + SLACK < 0.0;
                 if !is_hopeless {
                     let negligible = progress.negligible(shares, -self.largest_handicap - spare);
                     self.skips.extend(shares.iter().map(|&share| share <= negligible));
@@ -169,14 +171,14 @@ mod vnni {
         }
 
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
-        fn pass(&mut self, question: &Question<'_>, chosen: &[u32]) {
+        fn pass(&mut self, query: &Query<'_>, chosen: &[u32]) {
             let quads = self.words.quads;
             for (tile, regions) in chosen.chunks(REGIONS).enumerate() {
                 for (at, &region) in regions.iter().enumerate() {
-                    self.start(question, tile * quads, at, region);
+                    self.start(query, tile * quads, at, region);
                 }
             }
-            let panel_count = question.panels.len();
+            let panel_count = query.panels.len();
             for first in (0..panel_count).step_by(PANELS_AT_ONCE) {
                 let panels = first..(first + PANELS_AT_ONCE).min(panel_count);
                 let Self { words, handicaps, rows, progress, shares, .. } = self;
@@ -184,17 +186,16 @@ mod vnni {
                 for ((progress, rows), shares) in
                     progress.chunks_mut(REGIONS).zip(rows.chunks_exact(quads)).zip(shares)
                 {
-                    tile(question, words, handicaps, panels.clone(), rows, progress, shares);
+                    tile(query, words, handicaps, panels.clone(), rows, progress, shares);
                 }
             }
         }
 
         /// A region in bytes.
         #[inline(always)]
-        fn start(&mut self, question: &Question<'_>, first_quad: usize, at: usize, region: u32) {
-            let size = question.panels.embedding_size();
-            let embeddings =
-                [question.regions.text_of(region, size), question.regions.image_of(region, size)];
+        fn start(&mut self, query: &Query<'_>, first_quad: usize, at: usize, region: u32) {
+            let size = query.panels.embedding_size();
+            let embeddings = [query.regions.text_of(region, size), query.regions.image_of(region, size)];
             let mut heads = [Head { start: 0, scale: 0.0, error: 0.0, sum: Sum::EMPTY }; 2];
             for (number, (head, embedding)) in heads.iter_mut().zip(embeddings).enumerate() {
                 self.floats.as_flattened_mut()[..size].copy_from_slice(embedding);
@@ -206,13 +207,13 @@ mod vnni {
                 let error =
                     self.words.largest_error * rounded.length + self.words.largest_length * rounded.error;
                 head.start = -128 * rounded.sum;
-                head.scale = rounded.scale * question.inverse_temperature;
-                head.error = error * question.inverse_temperature;
+                head.scale = rounded.scale * query.inverse_temperature;
+                head.error = error * query.inverse_temperature;
             }
             // The background is known in float: what is said of the other terms' errors mustn't be said of it.
-            let background = question.inverse_temperature * dot(embeddings[0], question.background);
+            let background = query.inverse_temperature * dot(embeddings[0], query.background);
             heads[0].sum = Sum::of(background);
-            self.progress.push(Progress { heads, best: [Line([NO_WORD; LANES]); GROUPS] });
+            self.progress.push(Progress { heads, best: [CacheLine([NO_WORD; LANES]); GROUPS] });
         }
     }
 
@@ -286,7 +287,7 @@ mod vnni {
     /// A few regions meet some panels.
     #[inline(always)]
     fn tile(
-        question: &Question<'_>,
+        query: &Query<'_>,
         words: &BytePanels,
         handicaps: &[Lanes],
         panels: Range<usize>,
@@ -294,7 +295,7 @@ mod vnni {
         progress: &mut [Progress],
         shares: &mut [f32],
     ) {
-        let panel_count = question.panels.len();
+        let panel_count = query.panels.len();
         let mut start = [0; ROWS];
         for (at, progress) in progress.iter().enumerate() {
             (start[at], start[REGIONS + at]) = (progress.heads[0].start, progress.heads[1].start);
@@ -303,9 +304,9 @@ mod vnni {
             // SAFETY: there is a screen only where the processor has these instructions.
             let sums = unsafe { products(rows, words.values(panel), &start) };
             let (scales, bias, handicaps) =
-                (words.scales(panel), question.panels.bias(panel), &handicaps[panel]);
-            let group = question.panels.group_of(panel);
-            let weight = question.panels.groups()[group].text_weight;
+                (words.scales(panel), query.panels.bias(panel), &handicaps[panel]);
+            let group = query.panels.group_of(panel);
+            let weight = query.panels.groups()[group].text_weight;
             for (at, progress) in progress.iter_mut().enumerate() {
                 let [text_head, image_head] = &mut progress.heads;
                 // SAFETY: as above.
@@ -375,7 +376,7 @@ mod vnni {
     #[inline]
     fn products(
         rows: &[[i32; ROWS]],
-        panel: &[Line<[u8; QUAD * LANES]>],
+        panel: &[CacheLine<[u8; QUAD * LANES]>],
         start: &[i32; ROWS],
     ) -> [Lanes; ROWS] {
         let mut sums: [__m512i; ROWS] = [_mm512_setzero_si512(); ROWS];
@@ -415,7 +416,7 @@ impl Screen {
     }
 
     /// Never called.
-    pub fn run(&mut self, _: &super::exact::Question<'_>, _: &mut Vec<u32>) -> &[bool] {
+    pub fn run(&mut self, _: &super::exact::Query<'_>, _: &mut Vec<u32>) -> &[bool] {
         match self.0 {}
     }
 

@@ -3,7 +3,7 @@
 use super::panels::{LANES, Lanes};
 
 /// How far a logit may lie above the reference: e^40 is 2e17, and 10^20 of them are still a float.
-const ROOM: f32 = 40.0;
+const MOST_ABOVE_REFERENCE: f32 = 40.0;
 
 /// 1.5 · 2^23: a small float that is added to it loses what is behind the point, and has the rest in its low bits.
 pub const ROUNDER: f32 = 12_582_912.0;
@@ -34,7 +34,7 @@ impl Sum {
     /// shares of e^reference, which doesn't become less.
     #[inline(always)]
     pub fn add_roughly<const FUSED: bool>(&mut self, logits: &Lanes) -> Lanes {
-        self.look_at(logits);
+        self.raise_reference(logits);
         let mut terms = [0.0; LANES];
         for ((sum, term), &logit) in self.lanes.iter_mut().zip(&mut terms).zip(logits) {
             *term = exp_roughly::<FUSED>(logit - self.reference);
@@ -49,8 +49,8 @@ impl Sum {
     }
 
     #[inline(always)]
-    fn look_at(&mut self, logits: &Lanes) {
-        let limit = self.reference + ROOM;
+    fn raise_reference(&mut self, logits: &Lanes) {
+        let limit = self.reference + MOST_ABOVE_REFERENCE;
         if logits.iter().fold(false, |above, &logit| above | (logit > limit)) {
             self.move_reference(logits);
         }
@@ -59,7 +59,7 @@ impl Sum {
     /// Adds sixteen logits.
     #[inline(always)]
     pub fn add<const FUSED: bool>(&mut self, logits: &Lanes) {
-        self.look_at(logits);
+        self.raise_reference(logits);
         for (sum, &logit) in self.lanes.iter_mut().zip(logits) {
             *sum += exp::<FUSED>(logit - self.reference);
         }

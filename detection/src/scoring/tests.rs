@@ -304,13 +304,13 @@ fn ranking_and_settling_apart_is_detecting() {
     let mut scorer = scene.scorer();
     let mut found = vec![];
     scorer.rank(&scene.boxes, &scene.objectness, &scene.text, &scene.image, &one_label());
-    scorer.settle(&one_label(), &mut found);
+    scorer.select(&one_label(), &mut found);
     assert_eq!(found, scene.detect(&one_label()));
     let ranked: Vec<Ranked> =
         found.iter().map(|&Detection { region, word, score, .. }| Ranked { region, word, score }).collect();
     let mut settled = vec![];
     scorer.take_ranked(&scene.boxes, &scene.objectness, &ranked, &one_label());
-    scorer.settle(&one_label(), &mut settled);
+    scorer.select(&one_label(), &mut settled);
     assert_eq!(settled, found);
 }
 
@@ -420,7 +420,7 @@ fn weak_detections_are_the_same_whoever_ranked_the_words() {
         found.iter().map(|&Detection { region, word, score, .. }| Ranked { region, word, score }).collect();
     let mut settled = vec![];
     scorer.take_ranked(&scene.boxes, &scene.objectness, &ranked, &settings);
-    scorer.settle(&settings, &mut settled);
+    scorer.select(&settings, &mut settled);
     assert_eq!(settled, found);
 }
 

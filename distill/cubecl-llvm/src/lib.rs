@@ -1,8 +1,8 @@
-//! Takes the place of `cubecl-llvm`, whose build script fetches an LLVM of its own.
+//! Replaces `cubecl-llvm`, whose build script downloads an LLVM.
 //!
-//! Only the types that `cubecl-cuda` names are here. The feature `cuda` of `wordsight-distill` has it write its kernels
-//! in CUDA C++, which NVRTC compiles (`cubecl-cuda/cpp`), so nothing of this is ever reached; a build that
-//! lacks that says so at its first kernel.
+//! Only the types that `cubecl-cuda` names are here. With the feature `cuda` of `wordsight-distill`, kernels are
+//! written in CUDA C++, which NVRTC compiles (`cubecl-cuda/cpp`), so nothing of this is ever called; a build without
+//! that says so at its first kernel.
 #![allow(missing_docs)]
 
 use std::fmt;

@@ -1,11 +1,12 @@
-//! The one reader of annotations: COCO's and LVIS's files, alike in all commands.
+//! Reads COCO's and LVIS's annotation files, the same way for all commands.
 //!
-//! Flows in: one JSON file (`raw`). Flows out: [`Annotations`] in which ids are numbers and each there once, every object
-//! is in an image of the list and has a box with an area in it. What can't be so is refused with its image and annotation;
-//! what training and evaluation can do without is left out or mended, and counted in one line of the log.
+//! Reads one JSON file (`raw`) into [`Annotations`], in which ids are numbers and unique, and every object is in an
+//! image of the list and has a box with an area in that image. What can't be made so is refused with its image and
+//! annotation; what training and evaluation can do without is left out or corrected, and counted in one line of the
+//! log.
 //!
-//! What surprises: a box has two forms. Evaluations take it as it was annotated, as `pycocotools` does; whatever looks at
-//! pixels takes it cut to its image.
+//! A box has two forms. Evaluations take it as it was annotated, as `pycocotools` does; code that looks at pixels
+//! takes it clipped to its image.
 
 mod raw;
 
@@ -62,7 +63,7 @@ pub struct Object {
     pub id: u64,
     /// The place of its image in [`Annotations::images`].
     pub image: usize,
-    /// Its category's number; none: a thing that nobody named.
+    /// Its category's number; none: an object without a name.
     pub category: Option<u64>,
     /// `[x, y, width, height]` as it was annotated.
     pub annotated: [f64; 4],
@@ -365,7 +366,7 @@ impl Oddities {
         }
     }
 
-    /// All of it in one line, if there is anything.
+    /// All oddities in one line, if there are any.
     fn told(&self) -> Option<String> {
         let mut told = String::new();
         for (kind, (count, named)) in &self.0 {

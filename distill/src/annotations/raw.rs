@@ -1,7 +1,7 @@
-//! COCO's and LVIS's files as anybody writes them: what `pycocotools` takes, and what Python's `json` does.
+//! COCO's and LVIS's files as people write them: everything that `pycocotools` and Python's `json` accept.
 //!
-//! Flows in: the text of one JSON file. Flows out: its parts with nothing decided yet: ids of any kind, flags as numbers or
-//! truth values, numbers that are none as NaN.
+//! Reads the text of one JSON file into its parts without judging them: ids of any type, flags as numbers or booleans,
+//! and values that should be numbers and are not as NaN.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -41,7 +41,7 @@ pub(super) struct Image {
 pub(super) struct Annotation {
     pub id: Option<Id>,
     pub image_id: Id,
-    /// None: a thing that nobody named.
+    /// None: an object without a name.
     pub category_id: Option<Id>,
     #[serde(default)]
     pub bbox: Numbers,
@@ -101,7 +101,7 @@ impl fmt::Display for Id {
     }
 }
 
-/// Any JSON value that has no parts, and what lists and objects come to.
+/// Any scalar JSON value; lists and objects become one too.
 #[derive(Debug)]
 enum Scalar {
     Nothing,

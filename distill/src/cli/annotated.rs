@@ -10,12 +10,13 @@ use wordsight_distill::eval::Detector;
 use wordsight_distill::eval::annotated::{self, AnnotatedSet, Row, Rules};
 use wordsight_distill::eval::ov_coco::{self, OvCoco, Split};
 use wordsight_distill::eval::true_boxes::{self, TrueBoxes};
+use wordsight_distill::mistake::Mistake;
 use wordsight_distill::photographs::Unreadable;
 use wordsight_teacher::Teacher;
 
 use super::report::{trained_on, true_boxes_of, vocabulary_for, write_json};
 
-/// What `eval` is told.
+/// Arguments of `eval`.
 #[derive(Args)]
 pub struct Eval {
     /// The student.
@@ -73,17 +74,8 @@ struct Figures {
 pub fn run(arguments: &Eval) -> Result<()> {
     let (annotations, images) = (&arguments.annotations, &arguments.images);
     arguments.check_outputs()?;
-    ensure!(
-        annotations.len() == images.len(),
-        "{} --annotations and {} --images: each set has one of both",
-        annotations.len(),
-        images.len()
-    );
+    arguments.check_sets()?;
     let alone = annotations.len() == 1;
-    ensure!(
-        alone || (!arguments.true_boxes && arguments.ov_coco.is_none()),
-        "--true-boxes and --ov-coco take one set: leave the other --annotations out"
-    );
     let sets: Vec<AnnotatedSet> = annotations
         .iter()
         .zip(images)
@@ -93,10 +85,13 @@ pub fn run(arguments: &Eval) -> Result<()> {
         .collect::<Result<_>>()?;
     for word in &arguments.word_rows {
         let is_known = sets.iter().any(|set| set.categories().any(|(_, name)| name == word));
-        ensure!(is_known, "--word-rows: no annotations have the category {word:?}");
+        ensure!(is_known, Mistake::new(format!("--word-rows: no annotations have the category {word:?}")));
     }
     if let (true, Some(teacher)) = (arguments.small.are_asked_for(), &arguments.teacher) {
-        ensure!(alone, "--words and --small-vocabularies take one set: leave the other --annotations out");
+        ensure!(
+            alone,
+            Mistake::new("--words and --small-vocabularies take one set: leave the other --annotations out")
+        );
         let json = arguments.json.as_deref();
         return arguments.small.run(&arguments.student, &sets[0], teacher, json);
     }
@@ -128,6 +123,22 @@ pub fn run(arguments: &Eval) -> Result<()> {
 }
 
 impl Eval {
+    /// Each set has annotations and images, and what takes one set has one.
+    fn check_sets(&self) -> Result<()> {
+        let (annotations, images) = (self.annotations.len(), self.images.len());
+        ensure!(
+            annotations == images,
+            Mistake::new(format!(
+                "{annotations} --annotations and {images} --images: each set has one of both"
+            ))
+        );
+        ensure!(
+            annotations == 1 || (!self.true_boxes && self.ov_coco.is_none()),
+            Mistake::new("--true-boxes and --ov-coco take one set: leave the other --annotations out")
+        );
+        Ok(())
+    }
+
     /// Nothing that is read is written.
     fn check_outputs(&self) -> Result<()> {
         let given =
@@ -157,7 +168,7 @@ fn figures_of(arguments: &Eval, set: &AnnotatedSet, mut teacher: Option<&mut Tea
             }
             vocabulary
         }
-        (None, None) => anyhow::bail!("either --vocabulary or --teacher"),
+        (None, None) => anyhow::bail!(Mistake::new("name a --vocabulary or a --teacher")),
     };
     let mut detector = Detector::open(&arguments.student, &vocabulary)?;
     println!("{} words of {}, {}", vocabulary.shown().len(), vocabulary.teacher, trained_on(&vocabulary));
@@ -186,8 +197,7 @@ impl Figures {
         let learned_from = &detector.facts().teacher;
         ensure!(
             teacher.id() == learned_from,
-            "the student learned from {learned_from}, not from {}",
-            teacher.id()
+            Mistake::new(format!("the student learned from {learned_from}, not from {}", teacher.id()))
         );
         if arguments.teacher_on_crops > 0 {
             let part = set.first(arguments.teacher_on_crops);

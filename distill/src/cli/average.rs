@@ -1,7 +1,8 @@
 //! `wordsight-distill average`: the mean of the weights of several students.
 //!
-//! Trainings that start from one student end in one basin of the loss, and the mean of their weights is often better than
-//! each: Wortsman et al., Model soups, ICML 2022; between a student and what it was fine-tuned to, WiSE-FT, CVPR 2022.
+//! Trainings that start from one student end in the same basin of the loss, and the mean of their weights is often
+//! better than each: Wortsman et al., Model soups, ICML 2022; between a student and its fine-tuned version, WiSE-FT,
+//! CVPR 2022.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ const BACKGROUND: &str = "wordsight.background";
 /// Facts that students must share for their weights to mean the same.
 const SHARED_FACTS: [&str; 3] = ["wordsight.format", "wordsight.teacher", "wordsight.sizes"];
 
-/// What `average` is told.
+/// Arguments of `average`.
 #[derive(Args)]
 pub struct Arguments {
     /// Students that `export` wrote in float, all trained from one. Temperature and the other facts are the first's.

@@ -1,4 +1,4 @@
-//! `wordsight-distill check-student`: holds a student against what is asked of it.
+//! `wordsight-distill check-student`: compares a student's figures with the required ones.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use super::Origin;
 use super::export::{Scoring, export_student};
 use super::report::{PhotographRows, photograph_rows, trained_on, true_boxes_of, vocabulary_for, write_json};
 
-/// What `check-student` is told.
+/// Arguments of `check-student`.
 #[derive(Args)]
 pub struct Arguments {
     /// The student.

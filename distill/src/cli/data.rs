@@ -1,4 +1,4 @@
-//! `wordsight-distill proposals`, `embed` and `merge`: long work that resumes and divides.
+//! `wordsight-distill proposals`, `embed` and `merge`: long work that resumes and can be split into shards.
 
 use std::path::{Path, PathBuf};
 
@@ -46,7 +46,7 @@ impl Images {
     }
 }
 
-/// What `proposals` is told.
+/// Arguments of `proposals`.
 #[derive(Args)]
 pub struct Proposals {
     #[command(flatten)]
@@ -73,7 +73,7 @@ pub struct Proposals {
     output: PathBuf,
 }
 
-/// What `embed` is told.
+/// Arguments of `embed`.
 #[derive(Args)]
 pub struct Embed {
     /// Folder that `proposals` wrote.

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use wordsight_detection::{DetectionSettings, Vocabulary};
 use wordsight_distill::eval::{self, Detector};
+use wordsight_distill::mistake::Mistake;
 use wordsight_distill::photographs::Collection;
 use wordsight_distill::scenes::clips::Props;
 use wordsight_teacher::Teacher;
@@ -14,7 +15,7 @@ use wordsight_tracking::TrackingSettings;
 
 use super::report::{photograph_rows, trained_on, vocabulary_for, write_json};
 
-/// What `eval-photographs` is told.
+/// Arguments of `eval-photographs`.
 #[derive(Args)]
 pub struct EvalPhotographs {
     /// The student.
@@ -31,7 +32,7 @@ pub struct EvalPhotographs {
     json: Option<PathBuf>,
 }
 
-/// What `eval-tracking` is told.
+/// Arguments of `eval-tracking`.
 #[derive(Args)]
 pub struct EvalTracking {
     /// The student.
@@ -109,7 +110,7 @@ pub fn tracking(arguments: &EvalTracking) -> Result<()> {
             let words = spread(&collection.words_of(&collection.with_cutouts()), arguments.words);
             vocabulary_for(&arguments.student, words, &mut Teacher::open(teacher)?)?
         }
-        (None, None) => anyhow::bail!("either --vocabulary or --teacher"),
+        (None, None) => anyhow::bail!(Mistake::new("name a --vocabulary or a --teacher")),
     };
     let words: Vec<String> = vocabulary.shown().iter().map(|word| word.word.clone()).collect();
     let props = Props::gather(&collection, &arguments.data.join("backgrounds"), &words)?;

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use image::RgbImage;
 use wordsight_detection::TextWeights;
 use wordsight_distill::export::{self, ScoringFacts, text_weights};
+use wordsight_distill::mistake::Mistake;
 use wordsight_distill::photographs::open_picture;
 use wordsight_distill::train::Checkpoint;
 use wordsight_files::Content;
@@ -24,7 +25,7 @@ const MOST_SWAPPED: f32 = 0.01;
 /// Pictures that an export is compared on.
 const PARITY_PICTURES: usize = 20;
 
-/// What `export` is told.
+/// Arguments of `export`.
 #[derive(Args)]
 pub struct Arguments {
     /// Folder that `train` wrote.
@@ -36,7 +37,7 @@ pub struct Arguments {
     #[arg(long)]
     compare_on: Option<PathBuf>,
     /// Side of the square input in pixels, a multiple of 32, where it is to be another than
-    /// training's: the student is convolutional, and sees smaller things in a larger input.
+    /// training's: the student is convolutional, and finds smaller objects in a larger input.
     #[arg(long, value_parser = side)]
     input_size: Option<usize>,
     #[command(flatten)]
@@ -95,7 +96,7 @@ enum Precision {
 /// Writes a trained student, converts it where it is asked to, and reports.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let temperature = arguments.scoring.temperature;
-    ensure!(temperature > 0.0, "--temperature must be above 0, not {temperature}");
+    ensure!(temperature > 0.0, Mistake::new(format!("--temperature must be above 0, not {temperature}")));
     let output = arguments.output.as_path();
     let mut inputs =
         super::inputs([Some(&arguments.training.join("checkpoint")), Some(&arguments.origin.backbone)]);
@@ -112,7 +113,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let Some(images) = &arguments.images else { return write(output) };
     let format = match arguments.precision {
         Precision::Fp32 => Format::Fp32,
-        Precision::Fp16 => Format::of_fp16(arguments.target),
+        Precision::Fp16 => Format::of_fp16(arguments.target)?,
         Precision::Int8 => Format::of_int8(arguments.target),
     };
     let in_float = match format {

@@ -11,12 +11,13 @@ use serde_json::json;
 use wordsight_distill::eval::annotated::{self, AnnotatedSet, Rules};
 use wordsight_distill::label::yolox::{COCO_NAMES, Suppression, Yolox};
 use wordsight_distill::label::{self, AnnotationFile, Settings};
+use wordsight_distill::mistake::Mistake;
 use wordsight_distill::photographs::Unreadable;
 use wordsight_distill::table;
 
 use super::report::write_json;
 
-/// What `label` is told.
+/// Arguments of `label`.
 #[derive(Args)]
 pub struct Arguments {
     /// The detector, a YOLOX as ONNX.
@@ -78,7 +79,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     match (&arguments.annotations, &arguments.output) {
         (Some(annotations), _) if arguments.evaluate => evaluate(arguments, annotations, &mut detectors),
         (_, Some(output)) => complete(arguments, output, &mut detectors),
-        (_, None) => anyhow::bail!("name the file to write with --output"),
+        (_, None) => anyhow::bail!(Mistake::new("name the file to write with --output")),
     }
 }
 
@@ -103,9 +104,10 @@ fn complete(arguments: &Arguments, output: &Path, detectors: &mut [Yolox]) -> Re
     };
     ensure!(
         settings.ignore_score <= settings.object_score,
-        "--ignore {} is above --object {}: it is the lower of the two",
-        settings.ignore_score,
-        settings.object_score
+        Mistake::new(format!(
+            "--ignore {} is above --object {}: it is the lower of the two",
+            settings.ignore_score, settings.object_score
+        ))
     );
     let mut file = match &arguments.annotations {
         Some(path) => AnnotationFile::load(path)?,

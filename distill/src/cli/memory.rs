@@ -1,4 +1,4 @@
-//! How a long computation keeps its memory.
+//! Keeps freed memory in the process during a long computation.
 
 /// Has the allocator keep what is freed, for the next step.
 ///

@@ -5,7 +5,9 @@ mod average;
 mod check_student;
 mod data;
 mod eval;
+mod exit_code;
 mod export;
+mod generate;
 mod label;
 mod memory;
 mod quantize;
@@ -19,7 +21,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
-use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use wordsight_detection::Vocabulary;
 use wordsight_distill::photographs::Collection;
@@ -29,9 +30,11 @@ use wordsight_files::{Content, Inputs};
 use wordsight_teacher::efficientnet::Weights;
 use wordsight_teacher::{Teacher, standin, words};
 
+pub use exit_code::exit_code_of;
+
 /// Makes students and vocabularies for wordsight.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = "Exit codes: 0 done, 1 failed, 2 bad usage or configuration.")]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -61,7 +64,7 @@ enum Command {
         /// How many scenes.
         #[arg(long, default_value_t = 12_000)]
         count: usize,
-        /// Whom for: training, or validation on photographs and words that training never sees.
+        /// What for: training, or validation on photographs and words that training never sees.
         #[arg(long, value_enum, default_value_t = scenes::Part::Training)]
         part: scenes::Part,
         /// The same seed makes the same bytes.
@@ -107,6 +110,9 @@ enum Command {
     EvalTracking(eval::EvalTracking),
     /// Holds a student, and trainings of every kind of head, against what is asked of them.
     CheckStudent(check_student::Arguments),
+    /// Writes the man pages and completions for bash, zsh and fish, which the package installs
+    #[command(hide = true)]
+    Generate(generate::Generate),
 }
 
 #[derive(Subcommand)]
@@ -186,11 +192,6 @@ fn read_backbone(path: &Path) -> Result<Weights> {
     Ok(wordsight_teacher::pth::read_pth(path)?)
 }
 
-/// Ends the program as clap does for bad usage, for what clap can't express.
-fn refuse_usage(told: &str) -> ! {
-    Arguments::command().error(ErrorKind::ArgumentConflict, told).exit()
-}
-
 /// A number from 0 to 1.
 fn share(text: &str) -> Result<f32, String> {
     let share: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
@@ -237,6 +238,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::EvalPhotographs(arguments) => eval::photographs(&arguments),
         Command::EvalTracking(arguments) => eval::tracking(&arguments),
         Command::CheckStudent(arguments) => check_student::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments, &Arguments::command()),
     }
 }
 
@@ -274,7 +276,7 @@ fn make_vocabulary(words: &Path, teacher: &Path, output: &Path) -> Result<()> {
     Ok(())
 }
 
-/// How many pairs of words that are hardly told apart are named.
+/// How many pairs of near-duplicates are named.
 const PAIRS_NAMED: usize = 5;
 
 fn warn_of_near_duplicates(vocabulary: &Vocabulary) {

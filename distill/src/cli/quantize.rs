@@ -10,6 +10,7 @@ use serde::Serialize;
 use wordsight_calibration::{Method, Target};
 use wordsight_distill::eval::Detector;
 use wordsight_distill::eval::annotated::{self, AnnotatedSet, Row, Rules};
+use wordsight_distill::mistake::Mistake;
 use wordsight_distill::photographs::{Unreadable, open_picture};
 use wordsight_distill::quantization::{
     BUDGET_IMAGES, Budget, Calibration, FEWEST_IMAGES, Sensitivity, engine_as_on, plot,
@@ -26,7 +27,7 @@ const ROUNDS: usize = 60;
 /// Layers that the printed sweep has.
 const SHOWN: usize = 10;
 
-/// What `quantize` is told.
+/// Arguments of `quantize`.
 #[derive(Args)]
 pub struct Arguments {
     /// The student in float: an exported .onnx file.
@@ -52,7 +53,7 @@ pub struct Arguments {
     output: PathBuf,
 }
 
-/// What `export` is told too.
+/// Arguments that `export` has too.
 #[derive(Args)]
 pub struct Options {
     /// How many of the images to calibrate on, evenly chosen.
@@ -127,13 +128,14 @@ pub enum Format {
 
 impl Format {
     /// FP16, which is for one target only.
-    pub fn of_fp16(target: Option<TargetName>) -> Self {
-        if target == Some(TargetName::Cpu) {
-            super::refuse_usage(
-                "--precision fp16 is for --target tensorrt: a processor computes FP16 as FP32 and slower",
-            );
-        }
-        Self::Fp16
+    pub fn of_fp16(target: Option<TargetName>) -> Result<Self> {
+        ensure!(
+            target != Some(TargetName::Cpu),
+            Mistake::new(
+                "--precision fp16 is for --target tensorrt: a processor computes FP16 as FP32 and slower"
+            )
+        );
+        Ok(Self::Fp16)
     }
 
     /// INT8 for a target; clap has asked for one.
@@ -199,7 +201,7 @@ struct Line {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let Arguments { student, images, options, output, .. } = arguments;
     let format = match arguments.precision {
-        Some(Precision::Fp16) => Format::of_fp16(arguments.target),
+        Some(Precision::Fp16) => Format::of_fp16(arguments.target)?,
         Some(Precision::Int8) | None => Format::of_int8(arguments.target),
     };
     carry_out(&Order { student, format, images, options, teacher: arguments.teacher.as_deref(), output })

@@ -1,4 +1,4 @@
-//! What several commands print or write in the same way.
+//! What several commands print or write the same way.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! `wordsight-distill show-batch` and `set-annotations`: what training will see.
+//! `wordsight-distill show-batch` and `set-annotations`: what training sees of the sets.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use wordsight_distill::mistake::Mistake;
 use wordsight_distill::progress;
 use wordsight_distill::sets::{Augmentation, Loader, LoaderSettings, Phase, Sets, show};
 use wordsight_files::Content;
 
-/// What `set-annotations` is told.
+/// Arguments of `set-annotations`.
 #[derive(Args)]
 pub struct SetAnnotations {
     #[command(flatten)]
@@ -60,7 +61,7 @@ impl SetsFile {
     }
 }
 
-/// What `show-batch` is told.
+/// Arguments of `show-batch`.
 #[derive(Args)]
 pub struct ShowBatch {
     #[command(flatten)]
@@ -91,7 +92,7 @@ pub struct ShowBatch {
 /// Writes the pictures of some steps with their boxes, and says what they took to make.
 pub fn show_batch(arguments: &ShowBatch) -> Result<()> {
     let sets = Arc::new(arguments.sets.load()?);
-    ensure!(arguments.steps > 0, "at least one step");
+    ensure!(arguments.steps > 0, Mistake::new("--steps must be at least 1"));
     if let Some(output) = &arguments.output {
         let inputs = sets.inputs(&arguments.sets.sets);
         inputs.check_folder(output)?;

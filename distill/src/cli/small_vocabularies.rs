@@ -8,6 +8,7 @@ use serde_json::json;
 use wordsight_detection::{Vocabulary, Word};
 use wordsight_distill::eval::annotated::AnnotatedSet;
 use wordsight_distill::eval::small_vocabularies::{self, Contender, Row};
+use wordsight_distill::mistake::Mistake;
 use wordsight_engines::{CpuEngine, Engine};
 use wordsight_teacher::competitors::Competitors;
 use wordsight_teacher::words::WordList;
@@ -17,7 +18,7 @@ use wordsight_teacher::{Teacher, prompts, standin, words};
 const TEN_WORDS: [&str; 10] =
     ["dog", "cat", "bicycle", "car", "cup", "umbrella", "bird", "laptop", "chair", "bottle"];
 
-/// What `eval` is told about small vocabularies.
+/// Arguments of `eval` about small vocabularies.
 #[derive(Args)]
 pub struct Arguments {
     /// Precision and recall of these words as a user sees them, one label a region: categories of the annotations with
@@ -46,9 +47,11 @@ impl Arguments {
         let mut teacher = Teacher::open(teacher)?;
         ensure!(
             teacher.id() == engine.facts().teacher,
-            "the student learned from {}, not from {}",
-            engine.facts().teacher,
-            teacher.id()
+            Mistake::new(format!(
+                "the student learned from {}, not from {}",
+                engine.facts().teacher,
+                teacher.id()
+            ))
         );
         let rows = self.rows(engine, set, &mut teacher)?;
         print!("{}", small_vocabularies::table(&rows));
@@ -130,10 +133,16 @@ pub(super) fn all_rows(student: &Path, set: &AnnotatedSet, teacher: &mut Teacher
 fn names_of(text: &str) -> Result<Vec<String>> {
     let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
     let empty = names.iter().position(|name| prompts::clean(name).is_empty());
-    ensure!(empty.is_none(), "--words {text:?} has an empty word: write --words \"cat,cup\"");
+    ensure!(
+        empty.is_none(),
+        Mistake::new(format!("--words {text:?} has an empty word: write --words \"cat,cup\""))
+    );
     let count = names.len();
     let names = without_repeats(names);
-    ensure!(names.len() == count, "--words {text:?} names a word twice: name each once");
+    ensure!(
+        names.len() == count,
+        Mistake::new(format!("--words {text:?} names a word twice: name each once"))
+    );
     Ok(names)
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Result, bail, ensure};
 use burn::tensor::Device;
 use clap::Args;
 use wordsight_distill::device::TrainDevice;
+use wordsight_distill::mistake::Mistake;
 use wordsight_distill::sets::Sets;
 use wordsight_distill::student::imitation::Imitation;
 use wordsight_distill::student::{Backbone, Head, Student, StudentConfig, TrainFrom};
@@ -17,7 +18,7 @@ use wordsight_teacher::Teacher;
 
 use super::{Origin, memory, root, share, side};
 
-/// What `train` is told.
+/// Arguments of `train`.
 #[derive(Args)]
 pub struct Arguments {
     /// The annotated sets to learn from: a sets.toml.
@@ -64,7 +65,7 @@ pub struct Arguments {
     /// Highest learning rate: reached after the warm-up, then falling to a hundredth along a cosine.
     #[arg(long, default_value_t = TrainConfig::default().learning_rate)]
     learning_rate: f64,
-    /// The backbone's learning rate as a share of it.
+    /// The backbone's learning rate as a fraction of it.
     #[arg(long, default_value_t = TrainConfig::default().backbone_rate)]
     backbone_rate: f64,
     /// Steps of warm-up.
@@ -267,7 +268,9 @@ fn first_student(
     match config.fresh_head {
         same if same == earlier => Ok((student, sizes)),
         Some(head) => Ok((start::with_fresh_head(student, &sizes, &origin.weights()?, head, words)?, sizes)),
-        None => bail!("{} has a fresh head: give the same --fresh-head", start.display()),
+        None => {
+            bail!(Mistake::new(format!("{} has a fresh head: give the same --fresh-head", start.display())))
+        }
     }
 }
 
@@ -288,9 +291,11 @@ fn embed_words(sets: &Sets, path: &Path, teacher: &mut Teacher) -> Result<Vec<Ve
     if let Some(other) = sets.teacher() {
         ensure!(
             other == teacher.id(),
-            "the embeddings in {} are of the teacher {other}, not of {}: run `wordsight-distill embed` again",
-            path.display(),
-            teacher.id()
+            Mistake::new(format!(
+                "the embeddings in {} are of the teacher {other}, not of {}: run `wordsight-distill embed` again",
+                path.display(),
+                teacher.id()
+            ))
         );
     }
     start::embed_names(&sets.words, teacher)
@@ -298,7 +303,7 @@ fn embed_words(sets: &Sets, path: &Path, teacher: &mut Teacher) -> Result<Vec<Ve
 
 /// Trains, and says how far it came.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    arguments.check()?;
+    arguments.check().map_err(|error| Mistake::of(&error))?;
     let config = arguments.config();
     let Arguments { sets, validation, start_from, box_teacher, .. } = arguments;
     let origin = [Some(&arguments.origin.teacher), Some(&arguments.origin.backbone)];

@@ -1,13 +1,12 @@
 //! Average precision and recall of a student on annotated images, and of its teacher on the same boxes.
 //!
-//! Flows in: a COCO or LVIS annotation file with its images, a student and a vocabulary that has a word for
-//! every category. Flows out: [`Row`]s of figures by the set's own protocol, for all words, for those that
-//! training had boxes of (base) and for the others (novel).
+//! Takes a COCO or LVIS annotation file with its images, a student and a vocabulary that has a word for every
+//! category. Returns [`Row`]s of figures by the set's own protocol, for all words, for those that training had boxes
+//! of (base) and for the others (novel).
 //!
-//! The teacher's row is what ViLD compares itself with (arXiv 2104.13921, section 3.1): each proposal cut
-//! out, embedded by the teacher and scored like the student's. The surprising thing is its price, two
-//! crops a proposal, so it may be asked for on the first images only; then the student's row beside it is
-//! on these images too.
+//! The teacher's row is what ViLD compares itself with (arXiv 2104.13921, section 3.1): each proposal is cut out,
+//! embedded by the teacher and scored like the student's. That takes two crops a proposal, so it can be limited to the
+//! first images; the student's row beside it is then of these images too.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -59,7 +58,7 @@ impl Rules {
 
 /// Detections an image in COCO's average precision.
 const COCO_DETECTIONS: usize = 100;
-/// Proposals an image whose recall is told.
+/// Proposals an image whose recall is reported.
 const PROPOSALS: usize = 100;
 
 /// Annotated images.
@@ -264,7 +263,7 @@ struct Found {
 /// A line of the table. Shares of 0 to 1; none where there was nothing to find.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// Who detected.
+    /// Student or teacher.
     pub who: String,
     /// Images.
     pub images: usize,
@@ -485,7 +484,7 @@ pub fn fixed_words_row(
     found.row_for_base(who, set, &base, rules)
 }
 
-/// The usual numbers; by COCO's rules precision is at 100 detections, though recall at 300 is told too.
+/// The usual numbers; by COCO's rules precision is at 100 detections, though recall at 300 is reported too.
 fn summary(evaluation: &Evaluation, rules: Rules) -> Summary {
     let mut summary = evaluation.summary();
     let at = |iou, area| evaluation.average_precision(rules.usual(iou, area));

@@ -1,16 +1,15 @@
 //! How good a student is.
 //!
 //! - [`photographs`]: does it find and name the main object of photographs that training never saw.
-//! - [`annotated`]: average precision and recall on annotated images, by COCO's or LVIS's rules, with the
-//!   teacher on crops of the same proposals beside it.
+//! - [`annotated`]: average precision and recall on annotated images, by COCO's or LVIS's rules, and those of the
+//!   teacher on crops of the same proposals.
 //! - [`ov_coco`]: the same for the novel and the base words of COCO that open-vocabulary detectors are compared on.
-//! - [`small_vocabularies`]: is what a user of a few words sees right, with competitors and without, by the arithmetic of
-//!   [`operating_point`].
-//! - [`tracking`]: do things keep their numbers and words through a clip.
+//! - [`small_vocabularies`]: is what a user of a few words sees right, with competitors and without, by the arithmetic
+//!   of [`operating_point`].
+//! - [`tracking`]: do objects keep their numbers and words through a clip.
 //! - [`true_boxes`]: does it name objects whose boxes are given, and does its teacher.
 //!
-//! The surprising thing: all of it goes through the device's own engine, letterbox and scoring, so what is
-//! measured is what a device shows.
+//! All of it runs through the device's own engine, letterbox and scoring, so what is measured is what a device shows.
 
 pub mod annotated;
 pub mod operating_point;
@@ -42,7 +41,7 @@ const EVALUATION: DetectionSettings = DetectionSettings {
     weak_fraction: 1.0,
 };
 
-/// As a device detects where nobody says otherwise (demo/wordsight.toml).
+/// A device's default settings (demo/wordsight.toml).
 pub const AS_DEVICES: DetectionSettings = DetectionSettings {
     score_threshold: 0.3,
     nms_iou: 0.4,

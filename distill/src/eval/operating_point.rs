@@ -1,11 +1,12 @@
 //! Precision, recall and calibration at a threshold: whether what a user sees is right.
 //!
-//! Flows in: the annotated objects and the detections of image after image ([`judge`]). Flows out: a [`Point`] for a
-//! threshold. Average precision asks how detections are ranked whatever their scores; this asks whether a score means
-//! what it says: how many of the things that are shown are there, and how many of those that are there are shown.
+//! [`judge`] takes the annotated objects and the detections of one image after the other; the result is a [`Point`]
+//! for a threshold. Average precision asks how detections are ranked, whatever their scores. This asks whether scores
+//! mean what they say: how many of the shown objects are there, and how many of those that are there are shown.
 //!
-//! A detection is right when it overlaps an object of its word that no better one has taken, with an IoU of at least
-//! 0.5. Neither right nor wrong is one on a small object ([`LEAST_SIDE`]) or in a crowd, as in COCO's rules.
+//! A detection is right if it overlaps an object of its word with an IoU of at least 0.5 and no better detection has
+//! taken that object. One on a small object ([`LEAST_SIDE`]) or in a crowd is neither right nor wrong, as in COCO's
+//! rules.
 
 use serde::Serialize;
 use wordsight_detection::iou;
@@ -151,7 +152,7 @@ impl Point {
 }
 
 impl Point {
-    /// The threshold with the best F1, and what it comes to.
+    /// The threshold with the best F1, and that F1.
     pub fn of_best_f1(judged: &[Judged], objects: usize) -> Option<Self> {
         let f1 = |right: usize, shown: usize| 2.0 * right as f64 / (shown + objects) as f64;
         let order = by_score(judged);
@@ -159,7 +160,7 @@ impl Point {
         Some(Self::of_first(&order, best.0, objects))
     }
 
-    /// The lowest threshold from which on at least this share of the detections is right, and what it comes to.
+    /// The lowest threshold above which at least this fraction of the detections is right, and that fraction.
     pub fn of_precision(least: f64, judged: &[Judged], objects: usize) -> Option<Self> {
         let order = by_score(judged);
         let lowest =

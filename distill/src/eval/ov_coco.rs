@@ -1,11 +1,11 @@
-//! OV-COCO: base and novel words of COCO as open-vocabulary detectors are compared on.
+//! OV-COCO: the base and novel words of COCO that open-vocabulary detectors are compared on.
 //!
-//! Flows in: a student, COCO annotations, and the split of Bansal et al. (ECCV 2018): 48 base and 17 novel words;
-//! COCO's other 15 are left out. Flows out: AP50 of novel, base and all words in the *generalised* setting, where
-//! all 65 compete for each region, beside what ViLD's authors published.
+//! Takes a student, COCO annotations, and the split of Bansal et al. (ECCV 2018): 48 base and 17 novel words; COCO's
+//! other 15 are left out. Returns AP50 of novel, base and all words in the *generalised* setting, in which all 65
+//! compete for each region, beside what ViLD's authors published.
 //!
-//! The surprising thing: which words are novel is the split's to say, not the vocabulary's. A student that
-//! trained on boxes of novel words gets its figures all the same, and [`OvCoco::novel_trained_on`] tells on it.
+//! The split decides which words are novel, not the vocabulary. A student that trained on boxes of novel words gets
+//! its figures all the same, and [`OvCoco::novel_trained_on`] says so.
 
 use std::fs;
 use std::path::Path;

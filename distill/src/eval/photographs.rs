@@ -1,13 +1,12 @@
-//! How good a student is at naming the main object of photographs that training never saw.
+//! How well a student names the main object of photographs that training never saw.
 //!
-//! Flows in: a student file, a teacher and a [`Collection`]. Flows out: one row of figures for the
-//! held-out base photographs and one for the novel ones, with the teacher's own beside them. The
-//! vocabulary is all words of the collection, base and novel, so a novel word competes with every
-//! base word (what ViLD calls the generalised setting).
+//! Takes a student file, a teacher and a [`Collection`]. Returns one row of figures for the held-out base photographs
+//! and one for the novel ones, beside the teacher's own. The vocabulary is all words of the collection, base and
+//! novel, so a novel word competes with every base word (what ViLD calls the generalised setting).
 //!
-//! The surprising thing is that "in the top five" has three readings, and all are counted: among the
-//! five highest-scored detections, several of which may be one word's; among the five highest-scored
-//! distinct words, each by its best detection alone; and with one word a region, as people see it.
+//! "In the top five" has three readings, and all are counted: among the five detections with the highest scores,
+//! several of which may have the same word; among the five best distinct words, each by its best detection only; and
+//! with one word a region, as people see it.
 
 use std::path::Path;
 

@@ -1,10 +1,10 @@
 //! What a user of a small vocabulary sees, with competitors and without, on annotated images.
 //!
-//! Flows in: a student, annotated images and vocabularies under names. Flows out: a [`Row`] for each: precision, recall
-//! and calibration at the default threshold and at others ([`super::operating_point`]), one label a region, as a device
-//! shows it. The engine looks at each image once, whatever the number of vocabularies.
+//! Takes a student, annotated images and named vocabularies. Returns a [`Row`] for each: precision, recall and
+//! calibration at the default threshold and at others ([`super::operating_point`]), one label a region, as a device
+//! shows it. The engine runs once for each image, whatever the number of vocabularies.
 //!
-//! A detection can only be judged where its word is annotated: those of other words are left out, and counted.
+//! A detection can only be judged if its word is annotated: others are left out, and counted.
 
 use std::collections::HashMap;
 

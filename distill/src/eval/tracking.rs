@@ -1,12 +1,12 @@
-//! Do things keep their numbers and words through a clip?
+//! Whether objects keep their numbers and words through a clip.
 //!
-//! In flow made-up clips ([`crate::scenes::clips`]), of which it is known who is who; out flow IDF1, identity switches and
-//! how often labels change, for detections linked in the simplest way and for the device's tracker, at several frame
-//! rates. Every frame goes through engine, scoring and tracker as on a device, once; the ways to follow what was found
-//! are then compared on the same detections.
+//! Takes made-up clips ([`crate::scenes::clips`]) whose true tracks are known. Returns IDF1, identity switches and how
+//! often labels change, for detections linked in the simplest way and for the device's tracker, at several frame
+//! rates. Every frame goes once through engine, scoring and tracker as on a device; the ways to link detections are
+//! then compared on the same detections.
 //!
-//! The surprising thing: no figure here is the tracker's alone. What the student doesn't find nobody follows, and a thing
-//! that comes back after the tracker forgot it is another to any tracker that only knows places.
+//! No figure here measures the tracker alone: it can't follow what the student doesn't find, and an object that comes
+//! back after the tracker has forgotten it gets a new number from any tracker that only knows boxes.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use super::annotated::aligned;
 use crate::progress;
 use crate::scenes::clips::{Clip, Props};
 
-/// How much a true and a told box must overlap, as MOTChallenge has it.
+/// How much a true and a reported box must overlap, as in MOTChallenge.
 const LEAST_IOU: f64 = 0.5;
 /// The same for detections of two frames that are linked without a tracker.
 const LINKED_IOU: f32 = 0.2;
@@ -53,7 +53,7 @@ pub struct Row {
     pub who: String,
     /// Frames per second.
     pub rate: f64,
-    /// Share of the true boxes that a detection lies on, 0 to 1: nobody's IDR is more.
+    /// Fraction of the true boxes that a detection overlaps, 0 to 1: the upper limit of IDR.
     pub found: Option<f64>,
     /// The counts.
     pub identity: Identity,
@@ -94,7 +94,7 @@ pub fn rows(detector: &mut Detector, props: &Props<'_>, settings: &Settings) -> 
     let mut rows = Vec::new();
     for &every in &settings.every {
         let step = Duration::from_secs(1) * every / settings.rate;
-        let mut row = |who: &str, weak: bool, follower: &dyn Fn() -> Box<dyn Follow>| {
+        let mut row = |who: &str, weak: bool, follower: &dyn Fn() -> Box<dyn TrackingMethod>| {
             let mut tally = Tally::default();
             for clip in &clips {
                 tally.add(clip.iter().step_by(every as usize), step, weak, &mut *follower());
@@ -126,31 +126,36 @@ fn sighting(id: u64, box_in_frame: [f32; 4]) -> identity::Sighting {
     identity::Sighting { id, box_in_frame: box_in_frame.map(f64::from) }
 }
 
-/// A thing as it is told in a frame: the detection's word, and the one that it is called by.
-struct Told {
+/// A track as it is reported in a frame: the detection's word, and the track's.
+struct Reported {
     id: u64,
     box_in_frame: [f32; 4],
     raw: usize,
     voted: usize,
 }
 
-/// A way to follow detections through a clip.
-trait Follow {
-    /// What is told of the next frame.
-    fn follow(&mut self, at: Duration, found: &[Observation]) -> Vec<Told>;
+/// A method to link detections through a clip.
+trait TrackingMethod {
+    /// The tracks reported for the next frame.
+    fn follow(&mut self, at: Duration, found: &[Observation]) -> Vec<Reported>;
 }
 
 /// The device's tracker: of confirmed tracks, those that the frame shows.
 struct Tracked(Tracker);
 
-impl Follow for Tracked {
-    fn follow(&mut self, at: Duration, found: &[Observation]) -> Vec<Told> {
+impl TrackingMethod for Tracked {
+    fn follow(&mut self, at: Duration, found: &[Observation]) -> Vec<Reported> {
         let update = self.0.update(at, found);
         let pairs = found.iter().zip(update.track_of);
         let told = pairs.filter_map(|(observation, place)| {
             let track = &update.tracks[(*place)?];
             let (id, box_in_frame) = (track.id, track.box_in_frame);
-            track.is_confirmed.then_some(Told { id, box_in_frame, raw: observation.word, voted: track.word })
+            track.is_confirmed.then_some(Reported {
+                id,
+                box_in_frame,
+                raw: observation.word,
+                voted: track.word,
+            })
         });
         told.collect()
     }
@@ -160,12 +165,12 @@ impl Follow for Tracked {
 /// overlap first.
 #[derive(Default)]
 struct Linked {
-    before: Vec<Told>,
+    before: Vec<Reported>,
     last_id: u64,
 }
 
-impl Follow for Linked {
-    fn follow(&mut self, _: Duration, found: &[Observation]) -> Vec<Told> {
+impl TrackingMethod for Linked {
+    fn follow(&mut self, _: Duration, found: &[Observation]) -> Vec<Reported> {
         let mut overlaps: Vec<(f32, usize, usize)> = Vec::new();
         for (now, observation) in found.iter().enumerate() {
             for (then, told) in self.before.iter().enumerate() {
@@ -187,10 +192,10 @@ impl Follow for Linked {
         };
         let told = |(observation, id): (&Observation, Option<u64>)| {
             let Observation { word, box_in_frame, .. } = *observation;
-            Told { id: number(id), box_in_frame, raw: word, voted: word }
+            Reported { id: number(id), box_in_frame, raw: word, voted: word }
         };
-        let told: Vec<Told> = found.iter().zip(ids).map(told).collect();
-        self.before = told.iter().map(|told| Told { ..*told }).collect();
+        let told: Vec<Reported> = found.iter().zip(ids).map(told).collect();
+        self.before = told.iter().map(|told| Reported { ..*told }).collect();
         told
     }
 }
@@ -213,7 +218,7 @@ impl Tally {
         frames: impl Iterator<Item = &'a Frame>,
         step: Duration,
         weak: bool,
-        follower: &mut dyn Follow,
+        follower: &mut dyn TrackingMethod,
     ) {
         let mut clip = identity::Clip::new(LEAST_IOU);
         let mut words: HashMap<u64, (usize, usize)> = HashMap::new();
@@ -229,7 +234,7 @@ impl Tally {
             let sightings: Vec<identity::Sighting> =
                 told.iter().map(|told| sighting(told.id, told.box_in_frame)).collect();
             clip.add(&frame.truth, &sightings);
-            for Told { id, raw, voted, .. } in told {
+            for Reported { id, raw, voted, .. } in told {
                 if let Some((raw_before, voted_before)) = words.insert(id, (raw, voted)) {
                     self.frames += 1;
                     self.raw += u64::from(raw != raw_before);
@@ -287,7 +292,7 @@ mod tests {
         Observation { word, score: 0.5, box_in_frame: [x, 0.0, x + 40.0, 40.0], is_weak: false }
     }
 
-    fn ids(told: &[Told]) -> Vec<u64> {
+    fn ids(told: &[Reported]) -> Vec<u64> {
         told.iter().map(|told| told.id).collect()
     }
 

@@ -1,8 +1,8 @@
-//! Does a student name objects whose boxes are given, and does its teacher.
+//! Whether a student names objects whose boxes are given, and whether its teacher does.
 //!
-//! Flows in: annotated images, an exported student read back as a model (its file chooses its own boxes),
-//! and the teacher. Flows out: how often the right word is the first, and among the first five, of all.
-//! It takes proposals out of the comparison: what is left is the region head against the teacher.
+//! Takes annotated images, an exported student read back as a model (the exported file chooses its own boxes), and the
+//! teacher. Returns how often the right word is the first, and among the first five, of all. Proposals play no part in
+//! it: it compares the region head with the teacher.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ use crate::progress;
 use crate::student::roi::Pooling;
 use crate::student::{Student, StudentConfig};
 
-/// Areas from here on are told apart: smaller objects are hardly seen by anybody.
+/// Objects from this area on are also counted separately; smaller ones are hardly visible.
 const VISIBLE_AREA: f64 = 32.0 * 32.0;
 /// Right among this many.
 const TOP: usize = 5;
@@ -102,8 +102,8 @@ pub fn name_true_boxes(
         let boxes_in_input: Vec<[f32; 4]> =
             boxes.iter().map(|&in_frame| letterbox.box_in_input_from_frame(in_frame)).collect();
 
-        let (sight, _) = student.propose(config, input.tensor(&picture, &Device::flex()));
-        let embeddings = student.regions.forward(&sight, &Pooling::new(config, &[boxes_in_input]));
+        let (region_maps, _) = student.propose(config, input.tensor(&picture, &Device::flex()));
+        let embeddings = student.regions.forward(&region_maps, &Pooling::new(config, &[boxes_in_input]));
         let text: Vec<f32> = embeddings.text.into_data().iter().collect();
         let image: Vec<f32> = embeddings.image.into_data().iter().collect();
         let crops = teacher.embed_crops(&picture, &boxes)?;

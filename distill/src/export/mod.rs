@@ -1,11 +1,11 @@
-//! Export: a trained student becomes the one file that a device needs.
+//! Exports a trained student to the one file that a device needs.
 //!
-//! Flows in: a [`Student`], the backbone's weights and the facts of the scoring. Flows out: an ONNX
-//! graph from uint8 frames to boxes and embeddings, with those facts in its metadata.
+//! Takes a [`Student`], the backbone's weights and the facts of the scoring. Returns an ONNX graph from uint8 frames
+//! to boxes and embeddings, with those facts in its metadata.
 //!
-//! The surprising thing: there is no RoiAlign, no NonMaxSuppression and no plugin in it. Regions are
-//! pooled by matrix products whose weights the graph computes from the boxes (`pooling`), and
-//! so are overlapping boxes suppressed (`suppression`): TensorRT compiles the file as it is.
+//! The graph has no RoiAlign, no NonMaxSuppression and no plugin. Regions are pooled by matrix products whose weights
+//! the graph computes from the boxes (`pooling`), and overlapping boxes are suppressed by matrix products too
+//! (`suppression`): TensorRT compiles the file as it is.
 
 mod pooling;
 mod reading;
@@ -137,7 +137,7 @@ fn add_backbone(graph: &mut Graph, backbone: &Backbone, side: usize, image: &Val
     }
 }
 
-/// The map of stride 8 that the neck sees, and the detail branch's of stride 16.
+/// The neck's input of stride 8, and the detail branch's of stride 16.
 fn add_detail_branch(
     graph: &mut Graph,
     backbone: &Backbone,
@@ -170,7 +170,7 @@ fn add_block(graph: &mut Graph, block: &Block, input: &Stage) -> Stage {
     output
 }
 
-/// The neck's maps, and the finest as the region head sees it.
+/// The neck's maps, and the finest one for the region head.
 fn add_neck(
     graph: &mut Graph,
     student: &Student,
@@ -497,9 +497,9 @@ pub fn compare(
     let mut parity = Parity { pictures: pictures.len(), ..Parity::default() };
     for picture in pictures {
         engine.infer(input.planes(picture), &mut regions).context("the exported student does not run")?;
-        let (sight, dense) = student.propose(config, input.tensor(picture, &device));
-        let [proposals, refined] = student.refined(config, &sight, &dense);
-        let embeddings = student.regions.forward(&sight, &Pooling::new(config, &proposals));
+        let (region_maps, dense) = student.propose(config, input.tensor(picture, &device));
+        let [proposals, refined] = student.refined(config, &region_maps, &dense);
+        let embeddings = student.regions.forward(&region_maps, &Pooling::new(config, &proposals));
         let model = Regions {
             boxes_in_input: refined.concat(),
             objectness: numbers(embeddings.objectness(dense.best(config).0)),

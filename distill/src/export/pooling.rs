@@ -1,4 +1,4 @@
-//! RoI pooling in the graph: what [`crate::student::roi`] computes beforehand for training.
+//! RoI pooling in the exported graph: what [`crate::student::roi`] computes in training.
 
 use wordsight_onnx::{Attribute, Graph, Value};
 

@@ -1,11 +1,10 @@
-//! An exported student becomes a model again, to be trained on.
+//! Reads an exported student back into a model, to train it further.
 //!
-//! Flows in: a file that [`super::student_model`] wrote and a student of the same sizes. Flows out: that
-//! student with the file's weights. Checkpoints are large and stay where they were made; the shipped file
-//! is what everybody has.
+//! Takes a file that [`super::student_model`] wrote and a student of the same sizes, and returns that student with the
+//! file's weights. Checkpoints are large and stay where they were made; everybody has the shipped file.
 //!
-//! The surprising thing: weights have no names in the file. They are found as what the convolutions and
-//! matrix products of each part multiply by, in the order in which the export wrote them.
+//! Weights have no names in the file. They are found as the inputs of each part's convolutions and matrix products, in
+//! the order in which the export wrote them.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! The kernels' operations composed of Burn's own, for devices that the kernels don't run on.
 //!
-//! Maps and weights are as [`super::ops`] has them; Burn's convolutions take the channels first.
+//! Maps and weights have the layout of [`super::ops`]; Burn's convolutions take the channels first.
 
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::{ConvOptions, PadMode};

@@ -1,5 +1,5 @@
-//! Convolutions over all channels of a window: the window's numbers in a row, then a product of matrices. Only the
-//! stem is one, so nothing is done to make it fast.
+//! Dense convolutions: a window's numbers in a row, then a matrix product. Only the stem is one, so it isn't
+//! optimised.
 
 use rayon::prelude::*;
 

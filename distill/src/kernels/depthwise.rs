@@ -1,4 +1,4 @@
-//! Depthwise convolutions: channels side by side in vectors.
+//! Depthwise convolutions, vectorised over channels.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;

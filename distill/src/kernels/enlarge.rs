@@ -1,4 +1,4 @@
-//! A map twice as high and wide, every cell four times.
+//! Doubles a map's height and width, repeating every cell four times.
 
 use rayon::prelude::*;
 

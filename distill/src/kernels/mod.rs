@@ -1,10 +1,10 @@
 //! Convolutions with the channels last, for training on a processor.
 //!
-//! Burn's own convolutions on a processor take a hundred times as long as their arithmetic (measured: 1.6 images/s
-//! for the whole student, here above 20): grouped ones are done a channel at a time, and every activation and sum is
-//! a pass of its own over memory. Here a map is `[N, height, width, channels]`, a 1x1 convolution is a product of
-//! matrices by the crate `gemm`, a depthwise one a loop over channels that vectorises, and bias and activation are
-//! done while a block of cells is in the cache.
+//! Burn's own convolutions on a processor take a hundred times as long as their arithmetic (measured: 1.6 images/s for
+//! the whole student, here above 20): grouped ones run one channel at a time, and every activation and sum is a
+//! separate pass over memory. Here a map is `[N, height, width, channels]`, a 1x1 convolution is a matrix product by
+//! the crate `gemm`, a depthwise one a loop over channels that vectorises, and bias and activation are applied while a
+//! block of cells is in the cache.
 //!
 //! The functions of the submodules take slices; [`ops`] makes them operations of Burn with gradients. On a GPU [`ops`]
 //! composes Burn's own operations instead ([`composed`]).
@@ -81,7 +81,7 @@ impl Matrix {
 ///
 /// # Safety
 ///
-/// The three matrices must have so many rows and columns in memory, and nobody else may write to `out` meanwhile.
+/// The three matrices must have so many rows and columns in memory, and no other thread may write to `out` meanwhile.
 unsafe fn multiply([m, k, n]: [usize; 3], a: Matrix, b: Matrix, out: *mut f32, add: bool) {
     let alpha = if add { 1.0 } else { 0.0 };
     let step = |distance: usize| distance as isize;

@@ -1,4 +1,4 @@
-//! 1x1 convolutions: products of matrices, a block of cells at a time.
+//! 1x1 convolutions: matrix products, a block of cells at a time.
 
 use rayon::prelude::*;
 

@@ -1,5 +1,5 @@
-//! RoIAlign (He et al., 2017) by its sampling points: half-pixel coordinates, average, two points a bin and axis.
-//! The same numbers as `student::roi`'s matrix products, which are what an exported graph computes.
+//! RoIAlign (He et al., 2017) by its sampling points: half-pixel coordinates, average, two points a bin and axis. The
+//! results equal those of `student::roi`'s matrix products, which an exported graph computes.
 
 use rayon::prelude::*;
 

@@ -1,5 +1,5 @@
-//! An annotation file in COCO's format of which nothing is lost on the way through: fields that this program
-//! doesn't know (polygons, splits, addresses) are written as they were read.
+//! An annotation file in COCO's format that is written again without loss: fields that this program doesn't know
+//! (polygons, splits, addresses) are written as they were read.
 
 use std::collections::HashMap;
 use std::path::Path;

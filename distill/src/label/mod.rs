@@ -1,13 +1,13 @@
-//! A detector completes annotations, so that training takes no unannotated person for background.
+//! Completes annotations with a detector, so that training doesn't take an unannotated person for background.
 //!
-//! Flows in: an annotation file in COCO's format, or a folder of photographs without one, and what a detector
-//! ([`yolox`]) finds in each photograph. Flows out: the same file with the detector's sure answers as further
-//! annotations, which have a `score` and a `source`, and with its doubtful ones, which have `"ignore": 1`
-//! beside: training counts those neither as objects nor as background.
+//! Takes an annotation file in COCO's format, or a folder of photographs without one, and the detections of a detector
+//! ([`yolox`]) in each photograph. Returns the same file with the detector's sure detections as further annotations,
+//! with a `score` and a `source`, and its doubtful ones with `"ignore": 1`: training counts those neither as objects
+//! nor as background.
 //!
-//! What is annotated stands: a detection that covers an annotated box is dropped, whatever its word. Where a
-//! set annotates its own words completely, a further detection of one of them is a false alarm or an object
-//! that the annotators missed, and nobody knows which: it is ignored, however sure it is.
+//! Existing annotations stay: a detection that covers an annotated box is dropped, whatever its word. Where a set
+//! annotates its own words completely, a further detection of one of them is either a false alarm or an object that
+//! the annotators missed, and nobody knows which: it is ignored, however sure the detector is.
 
 mod file;
 pub mod yolox;

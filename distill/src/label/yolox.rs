@@ -1,12 +1,12 @@
 //! YOLOX, a detector of fixed words, as its own export writes it to ONNX.
 //!
-//! Flows in: a photograph of any size. Flow out: [`Answer`]s, boxes in the photograph's pixels with one word
-//! each, after suppression.
+//! Takes a photograph of any size, and returns [`Answer`]s: boxes in the photograph's pixels with one word each, after
+//! suppression.
 //!
-//! Its input is `1x3xSxS`, blue, green, red from 0 to 255, the photograph in the upper left corner of a grey
-//! of 114. Its output has a row for each cell of strides 8, 16 and 32: the centre's offset from the cell's
-//! corner and the logarithm of width and height, all in strides, then objectness and the words' scores, both
-//! through the sigmoid already. <https://github.com/Megvii-BaseDetection/YOLOX>, arXiv 2107.08430.
+//! Its input is `1x3xSxS`, blue, green, red from 0 to 255, the photograph in the upper left corner of a grey of 114.
+//! Its output has a row for each cell of strides 8, 16 and 32: the centre's offset from the cell's corner and the
+//! logarithm of width and height, all in strides, then objectness and the words' scores, both after the sigmoid.
+//! <https://github.com/Megvii-BaseDetection/YOLOX>, arXiv 2107.08430.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub struct Dense {
     pub word_scores: Vec<f32>,
     /// `[x1, y1, x2, y2]` in pixels of the input.
     pub boxes_in_input: Vec<[f32; 4]>,
-    /// What words and box are told from, `[cells, features]`.
+    /// The features that words and box are predicted from, `[cells, features]`.
     pub features: Vec<f32>,
 }
 
@@ -80,7 +80,7 @@ pub struct Yolox {
     session: OnnxSession,
     names: Arc<[String]>,
     side: usize,
-    /// Channels of the outputs behind the first: for each stride the map that words are told from, and the map that the
+    /// Channels of the outputs behind the first: for each stride the map that words are predicted from, and the map that the
     /// box is.
     features: Vec<usize>,
     input: Vec<f32>,
@@ -96,7 +96,7 @@ impl Yolox {
         Self::of_session(OnnxSession::open(path, 1)?, path, names)
     }
 
-    /// The same with what words and boxes are told from, for [`Self::dense`].
+    /// The same with the features that words and boxes are predicted from, for [`Self::dense`].
     ///
     /// # Errors
     /// As [`Self::open`], and when the file's heads are not YOLOX's.
@@ -109,7 +109,7 @@ impl Yolox {
         Ok(Self { features, ..Self::of_session(session, path, names)? })
     }
 
-    /// Features of a cell that [`Self::dense`] tells; 0 where it was opened without.
+    /// Features of a cell that [`Self::dense`] returns; 0 if it was opened without.
     pub fn features(&self) -> usize {
         self.features.iter().take(self.features.len() / STRIDES.len()).sum()
     }
@@ -168,7 +168,7 @@ impl Yolox {
         self.side
     }
 
-    /// What it says of every cell of an input, RGB bytes `[side, side, 3]`, which it sees in its own size.
+    /// Its outputs for every cell of an input, RGB bytes `[side, side, 3]`, which is resized to the detector's own size.
     ///
     /// # Errors
     /// When there are not as many bytes, ONNX Runtime fails or the output has another shape than the file said.
@@ -247,7 +247,7 @@ impl Yolox {
     }
 }
 
-/// Makes outputs of the maps that each stride's words and box are told from; their channels, in the outputs' order.
+/// Makes outputs of the maps that each stride's words and box are predicted from; their channels, in the outputs' order.
 fn output_features(model: &mut ModelProto, words: usize) -> Result<Vec<usize>> {
     let graph = model.graph.as_mut().context("the file has no graph")?;
     let shape = |name: &String| graph.initializer.iter().find(|weight| &weight.name == name).map(|w| &w.dims);
@@ -361,7 +361,7 @@ mod tests {
         );
     }
 
-    /// A model whose heads for three strides tell `words` words from three channels and a box from five.
+    /// A model whose heads for three strides predict `words` words from three channels and a box from five.
     fn model_with_heads(words: usize) -> ModelProto {
         let mut graph = Graph::new("detector", Storage::F32);
         for stride in STRIDES {

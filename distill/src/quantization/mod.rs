@@ -1,11 +1,11 @@
-//! An exported student in integers, and what that costs.
+//! Quantises an exported student, and measures what that costs.
 //!
-//! Flows in: a student in float and photographs like those that it will see. Flows out: the student with
-//! `QuantizeLinear` in its graph, and how far its embeddings moved.
+//! Takes a student in float and photographs like those that it will see. Returns the student with `QuantizeLinear` in
+//! its graph, and how far its embeddings moved.
 //!
-//! The surprising thing: what is held to a budget is not average precision, which jumps by a point when a handful of
-//! boxes change places, but the cosines between the embeddings before and after, which thousands of regions agree on:
-//! their median, and their lowest tenth, which moves first; and that regions are still proposed at all.
+//! The budget is not one of average precision, which changes by a point when a few boxes change places. It limits how
+//! far the embeddings may move, by the cosines between those before and after, over thousands of regions: their
+//! median, and their lowest tenth, which moves first. It also requires that regions are still proposed at all.
 
 pub mod plot;
 

@@ -1,7 +1,7 @@
-//! The report of a quantisation as a picture.
+//! Draws the report of a quantisation.
 //!
-//! Each figure has a column and each student a row; a dot says how it is, the line how the student in float is. Below,
-//! where layers were tried one by one, what each costs alone.
+//! Each figure has a column and each student a row; a dot is the student's value, the line that of the student in
+//! float. Below, where layers were tried one by one, is what each costs alone.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -56,7 +56,7 @@ pub struct Student {
 /// A column of the picture.
 struct Figure {
     title: &'static str,
-    /// The least width of its axis: differences smaller than a twentieth of it say nothing.
+    /// The least width of its axis: differences smaller than a twentieth of it are noise.
     span: f64,
     of: fn(&Student) -> Option<f64>,
     written: fn(f64) -> String,

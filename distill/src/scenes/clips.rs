@@ -1,12 +1,12 @@
-//! Clips: cutouts that move over a background, and who is who in every frame.
+//! Clips: cutouts that move over a background, with the true track of each.
 //!
-//! In flow the photographs' cutouts of some words and a folder of backgrounds; out flow frames as a camera would give
-//! them, each with the boxes of what is in sight. Each clip has the troubles that trackers have: two things cross, one
-//! passes behind another, one leaves and comes back, and in every second clip the two that cross are of a kind and the
+//! Takes the cutouts of some words and a folder of backgrounds, and gives frames as a camera would, each with the
+//! boxes of what is in region_maps. Each clip has the situations that trackers find hard: two objects cross, one passes
+//! behind another, one leaves and comes back, and in every second clip the two that cross have the same word and the
 //! camera shakes.
 //!
-//! The surprising thing: a clip is a function of time. Any frame can be asked for in any order and is the same bytes for
-//! the same seed, so that a lower frame rate is the same clip with frames left out.
+//! A clip is a function of time. Any frame can be asked for in any order and has the same bytes for the same seed, so
+//! a lower frame rate is the same clip with frames left out.
 
 use std::f32::consts::TAU;
 use std::path::{Path, PathBuf};
@@ -78,7 +78,7 @@ impl<'a> Props<'a> {
 pub struct Sighting {
     /// Its number in the clip, from 1.
     pub id: u64,
-    /// Left, top, right, bottom of what is in sight, in pixels of the frame.
+    /// Left, top, right, bottom of what is in region_maps, in pixels of the frame.
     pub box_in_frame: [f32; 4],
 }
 
@@ -96,11 +96,11 @@ pub struct Clip {
 struct Actor {
     sprite: RgbaImage,
     word: usize,
-    path: Way,
+    path: Trajectory,
 }
 
 /// How a thing moves.
-struct Way {
+struct Trajectory {
     /// Where its centre is at time 0, pixels.
     start: [f32; 2],
     /// Pixels a second.
@@ -113,7 +113,7 @@ struct Way {
     sway_s: f32,
 }
 
-impl Way {
+impl Trajectory {
     fn centre(&self, seconds: f32) -> [f32; 2] {
         let travelled_s = self.turns_at_s - (seconds - self.turns_at_s).abs();
         let sway_px = self.sway_px * (TAU * seconds / self.sway_s).sin();
@@ -150,7 +150,7 @@ impl Clip {
         self.actors.iter().map(|actor| actor.word).collect()
     }
 
-    /// What the camera sees after so many seconds.
+    /// The camera's frame after so many seconds.
     pub fn frame(&self, seconds: f32) -> (RgbImage, Vec<Sighting>) {
         let mut rng = self.rng.clone();
         rng.set_stream(u64::from(seconds.to_bits()) | 1 << 40);
@@ -192,13 +192,13 @@ fn behind_another(props: &Props<'_>, length_s: f32, rng: &mut ChaCha8Rng) -> Res
         [FRAME.0 as f32 * rng.random_range(0.35..0.65), FRAME.1 as f32 * rng.random_range(0.6..0.75)];
     let reach = rng.random_range(150.0..260.0_f32) * if rng.random_bool(0.5) { 1.0 } else { -1.0 };
     let turns_at_s = length_s * rng.random_range(0.5..0.7);
-    let path = Way {
+    let path = Trajectory {
         start: [centre[0] - reach, centre[1] - 10.0],
         velocity: [2.0 * reach / turns_at_s, 0.0],
         turns_at_s,
         ..sway(rng)
     };
-    let still = Way {
+    let still = Trajectory {
         start: centre,
         velocity: [0.0; 2],
         turns_at_s: length_s,
@@ -222,7 +222,7 @@ fn leaving(props: &Props<'_>, length_s: f32, rng: &mut ChaCha8Rng) -> Result<[Ac
     let beyond = sprite.width() as f32 * rng.random_range(0.5..1.2) * if is_right { 1.0 } else { -1.0 };
     let turns_at_s = length_s * rng.random_range(0.35..0.65);
     let velocity = [(edge + beyond - start[0]) / turns_at_s, 0.0];
-    Ok([Actor { sprite, word, path: Way { start, velocity, turns_at_s, ..sway(rng) } }])
+    Ok([Actor { sprite, word, path: Trajectory { start, velocity, turns_at_s, ..sway(rng) } }])
 }
 
 /// Two things that cross; `alike`: of a kind.
@@ -235,7 +235,7 @@ fn crossing(props: &Props<'_>, alike: bool, length_s: f32, rng: &mut ChaCha8Rng)
     let travel_s = length_s * rng.random_range(0.7..1.1);
     let speed = (right - left) / travel_s;
     let rise = rng.random_range(-30.0..30.0_f32);
-    let mut way = |start: [f32; 2], velocity: [f32; 2]| Way {
+    let mut way = |start: [f32; 2], velocity: [f32; 2]| Trajectory {
         start,
         velocity,
         turns_at_s: 2.0 * length_s,
@@ -247,8 +247,8 @@ fn crossing(props: &Props<'_>, alike: bool, length_s: f32, rng: &mut ChaCha8Rng)
 }
 
 /// A way that leads nowhere, with a sway of its own.
-fn sway(rng: &mut ChaCha8Rng) -> Way {
-    Way {
+fn sway(rng: &mut ChaCha8Rng) -> Trajectory {
+    Trajectory {
         start: [0.0; 2],
         velocity: [0.0; 2],
         turns_at_s: 0.0,

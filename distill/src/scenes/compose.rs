@@ -1,4 +1,4 @@
-//! Geometry of a scene: windows into photographs, cutouts onto canvases, and who hides whom.
+//! Geometry of a scene: windows into photographs, cutouts on canvases, and which object hides which.
 
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage, Rgba, RgbaImage};
@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 /// Alpha from which a cutout's pixel counts as its object.
 const SOLID: u8 = 128;
-/// An object of which less than this share is left in sight loses its box.
+/// An object of which less than this fraction stays visible loses its box.
 const LEAST_VISIBLE: f32 = 0.4;
 /// A cutout may hide at most this share of a photograph's own object, whose outline is unknown.
 const MOST_HIDDEN_OF_KEPT: f32 = 0.25;
@@ -87,7 +87,7 @@ impl Canvas {
         count
     }
 
-    /// The picture and the visible objects: `[x1, y1, x2, y2]` of what is left in sight, and category.
+    /// The picture and the visible objects: `[x1, y1, x2, y2]` of what is left in region_maps, and category.
     pub fn finish(self) -> (RgbImage, Vec<([f32; 4], u64)>) {
         let width = self.picture.width() as usize;
         let mut extents = vec![(0_usize, [usize::MAX, usize::MAX, 0, 0]); self.pasted.len()];

@@ -1,15 +1,14 @@
-//! Scenes: photographs that training can learn boxes from, made out of few.
+//! Scenes: many photographs with boxes, for training, made of few.
 //!
-//! Flows in: a [`Collection`] of labelled photographs with cutouts of their objects, and a folder of
-//! backgrounds. Flows out: JPEG images and a COCO annotation file. Kinds of scene take turns: a
-//! photograph seen through a random window, the same with cutouts pasted beside its own object (which
-//! keeps its box), mosaics of four and of nine to thirty-six photographs, and cutouts on a background, from
-//! one that fills it to a dozen that are a few pixels each.
+//! Takes a [`Collection`] of labelled photographs with cutouts of their objects, and a folder of backgrounds. Writes
+//! JPEG images and a COCO annotation file. The kinds of scene alternate: a photograph seen through a random window,
+//! the same with cutouts pasted beside its own object (which keeps its box), mosaics of four and of nine to thirty-six
+//! photographs, and cutouts on a background, from one that fills it to a dozen that are a few pixels each.
 //!
 //! [`clips`] makes moving ones, for trackers.
 //!
-//! The surprising thing: every scene has a random generator of its own, seeded by (seed, number), so
-//! scenes are made in parallel and yet byte-identical for a seed, whatever the number of threads.
+//! Every scene has its own random generator, seeded by (seed, number), so scenes are made in parallel and are
+//! byte-identical for a seed, whatever the number of threads.
 
 pub mod clips;
 pub(crate) mod compose;
@@ -81,14 +80,14 @@ struct Source {
 }
 
 /// The ingredients, decoded once.
-struct Pantry {
+struct Ingredients {
     photographs: Vec<Source>,
     /// Trimmed RGBA cutouts and their categories, in groups that are drawn from equally often.
     cutouts: Vec<Vec<(image::RgbaImage, u64)>>,
     backgrounds: Vec<RgbImage>,
 }
 
-impl Pantry {
+impl Ingredients {
     /// Any cutout: the group first, so that a small one is not drowned.
     fn cutout(&self, rng: &mut ChaCha8Rng) -> &(image::RgbaImage, u64) {
         let group = pick(&self.cutouts, rng);
@@ -117,7 +116,7 @@ pub fn make(
     };
     let categories: Vec<Category> =
         words.into_iter().zip(1..).map(|(name, id)| Category { id, name }).collect();
-    let pantry = stock(collection, &photographs, &cutouts, &categories, backgrounds, settings)?;
+    let ingredients = stock(collection, &photographs, &cutouts, &categories, backgrounds, settings)?;
 
     let images = output.join("images");
     fs::create_dir_all(&images).with_context(|| format!("cannot make the folder {}", images.display()))?;
@@ -125,7 +124,7 @@ pub fn make(
     let made: Vec<(Image, Vec<Placed>)> = (0..settings.count)
         .into_par_iter()
         .map(|number| {
-            let scene = make_one(&pantry, settings, number as u64, &images);
+            let scene = make_one(&ingredients, settings, number as u64, &images);
             bar.inc(1);
             scene
         })
@@ -170,18 +169,23 @@ fn stock(
     categories: &[Category],
     backgrounds: &Path,
     settings: &Settings,
-) -> Result<Pantry> {
+) -> Result<Ingredients> {
     let ids: HashMap<&str, u64> =
         categories.iter().map(|category| (category.name.as_str(), category.id)).collect();
     let category_of = |photograph: &Photograph| {
         let id = ids.get(photograph.name.as_str()).copied();
         id.with_context(|| format!("the word {} has no category", photograph.name))
     };
-    let mut pantry = Pantry { photographs: Vec::new(), cutouts: Vec::new(), backgrounds: Vec::new() };
+    let mut ingredients =
+        Ingredients { photographs: Vec::new(), cutouts: Vec::new(), backgrounds: Vec::new() };
     for photograph in photographs {
         if let Some(box_in_photograph) = photograph.likely_box() {
             let image = open_picture(&collection.folder.join(&photograph.file))?;
-            pantry.photographs.push(Source { image, box_in_photograph, category: category_of(photograph)? });
+            ingredients.photographs.push(Source {
+                image,
+                box_in_photograph,
+                category: category_of(photograph)?,
+            });
         }
     }
     for group in cutouts {
@@ -192,7 +196,7 @@ fn stock(
                 trimmed.push((compose::trim(&cutout), category_of(photograph)?));
             }
         }
-        pantry.cutouts.push(trimmed);
+        ingredients.cutouts.push(trimmed);
     }
     let kept_from_training = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -200,23 +204,25 @@ fn stock(
     };
     let for_validation = settings.part == Part::Validation;
     for path in files_in(backgrounds)?.into_iter().filter(|path| kept_from_training(path) == for_validation) {
-        pantry.backgrounds.push(open_picture(&path)?);
+        ingredients.backgrounds.push(open_picture(&path)?);
     }
-    let cutouts = pantry.cutouts.iter().map(Vec::len);
+    let cutouts = ingredients.cutouts.iter().map(Vec::len);
     ensure!(
-        !(pantry.photographs.is_empty() || cutouts.clone().any(|n| n == 0) || pantry.backgrounds.is_empty()),
+        !(ingredients.photographs.is_empty()
+            || cutouts.clone().any(|n| n == 0)
+            || ingredients.backgrounds.is_empty()),
         "scenes need photographs with a box, cutouts and backgrounds; found {}, {:?} and {}",
-        pantry.photographs.len(),
+        ingredients.photographs.len(),
         cutouts.collect::<Vec<_>>(),
-        pantry.backgrounds.len()
+        ingredients.backgrounds.len()
     );
     tracing::info!(
         "scenes are made of {} photographs, {:?} cutouts and {} backgrounds",
-        pantry.photographs.len(),
+        ingredients.photographs.len(),
         cutouts.collect::<Vec<_>>(),
-        pantry.backgrounds.len()
+        ingredients.backgrounds.len()
     );
-    Ok(pantry)
+    Ok(ingredients)
 }
 
 /// The files of a folder in the order of their names, without hidden ones.
@@ -230,7 +236,7 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn make_one(
-    pantry: &Pantry,
+    ingredients: &Ingredients,
     settings: &Settings,
     number: u64,
     folder: &Path,
@@ -239,16 +245,16 @@ fn make_one(
     rng.set_stream(number);
     // Beside its own object a photograph shows things that nobody annotated.
     let (exhaustive, (mut picture, objects)) = match number % 8 {
-        0 | 1 => (false, photograph_scene(pantry, 0, &mut rng)),
-        2 => (false, photograph_scene(pantry, 6, &mut rng)),
-        3 => (false, mosaic_scene(pantry, 2, &mut rng)),
+        0 | 1 => (false, photograph_scene(ingredients, 0, &mut rng)),
+        2 => (false, photograph_scene(ingredients, 6, &mut rng)),
+        3 => (false, mosaic_scene(ingredients, 2, &mut rng)),
         4 => {
             let validation = settings.part == Part::Validation;
             let rows = if validation { 3 } else { rng.random_range(MOSAIC_ROWS) };
-            (false, mosaic_scene(pantry, rows, &mut rng))
+            (false, mosaic_scene(ingredients, rows, &mut rng))
         }
-        5 => (true, background_scene(pantry, 1..=5, OBJECT_SCALE, &mut rng)),
-        _ => (true, background_scene(pantry, 4..=14, CROWD_SCALE, &mut rng)),
+        5 => (true, background_scene(ingredients, 1..=5, OBJECT_SCALE, &mut rng)),
+        _ => (true, background_scene(ingredients, 4..=14, CROWD_SCALE, &mut rng)),
     };
     light::disturb(&mut picture, &mut rng);
 
@@ -265,8 +271,12 @@ fn make_one(
 }
 
 /// A photograph through a random window, with up to `companions` cutouts beside its own object.
-fn photograph_scene(pantry: &Pantry, companions: usize, rng: &mut ChaCha8Rng) -> (RgbImage, Vec<Placed>) {
-    let source = pick(&pantry.photographs, rng);
+fn photograph_scene(
+    ingredients: &Ingredients,
+    companions: usize,
+    rng: &mut ChaCha8Rng,
+) -> (RgbImage, Vec<Placed>) {
+    let source = pick(&ingredients.photographs, rng);
     let window = compose::random_window(&source.image, source.box_in_photograph, rng);
     let size = stretched_size(window, rng);
     let (view, box_in_scene) = compose::show(&source.image, source.box_in_photograph, window, size, rng);
@@ -274,7 +284,7 @@ fn photograph_scene(pantry: &Pantry, companions: usize, rng: &mut ChaCha8Rng) ->
     canvas.keep(box_in_scene, source.category);
     let most = rng.random_range(0..=companions);
     for _ in 0..most {
-        let (cutout, category) = pantry.cutout(rng);
+        let (cutout, category) = ingredients.cutout(rng);
         canvas.paste(cutout, *category, random_scale(COMPANION_SCALE, rng), rng);
     }
     finish(canvas)
@@ -291,7 +301,7 @@ fn stretched_size([left, top, right, bottom]: [u32; 4], rng: &mut ChaCha8Rng) ->
 
 /// Photographs in `side` rows and columns of one picture (YOLOv4, Bochkovskiy et al., 2020): smaller
 /// objects, and several of them, in natural surroundings.
-fn mosaic_scene(pantry: &Pantry, side: u32, rng: &mut ChaCha8Rng) -> (RgbImage, Vec<Placed>) {
+fn mosaic_scene(ingredients: &Ingredients, side: u32, rng: &mut ChaCha8Rng) -> (RgbImage, Vec<Placed>) {
     let mut picture = RgbImage::new(LONGEST_SIDE, LONGEST_SIDE);
     let pitch = LONGEST_SIDE / side;
     let mut splits = || -> Vec<u32> {
@@ -302,7 +312,7 @@ fn mosaic_scene(pantry: &Pantry, side: u32, rng: &mut ChaCha8Rng) -> (RgbImage, 
     let mut objects = Vec::new();
     for (left, right) in columns.iter().zip(&columns[1..]) {
         for (top, bottom) in rows.iter().zip(&rows[1..]) {
-            let Source { image, box_in_photograph, category } = pick(&pantry.photographs, rng);
+            let Source { image, box_in_photograph, category } = pick(&ingredients.photographs, rng);
             let window = compose::random_window(image, *box_in_photograph, rng);
             let size = (right - left, bottom - top);
             let (view, [x1, y1, x2, y2]) = compose::show(image, *box_in_photograph, window, size, rng);
@@ -317,18 +327,18 @@ fn mosaic_scene(pantry: &Pantry, side: u32, rng: &mut ChaCha8Rng) -> (RgbImage, 
 /// Cutouts on a background. In a crowd some come as rows: things of one kind often stand side by side,
 /// and a detector must learn where one ends.
 fn background_scene(
-    pantry: &Pantry,
+    ingredients: &Ingredients,
     count: RangeInclusive<usize>,
     scales: Range<f32>,
     rng: &mut ChaCha8Rng,
 ) -> (RgbImage, Vec<Placed>) {
     let shape = *SHAPES.choose(rng).unwrap_or(&SHAPES[0]);
-    let mut canvas = Canvas::new(compose::random_background(pick(&pantry.backgrounds, rng), shape, rng));
+    let mut canvas = Canvas::new(compose::random_background(pick(&ingredients.backgrounds, rng), shape, rng));
     let crowd = *count.start() > 1;
     let most = rng.random_range(count);
     let mut pasted = 0;
     while pasted < most {
-        let (cutout, category) = pantry.cutout(rng);
+        let (cutout, category) = ingredients.cutout(rng);
         let scale = random_scale(scales.clone(), rng);
         if crowd && rng.random_bool(ROW_ODDS) {
             pasted += canvas.paste_row(cutout, *category, scale.min(0.3), most - pasted, rng);

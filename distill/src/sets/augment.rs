@@ -1,7 +1,8 @@
-//! One training picture: photographs through random windows, alone or four in a mosaic, in another light.
+//! Augmentation: one training picture of photographs through random windows, alone or four in a mosaic, with changed
+//! colours.
 //!
-//! Flows in: decoded photographs, what is annotated in them, and a random generator. Flows out: pixels, and every box
-//! where its object went. Nothing else is random, so the same generator makes the same bytes.
+//! Takes decoded photographs, their annotations and a random generator, and returns pixels and the boxes moved with
+//! their objects. Nothing else is random, so the same generator makes the same bytes.
 
 use anyhow::{Context, Result, ensure};
 use fast_image_resize::Resizer;

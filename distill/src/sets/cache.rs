@@ -1,8 +1,8 @@
 //! Decoded photographs in memory.
 //!
-//! What surprises: when the cache is full it keeps what it has. Every epoch sees every photograph once, in another
-//! order each time, so what was seen longest ago is as likely to come next as anything; to drop one at random for each
-//! new one would find a fifth of the photographs where half of them fit, and this finds half.
+//! A full cache keeps what it has and evicts nothing. Every epoch sees every photograph once, in another order each
+//! time, so the photograph that was used longest ago is as likely to come next as any other. Evicting a random one for
+//! each new one would find a fifth of the photographs where half of them fit; keeping them finds half.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

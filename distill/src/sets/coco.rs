@@ -1,6 +1,6 @@
 //! A set annotated in COCO's or LVIS's format.
 //!
-//! Flows in: one JSON file, which [`crate::annotations`] reads, and a folder of images. Flows out: photographs with boxes and
+//! Takes one JSON file, which [`crate::annotations`] reads, and a folder of images. Returns photographs with boxes and
 //! the file's words.
 
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! Light and colour: brightness, contrast, saturation and hue, all in one pass over the pixels.
+//! Brightness, contrast, saturation and hue, all in one pass over the pixels.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;

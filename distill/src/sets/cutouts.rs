@@ -1,4 +1,4 @@
-//! Objects alone, as RGBA, to be pasted into pictures.
+//! Cutouts: objects alone, as RGBA, which are pasted into pictures.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::cutouts::CutoutsEntry;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+
+use super::cutouts::CutoutsEntry;
+use crate::mistake::Mistake;
 
 /// A `sets.toml`.
 #[derive(Debug, Deserialize)]
@@ -157,9 +159,9 @@ impl SetsFile {
             return Ok(self.folder.join(path));
         };
         let folder = self.roots.get(root).with_context(|| {
-            format!(
+            Mistake::new(format!(
                 "the path {path} begins with {{{root}}}, which is no root; give it by --root {root}=FOLDER"
-            )
+            ))
         })?;
         Ok(folder.join(rest.trim_start_matches('/')))
     }
@@ -184,13 +186,15 @@ impl SetsFile {
 impl SetEntry {
     /// Where the annotations are.
     pub fn annotations(&self, file: &SetsFile) -> Result<PathBuf> {
-        let path = self.annotations.as_ref().context("its format needs `annotations`: a file or a folder")?;
+        let missing = || Mistake::new("its format needs `annotations`: a file or a folder");
+        let path = self.annotations.as_ref().with_context(missing)?;
         file.resolve(path)
     }
 
     /// Where the images are, for formats without another way to know.
     pub fn images(&self, file: &SetsFile) -> Result<PathBuf> {
-        file.resolve(self.images.as_ref().context("its format needs `images`: a folder")?)
+        let missing = || Mistake::new("its format needs `images`: a folder");
+        file.resolve(self.images.as_ref().with_context(missing)?)
     }
 
     /// The name that a word of this set has among all sets.

@@ -1,4 +1,4 @@
-//! Photographs in folders: unlabelled ones are a set of their own.
+//! Photographs in folders: a set without labels.
 
 use std::fs;
 use std::path::{Path, PathBuf};

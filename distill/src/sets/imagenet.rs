@@ -1,4 +1,4 @@
-//! Photographs of one object each, from a folder with `imagenet.json`: what training may see of it.
+//! Photographs of one object each, from a folder with `imagenet.json`: the part that training may see.
 
 use std::collections::HashMap;
 use std::path::Path;

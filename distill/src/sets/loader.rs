@@ -1,8 +1,8 @@
-//! Batches of training pictures, decoded and augmented on threads of their own.
+//! Loads batches of training pictures, decoded and augmented on threads of their own.
 //!
-//! Flows in: sets and the steps of a training. Flows out: the batch of every step, in order. Each of n threads makes
-//! every n-th batch, one ahead of the training; a picture's generator is seeded by its number alone, so batches are
-//! the same whatever the number of threads and whatever step a training goes on from.
+//! Takes sets and the steps of a training, and gives the batch of every step, in order. Each of n threads makes every
+//! n-th batch, one ahead of the training. A picture's generator is seeded by its number alone, so batches are the same
+//! whatever the number of threads and whatever step a training resumes from.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -151,7 +151,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// Makes batches until nobody takes them.
+    /// Makes batches until the receiver is gone.
     fn run(&self, steps: impl Iterator<Item = usize>, batches: &SyncSender<Result<Vec<TrainingImage>>>) {
         let mut order = Order::new(&self.sets, self.settings.seed);
         let mut augmenter = Augmenter::new(&self.sets, &self.cache);

@@ -1,12 +1,12 @@
 //! Annotated photographs of any number of sets, as training takes them.
 //!
-//! Flows in: a `sets.toml` that names the sets, each in its own format, and what is complete in each. Flows out:
-//! [`Sets`], one list of photographs and one list of words; and, through a [`Loader`], batches of augmented
-//! pictures in the order of the training's steps.
+//! Reads a `sets.toml` that names the sets, each in its own format, and what is complete in each. [`Sets`] is one list
+//! of photographs and one list of words; a [`Loader`] makes batches of augmented pictures of them in the order of the
+//! training's steps.
 //!
-//! What surprises: a set is annotated for its own words only. A zebra in a photograph of a set without zebras is
-//! neither a zebra nor background there, so every picture says which rectangle of it belongs to which set
-//! ([`Tile`]), and [`Set::complete_for`] which words are known to be absent where no box has them.
+//! A set is annotated for its own words only. A zebra in a photograph of a set without zebras is neither a zebra nor
+//! background there. So every picture says which rectangle of it belongs to which set ([`Tile`]), and
+//! [`Set::complete_for`] says which words are known to be absent where no box has them.
 
 mod augment;
 mod cache;
@@ -36,6 +36,7 @@ use wordsight_files::Inputs;
 
 use crate::coco::{Annotation, Category, Dataset, Image};
 use crate::embed::Embedded;
+use crate::mistake::Mistake;
 use cutouts::Cutout;
 use file::{Complete, Format, SetEntry, SetsFile};
 use words::WordTable;
@@ -102,7 +103,7 @@ pub struct Photograph {
 pub struct AnnotatedObject {
     /// `[x1, y1, x2, y2]` in the photograph's pixels.
     pub box_in_photograph: [f32; 4],
-    /// Its word's place in [`Sets::words`]; none: a thing that nobody named.
+    /// Its word's place in [`Sets::words`]; none: an object without a name.
     pub word: Option<usize>,
     /// How sure the annotation is: 1, or the score of the detector that made it.
     pub weight: f32,
@@ -132,7 +133,7 @@ impl Sets {
     /// Reads a `sets.toml` with folders for the `{name}`s that its paths may begin with; they go before those of the
     /// file's own `[roots]`.
     pub fn load_with_roots(path: &Path, roots: &[(String, PathBuf)]) -> Result<Self> {
-        let file = SetsFile::load(path, roots)?;
+        let file = SetsFile::load(path, roots).map_err(|error| Mistake::of(&error))?;
         let mut words = WordTable::new()?;
         let mut sets = Self {
             words: Vec::new(),
@@ -146,8 +147,7 @@ impl Sets {
             let about = || format!("{}: the set {}", path.display(), entry.name);
             ensure!(
                 sets.sets.iter().all(|set| set.name != entry.name),
-                "{} is there twice; give one of them another name",
-                about()
+                Mistake::new(format!("{} is there twice; give one of them another name", about()))
             );
             sets.add(&file, entry, &mut words, &mut rows).with_context(about)?;
         }
@@ -237,8 +237,10 @@ impl Sets {
         let Some(teacher) = self.teacher() else { return Ok(()) };
         ensure!(
             teacher == table.teacher(),
-            "its embeddings are of the teacher {}, an earlier set's of {teacher}; embed both with one teacher",
-            table.teacher()
+            Mistake::new(format!(
+                "its embeddings are of the teacher {}, an earlier set's of {teacher}; embed both with one teacher",
+                table.teacher()
+            ))
         );
         Ok(())
     }
@@ -247,7 +249,7 @@ impl Sets {
     pub fn dataset(&self, name: &str, images: &Path) -> Result<Dataset> {
         let set = self.sets.iter().find(|set| set.name == name).with_context(|| {
             let names: Vec<&str> = self.sets.iter().map(|set| set.name.as_str()).collect();
-            format!("there is no set {name:?}; there are {names:?}")
+            Mistake::new(format!("there is no set {name:?}; there are {names:?}"))
         })?;
         let mut dataset = Dataset::default();
         let words = self.words.iter().zip(1..);
@@ -356,7 +358,10 @@ fn select(
     if let Some(split) = &entry.split {
         let split = file.photographs_named(split)?;
         photographs.retain(|annotated| annotated.names().iter().any(|name| split.contains(name)));
-        ensure!(!photographs.is_empty(), "none of its photographs is in `split`: compare the names");
+        ensure!(
+            !photographs.is_empty(),
+            Mistake::new("none of its photographs is in `split`: compare the names")
+        );
     }
     if let Some(left_out) = &entry.leave_out {
         let left_out = file.photographs_named(left_out)?;
@@ -377,7 +382,7 @@ fn select(
         .zip(left_out)
         .map(|(word, left_out)| !left_out && only.contains(&canonical(word)))
         .collect();
-    ensure!(taken.contains(&true), "none of its words is in `only_words`: compare the names");
+    ensure!(taken.contains(&true), Mistake::new("none of its words is in `only_words`: compare the names"));
     for Annotated { photograph, .. } in photographs {
         photograph.objects.retain(|object| object.word.is_none_or(|word| taken[word]));
     }
@@ -395,7 +400,9 @@ fn complete_for(
         (Some(listed), _) => {
             let listed = listed.iter().map(|word| {
                 let place = words.find(word).filter(|place| own.contains(&Some(*place)));
-                place.with_context(|| format!("it is `complete_for` {word:?}, which is none of its words"))
+                place.with_context(|| {
+                    Mistake::new(format!("it is `complete_for` {word:?}, which is none of its words"))
+                })
             });
             listed.collect::<Result<_>>()?
         }
@@ -405,7 +412,9 @@ fn complete_for(
     // The detector's words are those of other sets; of one it may have found nothing here.
     for word in completed {
         places.push(words.find(word).with_context(|| {
-            format!("it is `completed_for` {word:?}, which is no word of it or of the sets before it")
+            Mistake::new(format!(
+                "it is `completed_for` {word:?}, which is no word of it or of the sets before it"
+            ))
         })?);
     }
     places.sort_unstable();

@@ -1,4 +1,4 @@
-//! In which order an epoch sees the photographs.
+//! The order in which an epoch sees the photographs.
 
 use std::ops::Range;
 

@@ -1,6 +1,6 @@
-//! One picture for training: its pixels, and where everything in it lies.
+//! One training picture: its pixels and its boxes.
 //!
-//! Flows in: photographs with the views that they are seen through, and cutouts. Flows out: [`TrainingImage`].
+//! Takes photographs with the views that they are seen through, and cutouts. Returns a [`TrainingImage`].
 
 use anyhow::Result;
 use fast_image_resize::images::{TypedCroppedImageMut, TypedImage, TypedImageRef};
@@ -15,9 +15,9 @@ use super::colour::ColourChange;
 use super::view::{View, area, intersection};
 use super::{Photograph, scaled};
 
-/// An object of which less than this share is left in sight is ignored.
+/// An object of which less than this fraction stays visible is ignored.
 const LEAST_VISIBLE: f32 = 0.3;
-/// The same for a region of the teacher's, which looked at all of it.
+/// The same for a region that the teacher embedded as a whole.
 const LEAST_VISIBLE_REGION: f32 = 0.7;
 /// Objects with a side shorter than this many pixels are ignored.
 const LEAST_SIDE: f32 = 3.0;
@@ -48,7 +48,7 @@ pub struct TrainingImage {
 pub struct TrainingObject {
     /// `[x1, y1, x2, y2]` in the input's pixels, clipped to its tile.
     pub box_in_input: [f32; 4],
-    /// The place of its word in [`super::Sets::words`]; none: a thing that nobody named.
+    /// The place of its word in [`super::Sets::words`]; none: an object without a name.
     pub word: Option<usize>,
     /// How sure the annotation is: 1, or the score of the detector that made it.
     pub weight: f32,
@@ -122,7 +122,7 @@ impl TrainingImage {
         self.ignored.extend(ignored.filter_map(|whole| intersection(whole, view.bounds())));
     }
 
-    /// Adds a region of the teacher's, most of which is in sight.
+    /// Adds a region of the teacher's, most of which is in region_maps.
     pub(super) fn add_region(&mut self, whole: [f32; 4], bounds: [f32; 4], row: usize) {
         let visible = intersection(whole, bounds).filter(|visible| !is_tiny(*visible));
         if let Some(visible) = visible.filter(|visible| area(*visible) >= LEAST_VISIBLE_REGION * area(whole))

@@ -1,4 +1,4 @@
-//! Training pictures with their boxes drawn in, for people to look at.
+//! Draws the boxes of training pictures into them, for people to look at.
 
 use image::{Rgb, RgbImage};
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};

@@ -1,4 +1,4 @@
-//! Where a part of a photograph lies in the input, and where its boxes go.
+//! Where a part of a photograph lies in the input, and how boxes are mapped.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;

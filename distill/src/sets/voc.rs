@@ -1,8 +1,8 @@
 //! PASCAL VOC's annotation format: one XML file a photograph.
 //!
-//! Flows in: a folder of XML files and one of images. Flows out: photographs with boxes; objects marked as difficult
-//! are ignored, as VOC's own evaluation does. The parts of a person (`part`) are no objects. VOC counts pixels from 1,
-//! the last included.
+//! Takes a folder of XML files and one of images, and returns photographs with boxes. Objects marked as difficult are
+//! ignored, as in VOC's own evaluation. The parts of a person (`part`) are not objects. VOC counts pixels from 1, the
+//! last included.
 
 use std::fs;
 use std::path::{Path, PathBuf};

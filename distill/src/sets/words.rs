@@ -1,6 +1,6 @@
-//! One list of words for all sets: the same name is one word, and so are synonyms.
+//! One list of words for all sets: equal names are one word, and so are synonyms.
 //!
-//! Flows in: each set's own words. Flows out: their places in one list. `synonyms.toml` says which names are one.
+//! Takes each set's own words and returns their places in one list. `synonyms.toml` says which names are synonyms.
 
 use std::collections::HashMap;
 

@@ -1,9 +1,9 @@
 //! YOLO's annotation format: one text file a photograph, a line an object, and a file of names.
 //!
-//! Flows in: `data.yaml` or a text with a name a line, and a folder of images. Flows out: photographs with boxes. An
-//! image's text lies beside it, or in `labels/` where the image lies in `images/`. A line is `word x y width height`,
-//! the box's centre and sides as shares of the image's; a sixth number is a detector's score, and more of them are a
-//! polygon, of which the outline is taken. An image without a text shows no object.
+//! Takes `data.yaml` or a text with a name a line, and a folder of images. Returns photographs with boxes. An image's
+//! text lies beside it, or in `labels/` where the image lies in `images/`. A line is `word x y width height`, the
+//! box's centre and sides as fractions of the image's; a sixth number is a detector's score, and more numbers are a
+//! polygon, whose bounding box is taken. An image without a text shows no object.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -58,7 +58,7 @@ pub struct Backbone {
     pub detail: Vec<Block>,
 }
 
-/// What the neck sees.
+/// The neck's inputs.
 #[derive(Clone, Debug)]
 pub struct Features {
     /// The maps of strides 8, 16 and 32; with a detail branch the first is the branch's.
@@ -115,17 +115,17 @@ impl Backbone {
     #[must_use]
     pub fn with_detail_branch(mut self) -> Self {
         // Copies of a parameter have its identity, by which optimisers and averages know it.
-        struct Renew;
-        impl ModuleMapper for Renew {
+        struct FreshIdentity;
+        impl ModuleMapper for FreshIdentity {
             fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
                 Param::from_tensor(param.val().detach())
             }
         }
-        self.detail = self.blocks[DETAIL_BLOCKS].to_vec().map(&mut Renew);
+        self.detail = self.blocks[DETAIL_BLOCKS].to_vec().map(&mut FreshIdentity);
         self
     }
 
-    /// What the neck sees of a normalised image `[N, height, width, 3]`.
+    /// The neck's inputs for a normalised image `[N, height, width, 3]`.
     pub fn forward(&self, image: Tensor<4>) -> Features {
         self.features(self.strides(image))
     }
@@ -144,7 +144,7 @@ impl Backbone {
         strides
     }
 
-    /// What the neck sees, from the last maps of strides 4, 8, 16 and 32.
+    /// The neck's inputs from the last maps of strides 4, 8, 16 and 32.
     pub fn features(&self, [quarter, fine, middle, coarse]: [Tensor<4>; 4]) -> Features {
         if self.detail.is_empty() {
             return Features { maps: [fine, middle, coarse], detail: None };

@@ -1,8 +1,8 @@
-//! What a detector that teaches boxes sees, read from the student's own maps: an aid of training that no exported student
-//! has.
+//! Predicts the features of a detector that teaches boxes from the student's own maps. It is used in training only; no
+//! exported student has it.
 //!
-//! A detector's answers say of a cell one number and four; the features before them say what it answers from (FitNets,
-//! Romero et al., 2015; for detectors Chen et al., 2017).
+//! A detector's outputs for a cell are an objectness and four sides; the features before them contain what it decides
+//! by (FitNets, Romero et al., 2015; for detectors Chen et al., 2017).
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
@@ -25,7 +25,7 @@ impl Imitation {
         Self { layers: super::STRIDES.map(layer).to_vec() }
     }
 
-    /// The features that the towers' maps tell of, `[N, cells, features]`.
+    /// The features predicted from the towers' maps, `[N, cells, features]`.
     pub fn forward(&self, towers: [Tensor<4>; 3]) -> Tensor<3> {
         let levels = towers.into_iter().zip(&self.layers).map(|(map, layer)| layer.forward(cells_of(map)));
         Tensor::cat(levels.collect(), 1)

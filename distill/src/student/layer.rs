@@ -1,4 +1,4 @@
-//! What the student is built from: convolutions with the channels last.
+//! The student's layers: convolutions with the channels last.
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};

@@ -1,25 +1,25 @@
-//! The student: a small detector that answers with embeddings instead of classes.
+//! The student: a small detector that returns embeddings instead of classes.
 //!
-//! Flows in: normalised images `[N, height, width, 3]`. Flows out: an objectness and a box for every cell, and for
-//! every region asked for a text and an image embedding.
+//! Takes normalised images `[N, height, width, 3]`. Returns an objectness and a box for every cell, and for every
+//! region asked for a text and an image embedding.
 //!
 //! 1. A backbone, EfficientNet-Lite0 ([`backbone`]).
 //! 2. A neck over its maps of strides 8, 16 and 32, and a class-agnostic, anchor-free proposal head: distances to the
 //!    four sides (FCOS, Tian et al., 2019) and an objectness that is trained to be the box's IoU (VarifocalNet, Zhang
 //!    et al., 2021) ([`neck`]).
 //! 3. RoI pooling ([`roi`]).
-//! 4. A refiner that moves the sides of a pooled box (Fast R-CNN's regression, Girshick, 2015; class-agnostic
-//!    as in ViLD).
-//! 5. A region head of one or two embeddings ([`Head`]: ViLD and its variants, arXiv 2104.13921,
-//!    figure 3), and of how well the box fits a thing (IoU-Net, Jiang et al., 2018): the geometric mean of that and of the
-//!    cell's objectness is the region's.
+//! 4. A refiner that moves the sides of a pooled box (Fast R-CNN's regression, Girshick, 2015; class-agnostic as in
+//!    ViLD).
+//! 5. A region head of one or two embeddings ([`Head`]: ViLD and its variants, arXiv 2104.13921, figure 3), and of how
+//!    well the box fits an object (IoU-Net, Jiang et al., 2018): a region's objectness is the geometric mean of that
+//!    and of the cell's.
 //!
-//! The region head knows before it trains. The backbone's own ImageNet head, applied to the cells of the stride-32
-//! map and averaged under the box, classifies a region; the class probabilities mix the text embeddings of the class
-//! names (ConSE: Norouzi et al., 2014). Training adds a correction to each embedding, which starts at zero. The 1x1
-//! head convolution runs once on the map instead of once on 49 cells of every region: the same classifier at a
-//! hundredth of the cost. A *fresh* head does without the classifier and starts from nothing, as ViLD's does: that is
-//! what compares losses honestly.
+//! The region head classifies before it is trained. The backbone's own ImageNet head, applied to the cells of the
+//! stride-32 map and averaged over the box, classifies a region; the class probabilities weigh the text embeddings of
+//! the class names (ConSE: Norouzi et al., 2014). Training adds a correction to each embedding, which starts at zero.
+//! The 1x1 head convolution runs once on the map instead of once on 49 cells of every region: the same classifier at a
+//! hundredth of the cost. A *fresh* head does without the classifier and starts from nothing, as ViLD's does, which
+//! makes a comparison of losses fair.
 
 pub mod backbone;
 pub mod imitation;
@@ -42,7 +42,7 @@ use wordsight_teacher::efficientnet::{EfficientNetLite, FoldedConvolution, Weigh
 pub use backbone::{Backbone, Features, TrainFrom};
 pub use neck::{DenseProposals, Neck, ProposalHead};
 pub use refiner::Refiner;
-pub use regions::{ClassMixture, Embeddings, Head, RegionHead, Sight};
+pub use regions::{ClassMixture, Embeddings, Head, RegionHead, RegionMaps};
 
 /// Input pixels a cell, level by level.
 pub const STRIDES: [usize; 3] = [8, 16, 32];
@@ -232,23 +232,23 @@ impl Student {
         Tensor::from_data(TensorData::new(numbers, [images, side, side, 3]), device)
     }
 
-    /// What it sees in normalised images `[N, side, side, 3]`, and what it proposes there.
-    pub fn propose(&self, config: &StudentConfig, images: Tensor<4>) -> (Sight, DenseProposals) {
-        let (sight, proposals, _) = self.propose_from(config, self.backbone.forward(images));
-        (sight, proposals)
+    /// The region head's maps of normalised images `[N, side, side, 3]`, and the proposals in them.
+    pub fn propose(&self, config: &StudentConfig, images: Tensor<4>) -> (RegionMaps, DenseProposals) {
+        let (region_maps, proposals, _) = self.propose_from(config, self.backbone.forward(images));
+        (region_maps, proposals)
     }
 
-    /// The same from what the neck sees, with the maps of the proposal head's towers.
+    /// The same from the neck's inputs, with the maps of the proposal head's towers.
     pub fn propose_from(
         &self,
         config: &StudentConfig,
         features: Features,
-    ) -> (Sight, DenseProposals, [Tensor<4>; 3]) {
+    ) -> (RegionMaps, DenseProposals, [Tensor<4>; 3]) {
         let (maps, regions) = self.neck.forward(&features);
         let [.., coarse] = features.maps;
         let towers = self.proposals.towers(&maps);
         let proposals = self.proposals.answers(config, &towers);
-        (Sight { regions, coarse }, proposals, towers)
+        (RegionMaps { regions, coarse }, proposals, towers)
     }
 
     /// The same student with a detail branch: the branch keeps what the backbone learnt of strides 8 and 16, and the
@@ -265,14 +265,14 @@ impl Student {
     pub fn refined(
         &self,
         config: &StudentConfig,
-        sight: &Sight,
+        region_maps: &RegionMaps,
         dense: &DenseProposals,
     ) -> [Vec<Vec<Box4>>; 2] {
         let proposals: Vec<Vec<Box4>> = corner_boxes(dense.best(config).1.flatten(0, 1))
             .chunks_exact(config.proposals)
             .map(<[Box4]>::to_vec)
             .collect();
-        let pooled = roi::Pooling::new(config, &proposals).pool(&sight.regions);
+        let pooled = roi::Pooling::new(config, &proposals).pool(&region_maps.regions);
         let boxes = self.refiner.forward(config, &pooled, &proposals);
         let refined =
             corner_boxes(boxes.flatten(0, 1)).chunks_exact(config.proposals).map(<[Box4]>::to_vec).collect();

@@ -1,4 +1,4 @@
-//! The neck and the proposal head: what is where, at three strides.
+//! The neck and the proposal head: an objectness and a box for each cell, at three strides.
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::activation::sigmoid;
@@ -26,7 +26,7 @@ pub struct Neck {
     pub shrink: Vec<Separable>,
     /// Behind the sums on the way back: stride 16, stride 32.
     pub bottom_up: Vec<Vec<Separable>>,
-    /// The finest level as the region head sees it.
+    /// The finest level for the region head.
     pub regions: Layer,
 }
 
@@ -89,7 +89,7 @@ impl Neck {
         self
     }
 
-    /// The maps of the three levels, and the finest as the region head sees it.
+    /// The maps of the three levels, and the finest one for the region head.
     pub fn forward(&self, features: &Features) -> ([Tensor<4>; 3], Tensor<4>) {
         let lateral: [Tensor<4>; 3] =
             std::array::from_fn(|level| self.lateral[level].forward(features.maps[level].clone()));

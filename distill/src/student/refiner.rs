@@ -1,5 +1,5 @@
-//! The refiner: it moves the sides of boxes by what lies in them (Fast R-CNN's regression, Girshick, 2015; class-agnostic
-//! as in ViLD).
+//! The refiner: moves the sides of boxes by what is pooled from them (Fast R-CNN's regression, Girshick, 2015;
+//! class-agnostic as in ViLD).
 
 use burn::module::{Initializer, Module};
 use burn::nn::{Linear, LinearConfig};

@@ -1,4 +1,4 @@
-//! The region head: what a box shows, as embeddings of one or two kinds, and how well it fits ([`super`] draws it).
+//! The region head: embeddings of one or two kinds for a box, and how well the box fits ([`super`] describes it).
 
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{Linear, LinearConfig};
@@ -93,16 +93,16 @@ pub struct ClassMixture {
     pub embeddings: Param<Tensor<2>>,
 }
 
-/// What regions are looked at in.
+/// The maps that regions are pooled from.
 #[derive(Clone, Debug)]
-pub struct Sight {
+pub struct RegionMaps {
     /// The neck's finest map, `[N, h, w, region_channels]`.
     pub regions: Tensor<4>,
     /// The backbone's coarsest, `[N, h, w, 320]`.
     pub coarse: Tensor<4>,
 }
 
-impl Sight {
+impl RegionMaps {
     /// The same without gradients.
     pub fn inner(&self) -> Self {
         Self { regions: self.regions.clone().inner(), coarse: self.coarse.clone().inner() }
@@ -199,23 +199,24 @@ impl RegionHead {
     /// Embeddings of regions; both the same where the head has one branch.
     ///
     /// `pooling`: which cells each region covers.
-    pub fn forward(&self, sight: &Sight, pooling: &roi::Pooling) -> Embeddings {
-        self.forward_with(sight, pooling, |hidden| hidden)
+    pub fn forward(&self, region_maps: &RegionMaps, pooling: &roi::Pooling) -> Embeddings {
+        self.forward_with(region_maps, pooling, |hidden| hidden)
     }
 
     /// The same with both hidden layers `[N, regions, width]` through `regularise`: dropout, in training.
     pub fn forward_with(
         &self,
-        sight: &Sight,
+        region_maps: &RegionMaps,
         pooling: &roi::Pooling,
         mut regularise: impl FnMut(Tensor<3>) -> Tensor<3>,
     ) -> Embeddings {
-        let features = self.features(&sight.coarse, pooling);
+        let features = self.features(&region_maps.coarse, pooling);
         let class_logits = self.mixture.as_ref().map(|mixture| mixture.classifier.forward(features.clone()));
         let known =
             self.mixture.as_ref().zip(class_logits.clone()).map(|(mixture, logits)| mixture.mix(logits));
 
-        let hidden = self.hidden.forward(pooling.pool(&sight.regions)) + self.from_cells.forward(features);
+        let hidden =
+            self.hidden.forward(pooling.pool(&region_maps.regions)) + self.from_cells.forward(features);
         let hidden = regularise(relu(hidden));
         let hidden = regularise(relu(self.hidden2.forward(hidden)));
         let embed = |layer: &Linear| {

@@ -1,12 +1,13 @@
-//! Which cells' boxes are proposals: of those that overlap, the best.
+//! Suppression: of cells' boxes that overlap, the best is proposed.
 //!
-//! Greedy non-maximum suppression as a few products of matrices, so that a graph of ordinary operators does it (Fast NMS,
-//! Bolya et al., 2019, repeated: Cluster-NMS, Zheng et al., 2021). Of the [`candidates`] of highest objectness, a box
-//! falls where one before it overlaps it and stands itself; what stands is found in [`ROUNDS`] rounds, each from the one
-//! before. Three agree with the greedy algorithm but for chains of four and more.
+//! Greedy non-maximum suppression as a few matrix products, so that a graph of ordinary operators computes it (Fast
+//! NMS, Bolya et al., 2019, repeated: Cluster-NMS, Zheng et al., 2021). Of the [`candidates`] of highest objectness, a
+//! box is removed if a box with a higher objectness overlaps it and stands itself. Which boxes stand is computed in
+//! [`ROUNDS`] rounds, each from the one before. Three rounds give the same result as the greedy algorithm except for
+//! chains of four and more.
 //!
-//! A 3x3 maximum of the objectness, as CenterNet has it, leaves neighbours a cell further and the other strides' boxes of
-//! the same thing in.
+//! A 3x3 maximum of the objectness, as in CenterNet, would keep boxes of cells further away and the other strides'
+//! boxes of the same object.
 
 use wordsight_detection::iou;
 

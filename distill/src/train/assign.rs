@@ -1,6 +1,6 @@
-//! Which cells answer for which objects, and which regions the embeddings learn from.
+//! Assigns cells to objects, and chooses the regions that the embeddings learn from.
 //!
-//! All on plain numbers: what is decided here takes no gradient.
+//! All on plain numbers: no gradient flows through it.
 
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -176,7 +176,7 @@ pub fn seen_by_teacher(
         .collect()
 }
 
-/// `count` lessons for the refiner: boxes near objects, each with its object; half the objects' own boxes
+/// `count` examples for the refiner: boxes near objects, each with its object; half the objects' own boxes
 /// moved, half proposals. Nothing where there is no more to learn.
 pub fn rough_boxes(
     count: usize,
@@ -189,20 +189,20 @@ pub fn rough_boxes(
         let overlaps = objects_in_input.iter().map(|&object| (iou(rough, object), object));
         overlaps.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(overlap, _)| *overlap >= ROUGH_IOU)
     };
-    let mut lessons: Vec<Option<([f32; 4], [f32; 4])>> = proposals_in_input
+    let mut examples: Vec<Option<([f32; 4], [f32; 4])>> = proposals_in_input
         .iter()
         .filter_map(|&rough| near(rough).map(|(_, object)| Some((rough, object))))
         .collect();
-    lessons.shuffle(rng);
-    lessons.truncate(count / 2);
+    examples.shuffle(rng);
+    examples.truncate(count / 2);
     if !objects_in_input.is_empty() {
-        while lessons.len() < count {
+        while examples.len() < count {
             let object = objects_in_input[rng.random_range(0..objects_in_input.len())];
-            lessons.push(Some((moved(moved(object, input_size, rng), input_size, rng), object)));
+            examples.push(Some((moved(moved(object, input_size, rng), input_size, rng), object)));
         }
     }
-    lessons.resize(count, None);
-    lessons
+    examples.resize(count, None);
+    examples
 }
 
 /// A box with each side moved by up to a tenth of its length.

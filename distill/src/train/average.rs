@@ -1,6 +1,5 @@
-//! The mean of the weights over the last steps, which is what is validated and exported.
-//!
-//! An exponential moving average (Polyak and Juditsky, 1992): single steps swing, their mean does not.
+//! The exponential moving average of the weights (Polyak and Juditsky, 1992), which is validated and exported: the
+//! weights of single steps oscillate, their mean does not.
 
 use std::collections::HashMap;
 

@@ -1,9 +1,9 @@
 //! A detector of fixed words as a teacher for boxes.
 //!
-//! Its cells lie where the student's do, so what it says of each is a target as it is: how likely a thing lies there,
-//! and its box (Hinton et al., 2015, for detectors: Chen et al., 2017). Annotations say of ten cells an object what they
-//! should answer; the detector says it of all, with its doubts, and its features say why. In inputs of another size than
-//! its own its cells lie elsewhere, and it speaks only of regions.
+//! Its cells lie where the student's do, so its outputs for each cell are targets as they are: an objectness and a box
+//! (Hinton et al., 2015, for detectors: Chen et al., 2017). Annotations give targets for some ten cells an object; the
+//! detector gives soft ones for all cells, and its features say more. In inputs of another size than its own its cells
+//! lie elsewhere, and only its detections are used, for regions.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,8 +15,8 @@ use crate::label::yolox::{COCO_NAMES, Dense, Yolox};
 use crate::sets::TrainingImage;
 use crate::table;
 
-/// A detector's score from which on it teaches a cell's box and a region's words.
-pub(super) const TAUGHT_SCORE: f32 = 0.1;
+/// Detections with a lower score teach neither a cell's box nor a region's words.
+pub(super) const LEAST_TEACHING_SCORE: f32 = 0.1;
 
 /// The detector, once a core.
 pub struct BoxTeacher {
@@ -51,7 +51,7 @@ impl BoxTeacher {
         side == self.side
     }
 
-    /// What it says of each picture, which it sees in its own size; boxes are in pixels of the picture.
+    /// Its outputs for each picture, resized to its own size; boxes are in pixels of the picture.
     ///
     /// # Errors
     /// When a picture is no square of its side or ONNX Runtime fails.

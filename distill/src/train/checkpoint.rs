@@ -1,4 +1,4 @@
-//! A training that can be killed at any time and goes on.
+//! A training's checkpoint: it can be killed at any time and resumes.
 
 use std::fs;
 use std::path::Path;

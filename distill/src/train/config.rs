@@ -1,4 +1,4 @@
-//! How to train.
+//! The settings of a training.
 
 use burn::grad_clipping::GradientClippingConfig;
 use burn::optim::decay::WeightDecayConfig;
@@ -71,7 +71,7 @@ pub struct TrainConfig {
     pub plain_share: f32,
     /// Highest learning rate.
     pub learning_rate: f64,
-    /// The backbone's learning rate as a share of it.
+    /// The backbone's learning rate as a fraction of it.
     pub backbone_rate: f64,
     /// Steps of warm-up, before the cosine.
     pub warm_up: usize,

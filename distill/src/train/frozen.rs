@@ -1,4 +1,4 @@
-//! A backbone that doesn't train, in ONNX Runtime, which computes it in a third of the kernels' time.
+//! A backbone that doesn't train, run by ONNX Runtime in a third of the kernels' time.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

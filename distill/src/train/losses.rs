@@ -30,7 +30,7 @@ pub fn quality_focal(logits: Tensor<1>, targets: Tensor<1>, weights: Tensor<1>) 
     (cross_entropy(logits, targets.clone()) * apart * weights).sum() / targets.sum().clamp_min(1.0)
 }
 
-/// Weight of a cell where a detector sees nothing, against 1 where it is sure: what it sees there is worth something.
+/// Weight of a cell where the detector finds nothing, compared with 1 where it is sure.
 const EMPTY_FEATURES_WEIGHT: f32 = 0.03;
 
 /// Mean squared error of features `[cells, features]` against a detector's, each of which has mean 0 and variance 1; cells

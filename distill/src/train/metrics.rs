@@ -1,4 +1,4 @@
-//! What a training tells of itself.
+//! The metrics that a training writes.
 
 use std::path::Path;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub struct Metrics {
     /// What a detector taught of boxes and objectness.
     #[serde(default)]
     pub taught: f32,
-    /// How far the student is from the features that the detector answers from; 1: it tells nothing of them.
+    /// How far the student's predictions are from the detector's features; 1: they explain nothing.
     #[serde(default)]
     pub imitated: f32,
     /// Cross entropy against what the detector calls regions.

@@ -1,18 +1,18 @@
 //! Training on photographs: boxes and the two embeddings at once.
 //!
-//! Flows in: [`Sets`] of annotated photographs, a [`Student`] and the words' text embeddings. Flows out: a folder with
-//! the weights, the optimiser's state, one line of metrics every few steps and a plot of them.
+//! Takes [`Sets`] of annotated photographs, a [`Student`] and the words' text embeddings. Writes a folder with the
+//! weights, the optimiser's state, one line of metrics every few steps and a plot of them.
 //!
-//! Nothing random is carried from step to step. What a step sees comes from (seed, step), and so do the regions that it
-//! learns from, so a run that is killed and resumed sees what an uninterrupted one would have seen.
+//! No random state is carried from step to step. What a step sees, and which regions it learns from, comes from (seed,
+//! step), so a run that is killed and resumed sees the same as an uninterrupted one.
 
 mod assign;
 mod average;
+mod batch_losses;
 mod box_teacher;
 mod checkpoint;
 mod config;
 mod frozen;
-mod lessons;
 pub mod losses;
 mod metrics;
 mod plot;
@@ -38,11 +38,11 @@ use crate::progress;
 use crate::sets::{Augmentation, Loader, LoaderSettings, Phase, Sets, TrainingImage};
 use crate::student::{Backbone, Student, StudentConfig, TrainFrom};
 use average::Average;
+use batch_losses::{Batch, LossContext, Tally};
 pub use box_teacher::BoxTeacher;
 pub use checkpoint::Checkpoint;
 pub use config::{Learn, Optimizer, TrainConfig};
 use frozen::FrozenBackbone;
-use lessons::{Batch, Lessons, Tally};
 pub use metrics::Metrics;
 use metrics::Pace;
 use soft_words::SharedWords;
@@ -151,7 +151,7 @@ pub fn train(
     let device = student.device();
     let mut run = Run::start(student, sizes, config, material, folder)?;
     let frozen = frozen_backbone(&run.student, config, &device);
-    let lessons = Lessons {
+    let context = LossContext {
         sets: &material.sets,
         words: Words::new(&material.sets, &material.words, &device),
         detector_words: SharedWords::new(COCO_NAMES.lines(), &material.sets),
@@ -166,7 +166,7 @@ pub fn train(
     while run.checkpoint.step < config.steps {
         bar.set_position(run.checkpoint.step as u64);
         let began = Instant::now();
-        run = run.step(&lessons, &loader.next()?)?;
+        run = run.step(&context, &loader.next()?)?;
         run.checkpoint.images_per_second = run.pace.add(config.batch, began.elapsed());
         let last = run.checkpoint.step == config.steps || stop.load(Ordering::Relaxed);
         run.record(material, last, &bar)?;
@@ -230,13 +230,13 @@ impl<'a> Run<'a> {
     }
 
     /// Learns from one batch.
-    fn step(mut self, lessons: &Lessons<'_>, images: &[TrainingImage]) -> Result<Self> {
+    fn step(mut self, context: &LossContext<'_>, images: &[TrainingImage]) -> Result<Self> {
         let step = self.checkpoint.step;
         let side = images.first().context("a batch without pictures")?.side;
         let batch = Batch { images, sizes: StudentConfig { input_size: side, ..self.sizes.clone() } };
         let mut rng = ChaCha8Rng::seed_from_u64(self.config.seed);
         rng.set_stream(step as u64 + 1);
-        let (loss, parts) = lessons.loss(&self.student, &batch, &mut rng)?;
+        let (loss, parts) = context.loss(&self.student, &batch, &mut rng)?;
         self.student = self.optimizers.step(self.config, step, self.student, &loss);
         if step.is_multiple_of(AVERAGE_EVERY) {
             self.average.add(&self.student, step / AVERAGE_EVERY);
@@ -283,7 +283,7 @@ fn validate(
     let Some(sets) = &material.validation else { return Ok(()) };
     let device = student.device();
     let words = Words::new(sets, &material.validation_words, &device);
-    let lessons = Lessons {
+    let context = LossContext {
         sets,
         words,
         detector_words: SharedWords::default(),
@@ -308,7 +308,7 @@ fn validate(
     let mut tally = Tally::default();
     for _ in 0..steps {
         let images = loader.next()?;
-        lessons.validate(student, &Batch { images: &images, sizes: sizes.clone() }, &mut tally);
+        context.validate(student, &Batch { images: &images, sizes: sizes.clone() }, &mut tally);
     }
     tally.write(line);
     tracing::info!(

@@ -1,4 +1,4 @@
-//! The course of a training as a picture.
+//! Draws the course of a training.
 
 use std::path::Path;
 

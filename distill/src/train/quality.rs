@@ -1,8 +1,8 @@
-//! What the region head should say of how well boxes fit.
+//! Targets for the quality that the region head predicts: how well a box fits.
 //!
-//! An annotation knows a box's overlap, and a training soon knows its annotations by heart: which things of a photograph
-//! were drawn, and which were not. A detector says of each mosaic and crop anew how sure it is of what (Hinton et al.,
-//! 2015), so its doubts become the head's.
+//! Annotations give a box's overlap, but a training soon knows its annotations by heart: which objects of a photograph
+//! were annotated, and which were not. A detector's confidence is new for each mosaic and crop (Hinton et al., 2015),
+//! so it is part of the target.
 
 use wordsight_detection::iou;
 
@@ -12,22 +12,22 @@ use super::words::set_at;
 use crate::label::yolox::Dense;
 use crate::sets::{Sets, TrainingImage};
 
-/// What a detector says with a lower score is not heard.
-const HEARD_SCORE: f32 = 0.01;
-/// A region that overlaps an object by less than this says nothing of it.
+/// Detections with a lower score are ignored.
+const LEAST_DETECTOR_SCORE: f32 = 0.01;
+/// A region that overlaps an object by less than this has no target from it.
 const TOUCHING_IOU: f32 = 0.3;
 
-/// What a detector says of some pictures.
-pub struct Heard<'a> {
-    /// Its answers, one a picture.
+/// A detector's outputs for some pictures.
+pub struct DetectorAnswers<'a> {
+    /// The outputs, one a picture.
     pub answers: &'a [Dense],
     /// Its words.
     pub words: &'a SharedWords,
-    /// How much it counts where it knows the thing, against the annotation; 0 to 1.
+    /// Its weight for objects whose word it knows, against the annotation's; 0 to 1.
     pub share: f32,
 }
 
-/// What the qualities of regions should be.
+/// Targets for the qualities of regions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Qualities {
     /// One a region, 0 to 1.
@@ -43,12 +43,12 @@ impl Qualities {
         regions: &[Vec<Region>],
         sets: &Sets,
         doubtful: f32,
-        heard: Option<&Heard<'_>>,
+        heard: Option<&DetectorAnswers<'_>>,
     ) -> Self {
         let mut qualities = Self::default();
         for (place, (image, regions)) in images.iter().zip(regions).enumerate() {
             let answer = heard.map(|heard| (heard, &heard.answers[place]));
-            let cells = answer.map_or_else(Vec::new, |(_, answer)| answer.sure_cells(HEARD_SCORE));
+            let cells = answer.map_or_else(Vec::new, |(_, answer)| answer.sure_cells(LEAST_DETECTOR_SCORE));
             for region in regions {
                 let said = answer
                     .filter(|(heard, _)| heard.knows(image, region))
@@ -69,7 +69,7 @@ impl Qualities {
     }
 }
 
-impl Heard<'_> {
+impl DetectorAnswers<'_> {
     /// Whether the detector has a word for what a region shows, or nothing is known to be there.
     fn knows(&self, image: &TrainingImage, region: &Region) -> bool {
         let overlap = |box_in_input| iou(box_in_input, region.box_in_input);
@@ -133,7 +133,7 @@ mod tests {
             boxes_in_input: vec![CUP, EMPTY, SUNDIAL],
             features: Vec::new(),
         }];
-        let heard = share.map(|share| Heard { answers: &answers, words: &words, share });
+        let heard = share.map(|share| DetectorAnswers { answers: &answers, words: &words, share });
         Qualities::new(&[image(set)], &[regions()], &sets, 0.4, heard.as_ref())
     }
 

@@ -1,14 +1,14 @@
 //! A detector's scores of its words as soft targets of the text embedding.
 //!
-//! An annotation names one word a thing; the detector says beside it what else it might be and how sure it is that
-//! anything is there (Hinton et al., 2015), also of things that nobody annotated. What annotations say of two thousand
-//! photographs is soon known by heart: of mosaics and crops of them, each seen once, the detector says something new each
-//! time (Beyer et al., 2022).
+//! An annotation gives one word an object; the detector also says what else it might be and how sure it is that
+//! anything is there (Hinton et al., 2015), and finds objects that nobody annotated. The annotations of two thousand
+//! photographs are soon known by heart; for mosaics and crops of them, each seen once, the detector's scores are new
+//! each time (Beyer et al., 2022).
 
 use wordsight_detection::iou;
 
 use super::assign::{Label, Region};
-use super::box_teacher::TAUGHT_SCORE;
+use super::box_teacher::LEAST_TEACHING_SCORE;
 use crate::label::yolox::Dense;
 use crate::sets::{Sets, TrainingImage};
 
@@ -56,7 +56,7 @@ impl SharedWords {
     ) -> SoftTargets {
         let mut targets = SoftTargets::default();
         for ((image, regions), answer) in images.iter().zip(regions).zip(answers) {
-            let sure = answer.sure_cells(TAUGHT_SCORE);
+            let sure = answer.sure_cells(LEAST_TEACHING_SCORE);
             for region in regions {
                 let shares = closest(answer, &sure, region.box_in_input)
                     .map(|cell| self.shares(answer.scores[cell], answer.word_scores_of(cell)))

@@ -1,8 +1,8 @@
-//! Which words a region is held against.
+//! The words that a region is compared with in training.
 //!
-//! A set is annotated for its own words: of others nothing is known in its photographs, so a region without an
-//! object is held against those alone (federated, as LVIS is scored). An object with a word is that word and no
-//! other, but for words that mean nearly the same: a beagle is also a dog.
+//! A set is annotated for its own words: nothing is known about others in its photographs, so a region without an
+//! object is compared with those alone (federated, as LVIS is scored). An object with a word is that word and no
+//! other, except for words that mean nearly the same: a beagle is also a dog.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -24,7 +24,7 @@ pub struct Words {
     complete: Vec<Vec<bool>>,
 }
 
-/// What a text loss is held against, a row a region.
+/// Targets of a text loss, a row a region.
 pub struct TextTargets {
     /// The right class of each: 0 is the background, then the words.
     pub labels: Vec<i64>,
@@ -169,7 +169,7 @@ mod tests {
         }
     }
 
-    /// The targets of regions, and for each the words that it is held against.
+    /// The targets of regions, and for each the words that it is compared with.
     fn targets(regions: &[([f32; 4], Label)]) -> (TextTargets, Vec<Vec<usize>>) {
         let sets = sets();
         let regions: Vec<Region> = regions

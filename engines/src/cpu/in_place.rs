@@ -1,9 +1,9 @@
-//! The same session run frame after frame, without an allocation.
+//! Runs a session frame after frame without an allocation.
 //!
-//! In flow the bytes of the one input, out flow the outputs where they lie. `ort`'s own way to run makes a handful of
-//! small lists for each run and new tensors for its outputs; here the tensors are made once and ONNX Runtime is called
-//! directly. The one surprising thing: the pointers that it is called with are gathered anew for each run, on the stack,
-//! so that nothing here holds an address of something that might move.
+//! The input's bytes and the outputs stay in the same tensors for every run. `ort`'s own `run` makes several small
+//! lists for each run and new tensors for its outputs; here the tensors are made once and ONNX Runtime's C function is
+//! called directly. The pointers that it is called with are collected on the stack for each run, so no address is kept
+//! of something that might move.
 
 use std::ffi::{CStr, CString};
 

@@ -2,7 +2,8 @@
 //!
 //! The search, in order:
 //! 1. `ORT_DYLIB_PATH`, when it is set and not empty: this file and no other;
-//! 2. `libonnxruntime.so*` beside the executable, and in `../lib/wordsight` of it: an installation;
+//! 2. `libonnxruntime.so*` beside the executable, in `../lib/NAME` of it, where NAME is its own, and in
+//!    `../lib/wordsight`: an installation;
 //! 3. `.deps/onnxruntime/libonnxruntime.so*` under the current directory, and under each directory
 //!    above the executable: a checkout, where `make deps` puts it;
 //! 4. the system loader's own search for `libonnxruntime.so`.
@@ -10,10 +11,10 @@
 //! The first file that exists is the one: if it will not load, that is the error, because a second
 //! library quietly taking its place would be far harder to understand.
 //!
-//! The one surprising thing: the library is opened here first and asked for its version before the
-//! `ort` crate hears of it, because `ort` panics on a library that it cannot use, and a missing
-//! library must be a sentence. Before even that, a file is checked for being whole: the system's
-//! loader maps what a truncated download lacks, and the process dies of a bus error.
+//! The library is opened here and asked for its version before it is handed to the `ort` crate, which
+//! panics on a library that it cannot use. Before that, the file is checked for being whole: the
+//! system's loader would map the missing end of a truncated download, and the process would die of a
+//! bus error.
 
 use std::ffi::CStr;
 use std::mem::ManuallyDrop;
@@ -66,6 +67,8 @@ fn search_folders(executable: Option<&Path>, current: Option<&Path>) -> Vec<Path
     let mut folders = Vec::new();
     if let Some(beside) = beside {
         folders.push(beside.to_path_buf());
+        let own = executable.and_then(Path::file_name).filter(|name| *name != "wordsight");
+        folders.extend(own.map(|name| beside.join("../lib").join(name)));
         folders.push(beside.join("../lib/wordsight"));
     }
     let above = beside.into_iter().flat_map(Path::ancestors);
@@ -104,7 +107,7 @@ fn version_of_suffix(suffix: &str) -> Option<Vec<u32>> {
 fn load(path: &Path) -> Result<Environment, LibraryError> {
     let unloadable =
         |reason: String| LibraryError::Unloadable { path: path.to_path_buf(), reason: one_line(&reason) };
-    forbid_telling_others();
+    turn_off_telemetry();
     let probed = probe(path)?;
     let version = VERSION.get_or_init(|| probed);
     tracing::debug!(path = %path.display(), version, "loaded ONNX Runtime");
@@ -119,9 +122,9 @@ fn load(path: &Path) -> Result<Environment, LibraryError> {
     Ok(environment)
 }
 
-/// Has ONNX Runtime tell nobody anything: from 1.32 on it makes an identifier of the machine, keeps a file of events in
-/// the user's home and sends them to its maker. `with_telemetry` alone comes too late, after the identifier.
-fn forbid_telling_others() {
+/// Turns off ONNX Runtime's telemetry: from 1.32 on it makes an identifier of the machine, keeps a file of events in
+/// the user's home and sends them to Microsoft. `with_telemetry` alone comes too late, after the identifier.
+fn turn_off_telemetry() {
     if std::env::var_os(NO_TELEMETRY).is_none() {
         // SAFETY: Rust's own accesses are locked, and no other thread of ours has C code read the environment before
         // an engine is open: ONNX Runtime's threads start after this, GStreamer after the engine.
@@ -176,7 +179,7 @@ fn minor_of(version: &str) -> Option<u32> {
 }
 
 /// ONNX Runtime's own log goes to `tracing`. Its errors go to DEBUG: each of them also comes back
-/// as the error of the call, and an error is told once.
+/// as the error of the call, and an error is reported once.
 fn forward_log(level: LogLevel, _category: &str, _id: &str, place: &str, message: &str) {
     match level {
         LogLevel::Warning => tracing::info!(target: "onnxruntime", place, "{message}"),
@@ -206,6 +209,9 @@ mod tests {
             "/.deps/onnxruntime",
         ];
         assert_eq!(folders, expected.map(PathBuf::from));
+        let of_host_program = search_folders(Some(Path::new("/usr/bin/wordsight-distill")), None);
+        let expected = ["/usr/bin", "/usr/bin/../lib/wordsight-distill", "/usr/bin/../lib/wordsight"];
+        assert_eq!(of_host_program[..3], expected.map(PathBuf::from));
     }
 
     #[test]

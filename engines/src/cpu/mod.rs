@@ -1,8 +1,7 @@
 //! The CPU engine: a student run by ONNX Runtime.
 //!
-//! In flows one letterboxed frame, out flow its [`Regions`]. The one surprising thing: ONNX Runtime's
-//! threads are told to sleep while they wait (see [`session`]), because on a small machine the cores
-//! that they would spin on are the ones that prepare the next frame.
+//! It takes one letterboxed frame and returns its [`Regions`]. ONNX Runtime's threads sleep while they wait instead of
+//! spinning (see [`session`]): on a small machine they would spin on the cores that prepare the next frame.
 
 mod in_place;
 pub mod library;

@@ -1,15 +1,16 @@
-//! Any ONNX file, run by ONNX Runtime on the CPU.
+//! Runs any ONNX file with ONNX Runtime on the CPU.
 //!
-//! In flow named tensors as plain slices, out flow 32-bit float tensors in the graph's order.
-//! Three settings are ours and not ONNX Runtime's own:
-//! - the number of threads is always given as a number: asked for "all", ONNX Runtime pins its
-//!   threads to cores, and a pinned thread waits while another core is free;
-//! - workers sleep while they wait (`session.intra_op.allow_spinning` = 0). Spinning workers wait for
-//!   one another, and the cores that they spin on are the ones that decode and score the neighbouring
-//!   frames. Measured with the layers of an EfficientNet-Lite0 at 320x320 on two cores: beside another
-//!   busy process, 41 ms with two spinning threads, 22 ms with one, 23 ms with two that sleep; on the
-//!   machine alone 7.3, 13.5 and 8.2 ms. Sleeping costs a tenth at best and spares half at worst;
-//! - its warnings are quiet unless asked for (`RUST_LOG=onnxruntime=info`).
+//! It takes named tensors as plain slices and returns 32-bit float tensors in the order of the graph's outputs. Three
+//! settings differ from ONNX Runtime's defaults:
+//!
+//! - the number of threads is always given as a number: asked for "all", ONNX Runtime pins its threads to cores, and a
+//!   pinned thread waits although another core is free;
+//! - threads sleep while they wait (`session.intra_op.allow_spinning` = 0). Spinning threads wait for one another, and
+//!   they spin on the cores that decode and score the neighbouring frames. Measured with the layers of an
+//!   EfficientNet-Lite0 at 320x320 on two cores: beside another busy process, 41 ms with two spinning threads, 22 ms
+//!   with one, 23 ms with two that sleep; on the machine alone 7.3, 13.5 and 8.2 ms. Sleeping costs a tenth at best
+//!   and saves half at worst;
+//! - its warnings are not logged unless asked for (`RUST_LOG=onnxruntime=info`).
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! One GPU, its stream, and memory on both sides.
+//! One GPU, its stream, and memory on the GPU and on the host.
 
 use std::ffi::c_void;
 use std::ops::{Deref, DerefMut};

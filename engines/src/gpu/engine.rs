@@ -1,4 +1,4 @@
-//! The way of a frame over the GPU: up, letterbox, network, words, down.
+//! Runs a frame on the GPU: upload, letterbox, network, ranking of words, download.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::{Engine, EngineError, FrameMemory, Regions, StepTimes, StudentFacts, 
 
 /// Runs a student between the kernels.
 ///
-/// Its input and outputs are those of [`StudentFacts`]; they lie in the memory that [`Network::bind`] told.
+/// Its input and outputs are those of [`StudentFacts`]; they are in the memory that [`Network::bind`] was given.
 pub trait Network: Send {
     /// Tells where a port's data lies, before the first run; the memory outlives the network.
     ///
@@ -31,7 +31,7 @@ pub trait Network: Send {
     fn queue(&mut self, stream: Stream) -> Result<(), String>;
 }
 
-/// Frames that may be under way.
+/// Frames that may be under route.
 const SLOTS: usize = 2;
 
 /// A student and all that surrounds it, on one GPU.
@@ -47,10 +47,10 @@ pub struct GpuEngine<N> {
     kernels: Kernels,
     frames: Arc<PinnedFrames>,
     device: Device,
-    /// Slots that are under way, oldest first.
+    /// Slots that are under route, oldest first.
     under_way: VecDeque<usize>,
     /// Which ways have been gone without a graph, so that the next time one is captured.
-    warm: Vec<Way>,
+    warm: Vec<Route>,
     captures: bool,
     /// Whether other words are patched into the graphs that are there.
     patches: bool,
@@ -67,9 +67,9 @@ struct Buffers {
     image: CudaSlice<f32>,
 }
 
-/// Which way a frame goes.
+/// Which steps a frame takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Way {
+struct Route {
     /// From a frame, by the letterbox; or else from the planes of the input.
     from_frame: bool,
     /// From where the frame was captured, in front of the graph; or else from the slot, by the graph.
@@ -81,8 +81,8 @@ struct Way {
 
 /// Pinned memory for one frame, and its graph.
 struct Slot {
-    graph: Option<(Way, CudaGraph)>,
-    way: Option<Way>,
+    graph: Option<(Route, CudaGraph)>,
+    route: Option<Route>,
     upload: Pinned<u8>,
     boxes: Pinned<f32>,
     objectness: Pinned<f32>,
@@ -102,7 +102,7 @@ impl Slot {
         let (regions, values) = (facts.proposals, facts.proposals * facts.embedding_size);
         Ok(Self {
             graph: None,
-            way: None,
+            route: None,
             upload: Pinned::zeros(device, upload)?,
             boxes: Pinned::zeros(device, 4 * regions)?,
             objectness: Pinned::zeros(device, regions)?,
@@ -179,47 +179,47 @@ impl<N: Network> GpuEngine<N> {
         })
     }
 
-    /// Sends bytes, a frame's or those of the input's planes, on their way.
+    /// Sends bytes, a frame's or those of the input's planes, on their route.
     fn start(&mut self, bytes: &[u8], from_frame: bool, to_words: bool) -> Result<(), GpuError> {
         assert!(self.under_way.len() < SLOTS, "no more than {SLOTS} frames under way");
         self.device.enter()?;
         let at = (0..SLOTS).find(|at| !self.under_way.contains(at)).unwrap_or(0);
-        let way = self.way_of(bytes, from_frame, to_words);
+        let route = self.route_of(bytes, from_frame, to_words);
         let slot = &mut self.slots[at];
-        if slot.way.is_none_or(|before| before.generation != self.generation) {
+        if slot.route.is_none_or(|before| before.generation != self.generation) {
             let places = self.ranking.as_ref().map_or(0, |ranking| ranking.answers.words.len());
             slot.graph = None;
             slot.words = Pinned::zeros(&self.device, places)?;
             slot.scores = Pinned::zeros(&self.device, places)?;
         }
-        if !way.in_place {
+        if !route.in_place {
             if slot.upload.len() < bytes.len() {
                 slot.graph = None;
                 slot.upload = Pinned::zeros(&self.device, bytes.len())?;
             }
             slot.upload[..bytes.len()].copy_from_slice(bytes);
         }
-        slot.way = Some(way);
+        slot.route = Some(route);
 
-        let captured = matches!(&slot.graph, Some((of, _)) if *of == way);
+        let captured = matches!(&slot.graph, Some((of, _)) if *of == route);
         if !captured {
-            // A graph of another way is of no use to this frame.
+            // A graph of another route is of no use to this frame.
             slot.graph = None;
-            if self.captures && self.warm.contains(&way) {
-                self.slots[at].graph = self.capture(at, way, bytes)?.map(|graph| (way, graph));
+            if self.captures && self.warm.contains(&route) {
+                self.slots[at].graph = self.capture(at, route, bytes)?.map(|graph| (route, graph));
             }
         }
         if let Some((_, graph)) = &self.slots[at].graph {
-            if way.in_place {
-                self.queue_upload(at, way, bytes)?;
+            if route.in_place {
+                self.queue_upload(at, route, bytes)?;
             }
             graph.launch().map_err(cuda("run a frame"))?;
         } else {
-            self.queue_upload(at, way, bytes)?;
-            self.queue(at, way, &[])?;
-            if !self.warm.contains(&way) {
-                self.warm.retain(|known| known.generation == way.generation);
-                self.warm.push(way);
+            self.queue_upload(at, route, bytes)?;
+            self.queue(at, route, &[])?;
+            if !self.warm.contains(&route) {
+                self.warm.retain(|known| known.generation == route.generation);
+                self.warm.push(route);
             }
         }
         self.slots[at].done.record(&self.device.stream).map_err(cuda("mark a frame's end"))?;
@@ -242,7 +242,7 @@ impl<N: Network> GpuEngine<N> {
         Ok(())
     }
 
-    /// Sends a frame on its way without a graph, waits for it, and returns what the steps took.
+    /// Runs a frame without a graph, waits for it, and returns what the steps took.
     fn time(&mut self, frame: &FrameView<'_>) -> Result<StepTimes, GpuError> {
         self.make_ready_for(frame)?;
         self.drain()?;
@@ -252,11 +252,11 @@ impl<N: Network> GpuEngine<N> {
         let marks = marks.map_err(cuda("make an event"))?;
         // The slot's buffers are made for the words and the size, as for any frame.
         self.start(frame.bytes, true, self.ranking.is_some())?;
-        self.settle(&mut Regions::default())?;
-        let way = self.way_of(frame.bytes, true, self.ranking.is_some());
+        self.finish_oldest(&mut Regions::default())?;
+        let route = self.route_of(frame.bytes, true, self.ranking.is_some());
         marks[0].record(&self.device.stream).map_err(cuda("mark a step"))?;
-        self.queue_upload(0, way, frame.bytes)?;
-        self.queue(0, way, &marks[1..])?;
+        self.queue_upload(0, route, frame.bytes)?;
+        self.queue(0, route, &marks[1..])?;
         let mut times = [0.0; StepTimes::STEPS];
         for (time, ends) in times.iter_mut().zip(marks.windows(2)) {
             *time = milliseconds_between(&ends[0], &ends[1])?;
@@ -265,15 +265,15 @@ impl<N: Network> GpuEngine<N> {
         Ok(StepTimes { h2d_ms, letterbox_ms, network_ms, words_ms, d2h_ms })
     }
 
-    /// Captures a frame's way as a graph; `None` where that can't be, which is told once.
-    fn capture(&mut self, at: usize, way: Way, bytes: &[u8]) -> Result<Option<CudaGraph>, GpuError> {
+    /// Captures a frame's route as a graph; `None` where that can't be, which is logged once.
+    fn capture(&mut self, at: usize, route: Route, bytes: &[u8]) -> Result<Option<CudaGraph>, GpuError> {
         const DOING: &str = "capture a graph";
         self.device
             .stream
             .begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED)
             .map_err(cuda(DOING))?;
-        let uploaded = if way.in_place { Ok(()) } else { self.queue_upload(at, way, bytes) };
-        let queued = uploaded.and_then(|()| self.queue(at, way, &[]));
+        let uploaded = if route.in_place { Ok(()) } else { self.queue_upload(at, route, bytes) };
+        let queued = uploaded.and_then(|()| self.queue(at, route, &[]));
         // Ends the capture whatever came of it.
         let graph = self.device.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(cuda(DOING));
         match (queued, graph) {
@@ -287,9 +287,9 @@ impl<N: Network> GpuEngine<N> {
         Ok(None)
     }
 
-    /// Takes up a vocabulary; nothing is under way. Graphs that rank go on with it, or are captured again where that can't
-    /// be, which is told once.
-    fn take_up(&mut self, ranking: Ranking) {
+    /// Takes up a vocabulary; nothing is under route. Graphs that rank go on with it, or are captured again where that can't
+    /// be, which is logged once.
+    fn set_ranking(&mut self, ranking: Ranking) {
         let before = self.ranking.replace(ranking);
         let Some(ranking) = &self.ranking else { return };
         if !before.is_some_and(|before| Arc::ptr_eq(&before.answers, &ranking.answers)) {
@@ -298,8 +298,8 @@ impl<N: Network> GpuEngine<N> {
         }
         for slot in &mut self.slots {
             // Of another generation: it will not run again.
-            let Some((way, graph)) = &slot.graph else { continue };
-            if !way.to_words || way.generation != self.generation {
+            let Some((route, graph)) = &slot.graph else { continue };
+            if !route.to_words || route.generation != self.generation {
                 continue;
             }
             if self.patches
@@ -314,18 +314,18 @@ impl<N: Network> GpuEngine<N> {
         }
     }
 
-    /// Which way these bytes go now.
-    fn way_of(&self, bytes: &[u8], from_frame: bool, to_words: bool) -> Way {
+    /// The route of these bytes.
+    fn route_of(&self, bytes: &[u8], from_frame: bool, to_words: bool) -> Route {
         let in_place = from_frame && self.frames.holds(bytes);
-        Way { from_frame, in_place, to_words, generation: self.generation }
+        Route { from_frame, in_place, to_words, generation: self.generation }
     }
 
     /// Puts the copy of a frame, or of the input's planes, to the GPU in the stream; `bytes` are those, in the slot already
-    /// where that is its way.
-    fn queue_upload(&self, at: usize, way: Way, bytes: &[u8]) -> Result<(), GpuError> {
-        let letterbox = self.letterbox.as_ref().filter(|_| way.from_frame);
+    /// where that is its route.
+    fn queue_upload(&self, at: usize, route: Route, bytes: &[u8]) -> Result<(), GpuError> {
+        let letterbox = self.letterbox.as_ref().filter(|_| route.from_frame);
         let to = letterbox.map_or(&self.buffers.input, |letterbox| &letterbox.frame);
-        if way.in_place {
+        if route.in_place {
             // SAFETY: they lie in a block of `frames`, which is pinned.
             return unsafe { self.device.upload_from(bytes, to) };
         }
@@ -333,15 +333,15 @@ impl<N: Network> GpuEngine<N> {
     }
 
     /// Puts what follows the copy to the GPU in the stream; `marks`, if there are any, before and after each step.
-    fn queue(&mut self, at: usize, way: Way, marks: &[CudaEvent]) -> Result<(), GpuError> {
+    fn queue(&mut self, at: usize, route: Route, marks: &[CudaEvent]) -> Result<(), GpuError> {
         let (device, buffers, slot) = (&self.device, &self.buffers, &mut self.slots[at]);
         let mut marks = marks.iter();
         let mut mark = || match marks.next() {
             Some(mark) => mark.record(&device.stream).map_err(cuda("mark a step")),
             None => Ok(()),
         };
-        let letterbox = self.letterbox.as_ref().filter(|_| way.from_frame);
-        let ranking = self.ranking.as_ref().filter(|_| way.to_words);
+        let letterbox = self.letterbox.as_ref().filter(|_| route.from_frame);
+        let ranking = self.ranking.as_ref().filter(|_| route.to_words);
         mark()?;
         if let Some(letterbox) = letterbox {
             letterbox.queue(device, &self.kernels)?;
@@ -365,16 +365,16 @@ impl<N: Network> GpuEngine<N> {
         mark()
     }
 
-    /// Waits for the oldest frame under way and copies what came of it.
-    fn settle(&mut self, regions: &mut Regions) -> Result<(), GpuError> {
+    /// Waits for the oldest frame in flight and copies its results.
+    fn finish_oldest(&mut self, regions: &mut Regions) -> Result<(), GpuError> {
         regions.clear();
         let Some(at) = self.under_way.pop_front() else { return Ok(()) };
         let slot = &self.slots[at];
         slot.done.synchronize().map_err(cuda("finish a frame"))?;
         regions.boxes_in_input.extend_from_slice(slot.boxes.as_chunks::<4>().0);
         regions.objectness.extend_from_slice(&slot.objectness);
-        // The words are those that the frame started with: setting others loses what is under way.
-        let ranking = self.ranking.as_ref().filter(|_| slot.way.is_some_and(|way| way.to_words));
+        // The words are those that the frame started with: setting others loses what is under route.
+        let ranking = self.ranking.as_ref().filter(|_| slot.route.is_some_and(|route| route.to_words));
         if let Some(ranking) = ranking {
             let ranked = regions.ranked.get_or_insert_default();
             let places = slot.words.iter().zip(&slot.scores[..]).enumerate();
@@ -433,8 +433,10 @@ impl<N: Network> Engine for GpuEngine<N> {
                 ),
             });
         }
-        let done =
-            self.drain().and_then(|()| self.start(image, false, false)).and_then(|()| self.settle(regions));
+        let done = self
+            .drain()
+            .and_then(|()| self.start(image, false, false))
+            .and_then(|()| self.finish_oldest(regions));
         done.map_err(|error| self.named(error))
     }
 
@@ -455,7 +457,7 @@ impl<N: Network> WholeFrames for GpuEngine<N> {
         let made = self.device.enter().and_then(|()| Ranking::new(&self.device, words, outputs, before));
         let ranking =
             made.and_then(|ranking| self.drain().map(|()| ranking)).map_err(|error| self.named(error))?;
-        self.take_up(ranking);
+        self.set_ranking(ranking);
         Ok(())
     }
 
@@ -470,7 +472,7 @@ impl<N: Network> WholeFrames for GpuEngine<N> {
     }
 
     fn finish(&mut self, regions: &mut Regions) -> Result<(), EngineError> {
-        self.settle(regions).map_err(|error| self.named(error))
+        self.finish_oldest(regions).map_err(|error| self.named(error))
     }
 
     fn time_steps(&mut self, frame: &FrameView<'_>) -> Result<StepTimes, EngineError> {

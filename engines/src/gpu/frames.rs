@@ -1,4 +1,5 @@
-//! Pinned memory that frames are captured into: from there they go to the GPU without another copy on the processor.
+//! Pinned memory that frames are captured into: they are copied to the GPU from there, without another copy on the
+//! processor.
 
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

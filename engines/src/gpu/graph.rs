@@ -1,4 +1,4 @@
-//! Kernels of a captured graph, given others' parameters: new words without a new capture.
+//! Changes the parameters of kernels in a captured CUDA graph: new words need no new capture.
 
 use std::ffi::c_void;
 use std::ptr;

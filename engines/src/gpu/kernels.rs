@@ -1,4 +1,4 @@
-//! The kernels, loaded.
+//! Loads the CUDA kernels.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The letterbox on the GPU, for frames of one size and format.
+//! The letterbox on the GPU, for frames of one size and pixel format.
 
 use cudarc::driver::{CudaSlice, DeviceRepr, LaunchConfig};
 use wordsight_detection::{Channel, FrameView, Letterbox, PADDING, PixelFormat, Tables, Taps, YuvEncoding};
@@ -105,7 +105,7 @@ impl DeviceTables {
         Ok(addresses)
     }
 
-    /// What the kernels are told of a channel that becomes `rows` rows.
+    /// The kernels' parameters for a channel that becomes `rows` rows.
     fn add_channel(
         &mut self,
         device: &Device,
@@ -138,7 +138,7 @@ impl DeviceTables {
     }
 }
 
-/// Every side and offset is shorter than the frame is long, which [`Shape::of`] has held against `i32`.
+/// Every side and offset is shorter than the frame is long, which [`Shape::of`] has checked to fit `i32`.
 fn number(size: usize) -> i32 {
     size as i32
 }

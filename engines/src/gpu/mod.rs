@@ -1,19 +1,19 @@
-//! What a GPU does around a network: the letterbox before it, the words after it, and all of it in one stream.
+//! What runs on a GPU around a network: the letterbox before it and the ranking of words after it, all in one stream.
 //!
-//! In flows a frame as the camera gave it, out flow boxes and the best words of each region; between them nothing
-//! comes back to the processor. [`GpuEngine`] has the buffers, the stream and the kernels (`kernels.cu`); what runs the
-//! student between the kernels is a [`Network`]: a TensorRT plan, or in tests a stand-in.
+//! It takes a frame as the camera gave it and returns boxes and the best words of each region; nothing is copied back
+//! to the processor in between. [`GpuEngine`] owns the buffers, the stream and the kernels (`kernels.cu`). The student
+//! between the kernels is run by a [`Network`]: a TensorRT plan, or a stand-in in tests.
 //!
-//! Two frames may be under way: while the GPU computes one, the next is queued behind it. A frame that was captured into
-//! the engine's own pinned memory ([`crate::WholeFrames::frame_memory`]) is copied to the GPU from there; another one is
-//! copied to pinned memory first.
-//! After a first run that warms up, the way of a frame is captured as a CUDA graph, one launch a frame, where the
-//! network allows it. Other words are patched into it, where the driver allows that.
+//! Two frames may be in flight: while the GPU computes one, the next is queued behind it. A frame that was captured
+//! into the engine's own pinned memory ([`crate::WholeFrames::frame_memory`]) is copied to the GPU from there; any
+//! other is copied to pinned memory first. After a first run that warms up, all work of a frame is captured as a CUDA
+//! graph, one launch a frame, if the network allows it. Other words are patched into that graph, if the driver allows
+//! it.
 //!
-//! The surprising thing: kernels travel as PTX (`kernels.ptx`, made by NVRTC and kept in the repository; a test holds
-//! it against `kernels.cu`), for compute capability 7.5, the oldest that TensorRT 10 supports. The driver compiles it
-//! for the GPU that is there and caches it, so that neither building nor running takes a CUDA toolkit. For Orin's GPU there
-//! is machine code too (`kernels.sm_87.cubin`), which loads without that compiler.
+//! Kernels are shipped as PTX for compute capability 7.5, the oldest that TensorRT 10 supports (`kernels.ptx`, made by
+//! NVRTC and kept in the repository; a test compares it with `kernels.cu`). The driver compiles PTX for the GPU that
+//! is there and caches the result, so neither building nor running needs a CUDA toolkit. For Orin's GPU there is
+//! machine code as well (`kernels.sm_87.cubin`), which needs no compilation.
 
 mod device;
 mod engine;

@@ -1,4 +1,4 @@
-//! The words on the GPU: similarities of all regions to all words, and the best of each region.
+//! Ranks words on the GPU: the similarities of all regions to all words, and the best words of each region.
 
 use std::sync::Arc;
 
@@ -58,8 +58,8 @@ pub(super) struct Outputs<'a> {
     pub image: &'a CudaSlice<f32>,
 }
 
-/// Where the best words of each region come to lie, whatever the vocabulary.
-pub(super) struct Answers {
+/// The best words of each region, whatever the vocabulary.
+pub(super) struct RankedWords {
     /// `[regions, words_per_region]`; -1 where there is none.
     pub words: CudaSlice<i32>,
     /// `[regions, words_per_region]`.
@@ -70,7 +70,7 @@ pub(super) struct Answers {
 /// One vocabulary on the GPU.
 pub(super) struct Ranking {
     /// Those of the vocabulary before, where it has as many words a region: a graph copies them from there.
-    pub answers: Arc<Answers>,
+    pub answers: Arc<RankedWords>,
     similarities: SimilarityParameters,
     rank: RankParameters,
     _tables: [CudaSlice<f32>; 4],
@@ -100,7 +100,7 @@ impl Ranking {
             Some(before) if before.answers.words_per_region == table.words_per_region => {
                 Arc::clone(&before.answers)
             }
-            _ => Arc::new(Answers::new(device, regions, table.words_per_region)?),
+            _ => Arc::new(RankedWords::new(device, regions, table.words_per_region)?),
         };
         let logits: CudaSlice<f32> = device.zeros(2 * regions * columns)?;
         let vocabulary = device.copy_of(&table.background_and_words)?;
@@ -169,7 +169,7 @@ impl Ranking {
     }
 }
 
-impl Answers {
+impl RankedWords {
     fn new(device: &Device, regions: usize, words_per_region: usize) -> Result<Self, GpuError> {
         let places = regions * words_per_region;
         Ok(Self { words: device.zeros(places)?, scores: device.zeros(places)?, words_per_region })

@@ -1,8 +1,9 @@
-//! Builds that were killed: a mark lies beside a plan while it is built, and whoever finds one knows of a build that
-//! never came to its end.
+//! Notices builds of a plan that were killed: a marker file lies beside a plan while it is built, and a marker that is
+//! still there belongs to a build that never finished.
 //!
-//! What kills a build on a small Jetson is the lack of memory, and the next start of the service would build with the
-//! same settings, and the next. So a second build gets little workspace, and a third is not made before the next boot.
+//! On a small Jetson a build is killed when memory runs out, and the next start of the service would build with the
+//! same settings and be killed again. So the second build gets little workspace, and a third is not tried before the
+//! next boot.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,7 +62,7 @@ impl Attempt {
         Ok(Self { mark, workspace_mib })
     }
 
-    /// Whoever wants it to stop may not wait for it: what ends the process then is no lack of memory.
+    /// A caller that stops the build may not wait for it: then the process wasn't killed for lack of memory.
     pub fn is_to_stop(&self) {
         let _ = fs::remove_file(&self.mark);
     }

@@ -1,6 +1,7 @@
-//! From an ONNX model to a plan.
+//! Builds a plan from an ONNX model.
 
 use std::ffi::{c_char, c_void};
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{null, null_mut};
 
@@ -24,7 +25,7 @@ pub struct BuildSettings {
     pub precision: Precision,
 }
 
-/// Scratch memory where nobody says how much: half a gigabyte, or a quarter of what is free where that is less.
+/// Scratch memory unless it is given: half a gigabyte, or a quarter of what is free where that is less.
 pub(super) fn default_workspace_mib() -> u32 {
     const MOST_MIB: u32 = 512;
     const LEAST_MIB: u32 = 64;
@@ -76,15 +77,6 @@ pub struct Step<'a> {
     pub phase: &'a str,
     /// Steps of the phase done, and of how many.
     pub done: (u32, u32),
-}
-
-/// Whether a build goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Going {
-    /// Go on.
-    On,
-    /// Stop it, with [`TensorRtError::Stopped`].
-    Stop,
 }
 
 /// An input or an output of a model or a plan.
@@ -232,13 +224,16 @@ impl PlanBuilder {
         call.ok().map(|()| self.take(bytes))
     }
 
-    /// Builds the plan, which takes seconds to tens of minutes. `progress` is told of every step, on
+    /// Builds the plan, which takes seconds to tens of minutes. `progress` is called for every step, on
     /// threads of TensorRT's.
     ///
     /// # Errors
-    /// When TensorRT fails, or when `progress` stops it.
-    pub fn build<F: Fn(Step<'_>) -> Going + Sync>(&mut self, progress: &F) -> Result<Vec<u8>, TensorRtError> {
-        extern "C" fn tell<F: Fn(Step<'_>) -> Going + Sync>(
+    /// When TensorRT fails, or with [`TensorRtError::Stopped`] when `progress` breaks.
+    pub fn build<F: Fn(Step<'_>) -> ControlFlow<()> + Sync>(
+        &mut self,
+        progress: &F,
+    ) -> Result<Vec<u8>, TensorRtError> {
+        extern "C" fn tell<F: Fn(Step<'_>) -> ControlFlow<()> + Sync>(
             user: *mut c_void,
             phase: *const c_char,
             step: i32,
@@ -250,8 +245,8 @@ impl PlanBuilder {
             let done = [step, steps].map(|number| u32::try_from(number).unwrap_or(0));
             let step = Step { phase: &phase, done: done.into() };
             // A panic must not pass through C++: it stops the build instead.
-            let going = catch_unwind(AssertUnwindSafe(|| progress(step))).unwrap_or(Going::Stop);
-            i32::from(going == Going::On)
+            let going = catch_unwind(AssertUnwindSafe(|| progress(step))).unwrap_or(ControlFlow::Break(()));
+            i32::from(going == ControlFlow::Continue(()))
         }
         let mut bytes = null_mut();
         let user = (&raw const *progress).cast_mut().cast::<c_void>();

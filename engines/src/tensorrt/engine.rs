@@ -1,4 +1,4 @@
-//! A plan that TensorRT has loaded, and can run.
+//! A plan that TensorRT has loaded and can run.
 
 use std::ffi::{CString, c_void};
 use std::path::Path;

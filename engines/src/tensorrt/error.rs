@@ -1,4 +1,4 @@
-//! What can go wrong with TensorRT and its plans, in sentences for the person who can put it right.
+//! Errors of TensorRT and its plans; each says what to do.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The door's other side: `shim.cpp`'s table of functions, as Rust sees it.
+//! The table of functions of `shim.cpp`, as Rust sees it.
 #![allow(missing_docs)]
 
 use std::ffi::{c_char, c_void};

@@ -1,4 +1,4 @@
-//! Finding TensorRT, and telling whether it can be called at all.
+//! Finds TensorRT, and decides whether its version can be called.
 
 use std::ffi::{CStr, c_char};
 use std::fmt;
@@ -209,7 +209,7 @@ impl fmt::Debug for Library {
     }
 }
 
-/// The oldest library that a door serves: vtables only grow within a family, so a newer one answers to older headers.
+/// The oldest library that a shim can call: vtables only grow within a family, so a newer library works with older headers.
 fn oldest_served(functions: &Functions) -> Version {
     /// What is called stands in the same place in all of 10.x (tests/tensorrt/slots.10).
     const FIRST_10: Version = Version(100_000);
@@ -221,7 +221,7 @@ fn oldest_served(functions: &Functions) -> Version {
     }
 }
 
-/// The door for a library.
+/// The shim for a library.
 fn matching(kind: Kind, version: Version) -> Result<&'static Functions, TensorRtError> {
     let name = |kind, version| match kind {
         Kind::Enterprise => format!("TensorRT {version}"),
@@ -303,7 +303,7 @@ pub(super) fn text_of(text: *const c_char) -> String {
 }
 
 /// TensorRT's log goes to `tracing`. Its errors go to DEBUG: each of them also comes back as the error
-/// of the call, and an error is told once.
+/// of the call, and an error is reported once.
 extern "C" fn forward_log(severity: i32, message: *const c_char) {
     let message = text_of(message);
     match severity {
@@ -327,25 +327,25 @@ mod tests {
         }
     }
 
-    /// The doors that this program was built with, by kind and major version.
-    fn door(kind: Kind, major: i32) -> Option<&'static Functions> {
+    /// The shims that this program was built with, by kind and major version.
+    fn shim(kind: Kind, major: i32) -> Option<&'static Functions> {
         let is_rtx = i32::from(kind == Kind::Rtx);
         ffi::families()
             .into_iter()
-            .find(|door| door.is_rtx == is_rtx && Version(door.header_version).major() == major)
+            .find(|shim| shim.is_rtx == is_rtx && Version(shim.header_version).major() == major)
     }
 
     #[test]
     fn every_tensorrt_10_is_served_which_jetpack_6_and_7_have() {
-        let Some(ten) = door(Kind::Enterprise, 10) else {
+        let Some(ten) = shim(Kind::Enterprise, 10) else {
             let lacking = "this program was built without the headers of TensorRT 10: run `make tensorrt`";
             assert!(std::env::var_os("WORDSIGHT_REQUIRE_REFERENCE").is_none(), "{lacking}");
             let _ = writeln!(std::io::stderr(), "SKIPPED: {lacking}");
             return;
         };
         for version in [100_000, 100_300, 101_302, 101_600, 109_900] {
-            let door = matching(Kind::Enterprise, Version(version)).map(std::ptr::from_ref);
-            assert!(door.is_ok_and(|door| door == std::ptr::from_ref(ten)), "{version}");
+            let shim = matching(Kind::Enterprise, Version(version)).map(std::ptr::from_ref);
+            assert!(shim.is_ok_and(|shim| shim == std::ptr::from_ref(ten)), "{version}");
         }
         assert!(matching(Kind::Enterprise, Version(8602)).is_err());
     }
@@ -367,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_library_is_served_by_headers_of_its_family_that_are_no_newer() {
-        let Some(rtx) = door(Kind::Rtx, 1) else {
+        let Some(rtx) = shim(Kind::Rtx, 1) else {
             // Not by println!, which the test runner keeps to itself when a test passes.
             let lacking = "SKIPPED: this program was built without the headers of TensorRT for RTX";
             let _ = writeln!(std::io::stderr(), "{lacking}");

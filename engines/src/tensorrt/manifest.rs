@@ -1,7 +1,7 @@
-//! What a plan is, written beside it: checked before TensorRT sees a byte of it.
+//! A plan's manifest: what the plan was built from and for, checked before TensorRT reads the plan.
 //!
-//! A plan fits one TensorRT, one kind of GPU and one model, and TensorRT says of a wrong one little, late, or with a
-//! crash. So everything is compared here first, and what differs is told.
+//! A plan works with one version of TensorRT, one kind of GPU and one model. TensorRT reports a wrong plan vaguely,
+//! late, or by crashing. So everything is compared here first, and the error says what differs.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,17 +1,18 @@
-//! TensorRT: plans built from a student, kept, checked and loaded.
+//! TensorRT: builds plans from a student, keeps them, checks them and loads them.
 //!
-//! In flows an ONNX model, out flows a plan: the model compiled for one GPU by one TensorRT. Nothing of NVIDIA's is
-//! linked: [`Library::open`] looks for TensorRT when it is wanted, and a machine without it gets a sentence.
+//! The input is an ONNX model, the output a plan: the model compiled for one GPU by one version of TensorRT. Nothing
+//! of NVIDIA's is linked: [`Library::open`] loads TensorRT when it is needed, and a machine without it gets an error
+//! message.
 //!
-//! The surprising thing is the door (`shim.cpp`). TensorRT's interface is C++ with virtual functions, whose tables only
-//! grow within a family (10.x, 11.x, RTX 1.x) and move between them, where a call would crash. So the shim is compiled
-//! once for every family whose headers there are, each with its own namespace, and the library's version decides which
-//! is called, before the first call.
+//! TensorRT's interface is C++ with virtual functions. Within a family (10.x, 11.x, RTX 1.x) its vtables only grow;
+//! between families functions move, and a call would crash. So `shim.cpp` is compiled once for each family whose
+//! headers are available, each in its own namespace, and the library's version decides which one is called, before the
+//! first call.
 //!
 //! [`TensorRtEngine`] runs a plan between the kernels of [`crate::gpu`].
 //!
-//! Networks are strongly typed: TensorRT 11 has nothing else, and so a model's precision is in what TensorRT is given,
-//! which [`Precision`] decides.
+//! Networks are strongly typed, the only kind that TensorRT 11 has: a model's precision is that of the graph that
+//! TensorRT is given, which [`Precision`] decides.
 
 mod attempts;
 mod builder;
@@ -25,7 +26,7 @@ mod state;
 mod store;
 mod student;
 
-pub use builder::{BuildSettings, Going, PlanBuilder, PlanPort, Step};
+pub use builder::{BuildSettings, PlanBuilder, PlanPort, Step};
 pub use engine::LoadedPlan;
 pub use error::TensorRtError;
 pub use library::{Library, Version};

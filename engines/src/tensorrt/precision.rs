@@ -1,9 +1,9 @@
-//! What a plan computes in, decided when it is built, and the model that TensorRT is given for it.
+//! The precision of a plan, decided when it is built, and the model that TensorRT is given for it.
 //!
-//! TensorRT's networks are strongly typed: their precision is the file's. A student in FP32 becomes one in FP16 on the
-//! way to TensorRT, unless that is forbidden; one that somebody made in FP16 stays what it is. One in INT8 gets FP16
-//! around its integers, which operator set 19 has and our files have not, and where TensorRT can't build it, it becomes
-//! one in FP16.
+//! TensorRT's networks are strongly typed: they compute in the types of the file. A student in FP32 is converted to
+//! FP16 before it is given to TensorRT, unless that is forbidden; one that is in FP16 already stays as it is. One in
+//! INT8 gets FP16 around its integers, which operator set 19 allows and our files don't use; where TensorRT can't
+//! build that, it is converted to FP16 without integers.
 
 use serde::{Deserialize, Serialize};
 use wordsight_calibration::{fold_casts, to_f16, to_f16_around_integers, without_integers};

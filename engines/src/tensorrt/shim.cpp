@@ -1,4 +1,4 @@
-// A C door to TensorRT, compiled once for each family of headers (tensorrt/mod.rs says which and why).
+// A C interface to TensorRT, compiled once for each family of headers (tensorrt/mod.rs says which and why).
 //
 // Nothing is linked: the caller loads the libraries and hands over their factories, and everything else goes through
 // the vtables that NVIDIA's headers describe. The build renames the namespaces of those headers for each family, so

@@ -1,7 +1,7 @@
-//! Where plans lie, and whose they are.
+//! The folder of plans, and who owns what is in it.
 //!
-//! An engineer builds a plan as root, and the service that runs it is another user's: so root's commands use the
-//! service's folder, and what they write there is the service's.
+//! An engineer builds a plan as root, and the service that runs it is another user. So root's commands use the
+//! service's folder, and files that they write there belong to the service's user.
 
 use std::fs::{Metadata, metadata};
 use std::os::unix::fs::{MetadataExt, chown};

@@ -1,12 +1,13 @@
-//! Plans on disk: found again by what they are, built once, never half.
+//! Plans on disk: each is found by what it was built from and for, is built once, and is never read half-written.
 //!
-//! A plan and its manifest are two files. The plan is renamed into place first and the manifest after it, and a
-//! manifest knows its plan's hash: so a kill at any moment leaves a pair that fits, or one that is seen not to and is
-//! built again. The folder is locked meanwhile: of two processes that build in it the second waits, and finds the plan
-//! if it wanted the same one.
+//! A plan and its manifest are two files. The plan is renamed into place first and the manifest after it, and the
+//! manifest contains the plan's hash: so a kill at any moment leaves a pair that matches, or one that is found not to
+//! match and is built again. The folder is locked during a build: of two processes the second waits, and uses the
+//! first one's plan if it wanted the same.
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -17,8 +18,7 @@ use super::attempts::Attempt;
 use super::builder::{default_workspace_mib, lacks_memory};
 use super::state::give_to_owner;
 use super::{
-    BuildSettings, Decided, Going, Library, Manifest, PlanBuilder, PlanKey, Precision, Step, TensorRtError,
-    state,
+    BuildSettings, Decided, Library, Manifest, PlanBuilder, PlanKey, Precision, Step, TensorRtError, state,
 };
 
 /// A folder of plans.
@@ -53,7 +53,7 @@ pub enum BuildPolicy {
     Always,
     /// In the place of the one that is there, which TensorRT refuses.
     Replace,
-    /// Not at all: what is there differs, and that is told.
+    /// Never: the error says in what an existing plan differs.
     Never,
 }
 
@@ -126,7 +126,7 @@ impl PlanStore {
     /// # Errors
     /// When the model can't be built, the plan can't be written, or none is there that fits and none
     /// may be built.
-    pub fn obtain<F: Fn(Step<'_>) -> Going + Sync>(
+    pub fn obtain<F: Fn(Step<'_>) -> ControlFlow<()> + Sync>(
         &self,
         request: &PlanRequest<'_>,
         out: Option<&Path>,
@@ -201,7 +201,7 @@ impl PlanStore {
     }
 
     /// Builds a plan and puts it and its manifest in their places.
-    fn build<F: Fn(Step<'_>) -> Going + Sync>(
+    fn build<F: Fn(Step<'_>) -> ControlFlow<()> + Sync>(
         &self,
         request: &PlanRequest<'_>,
         model: &ModelProto,
@@ -223,7 +223,7 @@ impl PlanStore {
         let uses_cache = builder.use_timing_cache(&timed);
         let bytes = builder.build(&|step: Step<'_>| {
             let going = progress(step);
-            if going == Going::Stop {
+            if going == ControlFlow::Break(()) {
                 attempt.is_to_stop();
             }
             going

@@ -1,11 +1,10 @@
-//! A student on TensorRT: its plan found or built, loaded, and surrounded by the GPU's kernels.
+//! Runs a student with TensorRT: finds or builds its plan, loads it, and puts it between the GPU's kernels.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use super::{
-    BuildPolicy, BuildSettings, Going, Library, LoadedPlan, PlanRequest, PlanStore, Step, TensorRtError,
-};
+use super::{BuildPolicy, BuildSettings, Library, LoadedPlan, PlanRequest, PlanStore, Step, TensorRtError};
 use crate::gpu::GpuEngine;
 use crate::{EngineError, StudentFacts, nvidia};
 
@@ -26,11 +25,11 @@ pub struct TensorRtSettings {
 pub type TensorRtEngine = GpuEngine<LoadedPlan>;
 
 impl TensorRtEngine {
-    /// Opens a student file: finds or builds its plan for the first GPU and loads it. `progress` is told of a build.
+    /// Opens a student file: finds or builds its plan for the first GPU and loads it. `progress` is called during a build.
     ///
     /// # Errors
     /// When there is no GPU or no TensorRT, the file is no student, or there is no plan and none can be built.
-    pub fn open<F: Fn(Step<'_>) -> Going + Sync>(
+    pub fn open<F: Fn(Step<'_>) -> ControlFlow<()> + Sync>(
         student: &Path,
         settings: &TensorRtSettings,
         progress: &F,

@@ -17,10 +17,11 @@ use rumqttc::{
 };
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
+use wordsight_capture::Backoff;
 
 use super::outbox::{Outbox, Publication, What};
 use super::settings::MqttSettings;
-use crate::publish::network::{self, Backoff};
+use crate::publish::network;
 use crate::publish::sink::Inbox;
 use crate::threads::locked;
 
@@ -68,7 +69,7 @@ pub(super) async fn run(settings: &MqttSettings, client_id: &str, state: &Outbox
             End::Closed => return,
             End::Broken(why) => inbox.failed(&why),
         }
-        let until = tokio::time::Instant::now() + backoff.wait();
+        let until = tokio::time::Instant::now() + network::wait_to_retry(&mut backoff);
         while !goodbye.is_begun(state) && timeout_at(until, state.woken.notified()).await.is_ok() {}
         if goodbye.is_over() {
             return;

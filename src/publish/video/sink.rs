@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
+use wordsight_capture::Backoff;
 
 use super::recording::{Encoder, Recording, encoder_for};
 use super::settings::{Files, Target, VideoSettings};
@@ -109,7 +110,7 @@ impl Sink for VideoSink {
             keeps_what_is_there: self.keeps_what_is_there,
             now: None,
             begun: 0,
-            wait: RETRIES[0],
+            retry: Backoff::new(RETRIES[0], RETRIES[1]),
             not_before: None,
             was_in_trouble: false,
         };
@@ -137,7 +138,7 @@ struct Videos {
     /// How many were begun.
     begun: u64,
     /// From an attempt that failed to the next.
-    wait: Duration,
+    retry: Backoff,
     not_before: Option<Instant>,
     was_in_trouble: bool,
 }
@@ -200,7 +201,8 @@ impl Videos {
     }
 
     fn is_proven(&mut self, inbox: &Inbox) {
-        (self.was_in_trouble, self.wait) = (false, RETRIES[0]);
+        self.was_in_trouble = false;
+        self.retry.reset();
         inbox.recovered();
     }
 
@@ -226,8 +228,7 @@ impl Videos {
         inbox.lost(1);
         inbox.failed(&reason);
         self.was_in_trouble = true;
-        self.not_before = Some(Instant::now() + self.wait);
-        self.wait = (self.wait * 2).min(RETRIES[1]);
+        self.not_before = Some(Instant::now() + self.retry.wait());
         Ok(())
     }
 

@@ -12,10 +12,11 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use wordsight_capture::Backoff;
 
 use super::settings::WebhookSettings;
 use super::spool::{Batch, Spool};
-use crate::publish::network::{self, Backoff};
+use crate::publish::network;
 use crate::publish::sink::Inbox;
 use crate::threads::clock::since_1970;
 use crate::threads::locked;
@@ -171,7 +172,8 @@ impl Sender {
             Fate::Failed(why, asked) => {
                 self.inbox.failed(&why);
                 self.agent = None;
-                let wait = self.backoff.wait().max(asked.unwrap_or_default().min(LONGEST_ASKED));
+                let wait = network::wait_to_retry(&mut self.backoff)
+                    .max(asked.unwrap_or_default().min(LONGEST_ASKED));
                 self.pause(wait);
             }
         }

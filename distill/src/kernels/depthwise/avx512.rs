@@ -1,6 +1,6 @@
-//! The forward pass with AVX-512, eight cells side by side: their additions don't wait for each other, and a weight is
-//! read once for all. Compilers keep such sums in memory where the loops over taps are not of constant length; half of
-//! a training's time went there.
+//! The forward pass with AVX-512, eight cells side by side: their additions don't depend on each other, and a weight
+//! is read once for all eight. Compilers keep such sums in memory where the loops over taps are not of constant
+//! length; half of the time of a training was spent there.
 
 use std::arch::x86_64::{
     __m512, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_set1_ps, _mm512_storeu_ps,

@@ -7,23 +7,25 @@ use rand_chacha::ChaCha8Rng;
 use wordsight_detection::iou;
 
 use super::assign::{self, Label, Positive, Region};
-use super::box_teacher::{BoxTeacher, TAUGHT_SCORE};
+use super::box_teacher::{BoxTeacher, LEAST_TEACHING_SCORE};
 use super::frozen::FrozenBackbone;
-use super::quality::{Heard, Qualities};
+use super::quality::{DetectorAnswers, Qualities};
 use super::soft_words::{ANNOTATED_SHARE, SharedWords, SoftTargets};
 use super::words::{Words, set_at};
 use super::{Learn, Metrics, TrainConfig, losses};
 use crate::label::yolox::Dense;
 use crate::sets::{Sets, TrainingImage};
 use crate::student::roi::Pooling;
-use crate::student::{Backbone, Box4, DenseProposals, Features, Sight, Student, StudentConfig, corner_boxes};
+use crate::student::{
+    Backbone, Box4, DenseProposals, Features, RegionMaps, Student, StudentConfig, corner_boxes,
+};
 
 /// Regions an image that the embeddings learn from, beside those that the teacher has looked at.
 const REGIONS: usize = 64;
 /// Regions an image that the teacher has looked at.
 const TEACHER_REGIONS: usize = 6;
 /// Proposals an image among which regions are chosen.
-const LIKED_PROPOSALS: usize = 100;
+const CANDIDATE_PROPOSALS: usize = 100;
 /// Boxes an image that the refiner learns from.
 const REFINED_BOXES: usize = 24;
 /// A region of which this share lies in what is to be ignored is not background.
@@ -32,7 +34,7 @@ const IGNORED_SHARE: f32 = 0.5;
 const NOWHERE: Box4 = [0.0, 0.0, 8.0, 8.0];
 
 /// What all batches of a training have in common.
-pub(super) struct Lessons<'a> {
+pub(super) struct LossContext<'a> {
     pub sets: &'a Sets,
     pub words: Words,
     /// The box teacher's words.
@@ -70,7 +72,7 @@ fn best_boxes(dense: &DenseProposals, batch: &Batch<'_>) -> Vec<Box4> {
     corner_boxes(dense.best(&batch.sizes).1.flatten(0, 1))
 }
 
-impl Lessons<'_> {
+impl LossContext<'_> {
     /// The weighted sum of what is to be learnt on a batch, and its parts.
     pub fn loss(
         &self,
@@ -81,17 +83,18 @@ impl Lessons<'_> {
         if self.config.learn == Learn::Regions {
             // What stays needs no gradient, which is two thirds of its cost.
             let features = self.features(&student.valid(), batch, &self.device.clone().inner())?;
-            let (sight, dense, _) = student.valid().propose_from(&batch.sizes, features);
+            let (region_maps, dense, _) = student.valid().propose_from(&batch.sizes, features);
             let regions = self.regions(&best_boxes(&dense, batch), batch, rng);
-            let sight = Sight { regions: sight.regions.autodiff(), coarse: sight.coarse.autodiff() };
+            let region_maps =
+                RegionMaps { regions: region_maps.regions.autodiff(), coarse: region_maps.coarse.autodiff() };
             let answers = self.answers_of_box_teacher(batch)?;
-            return Ok(self.region_losses(student, batch, &sight, &regions, answers.as_deref(), rng));
+            return Ok(self.region_losses(student, batch, &region_maps, &regions, answers.as_deref(), rng));
         }
         let features = self.features(student, batch, &self.device)?;
-        let (sight, dense, towers) = student.propose_from(&batch.sizes, features);
+        let (region_maps, dense, towers) = student.propose_from(&batch.sizes, features);
         let (objectness, boxes) = self.proposal_losses(&dense, batch);
         let best = best_boxes(&dense, batch);
-        let refined = self.refiner_loss(student, &best, batch, &sight, rng);
+        let refined = self.refiner_loss(student, &best, batch, &region_maps, rng);
         let mut parts = Metrics {
             objectness: objectness.clone().into_scalar(),
             boxes: boxes.clone().into_scalar(),
@@ -114,7 +117,7 @@ impl Lessons<'_> {
         if self.config.learn == Learn::All {
             let regions = self.regions(&best, batch, rng);
             let (of_regions, of_kind) =
-                self.region_losses(student, batch, &sight, &regions, answers.as_deref(), rng);
+                self.region_losses(student, batch, &region_maps, &regions, answers.as_deref(), rng);
             (parts.text, parts.image, parts.forgotten) = (of_kind.text, of_kind.image, of_kind.forgotten);
             (parts.quality, parts.soft_words) = (of_kind.quality, of_kind.soft_words);
             loss = loss + of_regions;
@@ -122,7 +125,7 @@ impl Lessons<'_> {
         Ok((loss, parts))
     }
 
-    /// What the neck sees of a batch.
+    /// The neck's inputs for a batch.
     fn features(&self, student: &Student, batch: &Batch<'_>, device: &Device) -> Result<Features> {
         match self.frozen {
             Some(frozen) => Ok(student.backbone.features(frozen.forward(batch.images, device)?)),
@@ -150,7 +153,7 @@ impl Lessons<'_> {
         let scores: Vec<f32> = answers.iter().flat_map(|answer| answer.scores.iter().copied()).collect();
         let (mut places, mut boxes, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for (image, answer) in answers.iter().enumerate() {
-            for cell in answer.sure_cells(TAUGHT_SCORE) {
+            for cell in answer.sure_cells(LEAST_TEACHING_SCORE) {
                 places.push((image * answer.scores.len() + cell) as i64);
                 boxes.extend(answer.boxes_in_input[cell]);
                 weights.push(answer.scores[cell]);
@@ -175,7 +178,7 @@ impl Lessons<'_> {
         &self,
         student: &Student,
         batch: &Batch<'_>,
-        sight: &Sight,
+        region_maps: &RegionMaps,
         regions: &[Vec<Region>],
         answers: Option<&[Dense]>,
         rng: &mut ChaCha8Rng,
@@ -187,7 +190,7 @@ impl Lessons<'_> {
         let pooling = Pooling::new(&batch.sizes, &boxes_in_input);
         let embeddings = student
             .regions
-            .forward_with(sight, &pooling, |hidden| losses::dropout(hidden, self.config.dropout, rng));
+            .forward_with(region_maps, &pooling, |hidden| losses::dropout(hidden, self.config.dropout, rng));
         let flat = |embeddings: Tensor<3>| embeddings.flatten::<2>(0, 1);
         let (mut loss, mut parts) = (Tensor::<1>::zeros([1], &self.device), Metrics::default());
         if let Some(logits) = embeddings.quality.clone() {
@@ -235,7 +238,7 @@ impl Lessons<'_> {
         answers: Option<&[Dense]>,
     ) -> Tensor<1> {
         let share = self.config.soft_quality_share;
-        let heard = answers.filter(|_| share > 0.0).map(|answers| Heard {
+        let heard = answers.filter(|_| share > 0.0).map(|answers| DetectorAnswers {
             answers,
             words: &self.detector_words,
             share,
@@ -312,7 +315,7 @@ impl Lessons<'_> {
         student: &Student,
         best: &[Box4],
         batch: &Batch<'_>,
-        sight: &Sight,
+        region_maps: &RegionMaps,
         rng: &mut ChaCha8Rng,
     ) -> Tensor<1> {
         let side = batch.sizes.input_size as f32;
@@ -326,7 +329,7 @@ impl Lessons<'_> {
             let of_image = pairs.into_iter().map(|pair| pair.map_or(NOWHERE, |(rough, _)| rough));
             rough.push(of_image.collect::<Vec<Box4>>());
         }
-        let pooled = Pooling::new(&batch.sizes, &rough).pool(&sight.regions);
+        let pooled = Pooling::new(&batch.sizes, &rough).pool(&region_maps.regions);
         let refined = student.refiner.forward(&batch.sizes, &pooled, &rough).flatten(0, 1);
         let objects = Tensor::<2>::from_data(TensorData::new(objects, [weights.len(), 4]), &self.device);
         losses::boxes(refined, objects, Tensor::from_data(weights.as_slice(), &self.device))
@@ -346,7 +349,7 @@ impl Lessons<'_> {
                     Region { box_in_input: NOWHERE, label: Label::Unclear, overlap: None, teacher_row: None };
                 regions.resize(TEACHER_REGIONS, nowhere);
             }
-            let liked = &proposals[..LIKED_PROPOSALS.min(proposals.len())];
+            let liked = &proposals[..CANDIDATE_PROPOSALS.min(proposals.len())];
             regions.extend(assign::sample_regions(REGIONS, side, liked, &truth, rng));
             for region in &mut regions {
                 if region.label == Label::Background && is_ignored(region.box_in_input, &image.ignored) {
@@ -409,18 +412,24 @@ impl Lessons<'_> {
     pub fn validate(&self, student: &Student, batch: &Batch<'_>, tally: &mut Tally) {
         let student = student.valid();
         let device = self.device.clone().inner();
-        let (sight, dense) = student.propose(&batch.sizes, batch.pixels(&device));
-        let [_, refined] = student.refined(&batch.sizes, &sight, &dense);
+        let (region_maps, dense) = student.propose(&batch.sizes, batch.pixels(&device));
+        let [_, refined] = student.refined(&batch.sizes, &region_maps, &dense);
         for (image, proposals) in batch.images.iter().zip(&refined) {
             for object in &image.objects {
                 tally.add_box(object.box_in_input, proposals);
             }
         }
-        self.validate_names(&student, batch, &sight, tally);
+        self.validate_names(&student, batch, &region_maps, tally);
     }
 
     /// Whether the objects' own boxes are named rightly among the words of their set.
-    fn validate_names(&self, student: &Student, batch: &Batch<'_>, sight: &Sight, tally: &mut Tally) {
+    fn validate_names(
+        &self,
+        student: &Student,
+        batch: &Batch<'_>,
+        region_maps: &RegionMaps,
+        tally: &mut Tally,
+    ) {
         let most = batch.images.iter().map(|image| image.objects.len()).max().unwrap_or(0);
         if most == 0 {
             return;
@@ -431,7 +440,7 @@ impl Lessons<'_> {
             boxes
         };
         let boxes: Vec<Vec<Box4>> = boxes.into_iter().map(filled).collect();
-        let embeddings = student.regions.forward(sight, &Pooling::new(&batch.sizes, &boxes)).text;
+        let embeddings = student.regions.forward(region_maps, &Pooling::new(&batch.sizes, &boxes)).text;
         let words = student.regions.words().unwrap_or_else(|| self.words.embeddings.clone().inner());
         let cosines = embeddings.matmul(words.transpose().unsqueeze::<3>());
         let cosines: Vec<f32> = cosines.into_data().iter().collect();
@@ -509,12 +518,12 @@ mod tests {
         }
     }
 
-    fn with_lessons<T>(ask: impl FnOnce(&Lessons<'_>) -> T) -> T {
+    fn with_loss_context<T>(ask: impl FnOnce(&LossContext<'_>) -> T) -> T {
         let sets = Sets::without_photographs(&["cup"], &[(&[0], true), (&[0], false)]);
         let device = Device::flex();
         let config = TrainConfig::default();
         let words = Words::new(&sets, &[vec![1.0, 0.0]], &device);
-        ask(&Lessons {
+        ask(&LossContext {
             sets: &sets,
             words,
             detector_words: SharedWords::default(),
@@ -541,7 +550,8 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let images = [image];
         let batch = Batch { images: &images, sizes };
-        let regions = with_lessons(|lessons| lessons.regions(&best_boxes(&dense, &batch), &batch, &mut rng));
+        let regions =
+            with_loss_context(|context| context.regions(&best_boxes(&dense, &batch), &batch, &mut rng));
         regions.concat().iter().map(|region| region.label).collect()
     }
 
@@ -562,7 +572,7 @@ mod tests {
     fn an_empty_cell_counts_as_far_as_its_photograph_is_known() {
         let image = image(vec![[0.0, 40.0, 16.0, 64.0]]);
         let centres = [[20.0, 20.0], [8.0, 50.0], [40.0, 20.0], [40.0, 60.0]];
-        let trust = with_lessons(|lessons| lessons.trust(&image, &centres));
+        let trust = with_loss_context(|context| context.trust(&image, &centres));
         let doubtful = TrainConfig::default().doubtful_weight;
         assert_eq!(trust, [1.0, 0.0, doubtful, 1.0], "exhaustive, ignored, not exhaustive, padding");
     }
