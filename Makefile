@@ -128,9 +128,11 @@ reference: ## The shipped student against onnx.checker (Python, test only)
 shim: tensorrt ## TensorRT's door against every set of headers, and under sanitizers with a real TensorRT
 	@scripts/check-shim
 
-deb: deps tensorrt camera-deps ## Debian packages of the device program, amd64 and arm64, into target/debian/
+deb: deps tensorrt camera-deps teacher ## Debian packages of the device program, amd64 and arm64, and of the teacher's text half, into target/debian/
 	$(RELEASE)
 	scripts/deb
+	cargo build --release --locked -p wordsight-distill
+	scripts/deb teacher
 	@scripts/build-arm64 && scripts/deb aarch64 || [ $$? -eq 3 ]
 
 check-deb: deb ## The package installed, run, upgraded, removed and purged in a fresh Debian
