@@ -30,7 +30,7 @@ struct Module {
 type Modules = BTreeMap<ModulePath, Module>;
 
 /// The rooms from the bottom to the top: each imports only rooms that stand before it.
-const ROOMS: [&str; 20] = [
+const ROOMS: [&str; 21] = [
     "allocations",
     "logging",
     "threads",
@@ -47,6 +47,7 @@ const ROOMS: [&str; 20] = [
     "governor",
     "http",
     "bench",
+    "words",
     "config",
     "service",
     "doctor",

@@ -19,7 +19,7 @@ use super::swaps::measure_swaps;
 use crate::bench::{Board, Estimate, Mode, PlotPath, Report, compare, draw};
 use crate::config::ConfigError;
 use crate::files::{Content, Inputs, is_standard_output};
-use crate::service::EngineTarget;
+use crate::service::{EngineTarget, WordsTarget};
 use crate::settings::FramesPerSecond;
 
 /// Measures a stream, or compares two measurements.
@@ -101,7 +101,8 @@ impl BenchArgs {
         if self.compare.is_none() {
             let mut config = self.common.load_config()?;
             self.source.iter().for_each(|source| config.set_source(source));
-            let demo = [config.student.find("student"), config.vocabulary.find("vocabulary")];
+            let words = WordsTarget::of(&config).map(|words| words.vocabulary);
+            let demo = [config.student.find("student"), words];
             demo.iter().flatten().for_each(|path| inputs.add(path));
             if let Ok(Some(source)) = config.source_uri().map(|uri| uri.path().map(Path::to_owned)) {
                 inputs.add_pictures(&source);

@@ -19,7 +19,7 @@ pub(super) struct CommonArgs {
     /// The student: an .onnx file from `wordsight-distill`
     #[arg(long, value_name = "FILE")]
     pub(super) student: Option<PathBuf>,
-    /// What to look for: a .safetensors file from `wordsight-distill vocabulary`
+    /// What to look for: a .safetensors file from `wordsight words make`, or a words.toml where a teacher is installed
     #[arg(long, value_name = "FILE")]
     pub(super) vocabulary: Option<PathBuf>,
     /// The score threshold: what scores less is not told, 0 to 1
@@ -53,6 +53,9 @@ impl CommonArgs {
     /// Puts these flags over a configuration.
     pub(super) fn apply(&self, config: &mut Config) {
         put(&mut config.student, self.student.clone().map(Into::into));
+        if self.vocabulary.is_some() {
+            config.words = None;
+        }
         put(&mut config.vocabulary, self.vocabulary.clone().map(Into::into));
         put(&mut config.detection.score_threshold, self.score_threshold);
         put(&mut config.detection.nms_iou, self.nms_iou);

@@ -32,7 +32,7 @@ impl Overrides {
     /// Puts the overrides in their place.
     pub fn apply(&self, words: &mut WordsTarget) {
         if let Some(vocabulary) = &self.vocabulary {
-            words.vocabulary.clone_from(vocabulary);
+            *words = words.of_file(vocabulary);
         }
         if let Some(score_threshold) = self.score_threshold {
             words.detection.score_threshold = score_threshold;
