@@ -29,6 +29,8 @@ use crate::settings::SettingError;
 use crate::threads::{Stop, named};
 use crate::words::make_beside;
 
+/// What stands in the place of a file's name for words that were asked for.
+const REQUESTED: &str = "words as requested";
 /// How long a source may take to say what it offers.
 const LONGEST_CHECK: Duration = Duration::from_secs(5);
 
@@ -201,6 +203,11 @@ impl WordsTarget {
         Self { vocabulary: vocabulary.to_owned(), listed: None, ..self.clone() }
     }
 
+    /// The same with words that a request lists.
+    pub fn of_list(&self, listed: &ListedWords) -> Self {
+        Self { vocabulary: PathBuf::from(REQUESTED), listed: Some(listed.clone()), ..self.clone() }
+    }
+
     /// The file whose change is one of the words: none where the configuration lists them, which is watched anyway.
     pub fn watched(&self) -> &Path {
         if self.listed.is_some() { Path::new("") } else { &self.vocabulary }
@@ -245,6 +252,14 @@ impl WordsTarget {
         Ok(OpenedWords { scorer, made: is_made.then_some(vocabulary) })
     }
 
+    /// The words, as errors name them.
+    fn told(&self) -> String {
+        match self.vocabulary.to_str() {
+            Some(REQUESTED) => "these words".to_owned(),
+            _ => format!("the words in {}", self.vocabulary.display()),
+        }
+    }
+
     /// Makes a vocabulary of a list, in the space of a teacher.
     ///
     /// # Errors
@@ -253,8 +268,7 @@ impl WordsTarget {
         let made = make_beside(list, teacher, self.teacher.as_deref(), stop);
         made.map_err(|error| match list.error_at_its_place(error, &self.vocabulary) {
             error @ TeacherError::Words(_) => error.into(),
-            error => anyhow::Error::from(error)
-                .context(format!("the words in {} make no vocabulary", self.vocabulary.display())),
+            error => anyhow::Error::from(error).context(format!("{} make no vocabulary", self.told())),
         })
     }
 }
