@@ -134,11 +134,12 @@ reference: ## The shipped student against onnx.checker (Python, test only)
 shim: tensorrt ## The C++ shim for TensorRT with every set of headers, and under sanitizers with a real TensorRT
 	@scripts/check-shim
 
-deb: deps tensorrt camera-deps ## Debian packages into target/debian/: the device program for amd64 and arm64, the host program for this machine
+deb: deps tensorrt camera-deps teacher ## Debian packages into target/debian/: the device program for amd64 and arm64, the host program, the teacher's text half
 	$(RELEASE)
 	scripts/deb
 	cargo build --release --locked -p wordsight-distill
 	scripts/deb "$$(uname -m)" "" wordsight-distill
+	scripts/deb teacher
 	@scripts/build-arm64 && scripts/deb aarch64 || [ $$? -eq 3 ]
 
 check-deb: deb ## The package installed, run, upgraded, removed and purged in a fresh Debian

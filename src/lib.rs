@@ -37,6 +37,7 @@ mod settings;
 mod source;
 mod threads;
 mod tracking;
+mod words;
 
 use std::process::ExitCode;
 

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use support::teacher::write_text_teacher;
 use support::*;
 
 const TOKEN: &str = "0123456789abcdef0123";
@@ -50,6 +51,7 @@ fn start_configured(bench: &Bench, configuration: &Path, address: SocketAddr, fl
     write_vocabulary(&bench.path("vocabularies/roses.safetensors"), &[("rose", RED)]);
     let mut command = wordsight(&["run", "--config", configuration.to_str().unwrap()]);
     command.args(flags).stdout(Stdio::null()).env_remove("STATE_DIRECTORY");
+    command.env("XDG_STATE_HOME", bench.path("state"));
     Running::start(command, bench, address)
 }
 
@@ -360,6 +362,49 @@ fn a_vocabulary_that_is_asked_for_names_the_next_frames_until_it_is_taken_back()
     assert_eq!(taken_back.json()["vocabulary"], "words");
     assert_eq!(taken_back.json()["is_as_configured"], true);
     running.await_word("red");
+}
+
+#[test]
+fn words_that_are_asked_for_name_the_next_frames_until_they_are_taken_back() {
+    let bench = Bench::new();
+    write_text_teacher(&bench.path("teacher"));
+    let address = free_address();
+    let configuration = configure(&bench, address, "");
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, format!("teacher = \"teacher\"\n{text}")).unwrap();
+    let running = start_configured(&bench, &configuration, address, &[]);
+    running.await_word("red");
+    let wanted = json!({ "words": ["ruby", { "word": "blue", "synonyms": ["yellow"], "threshold": 0.2 }] });
+    let in_use = running.put("/api/words", &wanted);
+    assert_eq!(in_use.status, 200, "{in_use:?}");
+    let in_use = in_use.json();
+    assert_eq!((&in_use["words"], &in_use["is_as_configured"]), (&json!(2), &json!(false)));
+    running.await_word("ruby");
+    assert_eq!(running.get("/api/words").json()["words"][1]["word"], "blue");
+    for wrong in [
+        json!({ "words": [] }),
+        json!({ "words": ["cup", "Cup"] }),
+        json!({ "words": ["\u{200b}"] }),
+        json!({ "words": [{ "word": "cup", "treshold": 0.2 }] }),
+        json!({ "words": [{ "word": "cup", "threshold": 2 }] }),
+        json!({ "words": "cup" }),
+        json!({}),
+    ] {
+        running.put("/api/words", &wrong).error(422);
+    }
+    for unknown in ["forklift", "\u{1f431}", "\" or 'nothing\u{7}"] {
+        let refused = running.put("/api/words", &json!({ "words": [unknown] })).error(409);
+        assert!(refused.contains("knows nothing of"), "{refused}");
+    }
+    running.await_word("ruby");
+    assert_eq!(running.ask("DELETE", "/api/choices", "", "").json()["vocabulary"], "words");
+    running.await_word("red");
+    fs::rename(bench.path("teacher"), bench.path("away")).unwrap();
+    assert_eq!(running.put("/api/words", &wanted).status, 200, "what was embedded once takes no teacher");
+    running.await_word("ruby");
+    let refused = running.put("/api/words", &json!({ "words": ["red ruby"] })).error(409);
+    assert!(refused.contains("is not a teacher"), "{refused}");
+    running.await_word("ruby");
 }
 
 #[test]

@@ -30,7 +30,7 @@ struct Module {
 type Modules = BTreeMap<ModulePath, Module>;
 
 /// The layers from the bottom to the top: each imports only layers that stand before it.
-const LAYERS: [&str; 20] = [
+const LAYERS: [&str; 21] = [
     "allocations",
     "logging",
     "threads",
@@ -47,6 +47,7 @@ const LAYERS: [&str; 20] = [
     "governor",
     "http",
     "bench",
+    "words",
     "config",
     "service",
     "doctor",

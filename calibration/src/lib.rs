@@ -27,6 +27,7 @@ mod quantize;
 mod ranges;
 mod types;
 mod view;
+mod weights;
 
 pub use folding::fold_casts;
 pub use half_precision::{to_f16, to_f16_around_integers};
@@ -35,12 +36,13 @@ pub use layers::{Bias, Kind, Layer, Layers};
 pub use quantize::{Target, observed, quantize};
 pub use ranges::{Method, Ranges, Threshold};
 pub use types::element_types;
+pub use weights::smaller_weights;
 
 /// Why a graph can't be quantised.
 #[derive(Debug, thiserror::Error)]
 pub enum CalibrationError {
     /// The model has no convolution that could be.
-    #[error("the model has no convolution to quantise, or all are pinned to float")]
+    #[error("the model has no layer to quantise, or all are pinned to float")]
     NothingToQuantise,
     /// It has been quantised before.
     #[error("the model is quantised already: start from the one in floating point")]

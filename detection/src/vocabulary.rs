@@ -1,7 +1,7 @@
 //! The words to look for, as embeddings: a `.safetensors` file.
 //!
-//! Reads a file that `wordsight-distill vocabulary` made from a `words.toml` into a [`Vocabulary`] in which everything
-//! has been checked. The file holds one tensor, `embeddings` `[words, D]` in 32-bit float with rows of length 1, and
+//! Reads a file that `wordsight words make` or `wordsight-distill vocabulary` made from a `words.toml` into a
+//! [`Vocabulary`] in which everything has been checked. The file holds one tensor, `embeddings` `[words, D]` in 32-bit float with rows of length 1, and
 //! in its metadata `format`, `teacher`, `words` (a JSON array, one object a row) and `prompts` (a JSON array of
 //! templates).
 //!
@@ -137,7 +137,7 @@ pub enum VocabularyError {
         reason: std::io::Error,
     },
     /// The file is not a vocabulary.
-    #[error("{} is not a usable vocabulary: {problem}; make it again with `wordsight-distill vocabulary`", path.display())]
+    #[error("{} is not a usable vocabulary: {problem}; make it again with `wordsight words make` or `wordsight-distill vocabulary`", path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
@@ -146,7 +146,7 @@ pub enum VocabularyError {
     },
     /// The words were embedded by another teacher than the student's.
     #[error(
-        "the vocabulary is in the space of the teacher `{found}`, and the student speaks `{expected}`: make the vocabulary again with `wordsight-distill vocabulary --teacher` and the student's teacher"
+        "the vocabulary is in the space of the teacher `{found}`, and the student speaks `{expected}`: make the vocabulary again with `wordsight words make` or `wordsight-distill vocabulary`, `--teacher` and the student's teacher"
     )]
     OtherTeacher {
         /// The student's teacher.
@@ -156,7 +156,7 @@ pub enum VocabularyError {
     },
     /// The embeddings have another length than the student's.
     #[error(
-        "the vocabulary's embeddings have {found} numbers, and the student's have {expected}: they come from different teachers, so make the vocabulary again with `wordsight-distill vocabulary`"
+        "the vocabulary's embeddings have {found} numbers, and the student's have {expected}: they come from different teachers, so make the vocabulary again with `wordsight words make` or `wordsight-distill vocabulary`"
     )]
     OtherSize {
         /// The student's embedding size.
@@ -250,8 +250,18 @@ impl Vocabulary {
     pub fn save(&self, path: &Path) -> Result<(), VocabularyError> {
         self.validate().map_err(|problem| VocabularyError::Unusable { path: path.to_path_buf(), problem })?;
         let unwritable = |reason| VocabularyError::Unwritable { path: path.to_path_buf(), reason };
-        let bytes = self.to_bytes().map_err(|error| unwritable(error.into()))?;
+        let bytes = self.bytes().map_err(|error| unwritable(error.into()))?;
         wordsight_files::replace(path, Durability::Whole, &bytes).map_err(unwritable)
+    }
+
+    /// The bytes of its file. The same words always make the same.
+    ///
+    /// # Errors
+    /// When they would not load again.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, VocabularyError> {
+        let unusable = |problem| VocabularyError::Unusable { path: PathBuf::from("what was made"), problem };
+        self.validate().map_err(unusable)?;
+        self.bytes().map_err(|error| unusable(VocabularyProblem(error.to_string())))
     }
 
     /// Whether the words can meet a student's regions: same teacher, same embedding size.
@@ -308,7 +318,7 @@ impl Vocabulary {
         })
     }
 
-    fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
+    fn bytes(&self) -> serde_json::Result<Vec<u8>> {
         let data: Vec<u8> = self.embeddings.iter().flat_map(|value| value.to_le_bytes()).collect();
         let header = json!({
             "__metadata__": {

@@ -2,8 +2,9 @@
 
 use anyhow::{Result, ensure};
 use burn::tensor::Device;
-use wordsight_teacher::efficientnet::{EfficientNetLite, Weights};
-use wordsight_teacher::{Teacher, standin, words};
+use wordsight_standin::class_names;
+use wordsight_standin::efficientnet::{EfficientNetLite, Weights};
+use wordsight_teacher::{EmbedCaptions, Teacher, words};
 
 use crate::student::{Head, Student, StudentConfig};
 
@@ -16,7 +17,7 @@ pub fn untrained(
     device: &Device,
 ) -> Result<Student> {
     let classifier = EfficientNetLite::LITE0.classifier(backbone)?;
-    let names = standin::class_names();
+    let names = class_names();
     ensure!(
         names.len() == classifier.classes,
         "the backbone knows {} classes, the list names {}",

@@ -10,8 +10,8 @@ use wordsight_distill::student::{BACKBONE_CHANNELS, Backbone, STRIDES};
 use wordsight_engines::{Input, OnnxSession, TensorView};
 use wordsight_onnx::proto::ElementType;
 use wordsight_onnx::{Graph, Storage};
-use wordsight_teacher::efficientnet::{EfficientNetLite, Weights};
-use wordsight_teacher::pth;
+use wordsight_standin::efficientnet::{EfficientNetLite, Weights};
+use wordsight_standin::pth;
 
 /// A side at which stride-2 layers see odd and even maps: 224, 112, 56, 28, 14, 7.
 const SIDE: usize = 224;

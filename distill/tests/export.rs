@@ -12,8 +12,9 @@ use wordsight_distill::export::{self, ScoringFacts, text_weights};
 use wordsight_distill::start;
 use wordsight_distill::student::{Head, Student, StudentConfig};
 use wordsight_engines::{CpuEngine, Engine};
-use wordsight_teacher::efficientnet::Weights;
-use wordsight_teacher::{Teacher, pth, standin};
+use wordsight_standin::efficientnet::Weights;
+use wordsight_standin::pth;
+use wordsight_teacher::Teacher;
 
 const ENSEMBLE: TextWeights = TextWeights { trained: 0.75, others: 0.25 };
 
@@ -44,7 +45,7 @@ impl Untrained {
         let backbone = pth::read_pth(&backbone).unwrap();
         let mut teacher = Teacher::open(&teacher).unwrap();
         let sizes = StudentConfig::new(teacher.embedding_size());
-        let names = start::embed_names(&standin::class_names(), &mut teacher).unwrap();
+        let names = start::embed_names(&wordsight_standin::class_names(), &mut teacher).unwrap();
         let student = Student::new(&sizes, &backbone, &names, &Device::flex()).unwrap();
         Some(Self { student, sizes, backbone, names, folder: tempfile::tempdir().unwrap() })
     }

@@ -115,7 +115,7 @@ fn the_first_vocabulary_of_the_guide_is_made() {
     symlink(teacher.ancestors().nth(2).unwrap().canonicalize().unwrap(), folder.path().join(".deps"))
         .unwrap();
     fs::write(folder.path().join("my-words.toml"), block(WORDS, "toml", 0)).unwrap();
-    let command = block(WORDS, "sh", 0).trim();
+    let command = block(WORDS, "sh", 1).trim();
     let mut words = command.split(' ');
     assert_eq!(words.next(), Some("wordsight-distill"));
     let mut made = Command::new(env!("CARGO_BIN_EXE_wordsight-distill"));

@@ -15,7 +15,7 @@ use wordsight_distill::device::TrainDevice;
 use wordsight_distill::sets::Sets;
 use wordsight_distill::student::{Backbone, Features, Head, Student, TrainFrom};
 use wordsight_distill::train::{self, Checkpoint, Learn, Material, Metrics, Optimizer, TrainConfig};
-use wordsight_teacher::pth;
+use wordsight_standin::pth;
 
 /// A folder of made-up sets.
 struct Lessons {

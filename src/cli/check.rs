@@ -12,6 +12,7 @@ use clap::Args;
 use serde::Serialize;
 use wordsight_detection::Vocabulary;
 use wordsight_engines::StudentFacts;
+use wordsight_teacher::TeacherError;
 
 use super::exit_code::code_of;
 use super::print::print;
@@ -123,8 +124,20 @@ fn student_of(target: &Target) -> anyhow::Result<StudentFacts> {
     Ok(StudentFacts::of_model(&model, &path.display().to_string())?)
 }
 
+/// The vocabulary: read, or made in the space of the student's teacher.
 fn words_of(target: &Target, student: Option<&StudentFacts>) -> anyhow::Result<Vocabulary> {
-    let vocabulary = Vocabulary::load(&target.words.vocabulary)?;
+    let words = &target.words;
+    let list = words.list().map_err(TeacherError::from)?;
+    let vocabulary = match (list, student) {
+        (Some(list), Some(student)) => words.make(&list, &student.teacher, &Stop::default())?,
+        (Some(_), None) => {
+            anyhow::bail!(
+                "{} is a list of words, and no student says for which teacher",
+                words.vocabulary.display()
+            )
+        }
+        (None, _) => Vocabulary::load(&words.vocabulary)?,
+    };
     if let Some(student) = student {
         vocabulary.check_against(&student.teacher, student.embedding_size)?;
     }

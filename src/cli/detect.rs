@@ -15,7 +15,7 @@ use crate::config::{Config, ConfigError};
 use crate::files::{Content, Durability, OutputError, is_standard_output, open_result};
 use crate::pipeline::{Control, Pipeline};
 use crate::publish::{Outputs, PictureNames, Publisher, SaveSettings, SinkSettings, Table};
-use crate::service::{EngineTarget, WordsTarget};
+use crate::service::{EngineTarget, OpenedWords, WordsTarget};
 use crate::threads::Stop;
 
 /// Names the things in photographs.
@@ -43,7 +43,7 @@ impl DetectArgs {
         self.check_outputs(&config)?;
         let stop = Stop::on_signals()?;
         let engine = EngineTarget::of(&config)?.open(&INSTALLED, &stop, &|| ())?;
-        let scorer = WordsTarget::of(&config)?.open(engine.facts())?;
+        let OpenedWords { scorer, .. } = WordsTarget::of(&config)?.open(engine.facts(), &stop)?;
         let photographs = Photographs::open(&self.photographs);
         let json_on_stdout = self.json.as_deref().is_some_and(is_standard_output);
         let table = (!json_on_stdout).then(|| {

@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use wordsight_detection::VocabularyError;
+use wordsight_teacher::TeacherError;
+use wordsight_teacher::words::WordsError;
 
 use crate::bench::ReportError;
 use crate::config::ConfigError;
@@ -19,6 +21,9 @@ pub(super) fn code_of(error: &anyhow::Error) -> u8 {
         matches!(
             cause.downcast_ref(),
             Some(VocabularyError::OtherTeacher { .. } | VocabularyError::OtherSize { .. })
+        ) || matches!(
+            cause.downcast_ref(),
+            Some(TeacherError::Words(WordsError::Wrong { .. }) | TeacherError::UnknownName(_))
         ) || cause.is::<SettingError>()
             || cause.downcast_ref::<ConfigError>().is_some_and(ConfigError::is_a_mistake_of_usage)
             || cause.downcast_ref::<ReportError>().is_some_and(ReportError::is_a_mistake_of_usage)

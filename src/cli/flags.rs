@@ -9,7 +9,7 @@ use wordsight_capture::SourceUri;
 use crate::config::{Config, ConfigError};
 use crate::files::Inputs;
 use crate::pipeline::EngineKind;
-use crate::service::inputs_of;
+use crate::service::{WordsTarget, inputs_of};
 use crate::settings::{Fraction, FramesPerSecond};
 use crate::source::PacingName;
 
@@ -22,7 +22,7 @@ pub(super) struct CommonArgs {
     /// The student: an .onnx file from `wordsight-distill`
     #[arg(long, value_name = "FILE")]
     pub(super) student: Option<PathBuf>,
-    /// What to look for: a .safetensors file from `wordsight-distill vocabulary`
+    /// What to look for: a .safetensors file from `wordsight words make`, or a words.toml where a teacher is installed
     #[arg(long, value_name = "FILE")]
     pub(super) vocabulary: Option<PathBuf>,
     /// The score threshold: what scores less is not told, 0 to 1
@@ -56,13 +56,19 @@ impl CommonArgs {
     /// What is read by a command that runs this configuration; what can't be found is told when it is opened.
     pub(super) fn inputs(&self, config: &Config, source: Option<&SourceUri>) -> Inputs {
         let student = config.student.find("student").ok();
-        let vocabulary = config.vocabulary.find("vocabulary").ok();
-        inputs_of(self.config.as_deref(), student.as_deref(), vocabulary.as_deref(), source)
+        let words = WordsTarget::of(config).ok();
+        let vocabulary = words.as_ref().map(|words| words.vocabulary.as_path());
+        let mut inputs = inputs_of(self.config.as_deref(), student.as_deref(), vocabulary, source);
+        words.iter().filter_map(|words| words.teacher.as_deref()).for_each(|teacher| inputs.add(teacher));
+        inputs
     }
 
     /// Puts these flags over a configuration.
     pub(super) fn apply(&self, config: &mut Config) {
         put(&mut config.student, self.student.clone().map(Into::into));
+        if self.vocabulary.is_some() {
+            config.words = None;
+        }
         put(&mut config.vocabulary, self.vocabulary.clone().map(Into::into));
         put(&mut config.detection.score_threshold, self.score_threshold);
         put(&mut config.detection.nms_iou, self.nms_iou);

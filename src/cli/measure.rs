@@ -69,7 +69,7 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
     let before = Before::look(&board);
 
     let engine = EngineTarget::of(&config)?.open(&INSTALLED, &stop, &|| ())?;
-    let scorer = WordsTarget::of(&config)?.tracked(&config).open(engine.facts())?;
+    let scorer = WordsTarget::of(&config)?.tracked(&config).open(engine.facts(), &stop)?.scorer;
     let engine = slowed(engine, wanted.least_inference);
     let health = Health::default();
     let source = open_source(wanted, &config, &health, &stop)?;

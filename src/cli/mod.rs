@@ -22,6 +22,7 @@ mod plan;
 mod print;
 mod run;
 mod swaps;
+mod words;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,9 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Says whether a configuration works, without running it
     Check(check::CheckArgs),
+    /// Makes vocabularies of words, shows and checks them
+    #[command(subcommand)]
+    Words(words::WordsCommand),
     /// Prints the configuration that holds
     Config(config::ConfigArgs),
     /// Tells what the board says of itself: power, heat, clocks, alarms
@@ -75,6 +79,7 @@ impl Cli {
             Command::Run(args) => args.run(),
             Command::Bench(args) => args.run(),
             Command::Check(args) => args.run(),
+            Command::Words(command) => command.run(),
             Command::Config(args) => args.run(),
             Command::Board(args) => args.run(),
             Command::Doctor(args) => args.run(),

@@ -50,7 +50,9 @@ impl Config {
         for &key in keys.iter().filter(|key| !key.is_repeated) {
             let own = value(&own, key);
             let origin = if own.is_some() { Origin::File } else { Origin::BuiltIn };
-            let value = own.or_else(|| value(&built_in, key));
+            // Words in the configuration stand in the built-in file's place.
+            let is_replaced = (key.section, key.name) == ("", "vocabulary") && config.words.is_some();
+            let value = own.or_else(|| value(&built_in, key)).filter(|_| !is_replaced);
             let value = config.file_of(key).map(|path| path.display().to_string().into()).or(value);
             let value = value.map(|value| shown_value(key.section, key.name, value));
             effective.push(Effective { section: key.section, table: None, name: key.name, value, origin });
@@ -76,7 +78,7 @@ impl Config {
     fn file_of(&mut self, key: Key) -> Option<PathBuf> {
         match (key.section, key.name) {
             ("", "student") => self.student.find("student").ok(),
-            ("", "vocabulary") => self.vocabulary.find("vocabulary").ok(),
+            ("", "vocabulary") if self.words.is_none() => self.vocabulary.find("vocabulary").ok(),
             ("source", "uri") => self.source_uri().ok()?.path().map(Path::to_path_buf),
             named => {
                 let path = self.own_paths().into_iter().find(|(section, name, _)| (*section, *name) == named);

@@ -26,6 +26,15 @@ pub enum ConfigError {
         /// What toml says, with line and column, and what may have been meant.
         reason: String,
     },
+    /// Words in two places.
+    #[error(
+        "the configuration {} has both `vocabulary` and `words`: what is looked for stands in one of them; take one out",
+        path.display()
+    )]
+    TwoVocabularies {
+        /// The file.
+        path: PathBuf,
+    },
     /// The built-in configuration names a file of a checkout, and there is no checkout.
     #[error(
         "demo/{} was not found under the current directory or above the executable: run wordsight in its \

@@ -54,6 +54,9 @@ impl Config {
                 .map_or(Some(user.get_ref()), |section| user.get_ref().get(section)?.get_ref().as_table());
             table.is_some_and(|table| table.contains_key(key))
         };
+        if has(None, "vocabulary") && has(None, "words") {
+            return Err(ConfigError::TwoVocabularies { path: path.to_path_buf() });
+        }
         let base = |is_users: bool| match is_users {
             true => Base::Folder(path.parent().unwrap_or(Path::new("")).to_owned()),
             false => Base::Demo,
@@ -64,6 +67,7 @@ impl Config {
         let mut config = Self::deserialize(Deserializer::from(merged)).map_err(wrong)?;
         [config.student.base, config.vocabulary.base, config.source_base] = bases;
         config.folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        config.file = path.to_owned();
         config.resolve_paths();
         Ok(config)
     }

@@ -1,9 +1,10 @@
 //! A configuration as values of the stages' own types.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use wordsight_capture::SourceUri;
+use wordsight_teacher::words::ListedWords;
 
 use super::error::ConfigError;
 use super::paths::{Base, NamedFile};
@@ -25,8 +26,12 @@ pub struct Config {
     pub name: String,
     /// The student's file.
     pub student: NamedFile,
-    /// The vocabulary's file.
+    /// The vocabulary's file, or a list of words.
     pub vocabulary: NamedFile,
+    /// The words, in the place of a file.
+    pub words: Option<ListedWords>,
+    /// The folder of the teacher that embeds words.
+    pub teacher: Option<PathBuf>,
     pub source: SourceKeys,
     pub detection: DetectionKeys,
     pub tracking: TrackingKeys,
@@ -50,9 +55,17 @@ pub struct Config {
     /// What paths of the outputs are relative to.
     #[serde(skip)]
     pub(super) folder: PathBuf,
+    /// The user's file.
+    #[serde(skip)]
+    pub(super) file: PathBuf,
 }
 
 impl Config {
+    /// The user's file; empty without one.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// Puts the user's folder before the paths that only the user's file can have.
     pub(super) fn resolve_paths(&mut self) {
         let folder = self.folder.clone();
@@ -64,10 +77,11 @@ impl Config {
     }
 
     /// The paths that only the user's file can have, each with its section and key.
-    pub(super) fn own_paths(&mut self) -> [(&'static str, &'static str, Option<&mut PathBuf>); 6] {
+    pub(super) fn own_paths(&mut self) -> [(&'static str, &'static str, Option<&mut PathBuf>); 7] {
         let json = &mut self.publish.json;
         let is_file = !json.as_os_str().is_empty() && !is_standard_output(json);
         [
+            ("", "teacher", self.teacher.as_mut()),
             ("engine", "tensorrt", self.engine.tensorrt.as_mut()),
             ("http", "token_file", self.http.token_file.as_mut()),
             ("http", "vocabularies", self.http.vocabularies.as_mut()),

@@ -80,9 +80,9 @@ fn student_and_words(configured: &Target) -> Vec<Finding> {
             engine.title()
         ),
     );
-    let words = match configured.words.open(facts) {
-        Ok(scorer) => {
-            let (path, words) = (configured.words.vocabulary.display(), scorer.words().len());
+    let words = match configured.words.open(facts, &Stop::default()) {
+        Ok(opened) => {
+            let (path, words) = (configured.words.vocabulary.display(), opened.scorer.words().len());
             Finding::ok("vocabulary", format!("{path}: {words} words, which fit the student"))
         }
         Err(error) => Finding::failed("vocabulary", error),
@@ -91,14 +91,22 @@ fn student_and_words(configured: &Target) -> Vec<Finding> {
 }
 
 fn words_alone(words: &WordsTarget) -> Finding {
+    let path = words.vocabulary.display();
+    match words.list() {
+        Ok(None) => {}
+        Ok(Some(list)) => {
+            let words = list.words.iter().filter(|word| !word.hidden).count();
+            return Finding::ok(
+                "vocabulary",
+                format!("{path}: {words} words; no student says for which teacher"),
+            );
+        }
+        Err(error) => return Finding::failed("vocabulary", error),
+    }
     match wordsight_detection::Vocabulary::load(&words.vocabulary) {
         Ok(vocabulary) => Finding::ok(
             "vocabulary",
-            format!(
-                "{}: {} words; no student to hold them against",
-                words.vocabulary.display(),
-                vocabulary.shown().len()
-            ),
+            format!("{path}: {} words; no student to hold them against", vocabulary.shown().len()),
         ),
         Err(error) => Finding::failed("vocabulary", error),
     }

@@ -11,6 +11,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use wordsight_teacher::words::ListedWords;
 
 use super::answer::{Answer, Refusal, json, json_with, with_type};
 use super::board::BoardJson;
@@ -156,6 +157,20 @@ pub(super) async fn set_vocabulary(
         file.map(ChangeRequest::Vocabulary).map_err(|error| Refusal::new(status(&error), error.to_string()))
     };
     ask(state, request).await
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TheseWords {
+    words: ListedWords,
+}
+
+/// Has the stream look for these words.
+pub(super) async fn set_words(
+    State(state): State<Arc<AppState>>,
+    JsonBody(TheseWords { words }): JsonBody<TheseWords>,
+) -> Answer {
+    ask(state, move |_| Ok(ChangeRequest::Words(words))).await
 }
 
 #[derive(serde::Deserialize)]

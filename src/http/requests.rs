@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
+use wordsight_teacher::words::ListedWords;
+
 use crate::job::WordList;
 use crate::threads::locked;
 
-/// How long a request may take: an engine may be busy opening.
+/// How long a request may take: an engine may be busy opening, or a teacher embedding.
 const LONGEST: Duration = Duration::from_secs(30);
 /// Requests that may wait.
 const MOST_WAITING: usize = 16;
@@ -20,6 +22,8 @@ const MOST_WAITING: usize = 16;
 pub enum ChangeRequest {
     /// Words of another file.
     Vocabulary(PathBuf),
+    /// These words, which are embedded first where they are new.
+    Words(ListedWords),
     /// Another score threshold, 0 to 1, of words without a threshold of their own.
     ScoreThreshold(f32),
     /// Everything as the configuration says.

@@ -52,6 +52,7 @@ fn routes() -> Routes {
         .with(Method::GET, "/api/detections", api::detections)
         .with(Method::GET, "/api/events", events::events)
         .with(Method::GET, "/api/words", api::words)
+        .with(Method::PUT, "/api/words", api::set_words)
         .with(Method::GET, "/api/vocabularies", api::vocabularies)
         .with(Method::PUT, "/api/vocabulary", api::set_vocabulary)
         .with(Method::PUT, "/api/threshold", api::set_threshold)

@@ -10,11 +10,24 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use wordsight_detection::Vocabulary;
+
 use super::file_watch::Watched;
 use crate::files::{Durability, replace, systemd_state_folder};
 
 const CONFIGURATION: &str = "wordsight.toml";
 const WORDS: &str = "words.safetensors";
+
+/// The words to keep.
+#[derive(Debug, Clone, Copy)]
+pub enum KeptWords<'a> {
+    /// A vocabulary's file as it was when it was read.
+    File(&'a Watched),
+    /// A vocabulary that stands in no file.
+    Made(&'a Vocabulary),
+    /// Those that are kept already.
+    Same,
+}
 
 /// Where they are kept.
 #[derive(Debug, Clone)]
@@ -34,15 +47,24 @@ impl LastGood {
 
     /// Keeps what works: a configuration's text, and words as they were when they were read. What can't be kept goes to the
     /// log: the stream is worth more.
-    pub fn keep(&self, configuration: Option<&str>, words: Option<&Watched>) {
+    pub fn keep(&self, configuration: Option<&str>, words: KeptWords<'_>) {
         let Some(folder) = &self.0 else { return };
         let kept = fs::create_dir_all(folder).and_then(|()| {
             let text = configuration.map(|text| keep(text.as_bytes(), &folder.join(CONFIGURATION)));
             text.transpose()?;
-            let Some(words) = words else { return Ok(()) };
-            let bytes = fs::read(words.path())?;
-            // What is there now may be what the next reload refuses.
-            if words.is_other() { Ok(()) } else { keep(&bytes, &folder.join(WORDS)) }
+            let bytes = match words {
+                KeptWords::Same => return Ok(()),
+                KeptWords::Made(words) => words.to_bytes().map_err(io::Error::other)?,
+                KeptWords::File(words) => {
+                    let bytes = fs::read(words.path())?;
+                    // What is there now may be what the next reload refuses.
+                    if words.is_other() {
+                        return Ok(());
+                    }
+                    bytes
+                }
+            };
+            keep(&bytes, &folder.join(WORDS))
         });
         if let Err(error) = kept {
             let folder = folder.display();
@@ -85,16 +107,17 @@ mod tests {
         assert!(last_good.configuration().is_none() && last_good.words().is_none());
         for version in ["one", "two"] {
             fs::write(&words, version).unwrap();
-            last_good.keep(Some(version), Some(&Watched::new(&words)));
+            last_good.keep(Some(version), KeptWords::File(&Watched::new(&words)));
             assert_eq!(last_good.configuration().as_deref(), Some(version));
             assert_eq!(fs::read_to_string(last_good.words().unwrap()).unwrap(), version);
         }
         let read = Watched::new(&words);
         fs::write(&words, "something bad").unwrap();
-        last_good.keep(Some("two"), Some(&read));
+        last_good.keep(Some("two"), KeptWords::File(&read));
         fs::remove_file(&words).unwrap();
-        last_good.keep(Some("two"), Some(&read));
+        last_good.keep(Some("two"), KeptWords::File(&read));
         assert_eq!(fs::read_to_string(last_good.words().unwrap()).unwrap(), "two");
+        last_good.keep(Some("two"), KeptWords::Same);
         let kept = fs::read_dir(folder.path().join("state")).unwrap().count();
         assert_eq!(kept, 2, "no part is left over");
     }

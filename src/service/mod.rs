@@ -26,7 +26,9 @@ pub use devices::{CAMERAS, GPUS, devices, may_use};
 pub use engines::BuildProgress;
 pub use engines::{Engines, GpuWait, Installed};
 pub use start::Service;
-pub use target::{EngineTarget, SourceTarget, Target, WordsTarget, inputs_of, of_usage};
+pub use target::{
+    EngineTarget, OpenedWords, SourceTarget, Target, WordsTarget, inputs_of, is_list, of_usage,
+};
 
 #[cfg(all(test, feature = "tensorrt"))]
 mod tests;

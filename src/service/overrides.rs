@@ -2,14 +2,22 @@
 
 use std::path::PathBuf;
 
+use wordsight_teacher::words::ListedWords;
+
 use super::target::WordsTarget;
 use crate::http::ChangeRequest;
 
 /// What holds in the place of what the configuration says.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Overrides {
-    vocabulary: Option<PathBuf>,
+    words: Option<OtherWords>,
     score_threshold: Option<f32>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum OtherWords {
+    File(PathBuf),
+    Listed(ListedWords),
 }
 
 impl Overrides {
@@ -17,7 +25,8 @@ impl Overrides {
     pub fn with(&self, request: &ChangeRequest) -> Self {
         let mut overrides = self.clone();
         match request {
-            ChangeRequest::Vocabulary(path) => overrides.vocabulary = Some(path.clone()),
+            ChangeRequest::Vocabulary(path) => overrides.words = Some(OtherWords::File(path.clone())),
+            ChangeRequest::Words(words) => overrides.words = Some(OtherWords::Listed(words.clone())),
             ChangeRequest::ScoreThreshold(score) => overrides.score_threshold = Some(*score),
             ChangeRequest::AsConfigured => overrides = Self::default(),
         }
@@ -31,8 +40,10 @@ impl Overrides {
 
     /// Puts the overrides in their place.
     pub fn apply(&self, words: &mut WordsTarget) {
-        if let Some(vocabulary) = &self.vocabulary {
-            words.vocabulary.clone_from(vocabulary);
+        match &self.words {
+            Some(OtherWords::File(vocabulary)) => *words = words.of_file(vocabulary),
+            Some(OtherWords::Listed(listed)) => *words = words.of_list(listed),
+            None => {}
         }
         if let Some(score_threshold) = self.score_threshold {
             words.detection.score_threshold = score_threshold;

@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use wordsight_detection::Vocabulary;
 use wordsight_engines::{Engine, StudentFacts};
 
 use super::change::{Change, Done, NewSource, Waiting};
 use super::engines::Opened;
 use super::file_watch::Watched;
-use super::last_good::LastGood;
+use super::last_good::{KeptWords, LastGood};
 use super::overrides::Overrides;
 use super::start::{Loaded, Service, ServiceState, Start, open_health, sink_context};
 use super::systemd::Systemd;
@@ -25,7 +26,6 @@ use crate::http::{ChangeRequest, Current, Pending, Server};
 use crate::job::WordList;
 use crate::pipeline::Control;
 use crate::publish::{SinkContext, SinkSettings, Slot};
-use crate::scoring::FrameScorer;
 use crate::threads::{Stop, locked};
 
 /// From one look at the files to the next.
@@ -75,10 +75,17 @@ struct InUse {
     configuration: Option<String>,
     /// As it was when it was read; none where it isn't what is configured.
     vocabulary: Option<Watched>,
+    made: Option<Made>,
     student: Watched,
     facts: StudentFacts,
     /// Whether the engine ranks words itself.
     ranks: bool,
+}
+
+/// A vocabulary that was made and stands in no file.
+enum Made {
+    ToKeep(Vocabulary),
+    Kept,
 }
 
 /// The files as they were when they were last about to be read, whatever came of that.
@@ -104,8 +111,8 @@ struct News {
     engine: Option<(EngineHealth, bool)>,
     facts: StudentFacts,
     ranks: bool,
-    /// Others, or the same for another student.
-    words: Option<WordList>,
+    /// Others, or the same for another student, and the vocabulary where it was made.
+    words: Option<(WordList, Option<Vocabulary>)>,
     /// Another one, or none any more.
     health_file: Option<Option<HealthFile>>,
 }
@@ -132,6 +139,7 @@ impl<'a> Reloader<'a> {
             target: target.clone(),
             configuration: text.clone(),
             vocabulary: (!start.has_kept_words).then(|| vocabulary.clone()),
+            made: start.made.take().map(Made::ToKeep),
             student: student.clone(),
             facts: engine.facts().clone(),
             ranks: engine.whole_frames().is_some(),
@@ -178,7 +186,7 @@ impl<'a> Reloader<'a> {
                 drop(answer.send(self.reload(Some(&request))));
             }
             if let Some(reason) = self.stream.control.take_refusal() {
-                self.in_use.vocabulary = None;
+                (self.in_use.vocabulary, self.in_use.made) = (None, None);
                 self.refuse(&reason);
             }
             self.keep();
@@ -191,7 +199,16 @@ impl<'a> Reloader<'a> {
         let published = self.stream.state.health.report().published;
         if self.keep_at.is_some_and(|at| published >= at) {
             self.keep_at = None;
-            self.last_good.keep(self.in_use.configuration.as_deref(), self.in_use.vocabulary.as_ref());
+            let words = match (&self.in_use.made, &self.in_use.vocabulary) {
+                (Some(Made::ToKeep(vocabulary)), _) => KeptWords::Made(vocabulary),
+                (None, Some(file)) => KeptWords::File(file),
+                (Some(Made::Kept), _) | (None, None) => KeptWords::Same,
+            };
+            self.last_good.keep(self.in_use.configuration.as_deref(), words);
+            // A large one is not to be held for ever.
+            if let Some(made) = &mut self.in_use.made {
+                *made = Made::Kept;
+            }
         }
     }
 
@@ -288,9 +305,11 @@ impl<'a> Reloader<'a> {
         let mut engine = opened.map(|opened| opened.engine);
         let facts = engine.as_ref().map_or(&in_use.facts, |engine| engine.facts()).clone();
         let ranks = engine.as_mut().map_or(in_use.ranks, |engine| engine.whole_frames().is_some());
-        let scorer = (is_other_engine || new_vocabulary || target.words != before.words)
-            .then(|| target.words.open(&facts))
+        let opened = (is_other_engine || new_vocabulary || target.words != before.words)
+            .then(|| target.words.open(&facts, &self.stop))
             .transpose()?;
+        let words = opened.as_ref().map(|opened| opened.scorer.words());
+        let (scorer, made) = opened.map(|opened| (opened.scorer, opened.made)).unzip();
         let source = (target.source != before.source)
             .then(|| self.new_source(&target.source))
             .transpose()?
@@ -303,8 +322,7 @@ impl<'a> Reloader<'a> {
         let health_file = (target.health != before.health)
             .then(|| target.health.as_deref().map(|path| open_health(health, path)).transpose())
             .transpose()?;
-        let words = scorer.as_ref().map(FrameScorer::words);
-        let news = News { engine: told, facts, ranks, words, health_file };
+        let news = News { engine: told, facts, ranks, words: words.zip(made), health_file };
         Ok((Change { engine, scorer, source, tracking, sinks }, news))
     }
 
@@ -332,6 +350,10 @@ impl<'a> Reloader<'a> {
             state.health.of_engine(health);
             self.expect_gpu(gpu_may_come);
         }
+        let (words, made) = match words {
+            Some((words, made)) => (Some(words), made.map(Made::ToKeep)),
+            None => (None, self.in_use.made.take()),
+        };
         if let Some(words) = &words {
             state.health.of_vocabulary(&target.words.vocabulary, words.len());
         }
@@ -342,7 +364,7 @@ impl<'a> Reloader<'a> {
         }
         tracing::info!("what has changed is used from now on");
         self.in_use =
-            InUse { target, configuration: text, vocabulary: Some(vocabulary), student, facts, ranks };
+            InUse { target, configuration: text, vocabulary: Some(vocabulary), made, student, facts, ranks };
     }
 
     fn new_engine(&self, target: &Target) -> anyhow::Result<Opened> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use wordsight_detection::Vocabulary;
 
 use super::devices::LateDevices;
 use super::engines::{Engines, GpuWait};
@@ -13,7 +14,7 @@ use super::file_watch::Watched;
 use super::last_good::LastGood;
 use super::overrides::Overrides;
 use super::systemd::Systemd;
-use super::target::{Target, WordsTarget, of_usage};
+use super::target::{OpenedWords, Target, WordsTarget, of_usage};
 use crate::config::{Config, ConfigError};
 use crate::files::state_folder;
 use crate::governor::board_root;
@@ -74,6 +75,8 @@ pub(super) struct Loaded {
 pub(super) struct Start {
     pub(super) pipeline: Pipeline,
     pub(super) loaded: Loaded,
+    /// The vocabulary, where it was made and stands in no file.
+    pub(super) made: Option<Vocabulary>,
     /// Whether the words are those that were kept, and not those of the configuration.
     pub(super) has_kept_words: bool,
     /// Whether the processor stands in for a GPU that may come up yet.
@@ -103,7 +106,7 @@ impl Service<'_> {
         target.check_outputs(self.configuration.as_deref()).map_err(ConfigError::from)?;
         let configured = target.words.clone();
         overrides.apply(&mut target.words);
-        let (vocabulary, student) = (&target.words.vocabulary, &target.engine.student);
+        let (vocabulary, student) = (target.words.watched(), &target.engine.student);
         let (vocabulary, student) = (Watched::new(vocabulary), Watched::new(student));
         Ok(Loaded { text, vocabulary, student, target, configured })
     }
@@ -162,10 +165,10 @@ impl Service<'_> {
         }
         let engine = opened.engine;
         let words = match kept_words {
-            Some(kept) => WordsTarget { vocabulary: kept.to_owned(), ..target.words.clone() },
+            Some(kept) => target.words.of_file(kept),
             None => target.words.clone(),
         };
-        let scorer = words.open(engine.facts())?;
+        let OpenedWords { scorer, made } = words.open(engine.facts(), &self.stop)?;
         // Words that are kept are not those that the outputs were written for.
         if kept_words.is_none() {
             warn_of_unknown_words(target, &scorer.words());
@@ -196,7 +199,7 @@ impl Service<'_> {
             ..Pipeline::new(source, pacing, engine, scorer, publisher)
         };
         let has_kept_words = kept_words.is_some();
-        Ok(Start { pipeline, loaded, has_kept_words, gpu_may_come, is_refused: false })
+        Ok(Start { pipeline, loaded, made, has_kept_words, gpu_may_come, is_refused: false })
     }
 }
 

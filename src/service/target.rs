@@ -14,6 +14,8 @@ use wordsight_capture::{
 };
 use wordsight_detection::{DetectionSettings, Vocabulary};
 use wordsight_engines::StudentFacts;
+use wordsight_teacher::TeacherError;
+use wordsight_teacher::words::{self, ListedWords, WordList, WordsError};
 use wordsight_tracking::TrackingSettings;
 
 use crate::config::{Config, ConfigError};
@@ -25,7 +27,10 @@ use crate::publish::SinkSettings;
 use crate::scoring::FrameScorer;
 use crate::settings::SettingError;
 use crate::threads::{Stop, named};
+use crate::words::make_beside;
 
+/// What stands in the place of a file's name for words that were asked for.
+const REQUESTED: &str = "words as requested";
 /// How long a source may take to say what it offers.
 const LONGEST_CHECK: Duration = Duration::from_secs(5);
 
@@ -103,6 +108,7 @@ impl Target {
     pub fn check_outputs(&self, configuration: Option<&Path>) -> Result<(), OutputError> {
         let (student, vocabulary) = (self.engine.student.as_path(), self.words.vocabulary.as_path());
         let mut inputs = inputs_of(configuration, Some(student), Some(vocabulary), Some(&self.source.uri));
+        self.words.teacher.iter().for_each(|teacher| inputs.add(teacher));
         self.sinks.iter().flat_map(SinkSettings::files_read).for_each(|path| inputs.add(path));
         if let Some(token) = self.http.as_ref().and_then(|http| http.token_file.as_deref()) {
             inputs.add(token);
@@ -169,23 +175,54 @@ impl EngineTarget {
     }
 }
 
-/// A vocabulary, and what is told of what it names.
+/// Words, and what is told of what they name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WordsTarget {
-    /// The vocabulary's file.
+    /// The file that they stand in: a vocabulary, a words.toml, or the configuration that lists them.
     pub vocabulary: PathBuf,
+    /// Those that the configuration lists, if it does.
+    pub listed: Option<ListedWords>,
+    /// The folder of the teacher that embeds them where they are no vocabulary yet; without one it is the installed one's.
+    pub teacher: Option<PathBuf>,
     /// Which detections are told.
     pub detection: DetectionSettings,
 }
 
+/// Words that are ready to score.
+pub struct OpenedWords {
+    /// What scores by them.
+    pub scorer: FrameScorer,
+    /// The vocabulary, where it was made just now and stands in no file.
+    pub made: Option<Vocabulary>,
+}
+
 impl WordsTarget {
-    /// The vocabulary that a configuration names, and what is told of what it names.
+    /// The words that a configuration names, and what is told of what they name.
     ///
     /// # Errors
-    /// When it is the demo's, and there is no checkout around.
+    /// When they are the demo's, and there is no checkout around.
     pub fn of(config: &Config) -> Result<Self, ConfigError> {
-        let vocabulary = config.vocabulary.find("vocabulary")?;
-        Ok(Self { vocabulary, detection: config.detection.settings() })
+        let (listed, teacher) = (config.words.clone(), config.teacher.clone());
+        let vocabulary = match listed {
+            Some(_) => config.file().to_owned(),
+            None => config.vocabulary.find("vocabulary")?,
+        };
+        Ok(Self { vocabulary, listed, teacher, detection: config.detection.settings() })
+    }
+
+    /// The same as a vocabulary's file.
+    pub fn of_file(&self, vocabulary: &Path) -> Self {
+        Self { vocabulary: vocabulary.to_owned(), listed: None, ..self.clone() }
+    }
+
+    /// The same with words that a request lists.
+    pub fn of_list(&self, listed: &ListedWords) -> Self {
+        Self { vocabulary: PathBuf::from(REQUESTED), listed: Some(listed.clone()), ..self.clone() }
+    }
+
+    /// The file whose change is one of the words: none where the configuration lists them, which is watched anyway.
+    pub fn watched(&self) -> &Path {
+        if self.listed.is_some() { Path::new("") } else { &self.vocabulary }
     }
 
     /// The same as whoever tracks wants them: what is not sure enough to be told may still be what is followed.
@@ -196,18 +233,61 @@ impl WordsTarget {
         self
     }
 
-    /// Reads the vocabulary and makes it meet the student.
+    /// The words as they are written, where they have to be made a vocabulary of.
     ///
     /// # Errors
-    /// When it can't be read, or comes from another teacher.
-    pub fn open(&self, student: &StudentFacts) -> anyhow::Result<FrameScorer> {
+    /// When they stand in a words.toml that is wrong.
+    pub fn list(&self) -> Result<Option<WordList>, WordsError> {
+        match &self.listed {
+            Some(listed) => Ok(Some(listed.list())),
+            None if is_list(&self.vocabulary) => words::read(&self.vocabulary).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the vocabulary and makes it meet the student. Words that are none yet are made one, in the space of the
+    /// student's teacher.
+    ///
+    /// # Errors
+    /// When it can't be read or made, or comes from another teacher.
+    pub fn open(&self, student: &StudentFacts, stop: &Stop) -> anyhow::Result<OpenedWords> {
         let path = self.vocabulary.display();
-        let vocabulary = Vocabulary::load(&self.vocabulary)?;
+        let list = self.list().map_err(TeacherError::from)?;
+        let is_made = list.is_some();
+        let vocabulary = match list {
+            Some(list) => self.make(&list, &student.teacher, stop)?,
+            None => Vocabulary::load(&self.vocabulary)?,
+        };
         let scorer = FrameScorer::new(&vocabulary, student, self.detection)
             .with_context(|| format!("{path} does not fit the student"))?;
         tracing::info!(vocabulary = %path, words = vocabulary.shown().len(), "opened the vocabulary");
-        Ok(scorer)
+        Ok(OpenedWords { scorer, made: is_made.then_some(vocabulary) })
     }
+
+    /// The words, as errors name them.
+    fn told(&self) -> String {
+        match self.vocabulary.to_str() {
+            Some(REQUESTED) => "these words".to_owned(),
+            _ => format!("the words in {}", self.vocabulary.display()),
+        }
+    }
+
+    /// Makes a vocabulary of a list, in the space of a teacher.
+    ///
+    /// # Errors
+    /// When what is new can't be embedded.
+    pub fn make(&self, list: &WordList, teacher: &str, stop: &Stop) -> anyhow::Result<Vocabulary> {
+        let made = make_beside(list, teacher, self.teacher.as_deref(), stop);
+        made.map_err(|error| match list.error_at_its_place(error, &self.vocabulary) {
+            error @ TeacherError::Words(_) => error.into(),
+            error => anyhow::Error::from(error).context(format!("{} make no vocabulary", self.told())),
+        })
+    }
+}
+
+/// Whether a file is a list of words, by its name.
+pub fn is_list(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml")
 }
 
 /// A source, and what becomes of it when it is lost.

@@ -156,7 +156,7 @@ fn target(folder: &Path, source: &str) -> Target {
             precision: Precision::Auto,
             workspace_mib: 0,
         },
-        words: WordsTarget { vocabulary, detection },
+        words: WordsTarget { vocabulary, listed: None, teacher: None, detection },
         source: SourceTarget {
             uri: SourceUri::parse(source).unwrap(),
             pacing: Pacing::Lossless,

@@ -14,9 +14,9 @@ use std::str::FromStr;
 
 use wordsight_detection::{Vocabulary, Word};
 
-use crate::Teacher;
+use crate::captions::{Caption, EmbedCaptions, Names, embed_names};
 use crate::error::TeacherError;
-use crate::prompts::clean;
+use crate::prompts::{DEFAULT_PROMPTS, caption, clean};
 
 /// The cosine from which on a built-in competitor means the same as a shown word. It is that of embeddings without what
 /// the whole list has in common, so that it holds for teachers whose captions are all alike, as CLIP's are.
@@ -83,15 +83,41 @@ pub fn built_in() -> Vec<Competitor> {
     competitors
 }
 
+/// Every caption of the built-in list by the default prompts.
+pub fn built_in_captions() -> Vec<Caption> {
+    let of_name = |Competitor { name, .. }: &Competitor| {
+        let texts: Vec<String> =
+            DEFAULT_PROMPTS.iter().filter_map(|prompt| caption(prompt, name).ok()).collect();
+        let name = (*name).to_owned();
+        texts.into_iter().map(move |text| Caption { text, name: name.clone(), must_be_known: false })
+    };
+    built_in().iter().flat_map(of_name).collect()
+}
+
 impl Competitors {
     /// Appends them to a vocabulary, hidden, embedded by its prompts.
     ///
     /// # Errors
     /// When the teacher fails.
-    pub fn append_to(&self, vocabulary: &mut Vocabulary, teacher: &mut Teacher) -> Result<(), TeacherError> {
+    pub fn append_to(
+        &self,
+        vocabulary: &mut Vocabulary,
+        teacher: &mut impl EmbedCaptions,
+    ) -> Result<(), TeacherError> {
         let names = self.names_beside(&vocabulary.words);
-        let named: Vec<(&str, &[String])> = names.iter().map(|name| (name.as_str(), &[][..])).collect();
-        let embeddings = teacher.embed_words(&vocabulary.prompts, &named)?;
+        let embeddings = embed_names(teacher, &vocabulary.prompts, &self.to_embed(&names))?;
+        self.append(names, embeddings, vocabulary);
+        Ok(())
+    }
+
+    /// What is to be embedded of names that [`Self::names_beside`] gave. Of the user's own the teacher must know something.
+    pub(crate) fn to_embed<'a>(&self, names: &'a [String]) -> Vec<Names<'a>> {
+        let must_be_known = matches!(self, Self::These(_));
+        names.iter().map(|word| Names { word, synonyms: &[], must_be_known }).collect()
+    }
+
+    /// Appends those that mean something else than the shown words.
+    pub(crate) fn append(&self, names: Vec<String>, embeddings: Vec<Vec<f32>>, vocabulary: &mut Vocabulary) {
         let shown_values = vocabulary.shown().len() * vocabulary.embedding_size;
         let is_alike = match self {
             Self::Default => are_alike(&embeddings, &vocabulary.embeddings[..shown_values]),
@@ -103,11 +129,10 @@ impl Competitors {
                 vocabulary.embeddings.extend(embedding);
             }
         }
-        Ok(())
     }
 
     /// Those that don't mean the same as a word, judged by the names alone.
-    fn names_beside(&self, words: &[Word]) -> Vec<String> {
+    pub(crate) fn names_beside(&self, words: &[Word]) -> Vec<String> {
         let taken: Vec<Name> = words.iter().flat_map(names_of).map(Name::of).collect();
         let names = match self {
             Self::None => Vec::new(),

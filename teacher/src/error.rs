@@ -7,13 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use wordsight_detection::VocabularyError;
 use wordsight_engines::EngineError;
-use wordsight_onnx::OnnxFileError;
 
-use crate::efficientnet::EfficientNetError;
-use crate::pth::PthError;
 use crate::words::WordsError;
 
-/// Why a teacher could not be opened, assembled or asked.
+/// Why a teacher could not be opened or asked.
 #[derive(Debug, thiserror::Error)]
 pub enum TeacherError {
     /// The directory lacks a file of the layout.
@@ -44,20 +41,37 @@ pub enum TeacherError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The teacher's directory could not be written.
-    #[error("cannot write the teacher {}: {reason}", path.display())]
-    Unwritable {
+    /// A text half whose directory doesn't say whose it is.
+    #[error(
+        "{} has no onnx/vision_model.onnx, and its config.json doesn't say which teacher its text model is of: cut one by \
+         `wordsight-distill teacher text-only`",
+        directory.display()
+    )]
+    Unnamed {
         /// The directory.
-        path: PathBuf,
-        /// What the system said.
-        reason: io::Error,
+        directory: PathBuf,
     },
-    /// Something else stands where the teacher should go.
-    #[error("{} exists and is not a stand-in teacher: it was left alone; name another directory", path.display())]
-    Occupied {
+    /// A text half whose files are others than those that its id was stated for.
+    #[error(
+        "the text model or the tokenizer in {} is not the one that was cut from the teacher `{id}`: it was changed or \
+         damaged; install it again, or cut it again by `wordsight-distill teacher text-only`",
+        directory.display()
+    )]
+    Changed {
         /// The directory.
-        path: PathBuf,
+        directory: PathBuf,
+        /// The teacher that it says it is of.
+        id: String,
     },
+    /// A name that would mean the same as any other that the teacher doesn't know.
+    #[error(
+        "the teacher's tokenizer knows nothing of {0:?}, so that it would mean the same as any other such word: name it in \
+         the teacher's language, or take a teacher that knows it"
+    )]
+    UnknownName(String),
+    /// Captions were embedded by another process, which failed.
+    #[error("{0}")]
+    Elsewhere(String),
     /// A text tokenized to something the tokenizer can't handle.
     #[error("the teacher's tokenizer failed on \"{text}\": {problem}")]
     Tokenizer {
@@ -96,15 +110,6 @@ pub enum TeacherError {
     /// A model can't be opened or run.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// A model can't be written.
-    #[error(transparent)]
-    Onnx(#[from] OnnxFileError),
-    /// The classifier's weights can't be read.
-    #[error(transparent)]
-    Pth(#[from] PthError),
-    /// The classifier's weights belong to another network.
-    #[error(transparent)]
-    EfficientNet(#[from] EfficientNetError),
 }
 
 impl TeacherError {

@@ -12,7 +12,9 @@
 //!
 //! An unknown key is an error: a misspelt `treshold` that was silently ignored would cost a user an evening.
 
-use std::collections::HashMap;
+mod neighbours;
+
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -24,15 +26,13 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use toml::Spanned;
 use wordsight_detection::{Vocabulary, Word};
 
-use crate::Teacher;
+use crate::captions::{EmbedCaptions, Names, embed_names};
 use crate::competitors::Competitors;
 use crate::error::TeacherError;
 use crate::prompts::{DEFAULT_PROMPTS, caption, clean, visible};
+pub use neighbours::{ALIKE, Neighbour, near_duplicates, neighbours, too_near};
 
-/// The cosine from which on two words are one to a student.
-pub const ALIKE: f32 = 0.98;
-/// Among more words near-duplicates aren't looked for.
-const MOST_COMPARED: usize = 3000;
+const NOTHING_SHOWN: &str = "there are no words to show: write words = [\"cat\", \"cup\"]";
 
 /// Why a words file can't be used. Each says file, line and column.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +59,7 @@ pub enum WordsError {
     },
 }
 
-/// What a words file says.
+/// What a words file says, or a list of words alone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WordList {
     /// Templates, `{}` standing for the word.
@@ -71,6 +71,10 @@ pub struct WordList {
     /// Line and column of each word, from 1; empty where the words come from no file.
     pub places: Vec<(usize, usize)>,
 }
+
+/// Words as a configuration or a request lists them, plain or tables as in a file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListedWords(Vec<Word>);
 
 /// The file's form.
 #[derive(Deserialize)]
@@ -107,46 +111,29 @@ pub fn read(path: &Path) -> Result<WordList, WordsError> {
 /// Embeds the words of a file and their competitors.
 ///
 /// # Errors
-/// As [`read`], and when the teacher fails.
-pub fn make_vocabulary(path: &Path, teacher: &mut Teacher) -> Result<Vocabulary, TeacherError> {
-    let WordList { prompts, words, competitors, places } = read(path)?;
-    for (word, (line, column)) in words.iter().zip(places) {
-        let names = std::iter::once(&word.word).chain(&word.synonyms);
-        for name in names {
-            if !teacher.sees(name)? {
-                let problem = format!(
-                    "the teacher's tokenizer knows nothing of {name:?}, so that it would mean the same as any other such \
-                     word: name it in the teacher's language, or take a teacher that knows it"
-                );
-                return Err(WordsError::Wrong { path: path.into(), line, column, problem }.into());
-            }
-        }
-    }
-    let mut vocabulary = embed(words, prompts, teacher)?;
-    competitors.append_to(&mut vocabulary, teacher)?;
-    Ok(vocabulary)
+/// As [`read`], and when the teacher fails or knows nothing of a word.
+pub fn make_vocabulary(path: &Path, teacher: &mut impl EmbedCaptions) -> Result<Vocabulary, TeacherError> {
+    let list = read(path)?;
+    make(&list, teacher).map_err(|error| list.error_at_its_place(error, path))
 }
 
-/// Pairs of shown words that a student could hardly distinguish, the most similar first.
+/// Embeds the words of a list and their competitors, all captions in one call.
 ///
-/// Among more than `MOST_COMPARED` words none are looked for: it takes the square of their number.
-pub fn near_duplicates(vocabulary: &Vocabulary) -> Vec<(&str, &str, f32)> {
-    let (words, size) = (vocabulary.shown(), vocabulary.embedding_size.max(1));
-    if words.len() > MOST_COMPARED {
-        return Vec::new();
-    }
-    let rows: Vec<&[f32]> = vocabulary.embeddings.chunks_exact(size).take(words.len()).collect();
-    let mut pairs = Vec::new();
-    for (place, a) in rows.iter().enumerate() {
-        for (other, b) in rows.iter().enumerate().skip(place + 1) {
-            let cosine: f32 = a.iter().zip(*b).map(|(a, b)| a * b).sum();
-            if cosine > ALIKE {
-                pairs.push((words[place].word.as_str(), words[other].word.as_str(), cosine));
-            }
-        }
-    }
-    pairs.sort_by(|a, b| b.2.total_cmp(&a.2));
-    pairs
+/// # Errors
+/// When the teacher fails, or knows nothing of a word.
+pub fn make(list: &WordList, teacher: &mut impl EmbedCaptions) -> Result<Vocabulary, TeacherError> {
+    let WordList { prompts, words, competitors, .. } = list;
+    let beside = competitors.names_beside(words);
+    let mut names: Vec<Names> = words
+        .iter()
+        .map(|word| Names { word: &word.word, synonyms: &word.synonyms, must_be_known: true })
+        .collect();
+    names.extend(competitors.to_embed(&beside));
+    let mut embeddings = embed_names(teacher, prompts, &names)?;
+    let of_competitors = embeddings.split_off(words.len());
+    let mut vocabulary = vocabulary_of(words.clone(), prompts.clone(), &embeddings, teacher.id());
+    competitors.append(beside, of_competitors, &mut vocabulary);
+    Ok(vocabulary)
 }
 
 /// Embeds words that come from elsewhere, a dataset's categories for example, and nothing beside them.
@@ -156,18 +143,77 @@ pub fn near_duplicates(vocabulary: &Vocabulary) -> Vec<(&str, &str, f32)> {
 pub fn embed(
     words: Vec<Word>,
     prompts: Vec<String>,
-    teacher: &mut Teacher,
+    teacher: &mut impl EmbedCaptions,
 ) -> Result<Vocabulary, TeacherError> {
     let named: Vec<(&str, &[String])> =
         words.iter().map(|word| (word.word.as_str(), word.synonyms.as_slice())).collect();
-    let embeddings = teacher.embed_words(&prompts, &named)?.concat();
-    Ok(Vocabulary {
-        teacher: teacher.id().to_owned(),
-        embedding_size: teacher.embedding_size(),
+    let embeddings = teacher.embed_words(&prompts, &named)?;
+    Ok(vocabulary_of(words, prompts, &embeddings, teacher.id()))
+}
+
+fn vocabulary_of(
+    words: Vec<Word>,
+    prompts: Vec<String>,
+    embeddings: &[Vec<f32>],
+    teacher: &str,
+) -> Vocabulary {
+    Vocabulary {
+        teacher: teacher.to_owned(),
+        embedding_size: embeddings.first().map_or(0, Vec::len),
         words,
         prompts,
-        embeddings,
-    })
+        embeddings: embeddings.concat(),
+    }
+}
+
+impl WordList {
+    /// An error of [`make`], with file, line and column where it is about one of this file's words.
+    pub fn error_at_its_place(&self, error: TeacherError, path: &Path) -> TeacherError {
+        let TeacherError::UnknownName(name) = &error else { return error };
+        let is_it = |word: &Word| word.word == *name || word.synonyms.contains(name);
+        match self.words.iter().zip(&self.places).find(|(word, _)| is_it(word)) {
+            Some((_, &(line, column))) => {
+                WordsError::Wrong { path: path.into(), line, column, problem: error.to_string() }.into()
+            }
+            None => error,
+        }
+    }
+}
+
+impl ListedWords {
+    /// Embedded by the default prompts, beside the default competitors.
+    pub fn list(&self) -> WordList {
+        WordList {
+            prompts: default_prompts(),
+            words: self.0.clone(),
+            competitors: Competitors::Default,
+            places: Vec::new(),
+        }
+    }
+
+    /// The words, those to be shown and then the hidden ones.
+    pub fn words(&self) -> &[Word] {
+        &self.0
+    }
+
+    fn of(entries: Vec<Entry>) -> Result<Self, String> {
+        let mut seen = HashSet::new();
+        let mut words = Vec::with_capacity(entries.len());
+        for Entry(word) in entries {
+            let word = checked(word)?;
+            if !seen.insert(clean(&word.word)) {
+                return Err(format!("the word {:?} stands there twice, however it is spelt", word.word));
+            }
+            words.push(word);
+        }
+        in_order(words).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ListedWords {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::of(Vec::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
 }
 
 fn parse(text: &str, path: &Path) -> Result<WordList, WordsError> {
@@ -189,10 +235,7 @@ fn parse(text: &str, path: &Path) -> Result<WordList, WordsError> {
     let mut words: Vec<(Word, (usize, usize))> = Vec::new();
     for entry in file.words {
         let start = entry.span().start;
-        let mut word = entry.into_inner().0;
-        word.word = visible(&word.word);
-        word.synonyms.iter_mut().for_each(|name| *name = visible(name));
-        check(&word).map_err(|problem| wrong(start, problem))?;
+        let word = checked(entry.into_inner().0).map_err(|problem| wrong(start, problem))?;
         if let Some(first) = seen.insert(clean(&word.word), start) {
             let (line, _) = position(text, first);
             return Err(wrong(start, format!("the word \"{}\" stands on line {line} already", word.word)));
@@ -200,7 +243,7 @@ fn parse(text: &str, path: &Path) -> Result<WordList, WordsError> {
         words.push((word, position(text, start)));
     }
     if words.iter().all(|(word, _)| word.hidden) {
-        return Err(wrong(0, "there are no words to show: write words = [\"cat\", \"cup\"]".to_owned()));
+        return Err(wrong(0, NOTHING_SHOWN.to_owned()));
     }
     // A stable sort: otherwise the order is the file's.
     words.sort_by_key(|(word, _)| word.hidden);
@@ -208,6 +251,23 @@ fn parse(text: &str, path: &Path) -> Result<WordList, WordsError> {
     let competitors =
         file.competitors.unwrap_or_else(|| Spanned::new(0..0, CompetitorsEntry(Competitors::Default)));
     Ok(WordList { prompts, words, competitors: competitors.into_inner().0, places })
+}
+
+/// Shown words before hidden ones, otherwise in their order.
+fn in_order(mut words: Vec<Word>) -> Result<Vec<Word>, String> {
+    if words.iter().all(|word| word.hidden) {
+        return Err(NOTHING_SHOWN.to_owned());
+    }
+    words.sort_by_key(|word| word.hidden);
+    Ok(words)
+}
+
+/// A word as captions and labels spell it, if it makes sense.
+fn checked(mut word: Word) -> Result<Word, String> {
+    word.word = visible(&word.word);
+    word.synonyms.iter_mut().for_each(|name| *name = visible(name));
+    check(&word)?;
+    Ok(word)
 }
 
 fn check(word: &Word) -> Result<(), String> {
@@ -298,6 +358,7 @@ impl<'de> Deserialize<'de> for CompetitorsEntry {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::captions::Caption;
 
     fn problem(text: &str) -> String {
         parse(text, Path::new("words.toml")).unwrap_err().to_string()
@@ -381,14 +442,75 @@ mod tests {
         assert!(problem("words = [\"\\u200b\"]").contains("empty"));
     }
 
+    fn listed(text: &str) -> Result<ListedWords, String> {
+        #[derive(Debug, Deserialize)]
+        struct Configuration {
+            words: ListedWords,
+        }
+        toml::from_str(text).map(|of: Configuration| of.words).map_err(|error| error.to_string())
+    }
+
     #[test]
-    fn words_that_mean_the_same_to_a_student_are_named() {
-        let words = ["cup", "mug", "cat"].map(Word::new).to_vec();
-        let embeddings = [[1.0, 0.0], [0.995, 0.1], [0.0, 1.0]].concat();
-        let vocabulary =
-            Vocabulary { teacher: "t".into(), embedding_size: 2, words, prompts: Vec::new(), embeddings };
-        let pairs: Vec<_> = near_duplicates(&vocabulary).iter().map(|(a, b, _)| (*a, *b)).collect();
-        assert_eq!(pairs, [("cup", "mug")]);
+    fn a_configuration_lists_words_as_a_file_does() {
+        let words = listed(
+            "words = [{ word = \"wall\", hidden = true }, \"cat\\u200b\", { word = \"cup\", threshold = 0.4 }]",
+        );
+        let words = words.unwrap();
+        let names: Vec<&str> = words.words().iter().map(|word| word.word.as_str()).collect();
+        assert_eq!((names, words.words()[1].threshold), (vec!["cat", "cup", "wall"], Some(0.4)));
+        assert_eq!(words.list().prompts, default_prompts());
+        for (text, problem) in [
+            ("words = []", "no words to show"),
+            ("words = [\"cat\", \"Cat\"]", "\"Cat\" stands there twice"),
+            ("words = [{ word = \"cat\", treshold = 1 }]", "treshold"),
+            ("words = \"cat\"", "sequence"),
+        ] {
+            let error = listed(text).unwrap_err();
+            assert!(error.contains(problem) && error.contains("line 1"), "{text}: {error}");
+        }
+    }
+
+    /// Knows what has letters, and counts how often it is asked.
+    struct Letters(usize);
+
+    impl EmbedCaptions for Letters {
+        fn id(&self) -> &str {
+            "letters"
+        }
+
+        fn embed_captions(&mut self, captions: &[Caption]) -> Result<Vec<Vec<f32>>, TeacherError> {
+            self.0 += 1;
+            let is_unknown = |caption: &&Caption| {
+                caption.must_be_known && !caption.name.bytes().any(|byte| byte.is_ascii_alphabetic())
+            };
+            if let Some(caption) = captions.iter().find(is_unknown) {
+                return Err(TeacherError::UnknownName(caption.name.clone()));
+            }
+            let row = |caption: &Caption| {
+                let first = f32::from(caption.text.bytes().next().unwrap_or(0)) / 40.0;
+                vec![first.cos(), first.sin()]
+            };
+            Ok(captions.iter().map(row).collect())
+        }
+    }
+
+    #[test]
+    fn a_vocabulary_is_made_by_one_call_and_an_unknown_word_is_told_with_its_place() {
+        let make = |text: &str| {
+            let list = parse(text, Path::new("words.toml")).unwrap();
+            let mut teacher = Letters(0);
+            let made = make(&list, &mut teacher);
+            assert_eq!(teacher.0, 1);
+            made.map_err(|error| list.error_at_its_place(error, Path::new("words.toml")).to_string())
+        };
+        let made = make("prompts = [\"{}\"]\ncompetitors = [\"wall\"]\nwords = [\"cat\", \"cup\"]").unwrap();
+        let names: Vec<&str> = made.words.iter().map(|word| word.word.as_str()).collect();
+        assert_eq!((names, made.hidden().len(), made.embedding_size), (vec!["cat", "cup", "wall"], 1, 2));
+        let error =
+            make("words = [\n  \"cat\",\n  { word = \"cup\", synonyms = [\"\u{2615}\"] }\n]").unwrap_err();
+        assert!(error.starts_with("words.toml:3:3: ") && error.contains("knows nothing of"), "{error}");
+        let error = make("competitors = [\"\u{2615}\"]\nwords = [\"cat\"]").unwrap_err();
+        assert!(error.contains("knows nothing of") && !error.contains(".toml:"), "{error}");
     }
 
     #[test]

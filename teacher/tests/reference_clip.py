@@ -78,7 +78,7 @@ BOXES = [[30, 20, 54, 40], [0, 0, 33, 21], [40.25, 10.5, 57.75, 50.125], [5, 27,
 
 
 def corpus():
-    names = Path("teacher/imagenet_classes.txt").read_text().splitlines()
+    names = Path("standin/imagenet_classes.txt").read_text().splitlines()
     return [f"a photo of a {name}." for name in names] + TEXTS[:-1]
 
 

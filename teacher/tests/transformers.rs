@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use serde::Deserialize;
-use wordsight_teacher::Teacher;
+use wordsight_teacher::{EmbedCaptions, Teacher, TeacherError, TextOnly, TextTeacher};
 
 const TEACHERS: [&str; 3] = ["clip", "openclip", "siglip"];
 /// The largest difference of a number of an embedding where both sides computed on the same input.
@@ -89,19 +89,19 @@ fn largest_difference(ours: &[f32], theirs: &[f32]) -> f32 {
 
 #[test]
 fn captions_become_the_tokens_that_transformers_makes() {
-    for (name, teacher, expected) in teachers("tokens against transformers") {
+    for (name, mut teacher, expected) in teachers("tokens against transformers") {
         for text in &expected.texts {
-            assert_eq!(teacher.tokens(&text.text).unwrap(), text.tokens, "{name}: \"{}\"", text.text);
+            assert_eq!(teacher.text().tokens(&text.text).unwrap(), text.tokens, "{name}: \"{}\"", text.text);
         }
     }
 }
 
 #[test]
 fn a_caption_that_is_too_long_keeps_its_end() {
-    for (name, teacher, expected) in teachers("a long caption's end") {
-        let end = *teacher.tokens("").unwrap().get(usize::from(name != "siglip")).unwrap();
+    for (name, mut teacher, expected) in teachers("a long caption's end") {
+        let end = *teacher.text().tokens("").unwrap().get(usize::from(name != "siglip")).unwrap();
         let longest = expected.texts.iter().max_by_key(|text| text.text.len()).unwrap();
-        let tokens = teacher.tokens(&longest.text).unwrap();
+        let tokens = teacher.text().tokens(&longest.text).unwrap();
         assert_eq!(tokens.iter().position(|&token| token == end), Some(tokens.len() - 1), "{name}");
     }
 }
@@ -110,11 +110,11 @@ fn a_caption_that_is_too_long_keeps_its_end() {
 fn captions_are_embedded_as_by_pytorch_alone_and_in_a_batch() {
     for (name, mut teacher, expected) in teachers("caption embeddings against PyTorch") {
         let texts: Vec<String> = expected.texts.iter().map(|text| text.text.clone()).collect();
-        let together = teacher.embed_texts(&texts).unwrap();
+        let together = teacher.text().embed_texts(&texts).unwrap();
         let mut worst: f32 = 0.0;
         for (text, together) in expected.texts.iter().zip(&together) {
             assert_eq!(text.embedding.len(), teacher.embedding_size(), "{name}");
-            let alone = teacher.embed_texts(std::slice::from_ref(&text.text)).unwrap().remove(0);
+            let alone = teacher.text().embed_texts(std::slice::from_ref(&text.text)).unwrap().remove(0);
             for ours in [together, &alone] {
                 let difference = largest_difference(ours, &text.embedding);
                 worst = worst.max(difference);
@@ -206,15 +206,18 @@ fn weights_beside_the_graph_are_part_of_the_identity() {
 /// `save_pretrained` leaves defaults out of config.json, and a tokenizer may state no length, which is written as 1e30.
 #[test]
 fn siglip_s_captions_are_padded_to_64_where_no_file_says_so() {
-    for (name, teacher, expected) in teachers("SigLIP's default length") {
+    for (name, mut teacher, expected) in teachers("SigLIP's default length") {
         if name == "siglip" {
             let copy = copy_of(name);
             let config =
                 r#"{"pad_token": {"content": "</s>"}, "model_max_length": 1000000000000000019884624838656}"#;
             fs::write(copy.path().join("tokenizer_config.json"), config).unwrap();
-            let unsaid = Teacher::open(copy.path()).unwrap();
+            let mut unsaid = Teacher::open(copy.path()).unwrap();
             for text in &expected.texts {
-                assert_eq!(unsaid.tokens(&text.text).unwrap(), teacher.tokens(&text.text).unwrap());
+                assert_eq!(
+                    unsaid.text().tokens(&text.text).unwrap(),
+                    teacher.text().tokens(&text.text).unwrap()
+                );
             }
         }
     }
@@ -241,4 +244,60 @@ fn towers_of_different_models_are_refused() {
         .unwrap();
     let error = Teacher::open(copy.path()).err().unwrap().to_string();
     assert!(error.contains("16 numbers") && error.contains("20"), "{error}");
+}
+
+/// The text half of a teacher in a folder of its own, as `wordsight-distill teacher text-only` lays it out.
+fn text_half_of(name: &str) -> tempfile::TempDir {
+    let copy = copy_of(name);
+    let id = Teacher::open(copy.path()).unwrap().id().to_owned();
+    for entry in fs::read_dir(copy.path().join("onnx")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with("vision") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    fs::remove_file(copy.path().join("preprocessor_config.json")).unwrap();
+    let config = copy.path().join("config.json");
+    let mut of_whole: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+    let stated = TextOnly::of_directory(copy.path(), &id).unwrap();
+    of_whole["text_only"] = serde_json::to_value(stated).unwrap();
+    fs::write(&config, of_whole.to_string()).unwrap();
+    copy
+}
+
+#[test]
+fn a_text_half_by_itself_has_the_id_and_the_embeddings_of_the_whole() {
+    for (name, mut whole, expected) in teachers("a text half by itself") {
+        let half = text_half_of(name);
+        let mut teacher = TextTeacher::open_with_threads(half.path(), 1).unwrap();
+        assert_eq!((teacher.id(), teacher.embedding_size()), (whole.id(), whole.embedding_size()));
+        let texts: Vec<String> = expected.texts.iter().map(|text| text.text.clone()).collect();
+        assert_eq!(teacher.embed_texts(&texts).unwrap(), whole.text().embed_texts(&texts).unwrap());
+        let error = Teacher::open(half.path()).err().unwrap().to_string();
+        assert!(error.contains("preprocessor_config.json"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_text_half_that_was_changed_or_does_not_say_whose_it_is_is_refused() {
+    if teachers("a changed text half").is_empty() {
+        return;
+    }
+    for file in
+        ["tokenizer_config.json", "tokenizer.json", "onnx/text_model.onnx", "onnx/text_model.onnx_data"]
+    {
+        let half = text_half_of("openclip");
+        let path = half.path().join(file);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.push(b'\n');
+        fs::write(&path, bytes).unwrap();
+        let error = TextTeacher::open(half.path()).err().unwrap();
+        assert!(matches!(error, TeacherError::Changed { .. }), "{file}: {error}");
+        assert!(error.to_string().contains("openclip"), "{error}");
+    }
+    let half = copy_of("clip");
+    fs::remove_file(half.path().join("onnx/vision_model.onnx")).unwrap();
+    let error = TextTeacher::open(half.path()).err().unwrap().to_string();
+    assert!(error.contains("text-only"), "{error}");
 }

@@ -9,6 +9,7 @@
 pub mod folders;
 mod running;
 mod skipping;
+pub mod teacher;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

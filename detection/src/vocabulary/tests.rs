@@ -36,14 +36,14 @@ fn load_bytes(bytes: &[u8]) -> Result<Vocabulary, VocabularyError> {
 /// The file of [`two_words`] with a part of its header replaced by another of the same length.
 fn two_words_with(from: &str, to: &str) -> Vec<u8> {
     assert_eq!(from.len(), to.len(), "the length of the header stands before it");
-    let mut bytes = two_words().to_bytes().unwrap();
+    let mut bytes = two_words().bytes().unwrap();
     let place = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
     bytes[place..place + to.len()].copy_from_slice(to.as_bytes());
     bytes
 }
 
 fn problem_of(vocabulary: &Vocabulary) -> String {
-    load_bytes(&vocabulary.to_bytes().unwrap()).unwrap_err().to_string()
+    load_bytes(&vocabulary.bytes().unwrap()).unwrap_err().to_string()
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn hidden_words_survive_a_file_and_are_not_counted() {
 
 #[test]
 fn a_file_without_hidden_words_has_the_bytes_that_it_always_had() {
-    let text = String::from_utf8_lossy(&two_words().to_bytes().unwrap()).into_owned();
+    let text = String::from_utf8_lossy(&two_words().bytes().unwrap()).into_owned();
     assert!(!text.contains("hidden"), "{text}");
     let text = serde_json::to_string(&Word::new("cat")).unwrap();
     assert_eq!(text, r#"{"word":"cat","synonyms":[],"threshold":null,"trained_on":false}"#);
@@ -102,7 +102,7 @@ fn words_are_counted_by_the_header_alone() {
         std::fs::write(&path, bytes).unwrap();
         Vocabulary::count(&path)
     };
-    let whole = two_words().to_bytes().unwrap();
+    let whole = two_words().bytes().unwrap();
     assert_eq!(count(&whole).unwrap(), 2);
     assert_eq!(count(&whole[..whole.len() - 4]).unwrap(), 2, "the embeddings aren't looked at");
     for bytes in [&b""[..], b"words", &whole[..40], &[0xff; 64]] {
@@ -114,8 +114,8 @@ fn words_are_counted_by_the_header_alone() {
 
 #[test]
 fn the_same_words_make_the_same_bytes_and_the_data_is_aligned() {
-    let bytes = two_words().to_bytes().unwrap();
-    assert_eq!(bytes, two_words().to_bytes().unwrap());
+    let bytes = two_words().bytes().unwrap();
+    assert_eq!(bytes, two_words().bytes().unwrap());
     assert!(String::from_utf8_lossy(&bytes).contains(r#"\"threshold\":0.4,"#), "a number as it was written");
     assert_eq!((bytes.len() - two_words().embeddings.len() * 4) % 8, 0);
 }
@@ -129,7 +129,7 @@ fn a_missing_file_is_named() {
 
 #[test]
 fn bytes_that_are_no_safetensors_file_are_refused() {
-    let whole = two_words().to_bytes().unwrap();
+    let whole = two_words().bytes().unwrap();
     for bytes in [&b""[..], b"words", &whole[..whole.len() - 1], &whole[..40], &[0xff; 64]] {
         let error = load_bytes(bytes).unwrap_err().to_string();
         assert!(

@@ -21,14 +21,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use wordsight_detection::Vocabulary;
 use wordsight_distill::photographs::Collection;
 use wordsight_distill::student::{Head, Student, StudentConfig};
 use wordsight_distill::{scenes, start};
 use wordsight_files::{Content, Inputs};
-use wordsight_teacher::efficientnet::Weights;
-use wordsight_teacher::{Teacher, standin, words};
+use wordsight_standin::efficientnet::Weights;
+use wordsight_standin::text_only;
+use wordsight_teacher::{Teacher, TextTeacher, words};
 
 pub use exit_code::exit_code_of;
 
@@ -129,6 +130,26 @@ enum TeacherCommand {
         #[arg(long, short)]
         output: PathBuf,
     },
+    /// Cuts the text half out of a teacher, for a device that makes vocabularies itself.
+    TextOnly {
+        /// The teacher's folder.
+        teacher: PathBuf,
+        /// How the weights are stored.
+        #[arg(long, value_enum, default_value_t = TextWeights::Small)]
+        weights: TextWeights,
+        /// Folder to write.
+        #[arg(long, short)]
+        output: PathBuf,
+    },
+}
+
+/// How the weights of a text half are stored.
+#[derive(Clone, Copy, ValueEnum)]
+enum TextWeights {
+    /// Tables in INT8 and linear layers in FP16: two fifths of the size.
+    Small,
+    /// As the teacher has them.
+    AsTheyAre,
 }
 
 /// What a student starts from.
@@ -189,7 +210,7 @@ fn check_report(inputs: &Inputs, json: Option<&PathBuf>, plot: Option<&PathBuf>)
 }
 
 fn read_backbone(path: &Path) -> Result<Weights> {
-    Ok(wordsight_teacher::pth::read_pth(path)?)
+    Ok(wordsight_standin::pth::read_pth(path)?)
 }
 
 /// A number from 0 to 1.
@@ -219,6 +240,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Command::Teacher(TeacherCommand::Standin { packages, class_names, output }) => {
             assemble_standin(&packages, class_names.as_deref(), &output)
+        }
+        Command::Teacher(TeacherCommand::TextOnly { teacher, weights, output }) => {
+            cut_text_half(&teacher, weights, &output)
         }
         Command::Vocabulary { words, teacher, output } => make_vocabulary(&words, &teacher, &output),
         Command::Scenes { data, count, part, seed, leave_out, output } => {
@@ -252,10 +276,27 @@ fn assemble_standin(packages: &Path, class_names: Option<&Path>, output: &Path) 
             serde_json::from_str(&text)
                 .with_context(|| format!("{} is not a JSON list of names", path.display()))?
         }
-        None => standin::class_names(),
+        None => wordsight_standin::class_names(),
     };
-    standin::assemble(packages, &class_names, output)?;
+    wordsight_standin::assemble(packages, &class_names, output)?;
     println!("{} in {}", Teacher::open(output)?.id(), output.display());
+    Ok(())
+}
+
+fn cut_text_half(teacher: &Path, weights: TextWeights, output: &Path) -> Result<()> {
+    Inputs::of([teacher]).check_folder(output)?;
+    let weights = match weights {
+        TextWeights::Small => text_only::Weights::Small,
+        TextWeights::AsTheyAre => text_only::Weights::AsTheyAre,
+    };
+    let cut = text_only::cut(teacher, weights, output)?;
+    println!(
+        "the text half of {} in {}; {} captions have a cosine of {:.5} to the teacher's own at the least",
+        cut.id,
+        output.display(),
+        cut.captions,
+        cut.least_cosine
+    );
     Ok(())
 }
 
@@ -263,7 +304,7 @@ fn make_vocabulary(words: &Path, teacher: &Path, output: &Path) -> Result<()> {
     let mut inputs = Inputs::of([words]);
     add_teacher(&mut inputs, teacher);
     inputs.check(output, Content::Safetensors)?;
-    let vocabulary = words::make_vocabulary(words, &mut Teacher::open(teacher)?)?;
+    let vocabulary = words::make_vocabulary(words, &mut TextTeacher::open(teacher)?)?;
     warn_of_near_duplicates(&vocabulary);
     vocabulary.save(output)?;
     println!(

@@ -12,7 +12,7 @@ use wordsight_distill::mistake::Mistake;
 use wordsight_engines::{CpuEngine, Engine};
 use wordsight_teacher::competitors::Competitors;
 use wordsight_teacher::words::WordList;
-use wordsight_teacher::{Teacher, prompts, standin, words};
+use wordsight_teacher::{Teacher, prompts, words};
 
 /// Ten words that people ask for.
 const TEN_WORDS: [&str; 10] =
@@ -91,7 +91,7 @@ impl Arguments {
             let categories = set.names();
             let mut thousand = categories.clone();
             let is_new = |name: &String| set.category_of(name).is_none();
-            thousand.extend(without_repeats(standin::class_names()).into_iter().filter(is_new));
+            thousand.extend(without_repeats(wordsight_standin::class_names()).into_iter().filter(is_new));
             let ten = TEN_WORDS.map(str::to_owned).to_vec();
             lists.push(("ten words".to_owned(), list(ten)));
             lists.push((format!("all {} categories", categories.len()), list(categories)));

@@ -22,7 +22,7 @@ use wordsight_detection::TextWeights;
 use wordsight_engines::{CpuEngine, Engine, Regions};
 use wordsight_onnx::proto::{ElementType, ModelProto};
 use wordsight_onnx::{Attribute, Graph, Storage, Value};
-use wordsight_teacher::efficientnet::{EfficientNetLite, FoldedConvolution, Stage, convolve};
+use wordsight_standin::efficientnet::{EfficientNetLite, FoldedConvolution, Stage, convolve};
 
 use crate::input::InputMaker;
 use crate::kernels::Activation;

@@ -15,7 +15,7 @@ use burn::nn::Linear;
 use burn::tensor::{Tensor, TensorData};
 use half::f16;
 use wordsight_onnx::proto::{ElementType, GraphProto, NodeProto, TensorProto};
-use wordsight_teacher::efficientnet::FoldedConvolution;
+use wordsight_standin::efficientnet::FoldedConvolution;
 
 use super::pooled_order;
 use crate::student::layer::Layer as Convolution;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
-use wordsight_teacher::efficientnet::{EfficientNetLite, STAGE_STRIDES, Weights};
+use wordsight_standin::efficientnet::{EfficientNetLite, STAGE_STRIDES, Weights};
 
 use super::layer::Layer;
 use crate::kernels::Activation;

@@ -2,7 +2,7 @@
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use wordsight_teacher::efficientnet::FoldedConvolution;
+use wordsight_standin::efficientnet::FoldedConvolution;
 
 use crate::kernels::ops;
 use crate::kernels::{Activation, Convolution, Kind};

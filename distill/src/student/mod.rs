@@ -37,7 +37,7 @@ use burn::module::{Module, Param};
 use burn::store::{BurnpackStore, ModuleSnapshot};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
-use wordsight_teacher::efficientnet::{EfficientNetLite, FoldedConvolution, Weights};
+use wordsight_standin::efficientnet::{EfficientNetLite, FoldedConvolution, Weights};
 
 pub use backbone::{Backbone, Features, TrainFrom};
 pub use neck::{DenseProposals, Neck, ProposalHead};

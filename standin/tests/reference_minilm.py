@@ -1,9 +1,9 @@
 """The sentence encoder once more, in NumPy and double precision, written from the papers and not from our graph.
 
-Prints the numbers that teacher/tests/standin.rs compares against. Run it from the repository's root:
+Prints the numbers that standin/tests/standin.rs compares against. Run it from the repository's root:
 
     scripts/fetch-packages host && scripts/fetch-packages reference
-    PYTHONPATH=.deps/reference/python python3 teacher/tests/reference_minilm.py
+    PYTHONPATH=.deps/reference/python python3 standin/tests/reference_minilm.py
 """
 
 import math

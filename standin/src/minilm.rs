@@ -18,7 +18,7 @@ use wordsight_onnx::proto::{Dimension, ElementType, ModelProto};
 use wordsight_onnx::{Attribute, Graph, Storage, Value};
 
 use crate::efficientnet::transpose;
-use crate::error::TeacherError;
+use crate::error::{StandinError, read_json};
 
 /// What is added to the attention scores of padding: far below any score, and finite in FP16 as well.
 const MASKED_SCORE: f32 = -1e4;
@@ -45,26 +45,26 @@ pub(crate) struct TextModel {
 ///
 /// # Errors
 /// When a file is missing or isn't what this graph is made of.
-pub(crate) fn build(folder: &Path) -> Result<TextModel, TeacherError> {
+pub(crate) fn build(folder: &Path) -> Result<TextModel, StandinError> {
     let config_path = folder.join("config.json");
-    let config: Config = crate::error::read_json(&config_path)?;
+    let config: Config = read_json(&config_path)?;
     if config.model_type != "bert" || config.hidden_act != "gelu" {
         let found = format!("it describes a {} with {}", config.model_type, config.hidden_act);
-        return Err(TeacherError::unusable(
+        return Err(StandinError::unusable(
             &config_path,
             format!("{found}, and only BERT with gelu is known"),
         ));
     }
     if config.num_attention_heads == 0 || !config.hidden_size.is_multiple_of(config.num_attention_heads) {
-        return Err(TeacherError::unusable(
+        return Err(StandinError::unusable(
             &config_path,
             "the heads don't divide the hidden size".to_owned(),
         ));
     }
     let weights_path = folder.join("model.safetensors");
-    let bytes = fs::read(&weights_path).map_err(|source| TeacherError::unreadable(&weights_path, source))?;
+    let bytes = fs::read(&weights_path).map_err(|source| StandinError::unreadable(&weights_path, source))?;
     let tensors = SafeTensors::deserialize(&bytes)
-        .map_err(|error| TeacherError::unusable(&weights_path, error.to_string()))?;
+        .map_err(|error| StandinError::unusable(&weights_path, error.to_string()))?;
     let mut encoder = Encoder {
         graph: Graph::new("minilm", Storage::F32),
         config: &config,
@@ -97,7 +97,7 @@ struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
-    fn whole(&mut self) -> Result<Value, TeacherError> {
+    fn whole(&mut self) -> Result<Value, StandinError> {
         self.graph.scope("embeddings");
         let ids = self.graph.input("input_ids", ElementType::Int64, &[-1, -1]);
         let mask = self.graph.input("attention_mask", ElementType::Int64, &[-1, -1]);
@@ -113,7 +113,7 @@ impl Encoder<'_> {
     }
 
     /// Word + position + first segment, normalised: `[N,T]` to `[N,T,D]`.
-    fn token_embeddings(&mut self, ids: &Value) -> Result<Value, TeacherError> {
+    fn token_embeddings(&mut self, ids: &Value) -> Result<Value, StandinError> {
         let (size, positions) = (self.config.hidden_size, self.config.max_position_embeddings);
         let (vocabulary, words) = self.table("embeddings.word_embeddings.weight")?;
         let words = self.graph.floats(&[vocabulary, size], &words);
@@ -145,7 +145,7 @@ impl Encoder<'_> {
         self.graph.node("Unsqueeze", &[&penalties, &axes], &[])
     }
 
-    fn layer(&mut self, layer: usize, hidden: &Value, penalties: &Value) -> Result<Value, TeacherError> {
+    fn layer(&mut self, layer: usize, hidden: &Value, penalties: &Value) -> Result<Value, StandinError> {
         let name = |part: &str| format!("encoder.layer.{layer}.{part}");
         let context = self.attention(&name("attention.self"), hidden, penalties)?;
         let attended = self.dense(&context, &name("attention.output.dense"))?;
@@ -159,13 +159,13 @@ impl Encoder<'_> {
     }
 
     /// Multi-head self-attention, `[N,T,D]` to `[N,T,D]`.
-    fn attention(&mut self, name: &str, hidden: &Value, penalties: &Value) -> Result<Value, TeacherError> {
+    fn attention(&mut self, name: &str, hidden: &Value, penalties: &Value) -> Result<Value, StandinError> {
         let heads = self.config.num_attention_heads;
         let head_size = self.config.hidden_size / heads;
         let mut in_heads = |part: &str, order: &[i64]| {
             let projected = self.dense(hidden, &format!("{name}.{part}"))?;
             let split = self.graph.reshape(&projected, &[0, 0, heads as i64, head_size as i64]);
-            Ok::<_, TeacherError>(self.graph.transpose(&split, order))
+            Ok::<_, StandinError>(self.graph.transpose(&split, order))
         };
         let query = in_heads("query", &[0, 2, 1, 3])?;
         let key = in_heads("key", &[0, 2, 3, 1])?;
@@ -200,7 +200,7 @@ impl Encoder<'_> {
         self.graph.l2_normalise(&sum, 1e-12)
     }
 
-    fn dense(&mut self, x: &Value, name: &str) -> Result<Value, TeacherError> {
+    fn dense(&mut self, x: &Value, name: &str) -> Result<Value, StandinError> {
         let bias = self.vector(&format!("{name}.bias"))?;
         let outputs = bias.len();
         let (rows, weight) = self.table(&format!("{name}.weight"))?;
@@ -213,7 +213,7 @@ impl Encoder<'_> {
         Ok(self.graph.linear(x, &weight, &bias))
     }
 
-    fn layer_norm(&mut self, x: &Value, name: &str) -> Result<Value, TeacherError> {
+    fn layer_norm(&mut self, x: &Value, name: &str) -> Result<Value, StandinError> {
         let size = self.config.hidden_size;
         let scale = self.floats(&format!("{name}.weight"), size)?;
         let bias = self.floats(&format!("{name}.bias"), size)?;
@@ -227,7 +227,7 @@ impl Encoder<'_> {
     }
 
     /// A matrix whose columns must be a whole number: its rows and its elements.
-    fn table(&self, name: &str) -> Result<(usize, Vec<f32>), TeacherError> {
+    fn table(&self, name: &str) -> Result<(usize, Vec<f32>), StandinError> {
         let (shape, data) = self.tensor(name)?;
         match shape.as_slice() {
             &[rows, _] => Ok((rows, data)),
@@ -235,11 +235,11 @@ impl Encoder<'_> {
         }
     }
 
-    fn vector(&self, name: &str) -> Result<Vec<f32>, TeacherError> {
+    fn vector(&self, name: &str) -> Result<Vec<f32>, StandinError> {
         Ok(self.tensor(name)?.1)
     }
 
-    fn floats(&self, name: &str, elements: usize) -> Result<Vec<f32>, TeacherError> {
+    fn floats(&self, name: &str, elements: usize) -> Result<Vec<f32>, StandinError> {
         let (_, data) = self.tensor(name)?;
         if data.len() != elements {
             return Err(self.problem(format!("{name} has {} elements and needs {elements}", data.len())));
@@ -247,7 +247,7 @@ impl Encoder<'_> {
         Ok(data)
     }
 
-    fn tensor(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), TeacherError> {
+    fn tensor(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>), StandinError> {
         let tensor = self.tensors.tensor(name).map_err(|_| self.problem(format!("{name} is missing")))?;
         if tensor.dtype() != Dtype::F32 {
             return Err(self.problem(format!("{name} is {:?} and should be F32", tensor.dtype())));
@@ -256,7 +256,7 @@ impl Encoder<'_> {
         Ok((tensor.shape().to_vec(), data))
     }
 
-    fn problem(&self, problem: String) -> TeacherError {
-        TeacherError::unusable(self.path, problem)
+    fn problem(&self, problem: String) -> StandinError {
+        StandinError::unusable(self.path, problem)
     }
 }

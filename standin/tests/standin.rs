@@ -14,9 +14,10 @@ use std::sync::OnceLock;
 
 use image::RgbImage;
 use serde::Deserialize;
-use wordsight_teacher::{Teacher, TeacherError, standin, words};
+use wordsight_standin::{StandinError, assemble, class_names};
+use wordsight_teacher::{EmbedCaptions, Teacher, words};
 
-/// What `teacher/tests/reference_minilm.py` printed: the first eight numbers of three sentences' embeddings.
+/// What `standin/tests/reference_minilm.py` printed: the first eight numbers of three sentences' embeddings.
 const REFERENCE: [(&str, [f32; 8]); 3] = [
     ("a photo of a cat.", [0.041517, 0.087891, 0.027096, 0.029989, -0.056948, 0.003440, 0.052269, 0.009935]),
     (
@@ -66,7 +67,7 @@ fn standin_directory(test: &str) -> Option<&'static Path> {
     let packages = packages(test)?;
     Some(ASSEMBLED.get_or_init(|| {
         let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join("standin");
-        standin::assemble(&packages, &standin::class_names(), &output).unwrap();
+        assemble(&packages, &class_names(), &output).unwrap();
         output
     }))
 }
@@ -102,11 +103,11 @@ fn text_embeddings_agree_with_a_reference_in_double_precision_alone_and_in_a_bat
     let Some(directory) = standin_directory("text embeddings against the reference") else { return };
     let mut teacher = Teacher::open(directory).unwrap();
     let sentences = REFERENCE.map(|(sentence, _)| sentence.to_owned());
-    let together = teacher.embed_texts(&sentences).unwrap();
+    let together = teacher.text().embed_texts(&sentences).unwrap();
     for ((sentence, expected), embedding) in REFERENCE.iter().zip(&together) {
         assert_eq!(embedding.len(), teacher.embedding_size());
         assert!((dot(embedding, embedding) - 1.0).abs() < 1e-5, "{sentence} has another length than 1");
-        let alone = teacher.embed_texts(&[(*sentence).to_owned()]).unwrap();
+        let alone = teacher.text().embed_texts(&[(*sentence).to_owned()]).unwrap();
         for ((expected, together), alone) in expected.iter().zip(embedding).zip(&alone[0]) {
             assert!((expected - together).abs() < 1e-4, "{sentence}: {together}, reference {expected}");
             assert!((together - alone).abs() < 1e-5, "{sentence}: {together} in a batch, {alone} alone");
@@ -186,9 +187,9 @@ fn assembling_again_replaces_the_stand_in_and_keeps_its_identity() {
     let Some(packages) = packages("assembling again") else { return };
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("teacher");
-    standin::assemble(&packages, &standin::class_names(), &output).unwrap();
+    assemble(&packages, &class_names(), &output).unwrap();
     let id = Teacher::open(&output).unwrap().id().to_owned();
-    standin::assemble(&packages, &standin::class_names(), &output).unwrap();
+    assemble(&packages, &class_names(), &output).unwrap();
     assert_eq!(Teacher::open(&output).unwrap().id(), id);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
     let (name, digits) = id.rsplit_once('-').unwrap();
@@ -200,8 +201,8 @@ fn assembling_again_replaces_the_stand_in_and_keeps_its_identity() {
 fn other_peoples_directories_are_not_replaced() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("thesis.tex"), "years of work").unwrap();
-    let error = standin::assemble(Path::new("none"), &standin::class_names(), folder.path()).unwrap_err();
-    assert!(matches!(error, TeacherError::Occupied { .. }), "{error}");
+    let error = assemble(Path::new("none"), &class_names(), folder.path()).unwrap_err();
+    assert!(matches!(error, StandinError::Occupied { .. }), "{error}");
     assert!(folder.path().join("thesis.tex").exists());
 }
 
@@ -209,10 +210,10 @@ fn other_peoples_directories_are_not_replaced() {
 fn missing_packages_and_a_wrong_number_of_names_are_sentences() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("teacher");
-    let error = standin::assemble(folder.path(), &standin::class_names(), &output).unwrap_err().to_string();
+    let error = assemble(folder.path(), &class_names(), &output).unwrap_err().to_string();
     assert!(error.contains("efficientnet-lite2.pth") && error.contains("make "), "{error}");
     let Some(packages) = packages("wrong number of names") else { return };
-    let error = standin::assemble(&packages, &["cat".to_owned()], &output).unwrap_err().to_string();
+    let error = assemble(&packages, &["cat".to_owned()], &output).unwrap_err().to_string();
     assert!(error.contains("1000 classes") && error.contains("1 names"), "{error}");
     assert!(!output.exists());
 }
@@ -300,7 +301,7 @@ fn photographs_find_their_word_among_all_thousand() {
     let test = "photographs through the text space";
     let (Some(directory), Some(data)) = (standin_directory(test), photographs(test)) else { return };
     let mut teacher = Teacher::open(directory).unwrap();
-    let names = standin::class_names();
+    let names = class_names();
     let named: Vec<(&str, &[String])> = names.iter().map(|name| (name.as_str(), &[][..])).collect();
     let embeddings = teacher.embed_words(&words::default_prompts(), &named).unwrap();
     let photographs = sample(&data, 9);
