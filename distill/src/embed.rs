@@ -91,7 +91,7 @@ pub fn propose(
         "proposals come from a --student, from the annotations (--moved-copies), or both: name one"
     );
     ensure!(settings.per_image > 0, "at least one proposal an image");
-    let found = Annotations::load(annotations)?;
+    let found = Annotations::load_with_images(annotations, images)?;
     let student = match settings.student {
         Some(path) => {
             fs::read(path).with_context(|| format!("cannot read the student {}", path.display()))?
