@@ -80,7 +80,7 @@ camera-deps: ## GStreamer, and libclang for v4l2's bindings; QEMU and Debian's k
 	@scripts/setup cameras
 	@scripts/fetch-vivid || [ $$? -eq 3 ]
 
-outputs-deps: setup ## Mosquitto, Chromium, promtool; schemathesis and playwright-core into .deps/web/
+outputs-deps: setup ## Mosquitto, Chromium, promtool, fonts; schemathesis and playwright-core into .deps/web/
 	@scripts/setup outputs
 	@scripts/fetch-packages web
 

@@ -3,6 +3,9 @@
 
 mod support;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use support::*;
 
 #[test]
@@ -89,6 +92,24 @@ fn a_folder_stands_for_its_photographs_in_the_order_of_their_names() {
     let lines = bench.run(&["detect", bench.path("album").to_str().unwrap(), "--json", "-"]).lines();
     let words: Vec<&str> = lines.iter().map(|line| words_of(line)[0]).collect();
     assert_eq!(words, ["red", "blue", "green"]);
+}
+
+#[test]
+fn a_photograph_whose_name_is_no_text_is_read_told_and_saved() {
+    let bench = Bench::new();
+    let name = OsStr::from_bytes(b"caf\xe9.jpg");
+    std::fs::create_dir(bench.path("album")).unwrap();
+    std::fs::write(bench.path("album").join(name), jpeg(64, 64, [RED; 4], None)).unwrap();
+    for given in [bench.path("album"), bench.path("album").join(name)] {
+        let out = bench.path("out");
+        let mut command = bench.command(&["detect", "--json", "-"]);
+        command.arg("--save").arg(&out).arg(given);
+        let lines = Outcome::of(command.output().unwrap()).lines();
+        assert_eq!(words_of(&lines[0])[0], "red");
+        assert!(lines[0]["source"].as_str().unwrap().ends_with("caf\u{fffd}.jpg"), "{}", lines[0]);
+        assert!(out.join("caf\u{fffd}.jpg").is_file());
+        std::fs::remove_dir_all(out).unwrap();
+    }
 }
 
 #[test]

@@ -109,6 +109,37 @@ fn a_mistake_in_the_configuration_is_shown_with_its_line() {
 }
 
 #[test]
+fn a_configuration_written_on_windows_is_read() {
+    let bench = Bench::new();
+    bench.write("clip.mjpeg", motion_jpeg(&[RED]));
+    let text =
+        "student = \"student.onnx\"\nvocabulary = \"words.safetensors\"\n[source]\nuri = \"clip.mjpeg\"\n";
+    let config = bench.write("wordsight.toml", format!("\u{feff}{text}").replace('\n', "\r\n"));
+    let outcome = Outcome::of(wordsight(&["run", "--config", config.to_str().unwrap()]).output().unwrap());
+    assert_eq!(words_of(&outcome.lines()[0])[0], "red");
+}
+
+/// What git keeps in the place of a large file.
+const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258\
+                       daaa5e2ca24d17e2393\nsize 12345\n";
+
+#[test]
+fn a_pointer_of_git_lfs_is_no_student_no_vocabulary_and_no_photograph() {
+    let bench = Bench::new();
+    let student = std::fs::read(bench.path("student.onnx")).unwrap();
+    bench.write("student.onnx", POINTER);
+    assert!(detect_one(&bench).sentence(1).contains("student.onnx"));
+    bench.write("student.onnx", student);
+    let words = std::fs::read(bench.path("words.safetensors")).unwrap();
+    bench.write("words.safetensors", POINTER);
+    assert!(detect_one(&bench).sentence(1).contains("words.safetensors"));
+    bench.write("words.safetensors", words);
+    let pointer = bench.write("pointer.jpg", POINTER);
+    let outcome = bench.run(&["detect", pointer.to_str().unwrap()]);
+    assert!(outcome.code == Some(1) && outcome.stderr.contains("none of JPEG, PNG and WebP"), "{outcome:?}");
+}
+
+#[test]
 fn a_missing_configuration_is_a_wrong_configuration() {
     let outcome = Outcome::of(wordsight(&["run", "--config", "/nowhere/wordsight.toml"]).output().unwrap());
     assert!(outcome.sentence(2).contains("/nowhere/wordsight.toml"), "{outcome:?}");
@@ -121,6 +152,13 @@ fn a_missing_source_has_failed_and_one_of_no_known_kind_is_misconfigured() {
     assert!(missing.sentence(1).contains("absent.mjpeg"), "{missing:?}");
     let unknown = run_with_config(&bench, "[source]\nuri = \"ftp://host/clip.mjpeg\"");
     assert!(unknown.sentence(2).contains("ftp://host/clip.mjpeg"), "{unknown:?}");
+    // As other programs call the first camera.
+    for name in ["0", "webcam", "camera", "/dev/video0"] {
+        let camera = run_with_config(&bench, &format!("[source]\nuri = \"{name}\""));
+        assert!(camera.sentence(2).contains("v4l2:///dev/video0"), "{camera:?}");
+        let flag = bench.run(&["run", "--source", name]);
+        assert!(flag.sentence(2).contains("v4l2:///dev/video0"), "{flag:?}");
+    }
     // What GStreamer makes of it, or that this program was built without.
     bench.write("notes.txt", "text");
     let no_picture = run_with_config(&bench, "[source]\nuri = \"notes.txt\"");

@@ -275,6 +275,40 @@ fn what_happened_while_the_broker_was_away_arrives_once_and_in_order_when_it_is_
 }
 
 #[test]
+fn a_broker_that_is_away_at_the_start_is_told_when_it_comes() {
+    if !has_mosquitto() {
+        return;
+    }
+    let bench = Bench::new();
+    let port = free_port();
+    let running = bench.start_comings_and_goings(&format!("[[mqtt]]\nurl = \"mqtt://127.0.0.1:{port}\"\n"));
+    running.await_said("it is tried again");
+    let broker = Broker::start(&bench, port, "allow_anonymous true");
+    let ear = Ear::open(broker.port, &[]);
+    ear.hear("wordsight/front_door/availability", |heard| heard.text() == "online");
+    ear.hear("wordsight/front_door/events", |_| true);
+}
+
+#[test]
+fn snapshots_for_a_broker_are_no_saved_pictures() {
+    let bench = Bench::new();
+    bench.write("clip.mjpeg", motion_jpeg(&[RED, GREY, GREEN, GREY]));
+    let config = bench.write_config(&format!(
+        "[source]\nuri = \"clip.mjpeg\"\n[publish]\njson = \"\"\nsave = \"pictures\"\n[tracking]\nconfirm_after = 1\n\
+         [[mqtt]]\nurl = \"mqtt://127.0.0.1:{}\"\nsnapshots = true\n",
+        free_port()
+    ));
+    let mut command = wordsight(&["run", "--config", config.to_str().unwrap()]);
+    let outcome = Outcome::of(command.env("STATE_DIRECTORY", bench.path("state")).output().unwrap());
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let saved: Vec<&str> = outcome.stderr.lines().filter(|line| line.starts_with("saved ")).collect();
+    assert!(
+        saved.len() == 1 && saved[0].contains("4 pictures in") && saved[0].ends_with("/pictures"),
+        "{saved:?}"
+    );
+}
+
+#[test]
 fn the_broker_keeps_counts_snapshots_and_the_state_and_that_we_are_gone() {
     if !has_mosquitto() {
         return;

@@ -107,6 +107,29 @@ fn a_stream_without_a_frame_is_a_failure() {
 }
 
 #[test]
+fn a_stream_in_which_nothing_is_found_says_how_many_words_were_looked_for() {
+    let bench = Bench::new();
+    let clip = bench.write("clip.mjpeg", motion_jpeg(&[GREY; 3]));
+    let outcome = bench.run(&["run", "--source", clip.to_str().unwrap()]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.stderr.contains("nothing of the 3 words"), "{}", outcome.stderr);
+}
+
+#[test]
+fn lines_in_a_new_file_can_be_followed_while_the_stream_goes_on() {
+    let bench = Bench::new();
+    let clip = bench.write("clip.mjpeg", motion_jpeg(&[RED, GREEN, BLUE]));
+    let lines = bench.path("lines.jsonl");
+    let mut command = bench.command(&["run", "--loop", "--source", clip.to_str().unwrap()]);
+    command.arg("--json").arg(&lines);
+    let mut running = Process::start(command, &bench.path(""));
+    let is_followed = || std::fs::read_to_string(&lines).is_ok_and(|text| text.lines().count() >= 3);
+    until_so(is_followed, || running.stderr());
+    assert!(running.ended().is_none(), "it still writes: {}", running.stderr());
+    running.terminate();
+}
+
+#[test]
 fn a_loop_begins_again_until_there_are_enough_frames() {
     let bench = Bench::new();
     let clip = bench.write("clip.mjpeg", motion_jpeg(&[RED, GREEN, BLUE]));

@@ -72,15 +72,18 @@ fn forty_forms_of_an_address_are_told_by_no_command_and_no_file() {
              [source]\nuri = \"{form}\"\nwait_at_start = false\n[[lines]]\nto = \"events.jsonl\"\nevents = true\n"
         ));
         let config = config.to_str().unwrap();
-        let commands: [&[&str]; 5] = [
+        let commands: [&[&str]; 7] = [
             &["config", "--config", config],
             &["config", "--config", config, "--json"],
             &["check", config],
             &["check", config, "--json"],
+            &["doctor", "--config", config],
+            &["doctor", "--config", config, "--json"],
             &["run", "--config", config],
         ];
         for arguments in commands {
             let mut command = wordsight(arguments);
+            command.env("WORDSIGHT_BOARD_ROOT", bench.path("no board"));
             command.env("RUST_LOG", "trace").env("STATE_DIRECTORY", &state).env_remove("NOTIFY_SOCKET");
             let outcome = Outcome::of(command.output().unwrap());
             assert_silent(form, arguments[0], &outcome.stdout);

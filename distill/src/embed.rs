@@ -94,7 +94,7 @@ pub fn propose(
         )
     );
     ensure!(settings.per_image > 0, Mistake::new("--per-image must be at least 1"));
-    let found = Annotations::load(annotations)?;
+    let found = Annotations::load_with_images(annotations, images)?;
     let student = match settings.student {
         Some(path) => {
             fs::read(path).with_context(|| format!("cannot read the student {}", path.display()))?

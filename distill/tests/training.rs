@@ -353,6 +353,33 @@ fn farthest(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[test]
+fn a_torn_picture_ends_a_training_by_name_or_is_left_out_by_name() {
+    let Some(program) = Program::new() else { return };
+    let torn = program.folder.path().join("images/seen-3.png");
+    let whole = fs::read(&torn).unwrap();
+    fs::write(&torn, &whole[..whole.len() / 2]).unwrap();
+    let sizes = "--neck-channels 8 --tower-depth 1 --region-width 16";
+    // All 56 photographs are in the first batches.
+    let train = format!("train --sets sets.toml --steps 8 --batch 8 --sides 96 --warm-up 0 {sizes}");
+    let ended = program.run(&format!("{train} -o ended"));
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success() && told.contains("seen-3.png") && !told.contains("panicked"), "{told}");
+    let done = program.run(&format!("{train} --skip-unreadable -o done"));
+    let told = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success() && told.contains("left out") && told.contains("seen-3.png"), "{told}");
+}
+
+#[test]
+fn too_few_photographs_to_validate_on_are_told_before_the_first_step_with_how_many_it_takes() {
+    let Some(program) = Program::new() else { return };
+    let refused = program.run("train --sets sets.toml --batch 17 --validation validation.toml -o never");
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success(), "{told}");
+    assert!(told.contains("16 photographs are too few") && told.contains("a batch of them, 17"), "{told}");
+    assert!(!program.folder.path().join("never").exists());
+}
+
+#[test]
 fn a_training_starts_from_an_exported_student_and_from_another_training() {
     let Some(program) = Program::new() else { return };
     let sizes = "--neck-channels 8 --tower-depth 1 --region-width 16";

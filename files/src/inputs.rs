@@ -4,8 +4,8 @@
 //! by its path, and by its inode, which a symbolic or a hard link shares. A file that exists already is replaced only
 //! by one of its own kind: with `--json *.jpg` the shell names a photograph as the place for JSON.
 
-use std::collections::HashMap;
-use std::fs::{self, File, Metadata};
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, DirEntry, File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -101,6 +101,10 @@ type Identity = (u64, u64);
 #[derive(Debug, Default)]
 pub struct Inputs {
     files: HashMap<Identity, PathBuf>,
+    /// The folders that these lie in.
+    parents: HashSet<Identity>,
+    /// Whether one of them may have another name elsewhere.
+    has_hard_links: bool,
     /// As they were written: an input may be missing, which is reported when it is read.
     paths: Vec<PathBuf>,
     folders: Vec<Folder>,
@@ -139,6 +143,9 @@ impl Inputs {
             let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
             self.folders.push(Folder { identity, path, only_pictures });
         } else if metadata.is_file() {
+            let folder = path.canonicalize().ok().and_then(|path| path.parent()?.metadata().ok());
+            self.parents.extend(folder.as_ref().map(identity_of));
+            self.has_hard_links |= metadata.nlink() > 1 || folder.is_none();
             self.files.insert(identity, path.to_owned());
         }
     }
@@ -173,12 +180,21 @@ impl Inputs {
     /// When a picture in it is an input.
     pub fn check_pictures(&self, folder: &Path) -> Result<(), OutputError> {
         let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
-        let mut pictures =
-            entries.flatten().map(|entry| entry.path()).filter(|path| is_named_as_picture(path));
+        // It may hold years of pictures, and is looked at each time that a configuration is loaded.
+        let only_links = !self.may_have_files_in(folder);
+        let is_plain = |entry: &DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
+        let looked_at = entries.flatten().filter(|entry| !only_links || !is_plain(entry));
+        let mut pictures = looked_at.map(|entry| entry.path()).filter(|path| is_named_as_picture(path));
         match pictures.find_map(|path| self.input_at(&path)) {
             Some(input) => Err(OutputError::HoldsInputs { folder: folder.to_owned(), input }),
             None => Ok(()),
         }
+    }
+
+    /// Whether an input may be a file of a folder, and not only what a symbolic link there names.
+    fn may_have_files_in(&self, folder: &Path) -> bool {
+        let is_parent = |metadata: Metadata| self.parents.contains(&identity_of(&metadata));
+        !self.folders.is_empty() || self.has_hard_links || folder.metadata().is_ok_and(is_parent)
     }
 
     /// Whether a command may write its files into a folder.
@@ -381,17 +397,37 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         fs::hard_link(at("album/a.JPG"), at("hard/b.jpg")).unwrap();
         std::os::unix::fs::symlink(at("album"), at("link")).unwrap();
+        fs::create_dir(at("links")).unwrap();
+        std::os::unix::fs::symlink(at("album/a.JPG"), at("links/b.jpg")).unwrap();
         let mut of_folder = Inputs::default();
         of_folder.add_pictures(&at("album"));
         let mut of_file = Inputs::default();
         of_file.add_pictures(&at("album/a.JPG"));
         for inputs in [of_folder, of_file] {
-            for name in ["album", "link", "hard"] {
+            for name in ["album", "link", "hard", "links"] {
                 assert!(inputs.check_pictures(&at(name)).is_err(), "{name}");
             }
             inputs.check_pictures(&at("out")).unwrap();
             inputs.check_pictures(&at("album/new")).unwrap();
             assert!(inputs.check_folder(&at("out/old.jpg")).is_err(), "a file is no folder");
+        }
+    }
+
+    #[test]
+    fn an_input_without_other_names_is_seen_in_its_folder_and_behind_links() {
+        let folder = folder_with(&[("album/a.jpg", JPEG), ("out/old.jpg", JPEG)]);
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("links")).unwrap();
+        std::os::unix::fs::symlink(at("album/a.jpg"), at("links/b.jpg")).unwrap();
+        std::os::unix::fs::symlink(at("album"), at("other")).unwrap();
+        for given in ["album/a.jpg", "links/b.jpg", "other/a.jpg"] {
+            let mut inputs = Inputs::default();
+            inputs.add_pictures(&at(given));
+            for name in ["album", "other", "links"] {
+                assert!(inputs.check_pictures(&at(name)).is_err(), "{given} in {name}");
+            }
+            inputs.check_pictures(&at("out")).unwrap();
+            assert!(!inputs.may_have_files_in(&at("out")), "of {given} no picture there is looked at");
         }
     }
 

@@ -41,6 +41,8 @@ pub struct CheckArgs {
 struct Part {
     part: &'static str,
     is_fine: bool,
+    /// Whether it works, and something should be done.
+    is_warning: bool,
     /// What it is, or what is wrong with it.
     says: String,
 }
@@ -79,6 +81,9 @@ impl CheckArgs {
             let fits = if student.is_some() { ", which the student understands" } else { "" };
             format!("{}: {} words{fits}", target.words.vocabulary.display(), words.shown().len())
         });
+        if let Some(words) = &words {
+            checked.warn_of_labels(&target, words);
+        }
         checked.note("source", source_of(&target), |says| says.clone());
         checked
             .note("results", outputs_of(&target, self.file.as_deref(), words.as_ref()), |says| says.clone());
@@ -104,15 +109,29 @@ impl Checked {
             self.is_fine = false;
             self.code = self.code.max(code_of(error));
         }
-        self.parts.push(Part { part, is_fine, says });
+        self.parts.push(Part { part, is_fine, is_warning: false, says });
         result.ok()
+    }
+
+    /// What pictures can't show of the words.
+    fn warn_of_labels(&mut self, target: &Target, words: &Vocabulary) {
+        let words = words.shown().iter().map(|known| known.word.as_str());
+        if let Some(undrawable) = target.undrawable_words(words) {
+            let says = format!("{undrawable}; {}", undrawable.remedy());
+            self.parts.push(Part { part: "labels", is_fine: true, is_warning: true, says });
+        }
     }
 }
 
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Part { part, is_fine, says } in &self.parts {
-            writeln!(f, "{:<6} {part:<14} {says}", if *is_fine { "fine" } else { "WRONG" })?;
+        for Part { part, is_fine, is_warning, says } in &self.parts {
+            let state = match (is_fine, is_warning) {
+                (false, _) => "WRONG",
+                (true, true) => "warning",
+                (true, false) => "fine",
+            };
+            writeln!(f, "{state:<7} {part:<14} {says}")?;
         }
         Ok(())
     }

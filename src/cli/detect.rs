@@ -13,8 +13,9 @@ use super::installed::INSTALLED;
 use super::run::LONGEST_STOP;
 use crate::config::{Config, ConfigError};
 use crate::files::{Content, Durability, OutputError, is_standard_output, open_result};
+use crate::job::WordList;
 use crate::pipeline::{Control, Pipeline};
-use crate::publish::{Outputs, PictureNames, Publisher, SaveSettings, SinkSettings, Table};
+use crate::publish::{Outputs, PictureNames, Publisher, SaveSettings, SinkSettings, Table, Undrawable};
 use crate::service::{EngineTarget, OpenedWords, WordsTarget};
 use crate::threads::Stop;
 
@@ -44,6 +45,9 @@ impl DetectArgs {
         let stop = Stop::on_signals()?;
         let engine = EngineTarget::of(&config)?.open(&INSTALLED, &stop, &|| ())?;
         let OpenedWords { scorer, .. } = WordsTarget::of(&config)?.open(engine.facts(), &stop)?;
+        if self.save.is_some() {
+            warn_of_undrawable(&scorer.words());
+        }
         let photographs = Photographs::open(&self.photographs);
         let json_on_stdout = self.json.as_deref().is_some_and(is_standard_output);
         let table = (!json_on_stdout).then(|| {
@@ -81,5 +85,12 @@ impl DetectArgs {
         self.json.as_ref().map(|path| inputs.check(path, Content::Json)).transpose().map_err(refused)?;
         self.save.as_ref().map(|folder| inputs.check_pictures(folder)).transpose().map_err(refused)?;
         Ok(())
+    }
+}
+
+/// Says which words the annotated copies can't show, and what to do.
+fn warn_of_undrawable(words: &WordList) {
+    if let Some(undrawable) = Undrawable::among(words.iter()) {
+        tell!("{undrawable}; {}", undrawable.remedy());
     }
 }

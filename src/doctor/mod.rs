@@ -30,6 +30,7 @@ pub fn examine(device: &Device) -> Vec<Finding> {
     let mut found = vec![configuration(device)];
     if let Ok(configured) = &device.configured {
         found.extend(student_and_words(configured));
+        found.extend(labels(configured));
         found.push(source(configured, service.runs()));
     }
     found.extend(system::permissions(root));
@@ -110,6 +111,14 @@ fn words_alone(words: &WordsTarget) -> Finding {
         ),
         Err(error) => Finding::failed("vocabulary", error),
     }
+}
+
+/// Words that pictures can't show.
+fn labels(configured: &Target) -> Option<Finding> {
+    let vocabulary = wordsight_detection::Vocabulary::load(&configured.words.vocabulary).ok()?;
+    let words = vocabulary.shown().iter().map(|known| known.word.as_str());
+    let undrawable = configured.undrawable_words(words)?;
+    Some(Finding::warning("labels", undrawable.to_string(), undrawable.remedy()))
 }
 
 fn source(configured: &Target, is_in_use: bool) -> Finding {

@@ -1,16 +1,23 @@
 //! Boxes and labels, drawn into a picture.
 //!
 //! In flow the RGB of a frame and what was found in it, out flows the picture with it drawn in: the same for photographs,
-//! streams, the live page and video. Nothing is allocated.
+//! streams, the live page and video. Nothing is allocated, but where a word is drawn for the first time that takes a font
+//! of the system.
 //!
 //! A word's colour comes from its letters, so it is the same in every picture and in every vocabulary, whatever else is
 //! found. It is always a light one. So black text can be read on it, and a line of it between two dark ones is seen on
 //! any background: what swallows the one shows the other (the tests measure both, by WCAG's contrast ratio).
 
-use std::fmt::{self, Write};
+mod bitmap_font;
+mod label;
+mod word_images;
 
-use noto_sans_mono_bitmap::{FontWeight, RasterHeight, RasterizedChar, get_raster, get_raster_width};
+use noto_sans_mono_bitmap::RasterizedChar;
 
+use self::bitmap_font::{TextSize, coverage};
+use self::label::{Label, Word};
+use self::word_images::WordImages;
+use super::system_fonts::WordImage;
 use crate::job::{Detection, WordList};
 
 /// The part of a picture's shorter side that a line of text is high.
@@ -34,27 +41,44 @@ const NUMBER_OPACITY: u8 = 165;
 
 type Colour = [u8; 3];
 
-/// Draws all things, the best last and so on top, and all labels over all boxes.
-pub(super) fn draw(rgb: &mut [u8], (width, height): (usize, usize), found: &[Detection], words: &WordList) {
-    let mut canvas = Canvas { rgb, width: width as i64, height: height as i64 };
-    let style = Style::of(&canvas);
-    for thing in found.iter().rev() {
-        canvas.outline(corners_of(thing), style, colour_of(words.get(thing.shown().0)));
-    }
-    if canvas.width.min(canvas.height) < LEAST_SIDE_FOR_TEXT {
-        return;
-    }
-    // The best choose their places first, and are drawn last.
-    let labelled = &found[..found.len().min(MOST_PLACED)];
-    let mut plates = [Area::default(); MOST_PLACED];
-    for (place, thing) in labelled.iter().enumerate() {
-        let label = Label::of(thing, words, style.most_characters(canvas.width));
-        let size = style.plate_size(&label);
-        plates[place] = canvas.place_for(size, corners_of(thing), style, &plates[..place]);
-    }
-    for (thing, plate) in labelled.iter().zip(plates).rev().filter(|(_, plate)| *plate != Area::default()) {
-        let label = Label::of(thing, words, style.most_characters(canvas.width));
-        canvas.label(&label, plate, style, colour_of(words.get(thing.shown().0)));
+/// What draws, and keeps the pictures of words that it has drawn by fonts of the system.
+#[derive(Default)]
+pub(super) struct Annotator {
+    images: WordImages,
+}
+
+impl Annotator {
+    /// Draws all things, the best last and so on top, and all labels over all boxes.
+    pub(super) fn draw(
+        &mut self,
+        rgb: &mut [u8],
+        (width, height): (usize, usize),
+        found: &[Detection],
+        words: &WordList,
+    ) {
+        let mut canvas = Canvas { rgb, width: width as i64, height: height as i64 };
+        let style = Style::of(&canvas);
+        for thing in found.iter().rev() {
+            canvas.outline(corners_of(thing), style, colour_of(words.get(thing.shown().0)));
+        }
+        if canvas.width.min(canvas.height) < LEAST_SIDE_FOR_TEXT {
+            return;
+        }
+        // The best choose their places first, and are drawn last.
+        let labelled = &found[..found.len().min(MOST_PLACED)];
+        let shown = labelled.iter().map(|thing| words.get(thing.shown().0));
+        self.images.make(shown, style.text.height() as usize);
+        let mut plates = [Area::default(); MOST_PLACED];
+        for (place, thing) in labelled.iter().enumerate() {
+            let label = Label::of(thing, words, &self.images, style.text, style.room(canvas.width));
+            let size = style.plate_size(&label);
+            plates[place] = canvas.place_for(size, corners_of(thing), style, &plates[..place]);
+        }
+        for (thing, plate) in labelled.iter().zip(plates).rev().filter(|(_, plate)| *plate != Area::default())
+        {
+            let label = Label::of(thing, words, &self.images, style.text, style.room(canvas.width));
+            canvas.label(&label, plate, style, colour_of(words.get(thing.shown().0)));
+        }
     }
 }
 
@@ -96,82 +120,6 @@ fn luminance(colour: Colour) -> f32 {
     0.2126 * red + 0.7152 * green + 0.0722 * blue
 }
 
-/// What a label says: "cat 83% #7", and less where there is no room.
-struct Label<'a> {
-    word: &'a str,
-    /// Of the word's characters so many, and two dots where that is not all.
-    kept: usize,
-    is_cut: bool,
-    score: Short,
-    number: Short,
-}
-
-impl<'a> Label<'a> {
-    fn of(thing: &Detection, words: &'a WordList, most: usize) -> Self {
-        let (word, score) = thing.shown();
-        let word = words.get(word);
-        let length = word.chars().count();
-        let mut score = Short::of(format_args!(" {:.0}%", score * 100.0));
-        let mut number = match thing.track {
-            Some(track) => Short::of(format_args!(" #{}", track.id)),
-            None => Short::default(),
-        };
-        // The number is the first to go, then the end of a long word, then the score.
-        if length + score.length + number.length > most {
-            number = Short::default();
-        }
-        const LEAST_WORD: usize = 4;
-        if length + score.length > most && score.length + LEAST_WORD > most {
-            score = Short::default();
-        }
-        let room = most - score.length.min(most);
-        let is_cut = length > room;
-        let kept = if is_cut { room.saturating_sub(2) } else { length };
-        Self { word, kept, is_cut, score, number }
-    }
-
-    fn characters(&self) -> usize {
-        self.kept + 2 * usize::from(self.is_cut) + self.score.length + self.number.length
-    }
-
-    /// Each character, and whether it is the number's.
-    fn iter(&self) -> impl Iterator<Item = (char, bool)> {
-        let dots = if self.is_cut { ".." } else { "" };
-        let word = self.word.chars().take(self.kept).chain(dots.chars()).chain(self.score.chars());
-        word.map(|character| (character, false)).chain(self.number.chars().map(|character| (character, true)))
-    }
-}
-
-/// A few ASCII characters, without a heap; what doesn't fit is left out.
-#[derive(Default)]
-struct Short {
-    bytes: [u8; 24],
-    length: usize,
-}
-
-impl Short {
-    fn of(text: fmt::Arguments<'_>) -> Self {
-        let mut short = Self::default();
-        // It never fails.
-        let _ = short.write_fmt(text);
-        short
-    }
-
-    fn chars(&self) -> impl Iterator<Item = char> {
-        self.bytes[..self.length].iter().copied().map(char::from)
-    }
-}
-
-impl Write for Short {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for (place, byte) in self.bytes[self.length..].iter_mut().zip(text.bytes()) {
-            *place = byte;
-            self.length += 1;
-        }
-        Ok(())
-    }
-}
-
 /// How thick and how large everything in a picture is, pixels.
 #[derive(Clone, Copy)]
 struct Style {
@@ -189,51 +137,16 @@ impl Style {
         Self { line, rim: (line / 2).max(1), text, padding: (text.height() / 5).max(2) }
     }
 
-    /// How many characters a label may have in a picture so wide.
-    fn most_characters(self, width: i64) -> usize {
+    /// How wide a label's text may be in a picture so wide: whole characters.
+    fn room(self, width: i64) -> i64 {
+        let character = self.text.character_width();
         let room = width - 2 * (self.padding + self.rim);
-        (room / self.text.character_width()).max(1) as usize
+        (room / character).max(1) * character
     }
 
     /// With its rim.
     fn plate_size(self, label: &Label<'_>) -> (i64, i64) {
-        let width = label.characters() as i64 * self.text.character_width();
-        (width + 2 * (self.padding + self.rim), self.text.height() + 2 * self.rim)
-    }
-}
-
-/// A raster of the font, and how many pixels each of its pixels becomes: the font has four sizes,
-/// and a photograph of 24 megapixels wants more.
-#[derive(Clone, Copy)]
-struct TextSize {
-    raster: RasterHeight,
-    zoom: i64,
-}
-
-impl TextSize {
-    fn for_height(height: f32) -> Self {
-        // Large enough that what is made larger is made of the largest.
-        let zoom = if height <= 36.0 { 1 } else { ((height / 26.0).round() as i64).max(2) };
-        let raster = match height / zoom as f32 {
-            x if x < 18.0 => RasterHeight::Size16,
-            x if x < 22.0 => RasterHeight::Size20,
-            x if x < 28.0 => RasterHeight::Size24,
-            _ => RasterHeight::Size32,
-        };
-        Self { raster, zoom }
-    }
-
-    fn height(self) -> i64 {
-        self.raster.val() as i64 * self.zoom
-    }
-
-    fn character_width(self) -> i64 {
-        get_raster_width(FontWeight::Bold, self.raster) as i64 * self.zoom
-    }
-
-    fn glyph(self, character: char) -> Option<RasterizedChar> {
-        let raster = |character| get_raster(character, FontWeight::Bold, self.raster);
-        raster(character).or_else(|| raster('\u{FFFD}')).or_else(|| raster('?'))
+        (label.width() + 2 * (self.padding + self.rim), self.text.height() + 2 * self.rim)
     }
 }
 
@@ -336,13 +249,53 @@ impl Canvas<'_> {
         self.frame(plate, style.rim, RIM.0, RIM.1);
         let inner = plate.grown(-style.rim);
         self.blend(inner, colour, 255);
-        let mut x = inner.left + style.padding;
-        for (character, is_number) in label.iter() {
-            if let Some(glyph) = style.text.glyph(character) {
-                let opacity = if is_number { NUMBER_OPACITY } else { 255 };
-                self.glyph(&glyph, (x, inner.top), style.text.zoom, opacity);
+        let (mut x, top) = (inner.left + style.padding, inner.top);
+        match label.word {
+            Word::BuiltIn(word) => {
+                let kept = (label.kept / style.text.character_width()) as usize;
+                x = self.text(word.chars().take(kept), (x, top), style.text, 255);
+                x = self.text(label.dots(), (x, top), style.text, 255);
             }
-            x += style.text.character_width();
+            // What is cut off is a word's end, which is on the left of one that is read from right to left.
+            Word::Image(image) if image.is_right_to_left => {
+                x = self.text(label.dots(), (x, top), style.text, 255);
+                self.word(image, (image.width as i64 - label.kept, label.kept), (x, top));
+                x += label.kept;
+            }
+            Word::Image(image) => {
+                self.word(image, (0, label.kept), (x, top));
+                x = self.text(label.dots(), (x + label.kept, top), style.text, 255);
+            }
+        }
+        x = self.text(label.score(), (x, top), style.text, 255);
+        self.text(label.number(), (x, top), style.text, NUMBER_OPACITY);
+    }
+
+    /// Characters of the built-in font; returns where the next one goes.
+    fn text(
+        &mut self,
+        characters: impl Iterator<Item = char>,
+        (mut x, top): (i64, i64),
+        text: TextSize,
+        opacity: u8,
+    ) -> i64 {
+        for character in characters {
+            if let Some(glyph) = text.glyph(character) {
+                self.glyph(&glyph, (x, top), text.zoom(), opacity);
+            }
+            x += text.character_width();
+        }
+        x
+    }
+
+    /// Columns of a word's picture, from the first and so many.
+    fn word(&mut self, image: &WordImage, (first, count): (i64, i64), (left, top): (i64, i64)) {
+        for (y, row) in image.pixels.chunks_exact(image.width.max(1)).enumerate() {
+            let columns = row.iter().skip(first.max(0) as usize).take(count as usize);
+            for (x, [red, green, blue, opacity]) in columns.enumerate().filter(|(_, pixel)| pixel[3] > 0) {
+                let place = Area::at(left + x as i64, top + y as i64, (1, 1));
+                self.blend(place, [*red, *green, *blue], *opacity);
+            }
         }
     }
 
@@ -380,28 +333,6 @@ fn blended(over: Colour, opacity: u8, under: Colour) -> Colour {
     std::array::from_fn(|channel| {
         ((u16::from(over[channel]) * opacity + u16::from(under[channel]) * rest) / 255) as u8
     })
-}
-
-/// How much of a pixel of an enlarged glyph is ink: between the raster's pixels it is interpolated, and made steeper, so
-/// that large letters have edges and no steps.
-fn coverage(glyph: &RasterizedChar, (x, y): (i64, i64), zoom: i64) -> u8 {
-    let at = |x: i64, y: i64| {
-        let places = usize::try_from(x).ok().zip(usize::try_from(y).ok());
-        places.and_then(|(x, y)| glyph.pixel(x, y)).map_or(0, i64::from)
-    };
-    if zoom == 1 {
-        return at(x, y) as u8;
-    }
-    // Counted in halves of an enlarged pixel, so that all is whole: the raster's pixel i has its middle at (2 i + 1) zoom.
-    let whole = 2 * zoom;
-    let split = |place: i64| {
-        let from_first_middle = 2 * place + 1 - zoom;
-        (from_first_middle.div_euclid(whole), from_first_middle.rem_euclid(whole))
-    };
-    let ((column, right), (row, lower)) = (split(x), split(y));
-    let along = |row: i64| at(column, row) * (whole - right) + at(column + 1, row) * right;
-    let value = (along(row) * (whole - lower) + along(row + 1) * lower) / (whole * whole);
-    ((value - 128) * zoom * 3 / 4 + 128).clamp(0, 255) as u8
 }
 
 #[cfg(test)]

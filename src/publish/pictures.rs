@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use wordsight_detection::PixelFormat;
 
-use super::annotate;
+use super::annotate::Annotator;
 use super::error::PublishError;
 use super::live::Live;
 use super::message::{Message, Picture, Record};
@@ -75,6 +75,7 @@ impl Renderer {
 
 fn draw_all(requests: &Receiver<Box<PictureRequest>>, live: &Live) {
     let (mut converted, mut copies) = (Vec::new(), Copies::default());
+    let mut annotator = Annotator::default();
     while let Ok(request) = requests.recv() {
         let PictureRequest { mut lease, record, events, senders, is_for_viewers } = *request;
         let job = &mut *lease;
@@ -85,7 +86,7 @@ fn draw_all(requests: &Receiver<Box<PictureRequest>>, live: &Live) {
             job.frame.view().write_rgb(&mut converted);
             &mut converted
         };
-        annotate::draw(rgb, size, &job.detections, &job.words);
+        annotator.draw(rgb, size, &job.detections, &job.words);
         let pixels = senders.iter().any(PictureSender::wants_pixels).then(|| copies.of(rgb));
         let wants_jpeg = is_for_viewers || senders.iter().any(|sender| !sender.wants_pixels());
         let jpeg = match if wants_jpeg { jpeg_of(rgb, size) } else { Ok(Vec::new()) } {

@@ -94,6 +94,15 @@ impl SinkSettings {
         }
     }
 
+    /// Whether labels are drawn for it.
+    pub fn takes_pictures(&self) -> bool {
+        match self {
+            Self::Pictures(_) | Self::Rule(_) | Self::Video(_) => true,
+            Self::Mqtt(settings) => settings.takes_pictures(),
+            Self::Lines(_) | Self::Webhook(_) => false,
+        }
+    }
+
     /// Holds where it writes against what is read.
     ///
     /// # Errors

@@ -17,7 +17,9 @@ use super::engines::Opened;
 use super::file_watch::Watched;
 use super::last_good::{KeptWords, LastGood};
 use super::overrides::Overrides;
-use super::start::{Loaded, Service, ServiceState, Start, open_health, sink_context};
+use super::start::{
+    Loaded, Service, ServiceState, Start, open_health, sink_context, warn_of_undrawable_words,
+};
 use super::systemd::Systemd;
 use super::target::{SourceTarget, Target, WordsTarget, of_usage};
 use crate::governor::Governing;
@@ -356,6 +358,7 @@ impl<'a> Reloader<'a> {
         };
         if let Some(words) = &words {
             state.health.of_vocabulary(&target.words.vocabulary, words.len());
+            warn_of_undrawable_words(&target, words);
         }
         state.show(&target, is_as_configured, &words.unwrap_or(shown.words), &name);
         self.serve(&target);

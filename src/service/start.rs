@@ -173,6 +173,7 @@ impl Service<'_> {
         if kept_words.is_none() {
             warn_of_unknown_words(target, &scorer.words());
         }
+        warn_of_undrawable_words(target, &scorer.words());
         health.of_engine(engine_health);
         health.of_vocabulary(&words.vocabulary, scorer.words().len());
         health.of_source(target.source.uri.display());
@@ -260,5 +261,12 @@ pub(super) fn open_health(health: &Health, path: &Path) -> anyhow::Result<Health
 fn warn_of_unknown_words(target: &Target, words: &WordList) {
     for unknown in target.unknown_words(words.iter()) {
         tracing::warn!("nothing is told of a word that there isn't: {unknown}");
+    }
+}
+
+/// Says which words pictures can't show, and what to do.
+pub(super) fn warn_of_undrawable_words(target: &Target, words: &WordList) {
+    if let Some(undrawable) = target.undrawable_words(words.iter()) {
+        tracing::warn!("{undrawable}; {}", undrawable.remedy());
     }
 }

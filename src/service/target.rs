@@ -23,7 +23,7 @@ use crate::files::{Content, Inputs, OutputError};
 use crate::health::Health;
 use crate::http::HttpSettings;
 use crate::pipeline::{EngineKeys, EngineKind, Precision};
-use crate::publish::SinkSettings;
+use crate::publish::{SinkSettings, Undrawable};
 use crate::scoring::FrameScorer;
 use crate::settings::SettingError;
 use crate::threads::{Stop, named};
@@ -99,6 +99,12 @@ impl Target {
             SettingError { section, reason }
         });
         told.collect()
+    }
+
+    /// The words that pictures can't show, where pictures are drawn at all.
+    pub fn undrawable_words<'a>(&self, words: impl Iterator<Item = &'a str> + Clone) -> Option<Undrawable> {
+        let draws = self.http.is_some() || self.sinks.iter().any(SinkSettings::takes_pictures);
+        draws.then(|| Undrawable::among(words)).flatten()
     }
 
     /// Holds what is written against what is read, `configuration` among it.

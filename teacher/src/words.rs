@@ -381,6 +381,15 @@ mod tests {
     }
 
     #[test]
+    fn a_file_written_on_windows_is_read() {
+        let text = "competitors = \"none\"\nwords = [\n    \"cat\",\n    \"cup\",\n]\n";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("words.toml");
+        fs::write(&path, format!("\u{feff}{text}").replace('\n', "\r\n")).unwrap();
+        assert_eq!(read(&path).unwrap(), parse(text, &path).unwrap());
+    }
+
+    #[test]
     fn an_unknown_key_is_an_error_that_says_where() {
         let text = problem("words = [\n  { word = \"cup\", treshold = 0.4 },\n]");
         assert!(text.starts_with("words.toml:2:") && text.contains("treshold"), "{text}");

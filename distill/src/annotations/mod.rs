@@ -16,6 +16,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde::Deserialize;
+use serde_json::Value;
 use wordsight_evaluation::Frequency;
 use wordsight_teacher::prompts;
 
@@ -23,6 +25,7 @@ use raw::Id;
 
 /// How many of each oddity are named.
 const NAMED: usize = 3;
+const NO_ANNOTATIONS: &str = "it is not a COCO or LVIS annotation file";
 /// A box may reach out of its image by so many pixels without a word: annotators round.
 const ROUNDING: f64 = 1.0;
 
@@ -46,6 +49,8 @@ pub struct Image {
     pub file_name: String,
     /// Width and height in pixels, where the file says them.
     pub size: Option<[u32; 2]>,
+    /// The same in a folder of its split, `train2017/1.jpg`, where only its address names it, as in LVIS.
+    in_split: Option<String>,
     /// Whether every object in it is annotated: see [`crate::coco::Image`].
     pub exhaustive: bool,
     /// Categories that LVIS's annotators know to be absent.
@@ -106,17 +111,50 @@ impl Annotations {
     /// category that isn't listed.
     pub fn load(path: &Path) -> Result<Self> {
         let text = read_text(path)?;
-        let (annotations, oddities) =
-            Self::parse(&text).map_err(|error| anyhow!("{}: {error:#}", path.display()))?;
+        Self::told(Self::parse(&text), path)
+    }
+
+    /// The same, of images in a folder: those that only an address names lie in it, or in its folder of their split.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with_images(path: &Path, images: &Path) -> Result<Self> {
+        Ok(Self::load(path)?.found_in(images))
+    }
+
+    /// The same, and the parts of the file as they are, with `null` for what is no number.
+    pub(crate) fn load_with_parts(path: &Path, images: &Path) -> Result<(Self, Value)> {
+        let parts: Value = serde_json::from_str(&raw::without_nan(&read_text(path)?))
+            .with_context(|| format!("{}: {NO_ANNOTATIONS}", path.display()))?;
+        let file = raw::File::deserialize(&parts).context(NO_ANNOTATIONS);
+        Ok((Self::told(file.and_then(Self::of_file), path)?.found_in(images), parts))
+    }
+
+    /// Names the file in an error, and tells its oddities.
+    fn told(read: Result<(Self, Oddities)>, path: &Path) -> Result<Self> {
+        let (annotations, oddities) = read.map_err(|error| anyhow!("{}: {error:#}", path.display()))?;
         if let Some(told) = oddities.told() {
             tracing::warn!("{}: {told}", path.display());
         }
         Ok(annotations)
     }
 
+    fn found_in(mut self, folder: &Path) -> Self {
+        for image in &mut self.images {
+            let in_split = image
+                .in_split
+                .take()
+                .filter(|name| !folder.join(&image.file_name).is_file() && folder.join(name).is_file());
+            image.file_name = in_split.unwrap_or_else(|| std::mem::take(&mut image.file_name));
+        }
+        self
+    }
+
     fn parse(text: &str) -> Result<(Self, Oddities)> {
-        let file: raw::File = serde_json::from_str(&raw::without_nan(text))
-            .context("it is not a COCO or LVIS annotation file")?;
+        Self::of_file(serde_json::from_str(&raw::without_nan(text)).context(NO_ANNOTATIONS)?)
+    }
+
+    fn of_file(file: raw::File) -> Result<(Self, Oddities)> {
         let mut oddities = Oddities::default();
         let (categories, category_ids) = categories_of(file.categories, &file.annotations, &mut oddities)?;
         let (images, image_places) = images_of(file.images, &category_ids, &mut oddities)?;
@@ -204,16 +242,10 @@ impl Annotations {
 }
 
 /// The text of an annotation file, without a byte order mark.
-pub(crate) fn read_text(path: &Path) -> Result<String> {
+fn read_text(path: &Path) -> Result<String> {
     let text = fs::read_to_string(path)
         .with_context(|| format!("cannot read the annotations {}", path.display()))?;
     Ok(text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned))
-}
-
-/// The parts of an annotation file as they are, with `null` for what is no number.
-pub(crate) fn read_value(path: &Path) -> Result<serde_json::Value> {
-    serde_json::from_str(&raw::without_nan(&read_text(path)?))
-        .with_context(|| format!("{} is not a COCO annotation file", path.display()))
 }
 
 /// A number of its own for each id: itself where it is a number from 0 on, or one behind them.
@@ -290,8 +322,15 @@ fn images_of(
     let mut places: HashMap<Id, usize> = HashMap::new();
     let mut images: Vec<Image> = Vec::with_capacity(found.len());
     for (place, image) in found.into_iter().enumerate() {
-        let of_url = || image.coco_url.as_deref()?.rsplit('/').next().map(str::to_owned);
-        let named = image.file_name.clone().filter(|name| !name.is_empty()).or_else(of_url);
+        let own_name = image.file_name.clone().filter(|name| !name.is_empty());
+        let address = image.coco_url.as_deref().filter(|_| own_name.is_none());
+        let of_address = || address?.rsplit('/').next().map(str::to_owned);
+        let in_split = address.and_then(|address| {
+            let mut parts = address.rsplitn(3, '/');
+            let (name, split) = (parts.next()?, parts.next()?);
+            (!matches!(split, "" | "." | "..")).then(|| format!("{split}/{name}"))
+        });
+        let named = own_name.or_else(of_address);
         let file_name = named.with_context(|| {
             format!("image {} names no file: it needs a file_name, or LVIS's coco_url", image.id)
         })?;
@@ -300,6 +339,7 @@ fn images_of(
             id: numbers[&image.id],
             // As Windows writes it.
             file_name: if file_name.contains('/') { file_name } else { file_name.replace('\\', "/") },
+            in_split,
             size: size_of(image.width.0, image.height.0),
             exhaustive: image.exhaustive.is_none_or(|flag| flag.0),
             negative_categories: categories(&image.neg_category_ids),

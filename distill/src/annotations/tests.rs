@@ -110,6 +110,35 @@ fn what_pycocotools_reads_is_read() {
 }
 
 #[test]
+fn an_image_that_only_its_address_names_lies_in_the_folder_or_in_that_of_its_split() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lvis.json");
+    let address = |name: &str| format!("http://images.cocodataset.org/{name}");
+    let file = json!({
+        "images": [
+            {"id": 1, "coco_url": address("train2017/1.jpg")}, {"id": 2, "coco_url": address("val2017/2.jpg")},
+            {"id": 3, "coco_url": address("train2017/3.jpg")}, {"id": 4, "coco_url": address("../4.jpg")},
+            {"id": 5, "file_name": "5.jpg", "coco_url": address("train2017/5.jpg")}, {"id": 6, "coco_url": "6.jpg"},
+        ],
+        "annotations": [], "categories": [],
+    });
+    fs::write(&path, format!("\u{feff}{file}").replace(',', ",\r\n")).unwrap();
+    let images = folder.path().join("images");
+    for name in ["train2017/1.jpg", "2.jpg", "val2017/2.jpg", "train2017/5.jpg", "6.jpg"] {
+        fs::create_dir_all(images.join(name).parent().unwrap()).unwrap();
+        fs::write(images.join(name), "").unwrap();
+    }
+    let expected = ["train2017/1.jpg", "2.jpg", "3.jpg", "4.jpg", "5.jpg", "6.jpg"];
+    let names = |found: &Annotations| -> Vec<String> {
+        found.images.iter().map(|image| image.file_name.clone()).collect()
+    };
+    assert_eq!(names(&Annotations::load_with_images(&path, &images).unwrap()), expected);
+    let (found, parts) = Annotations::load_with_parts(&path, &images).unwrap();
+    assert_eq!((names(&found), &parts["images"]), (expected.map(str::to_owned).to_vec(), &file["images"]));
+    assert_eq!(names(&Annotations::load(&path).unwrap())[0], "1.jpg");
+}
+
+#[test]
 fn one_id_for_two_images_or_two_categories_is_refused_with_both() {
     let mut twice = file(json!([]));
     twice["images"][1]["id"] = json!(1);

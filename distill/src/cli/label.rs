@@ -110,7 +110,7 @@ fn complete(arguments: &Arguments, output: &Path, detectors: &mut [Yolox]) -> Re
         ))
     );
     let mut file = match &arguments.annotations {
-        Some(path) => AnnotationFile::load(path)?,
+        Some(path) => AnnotationFile::load(path, &arguments.images)?,
         None => AnnotationFile::of_folder(&arguments.images)?,
     };
     let suppression = Suppression { score_threshold: settings.ignore_score, ..label::TO_LABEL };
@@ -134,7 +134,7 @@ fn complete(arguments: &Arguments, output: &Path, detectors: &mut [Yolox]) -> Re
 
 fn evaluate(arguments: &Arguments, annotations: &Path, detectors: &mut [Yolox]) -> Result<()> {
     let set = AnnotatedSet::load(annotations, &arguments.images)?.readable(arguments.unreadable())?;
-    let file = AnnotationFile::load(annotations)?;
+    let file = AnnotationFile::load(annotations, &arguments.images)?;
     let began = Instant::now();
     let answers =
         label::detect_all(detectors, &file, &arguments.images, arguments.unreadable(), &label::TO_EVALUATE)?;

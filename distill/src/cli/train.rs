@@ -9,6 +9,7 @@ use burn::tensor::Device;
 use clap::Args;
 use wordsight_distill::device::TrainDevice;
 use wordsight_distill::mistake::Mistake;
+use wordsight_distill::photographs::Unreadable;
 use wordsight_distill::sets::Sets;
 use wordsight_distill::student::imitation::Imitation;
 use wordsight_distill::student::{Backbone, Head, Student, StudentConfig, TrainFrom};
@@ -123,6 +124,9 @@ pub struct Arguments {
     /// Gigabytes of decoded photographs to keep in memory.
     #[arg(long, default_value_t = 6)]
     cache_gb: u64,
+    /// Leave out pictures that can't be read, by name, in place of ending at the first: each is read once before.
+    #[arg(long)]
+    skip_unreadable: bool,
     /// Seed of everything random.
     #[arg(long, default_value_t = TrainConfig::default().seed)]
     seed: u64,
@@ -310,7 +314,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let given = [Some(sets), validation.as_ref(), start_from.as_ref(), box_teacher.as_ref()];
     super::inputs(given.into_iter().chain(origin)).check_folder(&arguments.output)?;
     let device = arguments.device.open()?;
-    let load = |path: &Path| Sets::load_with_roots(path, &arguments.root).map(Arc::new);
+    let unreadable = Unreadable::of_flag(arguments.skip_unreadable);
+    let load = |path: &Path| Sets::load_with_roots(path, &arguments.root)?.readable(unreadable).map(Arc::new);
     let sets = load(&arguments.sets)?;
     let validation = arguments.validation.as_deref().map(load).transpose()?;
     let mut teacher = Teacher::open(&arguments.origin.teacher)?;

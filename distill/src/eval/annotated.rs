@@ -126,7 +126,7 @@ impl AnnotatedSet {
     /// # Errors
     /// When the file can't be read or is of another format, or lists no images.
     pub fn load(annotations: &Path, images: &Path) -> Result<Self> {
-        let found = Annotations::load(annotations)?;
+        let found = Annotations::load_with_images(annotations, images)?;
         ensure!(!found.images.is_empty(), "{} lists no images", annotations.display());
         let files = found.images.iter().map(|image| AnnotatedFile {
             id: image.id,

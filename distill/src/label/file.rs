@@ -11,7 +11,7 @@ use wordsight_files::Durability;
 use wordsight_pictures::pictures_in;
 
 use super::normal_name;
-use crate::annotations::{self, Annotations};
+use crate::annotations::Annotations;
 
 /// One `instances.json`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -123,14 +123,13 @@ impl AnnotationEntry {
 }
 
 impl AnnotationFile {
-    /// Reads an annotation file and checks that its parts refer to each other.
+    /// Reads an annotation file of images in a folder, and checks that its parts refer to each other.
     ///
     /// # Errors
     /// When it can't be read, is of another format, or has annotations of images or categories that it doesn't
     /// list.
-    pub fn load(path: &Path) -> Result<Self> {
-        let normal = Annotations::load(path)?;
-        let mut value = annotations::read_value(path)?;
+    pub fn load(path: &Path, images: &Path) -> Result<Self> {
+        let (normal, mut value) = Annotations::load_with_parts(path, images)?;
         let parts = |value: &mut Value, name: &str| match value[name].take() {
             Value::Array(parts) => parts,
             _ => Vec::new(),
@@ -242,7 +241,7 @@ mod tests {
         let text = r#"{"images": [{"id": 1, "file_name": "a.png", "width": 4, "height": 4}],
             "annotations": [{"id": 9, "image_id": 1, "category_id": 2, "bbox": [0, 0, 1, 1]}], "categories": []}"#;
         fs::write(&path, text).unwrap();
-        let error = AnnotationFile::load(&path).unwrap_err().to_string();
+        let error = AnnotationFile::load(&path, folder.path()).unwrap_err().to_string();
         assert!(error.contains("annotation 9 is of image 1 and category 2"), "{error}");
     }
 
@@ -255,6 +254,6 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         let path = folder.path().join("fresh.json");
         AnnotationFile::default().save(&path).unwrap();
-        assert!(AnnotationFile::load(&path).unwrap().images.is_empty());
+        assert!(AnnotationFile::load(&path, folder.path()).unwrap().images.is_empty());
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn read(file: &SetsFile, entry: &SetEntry) -> Result<Annotations> {
         Some(images) => file.resolve(images)?,
         None => path.with_file_name("images"),
     };
-    let annotations = annotations_of(&annotations::Annotations::load(&path)?, &images);
+    let annotations = annotations_of(&annotations::Annotations::load_with_images(&path, &images)?, &images);
     check_files(&annotations.photographs)?;
     Ok(annotations)
 }

@@ -32,11 +32,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use rayon::prelude::*;
 use wordsight_files::Inputs;
 
 use crate::coco::{Annotation, Category, Dataset, Image};
 use crate::embed::Embedded;
 use crate::mistake::Mistake;
+use crate::photographs::{Unreadable, open_picture};
 use cutouts::Cutout;
 use file::{Complete, Format, SetEntry, SetsFile};
 use words::WordTable;
@@ -223,6 +225,33 @@ impl Sets {
             embeddings,
         });
         Ok(())
+    }
+
+    /// The sets without the photographs and cutouts that can't be read, where these are to be left out: each is read once
+    /// for it.
+    ///
+    /// # Errors
+    /// When none is left.
+    pub fn readable(mut self, unreadable: Unreadable) -> Result<Self> {
+        if unreadable == Unreadable::Refused {
+            return Ok(self);
+        }
+        let can_be_read =
+            |photograph: &Photograph| Ok(unreadable.take(open_picture(&photograph.path))?.is_some());
+        let kept: Vec<bool> = self.photographs.par_iter().map(can_be_read).collect::<Result<_>>()?;
+        let place = |before: usize| kept[..before].iter().filter(|kept| **kept).count();
+        for set in &mut self.sets {
+            set.photographs = place(set.photographs.start)..place(set.photographs.end);
+        }
+        let mut is_kept = kept.iter();
+        self.photographs.retain(|_| is_kept.next() == Some(&true));
+        ensure!(!self.photographs.is_empty(), "none of the {} photographs can be read", kept.len());
+        let cutouts = std::mem::take(&mut self.cutouts).into_iter().map(|cutout| {
+            let is_kept = unreadable.take(cutout.picture().map(drop))?.is_some();
+            Ok(is_kept.then_some(cutout))
+        });
+        self.cutouts = cutouts.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+        Ok(self)
     }
 
     /// What was read for them, beside the list itself.

@@ -77,6 +77,16 @@ impl Material {
     /// Whether it is all that a training learns from.
     fn check(&self, config: &TrainConfig) -> Result<()> {
         ensure!(self.words.len() == self.sets.words.len(), "every word needs an embedding");
+        // The first checkpoint would be too late.
+        if let Some(validation) = &self.validation {
+            ensure!(
+                validation.photographs.len() >= config.batch,
+                "{} photographs are too few to validate on: it takes a batch of them, {}; give --validation more, or a \
+                 smaller --batch",
+                validation.photographs.len(),
+                config.batch
+            );
+        }
         let has_crops = self.sets.embedding_size() > 0;
         if config.learn == Learn::Proposals || !config.head().learns_crops() || has_crops {
             return Ok(());
@@ -297,13 +307,6 @@ fn validate(
     let settings =
         LoaderSettings { seed: 0, batch: config.batch, phases, threads: material.threads, cache_bytes: 0 };
     let steps = sets.photographs.len() / config.batch;
-    ensure!(
-        steps > 0,
-        "{} photographs are too few to validate on: it takes a batch of them, {}; give --validation more, or a smaller \
-         --batch",
-        sets.photographs.len(),
-        config.batch
-    );
     let mut loader = Loader::new(Arc::clone(sets), settings, 0, steps)?;
     let mut tally = Tally::default();
     for _ in 0..steps {

@@ -11,7 +11,7 @@ struct Picture {
 
 fn draw(width: usize, height: usize, found: &[Detection], words: &WordList) -> Picture {
     let mut rgb = vec![128; 3 * width * height];
-    super::draw(&mut rgb, (width, height), found, words);
+    Annotator::default().draw(&mut rgb, (width, height), found, words);
     Picture { rgb, width }
 }
 
@@ -96,9 +96,12 @@ fn an_outline_is_seen_on_every_background() {
 #[test]
 fn a_tracked_thing_shows_its_number_and_where_there_is_no_room_a_label_says_less() {
     let words = words("a walrus with a hat");
-    let text = |thing: &Detection, most| {
-        let label = Label::of(thing, &words, most);
-        label.iter().map(|(character, _)| character).collect::<String>()
+    let (images, size) = (WordImages::default(), TextSize::for_height(16.0));
+    let text = |thing: &Detection, most: i64| {
+        let label = Label::of(thing, &words, &images, size, most * size.character_width());
+        let Word::BuiltIn(word) = label.word else { return String::new() };
+        let kept = word.chars().take((label.kept / size.character_width()) as usize);
+        kept.chain(label.dots()).chain(label.score()).chain(label.number()).collect::<String>()
     };
     assert_eq!(text(&found([0.0; 4]), 40), "a walrus with a hat 50%");
     let thing = tracked(7);
@@ -167,8 +170,11 @@ fn drawing_allocates_nothing() {
     let things = [tracked(1), found([-9.0, -9.0, 60.0, 40.0]), tracked(u64::MAX)];
     for (width, height) in [(64, 64), (640, 480), (1920, 1080)] {
         let mut rgb = vec![128; 3 * width * height];
+        let mut annotator = Annotator::default();
+        // A word's picture is made once, where a font of the system has it.
+        annotator.draw(&mut rgb, (width, height), &things, &words);
         let before = allocations::on_this_thread();
-        super::draw(&mut rgb, (width, height), &things, &words);
+        annotator.draw(&mut rgb, (width, height), &things, &words);
         assert_eq!(allocations::on_this_thread(), before, "{width}x{height}");
     }
 }

@@ -112,6 +112,11 @@ impl MqttSettings {
         others.chain(pair).map(PathBuf::as_path).collect()
     }
 
+    /// Whether it publishes snapshots.
+    pub fn takes_pictures(&self) -> bool {
+        self.snapshots
+    }
+
     /// Where it goes, for people, without secrets.
     pub fn place(&self) -> String {
         self.address.server()

@@ -1,5 +1,6 @@
 //! What readers make of files: words, boxes, what is ignored, what is complete, and what is refused.
 
+use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -8,7 +9,7 @@ use serde_json::json;
 use super::super::order::Order;
 use super::super::{AnnotatedObject, Sets};
 use super::{COCO, Made, OBJECTS};
-use crate::photographs::Collection;
+use crate::photographs::{Collection, Unreadable};
 
 fn object(corners: [f32; 4], word: usize) -> AnnotatedObject {
     AnnotatedObject { box_in_photograph: corners, word: Some(word), weight: 1.0 }
@@ -229,6 +230,42 @@ fn wrong_sets_are_refused_with_their_file_and_what_to_do() {
     assert!(made.refusal(&format!("{COCO}wieght = 2\n")).contains("wieght"));
     assert!(made.refusal(&format!("{COCO}weight = -1\n")).contains("from 0 on"));
     assert!(made.refusal(&format!("{COCO}{COCO}")).contains("twice"));
+}
+
+#[test]
+fn what_cannot_be_read_is_left_out_where_that_is_asked_for_and_ends_the_work_otherwise() {
+    let made = Made::new();
+    made.write_coco(|_| ());
+    made.write("more/instances.json", fs::read_to_string(made.path().join("instances.json")).unwrap());
+    fs::create_dir(made.path().join("more/images")).unwrap();
+    for number in 0..4 {
+        let name = format!("images/{number}.png");
+        fs::copy(made.path().join(&name), made.path().join("more").join(name)).unwrap();
+    }
+    made.write("images/1.png", "torn");
+    made.write("more/images/3.png", "torn");
+    image::RgbaImage::from_pixel(4, 4, image::Rgba([9; 4])).save(made.path().join("whole.png")).unwrap();
+    made.write("torn.png", "torn");
+    made.write(
+        "cutouts.json",
+        r#"[{"file": "torn.png", "word": "red"}, {"file": "whole.png", "word": "red"}]"#,
+    );
+    let other = COCO.replace("colours", "more").replace("instances", "more/instances");
+    let list = format!("{COCO}{other}[[cutouts]]\nfolder = \".\"\nlist = \"cutouts.json\"\n");
+    let all = made.sets(&list).unwrap().readable(Unreadable::Refused).unwrap();
+    assert_eq!((all.photographs.len(), all.cutouts.len()), (8, 2));
+    let sets = made.sets(&list).unwrap().readable(Unreadable::Skipped).unwrap();
+    assert_eq!((sets.photographs.len(), sets.cutouts.len()), (6, 1));
+    let ranges: Vec<_> = sets.sets.iter().map(|set| set.photographs.clone()).collect();
+    assert_eq!(ranges, [0..3, 3..6]);
+    for (place, set) in sets.sets.iter().enumerate() {
+        assert!(sets.photographs[set.photographs.clone()].iter().all(|photograph| photograph.set == place));
+    }
+    for number in 0..4 {
+        made.write(&format!("images/{number}.png"), "torn");
+    }
+    let told = made.sets(COCO).unwrap().readable(Unreadable::Skipped).err().unwrap().to_string();
+    assert!(told.contains("none of the 4 photographs"), "{told}");
 }
 
 #[test]
