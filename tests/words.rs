@@ -312,3 +312,20 @@ fn a_service_starts_with_the_words_that_worked_when_those_of_now_make_no_vocabul
     until_so(named, || process.stderr());
     process.terminate();
 }
+
+#[test]
+fn a_pack_is_listed_and_printed_as_a_list_that_make_reads() {
+    let bench = bench_with_teacher();
+    let listed: Value = serde_json::from_str(&run(&bench, "words packs --json").stdout).unwrap();
+    let names: Vec<&str> =
+        listed["packs"].as_array().unwrap().iter().map(|pack| pack["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["coco", "voc", "lvis", "open-images", "imagenet"]);
+    assert!(run(&bench, "words packs").stdout.contains("1203  The 1,203 categories of LVIS"));
+    let printed = run(&bench, "words packs voc").stdout;
+    bench.write("voc.toml", &printed);
+    // The test's teacher knows colours alone.
+    let refused = run(&bench, "words make voc.toml --teacher teacher -o voc.safetensors");
+    assert!(refused.stderr.contains("voc.toml:4:"), "{refused:?}");
+    let unknown = run(&bench, "words packs cocoa");
+    assert!(unknown.code == Some(2) && unknown.stderr.contains("open-images"), "{unknown:?}");
+}

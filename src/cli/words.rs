@@ -14,8 +14,8 @@ use super::print::print;
 use crate::config::ConfigError;
 use crate::files::{Content, Inputs};
 use crate::service::is_list;
-use crate::words::{answer, make_here, teacher_folder};
-use report::{CheckReport, Finding, ShowReport, named_duplicates};
+use crate::words::{Pack, answer, make_here, teacher_folder};
+use report::{CheckReport, Finding, PacksReport, ShowReport, named_duplicates};
 
 /// Makes, shows and checks vocabularies.
 #[derive(Debug, Subcommand)]
@@ -26,6 +26,8 @@ pub enum WordsCommand {
     Show(ShowArgs),
     /// Says which words are hardly told apart, and which the teacher knows nothing of
     Check(CheckArgs),
+    /// Lists ready lists of words (COCO, LVIS, ...), or prints one
+    Packs(PacksArgs),
     /// Embeds captions for a stream, in a process of its own
     #[command(hide = true)]
     Embed(EmbedArgs),
@@ -81,6 +83,17 @@ pub struct CheckArgs {
     teacher: TeacherArgs,
 }
 
+/// Lists packs, or prints one.
+#[derive(Debug, Args)]
+pub struct PacksArgs {
+    /// Print this one, as a words.toml
+    #[arg(value_enum, value_name = "PACK")]
+    pack: Option<Pack>,
+    /// List them as JSON
+    #[arg(long, conflicts_with = "pack")]
+    json: bool,
+}
+
 /// Embeds captions.
 #[derive(Debug, Args)]
 pub struct EmbedArgs {
@@ -95,6 +108,7 @@ impl WordsCommand {
             Self::Make(args) => args.run(),
             Self::Show(args) => args.run(),
             Self::Check(args) => args.run(),
+            Self::Packs(args) => args.run(),
             Self::Embed(args) => answer(&args.teacher).map(|()| ExitCode::SUCCESS),
         }
     }
@@ -173,6 +187,17 @@ impl CheckArgs {
             return Ok(CheckReport::of_findings(unknown));
         }
         Ok(CheckReport::of(&make_here(&list, &folder)?, unknown))
+    }
+}
+
+impl PacksArgs {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self.pack {
+            Some(pack) => print(&pack.text())?,
+            None if self.json => print(&(serde_json::to_string_pretty(&PacksReport::new()?)? + "\n"))?,
+            None => print(&PacksReport::new()?)?,
+        }
+        Ok(ExitCode::SUCCESS)
     }
 }
 

@@ -8,8 +8,10 @@
 mod captions;
 mod elsewhere;
 mod make;
+mod packs;
 mod teacher_folder;
 
 pub use elsewhere::answer;
 pub use make::{make_beside, make_here};
+pub use packs::Pack;
 pub use teacher_folder::teacher_folder;

@@ -14,10 +14,10 @@ const FOLDER: &str = "teacher";
 )]
 pub struct NoTeacher;
 
-/// The teacher that a package has installed, if one has: `../share/wordsight/teacher` of the executable.
-fn installed_teacher() -> Option<PathBuf> {
+/// A folder that a package has installed beside this program: `../share/wordsight/NAME` of the executable.
+pub(super) fn installed(name: &str) -> Option<PathBuf> {
     let executable = std::env::current_exe().ok()?;
-    let folder = executable.ancestors().nth(2)?.join("share/wordsight").join(FOLDER);
+    let folder = executable.ancestors().nth(2)?.join("share/wordsight").join(name);
     folder.is_dir().then_some(folder)
 }
 
@@ -26,5 +26,5 @@ fn installed_teacher() -> Option<PathBuf> {
 /// # Errors
 /// When none is named and none is installed.
 pub fn teacher_folder(named: Option<&Path>) -> Result<PathBuf, NoTeacher> {
-    named.map(Path::to_owned).or_else(installed_teacher).ok_or(NoTeacher)
+    named.map(Path::to_owned).or_else(|| installed(FOLDER)).ok_or(NoTeacher)
 }

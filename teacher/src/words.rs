@@ -216,7 +216,11 @@ impl<'de> Deserialize<'de> for ListedWords {
     }
 }
 
-fn parse(text: &str, path: &Path) -> Result<WordList, WordsError> {
+/// Checks the text of a words file; `path` is for the error.
+///
+/// # Errors
+/// When it has an unknown key or a wrong value, or names a word twice.
+pub fn parse(text: &str, path: &Path) -> Result<WordList, WordsError> {
     let wrong = |offset: usize, problem: String| {
         let (line, column) = position(text, offset);
         WordsError::Wrong { path: path.into(), line, column, problem }

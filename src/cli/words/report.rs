@@ -1,10 +1,13 @@
 //! What `wordsight words` tells of a vocabulary.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::Serialize;
 use wordsight_detection::{Vocabulary, Word};
-use wordsight_teacher::words::{ALIKE, near_duplicates, neighbours, too_near};
+use wordsight_teacher::words::{ALIKE, WordsError, near_duplicates, neighbours, too_near};
+
+use crate::words::Pack;
 
 /// How many near words are shown of each.
 const NEIGHBOURS: usize = 3;
@@ -97,6 +100,48 @@ impl fmt::Display for ShowReport {
             }
         }
         writeln!(f, "beside {} hidden words", self.hidden)
+    }
+}
+
+/// The ready lists of words.
+#[derive(Debug, Serialize)]
+pub struct PacksReport {
+    packs: Vec<ListedPack>,
+}
+
+#[derive(Debug, Serialize)]
+struct ListedPack {
+    name: &'static str,
+    words: usize,
+    about: &'static str,
+    /// The vocabulary of it that is installed.
+    vocabulary: Option<PathBuf>,
+}
+
+impl PacksReport {
+    pub fn new() -> Result<Self, WordsError> {
+        let listed = Pack::ALL.into_iter().map(|pack| {
+            Ok(ListedPack {
+                name: pack.name(),
+                words: pack.words()?.words.len(),
+                about: pack.about(),
+                vocabulary: pack.vocabulary(),
+            })
+        });
+        Ok(Self { packs: listed.collect::<Result<_, _>>()? })
+    }
+}
+
+impl fmt::Display for PacksReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<11}  words  what", "pack")?;
+        for pack in &self.packs {
+            writeln!(f, "{:<11}  {:>5}  {}", pack.name, pack.words, pack.about)?;
+            if let Some(vocabulary) = &pack.vocabulary {
+                writeln!(f, "{:<11}         {}", "", vocabulary.display())?;
+            }
+        }
+        writeln!(f, "print one: wordsight words packs coco > words.toml")
     }
 }
 
