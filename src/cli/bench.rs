@@ -19,7 +19,7 @@ use super::swaps::measure_swaps;
 use crate::bench::{Board, Estimate, Mode, PlotPath, Report, compare, draw};
 use crate::config::ConfigError;
 use crate::files::{Content, Inputs, is_standard_output};
-use crate::service::{EngineTarget, WordsTarget};
+use crate::service::EngineTarget;
 use crate::settings::FramesPerSecond;
 
 /// Measures a stream, or compares two measurements.
