@@ -154,7 +154,7 @@ impl CaptionCache {
         Ok(())
     }
 
-    /// Adds captions that were embedded just now ([`vocabulary_of_captions`]).
+    /// Adds captions that were embedded.
     pub fn add(&mut self, captions: &Vocabulary) {
         for (caption, known) in known_captions(captions) {
             if self.embeddings.insert(caption.clone(), known).is_none() {
