@@ -383,14 +383,20 @@ fn words_that_are_asked_for_name_the_next_frames_until_they_are_taken_back() {
     assert_eq!(running.get("/api/words").json()["words"][1]["word"], "blue");
     for wrong in [
         json!({ "words": [] }),
-        json!({ "words": ["cup", "Cup"] }),
-        json!({ "words": ["\u{200b}"] }),
+        json!({ "words": [""] }),
         json!({ "words": [{ "word": "cup", "treshold": 0.2 }] }),
         json!({ "words": [{ "word": "cup", "threshold": 2 }] }),
         json!({ "words": "cup" }),
         json!({}),
     ] {
         running.put("/api/words", &wrong).error(422);
+    }
+    for none in [
+        json!(["cup", "Cup"]),
+        json!(["\u{200b}"]),
+        json!([{ "word": "cup", "hidden": true, "threshold": 0.2 }]),
+    ] {
+        running.put("/api/words", &json!({ "words": none })).error(409);
     }
     for unknown in ["forklift", "\u{1f431}", "\" or 'nothing\u{7}"] {
         let refused = running.put("/api/words", &json!({ "words": [unknown] })).error(409);

@@ -10,7 +10,8 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use wordsight_detection::Word;
 use wordsight_teacher::words::ListedWords;
 
 use super::answer::{Answer, Refusal, json, json_with, with_type};
@@ -162,14 +163,44 @@ pub(super) async fn set_vocabulary(
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TheseWords {
-    words: ListedWords,
+    words: Vec<serde_json::Value>,
+}
+
+impl TheseWords {
+    /// The words as a list. What hasn't the form of words is not what is asked for here; words that make no list, such as one
+    /// that stands there twice, are refused as those are of which no vocabulary can be made.
+    fn listed(self) -> Result<ListedWords, Refusal> {
+        let malformed = |told: String| {
+            let told = format!("that isn't what is asked for here: {told}");
+            Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, told)
+        };
+        if self.words.is_empty() {
+            return Err(malformed("no words".to_owned()));
+        }
+        for given in &self.words {
+            let word = match given {
+                serde_json::Value::String(word) => Ok(Word::new(word)),
+                given => Word::deserialize(given),
+            };
+            let word = word.map_err(|error| malformed(error.to_string()))?;
+            if word.word.is_empty() || word.synonyms.iter().any(String::is_empty) {
+                return Err(malformed("a word or a synonym is empty".to_owned()));
+            }
+            if word.threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold)) {
+                return Err(malformed(format!("the threshold of {:?} is not between 0 and 1", word.word)));
+            }
+        }
+        let listed = ListedWords::deserialize(serde_json::Value::Array(self.words));
+        listed.map_err(|error| Refusal::new(StatusCode::CONFLICT, error.to_string()))
+    }
 }
 
 /// Has the stream look for these words.
 pub(super) async fn set_words(
     State(state): State<Arc<AppState>>,
-    JsonBody(TheseWords { words }): JsonBody<TheseWords>,
+    JsonBody(words): JsonBody<TheseWords>,
 ) -> Answer {
+    let words = words.listed()?;
     ask(state, move |_| Ok(ChangeRequest::Words(words))).await
 }
 

@@ -138,9 +138,11 @@ mod tests {
             (put("/api/vocabulary", &"x".repeat(70_000)), "413"),
             (put("/api/words", "{\"words\": [\"cup\", {\"word\": \"mug\", \"threshold\": 0.3}]}"), "503"),
             (put("/api/words", "{\"words\": []}"), "422"),
-            (put("/api/words", "{\"words\": [\"cup\", \"CUP\"]}"), "422"),
+            (put("/api/words", "{\"words\": [\"cup\", \"CUP\"]}"), "409"),
             (put("/api/words", "{\"words\": [{\"word\": \"cup\", \"more\": 1}]}"), "422"),
-            (put("/api/words", "{\"words\": [\"\\u200b\"]}"), "422"),
+            (put("/api/words", "{\"words\": [\"\\u200b\"]}"), "409"),
+            (put("/api/words", "{\"words\": [\"\"]}"), "422"),
+            (put("/api/words", "{\"words\": [{\"word\": \"cup\", \"threshold\": 2}]}"), "422"),
         ];
         for (request, status) in cases {
             let told = answer(&request);
