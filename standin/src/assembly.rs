@@ -15,16 +15,16 @@
 use std::fs;
 use std::path::Path;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use wordsight_onnx::proto::{ElementType, ModelProto};
 use wordsight_onnx::{Graph, Storage};
 use wordsight_teacher::prompts::DEFAULT_PROMPTS;
-use wordsight_teacher::{EmbedCaptions, STANDIN_MODEL_TYPE, TextTeacher, words};
+use wordsight_teacher::{EmbedCaptions, STANDIN_MODEL_TYPE, TeacherError, TextTeacher, read_json, words};
 
+use crate::directory::{NewDirectory, refuse_to_replace_others};
 use crate::efficientnet::{EfficientNetLite, Weights};
-use crate::error::{StandinError, read_json};
+use crate::error::StandinError;
 use crate::{minilm, pth};
 
 /// Part of the identity: counts changes to what this module makes of the same packages.
@@ -50,23 +50,20 @@ pub fn class_names() -> Vec<String> {
 /// # Errors
 /// When a package is missing or damaged, the names don't match the classifier, or the directory can't be written.
 pub fn assemble(packages: &Path, class_names: &[String], output: &Path) -> Result<(), StandinError> {
-    refuse_to_replace_others(output)?;
-    let unwritable = |reason| StandinError::Unwritable { path: output.into(), reason };
+    refuse_to_replace_others(output, "a stand-in teacher", |config| {
+        config["model_type"] == STANDIN_MODEL_TYPE
+    })?;
     let weights = pth::read_pth(&packages.join(CLASSIFIER_FILE))?;
     let classes = NETWORK.classifier(&weights)?.classes;
     if class_names.len() != classes {
         let problem = format!("it has {classes} classes, and {} names were given", class_names.len());
-        return Err(StandinError::unusable(&packages.join(CLASSIFIER_FILE), problem));
+        return Err(TeacherError::unusable(&packages.join(CLASSIFIER_FILE), problem).into());
     }
     let minilm = packages.join("minilm");
     let text = minilm::build(&minilm)?;
 
-    // Made beside the destination, so that the last step is a rename within one file system.
-    let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(unwritable)?;
-    let workshop = tempfile::Builder::new().prefix(".teacher.").tempdir_in(parent).map_err(unwritable)?;
-    let made = workshop.path().join("teacher");
-    fs::create_dir_all(made.join("onnx")).map_err(unwritable)?;
+    let new = NewDirectory::beside(output)?;
+    let (made, unwritable) = (new.path(), |reason| new.unwritable(reason));
     wordsight_onnx::write(&text.model, &made.join("onnx/text_model.onnx"))?;
     fs::write(made.join("tokenizer.json"), tokenizer(&minilm)?).map_err(unwritable)?;
 
@@ -77,24 +74,7 @@ pub fn assemble(packages: &Path, class_names: &[String], output: &Path) -> Resul
     wordsight_onnx::write(&vision, &made.join("onnx/vision_model.onnx"))?;
     write_json(&made.join("preprocessor_config.json"), &preprocessor_config()).map_err(unwritable)?;
 
-    if output.exists() {
-        fs::rename(output, workshop.path().join("replaced")).map_err(unwritable)?;
-    }
-    fs::rename(&made, output).map_err(unwritable)
-}
-
-/// A destination that holds something other than a stand-in isn't ours to remove.
-fn refuse_to_replace_others(output: &Path) -> Result<(), StandinError> {
-    #[derive(Deserialize)]
-    struct Config {
-        model_type: String,
-    }
-    let occupied = || StandinError::Occupied { path: output.into(), kept: "a stand-in teacher" };
-    if !output.exists() || fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_none()) {
-        return Ok(());
-    }
-    let config: Config = read_json(&output.join("config.json")).map_err(|_| occupied())?;
-    if config.model_type == STANDIN_MODEL_TYPE { Ok(()) } else { Err(occupied()) }
+    new.put_in_place()
 }
 
 /// `[classes, D]`: each name's direction, from the same prompts that words get by default.
@@ -129,7 +109,7 @@ fn sources_digest(packages: &Path, class_names: &[String]) -> Result<String, Sta
     digest.update(format!("assembly {ASSEMBLY}\n"));
     for file in [CLASSIFIER_FILE, "minilm/config.json", "minilm/model.safetensors", "minilm/tokenizer.json"] {
         let path = packages.join(file);
-        let bytes = fs::read(&path).map_err(|source| StandinError::unreadable(&path, source))?;
+        let bytes = fs::read(&path).map_err(|source| TeacherError::unreadable(&path, source))?;
         digest.update(Sha256::digest(&bytes));
     }
     for text in class_names.iter().map(String::as_str).chain(DEFAULT_PROMPTS) {

@@ -16,9 +16,10 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use wordsight_onnx::proto::{Dimension, ElementType, ModelProto};
 use wordsight_onnx::{Attribute, Graph, Storage, Value};
+use wordsight_teacher::{TeacherError, read_json};
 
 use crate::efficientnet::transpose;
-use crate::error::{StandinError, read_json};
+use crate::error::StandinError;
 
 /// What is added to the attention scores of padding: far below any score, and finite in FP16 as well.
 const MASKED_SCORE: f32 = -1e4;
@@ -50,21 +51,23 @@ pub(crate) fn build(folder: &Path) -> Result<TextModel, StandinError> {
     let config: Config = read_json(&config_path)?;
     if config.model_type != "bert" || config.hidden_act != "gelu" {
         let found = format!("it describes a {} with {}", config.model_type, config.hidden_act);
-        return Err(StandinError::unusable(
+        return Err(TeacherError::unusable(
             &config_path,
             format!("{found}, and only BERT with gelu is known"),
-        ));
+        )
+        .into());
     }
     if config.num_attention_heads == 0 || !config.hidden_size.is_multiple_of(config.num_attention_heads) {
-        return Err(StandinError::unusable(
+        return Err(TeacherError::unusable(
             &config_path,
             "the heads don't divide the hidden size".to_owned(),
-        ));
+        )
+        .into());
     }
     let weights_path = folder.join("model.safetensors");
-    let bytes = fs::read(&weights_path).map_err(|source| StandinError::unreadable(&weights_path, source))?;
+    let bytes = fs::read(&weights_path).map_err(|source| TeacherError::unreadable(&weights_path, source))?;
     let tensors = SafeTensors::deserialize(&bytes)
-        .map_err(|error| StandinError::unusable(&weights_path, error.to_string()))?;
+        .map_err(|error| TeacherError::unusable(&weights_path, error.to_string()))?;
     let mut encoder = Encoder {
         graph: Graph::new("minilm", Storage::F32),
         config: &config,
@@ -257,6 +260,6 @@ impl Encoder<'_> {
     }
 
     fn problem(&self, problem: String) -> StandinError {
-        StandinError::unusable(self.path, problem)
+        TeacherError::unusable(self.path, problem).into()
     }
 }

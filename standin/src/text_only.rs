@@ -10,10 +10,12 @@ use std::path::Path;
 
 use serde_json::Value;
 use wordsight_calibration::smaller_weights;
-use wordsight_files::folder_of;
-use wordsight_teacher::{CAPTIONS_FILE, EmbedCaptions, TeacherError, TextOnly, TextTeacher, competitors};
+use wordsight_teacher::{
+    CAPTIONS_FILE, EmbedCaptions, TeacherError, TextOnly, TextTeacher, competitors, read_json, weights_beside,
+};
 
-use crate::error::{StandinError, read_json};
+use crate::directory::{NewDirectory, refuse_to_replace_others};
+use crate::error::StandinError;
 
 /// The least cosine between a caption's embedding by the smaller weights and by the teacher's own.
 const LEAST_COSINE: f32 = 0.999;
@@ -48,20 +50,16 @@ pub struct Cut {
 /// When the teacher can't be opened, its weights can't be stored so or embed another way then, or something else lies in
 /// `output`.
 pub fn cut(directory: &Path, weights: Weights, output: &Path) -> Result<Cut, StandinError> {
-    refuse_to_replace_others(output)?;
+    refuse_to_replace_others(output, "a text half", |config| config.get("text_only").is_some())?;
     let mut whole = TextTeacher::open(directory)?;
-    let unwritable = |reason| StandinError::Unwritable { path: output.into(), reason };
-    let parent = folder_of(output);
-    fs::create_dir_all(parent).map_err(unwritable)?;
-    let workshop = tempfile::Builder::new().prefix(".teacher.").tempdir_in(parent).map_err(unwritable)?;
-    let made = workshop.path().join("teacher");
-    fs::create_dir_all(made.join(MODELS)).map_err(unwritable)?;
+    let new = NewDirectory::beside(output)?;
+    let (made, unwritable) = (new.path(), |reason| new.unwritable(reason));
     for file in ["tokenizer.json", "tokenizer_config.json"] {
         if directory.join(file).exists() {
             fs::copy(directory.join(file), made.join(file)).map_err(unwritable)?;
         }
     }
-    write_model(&directory.join(MODELS), weights, &made.join(MODELS))?;
+    write_model(directory, weights, &made.join(MODELS))?;
     let mut config: Value = read_json(&directory.join("config.json"))?;
     let stated = TextOnly::of_directory(&made, whole.id())?;
     let as_json = |error: serde_json::Error| unwritable(error.into());
@@ -73,10 +71,7 @@ pub fn cut(directory: &Path, weights: Weights, output: &Path) -> Result<Cut, Sta
     if least_cosine < LEAST_COSINE {
         return Err(StandinError::OtherEmbeddings { least_cosine });
     }
-    if output.exists() {
-        fs::rename(output, workshop.path().join("replaced")).map_err(unwritable)?;
-    }
-    fs::rename(&made, output).map_err(unwritable)?;
+    new.put_in_place()?;
     Ok(Cut { id: half.id().to_owned(), captions, least_cosine })
 }
 
@@ -98,39 +93,24 @@ fn compare(
     Ok((captions.len(), least))
 }
 
-/// A destination that holds something other than a text half isn't ours to remove.
-fn refuse_to_replace_others(output: &Path) -> Result<(), StandinError> {
-    if !output.exists() || fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_none()) {
-        return Ok(());
-    }
-    let is_half =
-        read_json::<Value>(&output.join("config.json")).is_ok_and(|config| config.get("text_only").is_some());
-    if is_half { Ok(()) } else { Err(StandinError::Occupied { path: output.into(), kept: "a text half" }) }
-}
-
-fn write_model(from: &Path, weights: Weights, to: &Path) -> Result<(), StandinError> {
-    let (model, beside) = (from.join(TEXT_MODEL), weights_beside(from)?);
+fn write_model(directory: &Path, weights: Weights, to: &Path) -> Result<(), StandinError> {
+    let (model, beside) =
+        (directory.join(MODELS).join(TEXT_MODEL), weights_beside(directory, &[TEXT_MODEL])?);
     if weights == Weights::Small {
         let stays = |problem: String| {
-            StandinError::unusable(&model, problem + ": cut it with the weights as they are")
+            TeacherError::unusable(&model, problem + ": cut it with the weights as they are")
         };
         if !beside.is_empty() {
-            return Err(stays("its weights lie in files of their own, which are not read here".to_owned()));
+            let problem = "its weights lie in files of their own, which are not read here";
+            return Err(stays(problem.to_owned()).into());
         }
         let small =
             smaller_weights(&wordsight_onnx::read(&model)?).map_err(|error| stays(error.to_string()))?;
         return Ok(wordsight_onnx::write(&small, &to.join(TEXT_MODEL))?);
     }
-    for name in beside.iter().map(String::as_str).chain([TEXT_MODEL]) {
-        let copied = fs::copy(from.join(name), to.join(name));
-        copied.map_err(|reason| StandinError::unreadable(&from.join(name), reason))?;
+    for file in beside.iter().chain([&model]) {
+        let copied = fs::copy(file, to.join(file.file_name().unwrap_or_default()));
+        copied.map_err(|reason| TeacherError::unreadable(file, reason))?;
     }
     Ok(())
-}
-
-/// Files in which a large export keeps the text model's weights.
-fn weights_beside(folder: &Path) -> Result<Vec<String>, StandinError> {
-    let entries = fs::read_dir(folder).map_err(|reason| StandinError::unreadable(folder, reason))?;
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    Ok(names.filter(|name| name.strip_prefix(TEXT_MODEL).is_some_and(|rest| rest.contains("data"))).collect())
 }

@@ -113,17 +113,22 @@ pub enum TeacherError {
 }
 
 impl TeacherError {
-    pub(crate) fn unreadable(path: &Path, reason: io::Error) -> Self {
+    /// A file that can't be read.
+    pub fn unreadable(path: &Path, reason: io::Error) -> Self {
         Self::Unreadable { path: path.into(), reason }
     }
 
-    pub(crate) fn unusable(path: &Path, problem: String) -> Self {
+    /// A file that isn't what it should be.
+    pub fn unusable(path: &Path, problem: String) -> Self {
         Self::Unusable { path: path.into(), problem }
     }
 }
 
 /// A JSON file of a known form.
-pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, TeacherError> {
+///
+/// # Errors
+/// When it can't be read, or has another form.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, TeacherError> {
     let text = fs::read_to_string(path).map_err(|reason| TeacherError::unreadable(path, reason))?;
     serde_json::from_str(&text).map_err(|error| TeacherError::unusable(path, error.to_string()))
 }

@@ -128,9 +128,12 @@ fn digest_of(directory: &Path, files: &[&str], models: &[&str]) -> Result<String
     Ok(hex::encode(digest.finalize()))
 }
 
-/// Files in which a large export keeps its weights, such as `vision_model.onnx_data`: without them, two trainings of
-/// one architecture would be one teacher.
-fn weights_beside(directory: &Path, models: &[&str]) -> Result<Vec<PathBuf>, TeacherError> {
+/// Files in which a large export keeps the weights of these models (`vision_model.onnx`, ...), such as
+/// `vision_model.onnx_data`, in order: without them, two trainings of one architecture would be one teacher.
+///
+/// # Errors
+/// When the folder of models can't be read.
+pub fn weights_beside(directory: &Path, models: &[&str]) -> Result<Vec<PathBuf>, TeacherError> {
     let folder = directory.join("onnx");
     let unreadable = |source| TeacherError::unreadable(&folder, source);
     let is_beside = |name: &str| {

@@ -23,8 +23,8 @@ mod vision_teacher;
 pub mod words;
 
 pub use crate::captions::{CAPTIONS_FILE, Caption, CaptionCache, EmbedCaptions, KnownCaption};
-pub use crate::error::TeacherError;
-pub use crate::identity::{STANDIN_MODEL_TYPE, TextOnly};
+pub use crate::error::{TeacherError, read_json};
+pub use crate::identity::{STANDIN_MODEL_TYPE, TextOnly, weights_beside};
 pub use crate::text_teacher::TextTeacher;
 #[cfg(feature = "vision")]
 pub use crate::vision_teacher::Teacher;
