@@ -10,9 +10,8 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
-use wordsight_detection::Word;
-use wordsight_teacher::words::ListedWords;
+use serde::Serialize;
+use wordsight_teacher::words::{ListedWords, WrittenWord};
 
 use super::answer::{Answer, Refusal, json, json_with, with_type};
 use super::board::BoardJson;
@@ -163,35 +162,30 @@ pub(super) async fn set_vocabulary(
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TheseWords {
-    words: Vec<serde_json::Value>,
+    words: Vec<WrittenWord>,
 }
 
 impl TheseWords {
     /// The words as a list. What hasn't the form of words is not what is asked for here; words that make no list, such as one
     /// that stands there twice, are refused as those are of which no vocabulary can be made.
     fn listed(self) -> Result<ListedWords, Refusal> {
-        let malformed = |told: String| {
-            let told = format!("that isn't what is asked for here: {told}");
-            Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, told)
+        let is_empty = |WrittenWord(word): &WrittenWord| {
+            word.word.is_empty() || word.synonyms.iter().any(String::is_empty)
         };
-        if self.words.is_empty() {
-            return Err(malformed("no words".to_owned()));
-        }
-        for given in &self.words {
-            let word = match given {
-                serde_json::Value::String(word) => Ok(Word::new(word)),
-                given => Word::deserialize(given),
-            };
-            let word = word.map_err(|error| malformed(error.to_string()))?;
-            if word.word.is_empty() || word.synonyms.iter().any(String::is_empty) {
-                return Err(malformed("a word or a synonym is empty".to_owned()));
-            }
-            if word.threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold)) {
-                return Err(malformed(format!("the threshold of {:?} is not between 0 and 1", word.word)));
-            }
-        }
-        let listed = ListedWords::deserialize(serde_json::Value::Array(self.words));
-        listed.map_err(|error| Refusal::new(StatusCode::CONFLICT, error.to_string()))
+        let is_beyond = |WrittenWord(word): &WrittenWord| {
+            word.threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold))
+        };
+        let malformed = if self.words.is_empty() {
+            "no words"
+        } else if self.words.iter().any(is_empty) {
+            "a word or a synonym is empty"
+        } else if self.words.iter().any(is_beyond) {
+            "a threshold is not between 0 and 1"
+        } else {
+            return ListedWords::of(self.words).map_err(|told| Refusal::new(StatusCode::CONFLICT, told));
+        };
+        let told = format!("that isn't what is asked for here: {malformed}");
+        Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, told))
     }
 }
 

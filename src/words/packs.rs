@@ -61,7 +61,7 @@ impl Pack {
     /// The words.
     ///
     /// # Errors
-    /// None that a test has not seen.
+    /// None of these: a test reads them all.
     pub fn words(self) -> Result<WordList, WordsError> {
         parse(self.text(), Path::new(self.name()))
     }

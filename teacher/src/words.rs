@@ -84,11 +84,11 @@ struct WordsFile {
     prompts: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     competitors: Option<Spanned<CompetitorsEntry>>,
-    words: Vec<Spanned<Entry>>,
+    words: Vec<Spanned<WrittenWord>>,
 }
 
-/// A word alone, or a table with more about it.
-struct Entry(Word);
+/// A word as it is written, alone or as a table with more about it: only its form has been checked.
+pub struct WrittenWord(pub Word);
 
 /// `"default"`, `"none"` or a list.
 struct CompetitorsEntry(Competitors);
@@ -196,10 +196,14 @@ impl ListedWords {
         &self.0
     }
 
-    fn of(entries: Vec<Entry>) -> Result<Self, String> {
+    /// A list of words as they are written.
+    ///
+    /// # Errors
+    /// When one is empty or wrong, or stands there twice.
+    pub fn of(written: Vec<WrittenWord>) -> Result<Self, String> {
         let mut seen = HashSet::new();
-        let mut words = Vec::with_capacity(entries.len());
-        for Entry(word) in entries {
+        let mut words = Vec::with_capacity(written.len());
+        for WrittenWord(word) in written {
             let word = checked(word)?;
             if !seen.insert(clean(&word.word)) {
                 return Err(format!("the word {:?} stands there twice, however it is spelt", word.word));
@@ -297,28 +301,28 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 }
 
 // By hand and not as an untagged enum, whose errors would lose which key is unknown and where it stands.
-impl<'de> Deserialize<'de> for Entry {
+impl<'de> Deserialize<'de> for WrittenWord {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct EntryVisitor;
+        struct WordVisitor;
 
-        impl<'de> Visitor<'de> for EntryVisitor {
-            type Value = Entry;
+        impl<'de> Visitor<'de> for WordVisitor {
+            type Value = WrittenWord;
 
             fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
                 formatter
                     .write_str("a word (\"cat\") or a table ({ word = \"cat\", synonyms = [\"kitten\"] })")
             }
 
-            fn visit_str<E>(self, word: &str) -> Result<Entry, E> {
-                Ok(Entry(Word::new(word)))
+            fn visit_str<E>(self, word: &str) -> Result<WrittenWord, E> {
+                Ok(WrittenWord(Word::new(word)))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Entry, A::Error> {
-                Word::deserialize(MapAccessDeserializer::new(table)).map(Entry)
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<WrittenWord, A::Error> {
+                Word::deserialize(MapAccessDeserializer::new(table)).map(WrittenWord)
             }
         }
 
-        deserializer.deserialize_any(EntryVisitor)
+        deserializer.deserialize_any(WordVisitor)
     }
 }
 
