@@ -57,10 +57,7 @@ impl CommonArgs {
     pub(super) fn inputs(&self, config: &Config, source: Option<&SourceUri>) -> Inputs {
         let student = config.student.find("student").ok();
         let words = WordsTarget::of(config).ok();
-        let vocabulary = words.as_ref().map(|words| words.vocabulary.as_path());
-        let mut inputs = inputs_of(self.config.as_deref(), student.as_deref(), vocabulary, source);
-        words.iter().filter_map(|words| words.teacher.as_deref()).for_each(|teacher| inputs.add(teacher));
-        inputs
+        inputs_of(self.config.as_deref(), student.as_deref(), words.as_ref(), source)
     }
 
     /// Puts these flags over a configuration.

@@ -18,7 +18,7 @@ use wordsight_engines::cpu::library;
 use crate::health::Health;
 use crate::pipeline::EngineKind;
 use crate::publish::SinkSettings;
-use crate::service::{EngineTarget, Installed, Target, WordsTarget};
+use crate::service::{EngineTarget, Installed, Target};
 use crate::threads::Stop;
 pub use finding::{Device, Finding, State};
 use service::Service;
@@ -30,7 +30,6 @@ pub fn examine(device: &Device) -> Vec<Finding> {
     let mut found = vec![configuration(device)];
     if let Ok(configured) = &device.configured {
         found.extend(student_and_words(configured));
-        found.extend(labels(configured));
         found.push(source(configured, service.runs()));
     }
     found.extend(system::permissions(root));
@@ -67,7 +66,10 @@ fn student_and_words(configured: &Target) -> Vec<Finding> {
     let engine = EngineTarget { builds_plans: false, ..configured.engine.clone() };
     let engine = match engine.open(&Installed::QUIET, &Stop::default(), &|| ()) {
         Ok(engine) => engine,
-        Err(error) => return vec![Finding::failed("student", error), words_alone(&configured.words)],
+        Err(error) => {
+            let student = Finding::failed("student", error);
+            return std::iter::once(student).chain(words_alone(configured)).collect();
+        }
     };
     let facts = engine.facts();
     let student = Finding::ok(
@@ -81,42 +83,37 @@ fn student_and_words(configured: &Target) -> Vec<Finding> {
             engine.title()
         ),
     );
-    let words = match configured.words.open(facts, &Stop::default()) {
+    let mut found = vec![student];
+    match configured.words.open(facts, &Stop::default()) {
         Ok(opened) => {
-            let (path, words) = (configured.words.vocabulary.display(), opened.scorer.words().len());
-            Finding::ok("vocabulary", format!("{path}: {words} words, which fit the student"))
+            let (path, words) = (configured.words.vocabulary.display(), opened.scorer.words());
+            let says = format!("{path}: {} words, which fit the student", words.len());
+            found.push(Finding::ok("vocabulary", says));
+            found.extend(labels(configured, words.iter()));
         }
-        Err(error) => Finding::failed("vocabulary", error),
-    };
-    vec![student, words]
+        Err(error) => found.push(Finding::failed("vocabulary", error)),
+    }
+    found
 }
 
-fn words_alone(words: &WordsTarget) -> Finding {
-    let path = words.vocabulary.display();
-    match words.list() {
-        Ok(None) => {}
-        Ok(Some(list)) => {
-            let words = list.words.iter().filter(|word| !word.hidden).count();
-            return Finding::ok(
-                "vocabulary",
-                format!("{path}: {words} words; no student says for which teacher"),
-            );
-        }
-        Err(error) => return Finding::failed("vocabulary", error),
-    }
-    match wordsight_detection::Vocabulary::load(&words.vocabulary) {
-        Ok(vocabulary) => Finding::ok(
-            "vocabulary",
-            format!("{path}: {} words; no student to hold them against", vocabulary.shown().len()),
-        ),
-        Err(error) => Finding::failed("vocabulary", error),
-    }
+/// The words of a configuration whose student can't be opened.
+fn words_alone(configured: &Target) -> Vec<Finding> {
+    let path = configured.words.vocabulary.display();
+    let (words, says) = match configured.words.list() {
+        Ok(Some(list)) => (list.words, "no student says for which teacher"),
+        Ok(None) => match wordsight_detection::Vocabulary::load(&configured.words.vocabulary) {
+            Ok(vocabulary) => (vocabulary.words, "no student to hold them against"),
+            Err(error) => return vec![Finding::failed("vocabulary", error)],
+        },
+        Err(error) => return vec![Finding::failed("vocabulary", error)],
+    };
+    let shown = words.iter().filter(|word| !word.hidden).map(|word| word.word.as_str());
+    let found = Finding::ok("vocabulary", format!("{path}: {} words; {says}", shown.clone().count()));
+    std::iter::once(found).chain(labels(configured, shown)).collect()
 }
 
 /// Words that pictures can't show.
-fn labels(configured: &Target) -> Option<Finding> {
-    let vocabulary = wordsight_detection::Vocabulary::load(&configured.words.vocabulary).ok()?;
-    let words = vocabulary.shown().iter().map(|known| known.word.as_str());
+fn labels<'a>(configured: &Target, words: impl Iterator<Item = &'a str> + Clone) -> Option<Finding> {
     let undrawable = configured.undrawable_words(words)?;
     Some(Finding::warning("labels", undrawable.to_string(), undrawable.remedy()))
 }

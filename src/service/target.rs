@@ -112,9 +112,8 @@ impl Target {
     /// # Errors
     /// When an output is an input, or would replace what is no output's.
     pub fn check_outputs(&self, configuration: Option<&Path>) -> Result<(), OutputError> {
-        let (student, vocabulary) = (self.engine.student.as_path(), self.words.vocabulary.as_path());
-        let mut inputs = inputs_of(configuration, Some(student), Some(vocabulary), Some(&self.source.uri));
-        self.words.teacher.iter().for_each(|teacher| inputs.add(teacher));
+        let student = Some(self.engine.student.as_path());
+        let mut inputs = inputs_of(configuration, student, Some(&self.words), Some(&self.source.uri));
         self.sinks.iter().flat_map(SinkSettings::files_read).for_each(|path| inputs.add(path));
         if let Some(token) = self.http.as_ref().and_then(|http| http.token_file.as_deref()) {
             inputs.add(token);
@@ -131,10 +130,12 @@ impl Target {
 pub fn inputs_of(
     configuration: Option<&Path>,
     student: Option<&Path>,
-    vocabulary: Option<&Path>,
+    words: Option<&WordsTarget>,
     source: Option<&SourceUri>,
 ) -> Inputs {
-    let mut inputs = Inputs::of([configuration, student, vocabulary].into_iter().flatten());
+    let of_words = words.map(|words| (words.vocabulary.as_path(), words.teacher.as_deref())).unzip();
+    let read = [configuration, student, of_words.0, of_words.1.flatten()];
+    let mut inputs = Inputs::of(read.into_iter().flatten());
     source.and_then(SourceUri::path).into_iter().for_each(|path| inputs.add_pictures(path));
     inputs
 }
