@@ -31,6 +31,7 @@ mod logging;
 mod pipeline;
 mod preprocess;
 mod publish;
+mod requests;
 mod scoring;
 mod service;
 mod settings;

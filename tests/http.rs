@@ -398,6 +398,9 @@ fn words_that_are_asked_for_name_the_next_frames_until_they_are_taken_back() {
     ] {
         running.put("/api/words", &json!({ "words": none })).error(409);
     }
+    let many: Vec<String> = (0..1_001).map(|word| format!("word {word}")).collect();
+    let refused = running.put("/api/words", &json!({ "words": many })).error(409);
+    assert!(refused.contains("1001 words") && refused.contains("wordsight words make"), "{refused}");
     for unknown in ["forklift", "\u{1f431}", "\" or 'nothing\u{7}"] {
         let refused = running.put("/api/words", &json!({ "words": [unknown] })).error(409);
         assert!(refused.contains("knows nothing of"), "{refused}");
@@ -410,6 +413,67 @@ fn words_that_are_asked_for_name_the_next_frames_until_they_are_taken_back() {
     running.await_word("ruby");
     let refused = running.put("/api/words", &json!({ "words": ["red ruby"] })).error(409);
     assert!(refused.contains("is not a teacher"), "{refused}");
+    running.await_word("ruby");
+}
+
+#[test]
+fn what_was_chosen_is_gone_after_a_restart_unless_it_is_kept_or_the_configuration_says_something_else() {
+    let bench = Bench::new();
+    write_text_teacher(&bench.path("teacher"));
+    let address = free_address();
+    let configuration = configure(&bench, address, "");
+    let text = format!("teacher = \"teacher\"\n{}", fs::read_to_string(&configuration).unwrap());
+    fs::write(&configuration, &text).unwrap();
+    let start = || start_configured(&bench, &configuration, address, &[]);
+    let in_use = |running: &Running| running.get("/api/status").json()["in_use"].clone();
+    let ruby = json!({ "words": ["ruby", { "word": "blue", "threshold": 0.2 }] });
+
+    let running = start();
+    assert_eq!(running.put("/api/words", &ruby).status, 200);
+    running.await_word("ruby");
+    assert_eq!(in_use(&running)["is_kept"], false);
+    drop(running);
+    let running = start();
+    running.await_word("red");
+    // Kept: what was chosen before, and what is chosen after.
+    assert_eq!(running.put("/api/words", &ruby).status, 200);
+    assert_eq!(running.put("/api/choices", &json!({ "keep": true })).json()["is_kept"], true);
+    assert_eq!(running.put("/api/threshold", &json!({ "score": 0.25 })).json()["is_kept"], true);
+    running.put("/api/choices", &json!({ "keep": 1 })).error(422);
+    drop(running);
+    let running = start();
+    running.await_word("ruby");
+    let kept = in_use(&running);
+    assert_eq!((&kept["is_kept"], &kept["is_as_configured"]), (&json!(true), &json!(false)));
+    assert_eq!(kept["score_threshold"], 0.25);
+    drop(running);
+    // Neither the teacher is there any more, nor what it embedded.
+    fs::rename(bench.path("teacher"), bench.path("away")).unwrap();
+    fs::rename(bench.path("state/wordsight/captions"), bench.path("captions")).unwrap();
+    let running = start();
+    running.await_word("red");
+    assert!(running.stderr().contains("does not work any more"), "{}", running.stderr());
+    drop(running);
+    fs::rename(bench.path("captions"), bench.path("state/wordsight/captions")).unwrap();
+    let running = start();
+    running.await_word("ruby");
+    // The configuration has the last word, for good.
+    let other = text.replace("\"words.safetensors\"", "\"vocabularies/roses.safetensors\"");
+    fs::write(&configuration, other).unwrap();
+    running.await_word("rose");
+    assert_eq!(in_use(&running)["is_kept"], false);
+    drop(running);
+    fs::write(&configuration, &text).unwrap();
+    let running = start();
+    running.await_word("red");
+    // Where nothing can be written that is said, and the choice holds as long as the program runs.
+    assert_eq!(running.put("/api/words", &ruby).status, 200);
+    fs::create_dir_all(bench.path("state/wordsight/chosen")).unwrap();
+    fs::remove_dir(bench.path("state/wordsight/chosen")).unwrap();
+    bench.write("state/wordsight/chosen", "a file and no folder");
+    let refused = running.put("/api/choices", &json!({ "keep": true })).error(409);
+    assert!(refused.contains("/chosen"), "{refused}");
+    assert_eq!(in_use(&running)["is_kept"], false);
     running.await_word("ruby");
 }
 

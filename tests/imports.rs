@@ -30,7 +30,7 @@ struct Module {
 type Modules = BTreeMap<ModulePath, Module>;
 
 /// The layers from the bottom to the top: each imports only layers that stand before it.
-const LAYERS: [&str; 21] = [
+const LAYERS: [&str; 22] = [
     "allocations",
     "logging",
     "threads",
@@ -42,6 +42,7 @@ const LAYERS: [&str; 21] = [
     "preprocess",
     "scoring",
     "tracking",
+    "requests",
     "publish",
     "pipeline",
     "governor",

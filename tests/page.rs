@@ -37,14 +37,21 @@ fn playwright() -> Result<PathBuf, String> {
     if playwright.exists() { Ok(playwright) } else { Err("playwright-core (.deps/web)".to_owned()) }
 }
 
+/// The shipped student's teacher, which words are typed with.
+fn teacher() -> Option<PathBuf> {
+    let teacher = checkout().join(".deps/teacher");
+    teacher.join("config.json").exists().then_some(teacher)
+}
+
 /// The demo on a board that tells something, served.
 fn serve(bench: &Bench, more: &str) -> (Process, SocketAddr) {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let demo = checkout().join("demo");
+    let teacher = teacher().map_or_else(String::new, |teacher| format!("teacher = {teacher:?}\n"));
     let configuration = bench.write(
         &format!("page-{}.toml", address.port()),
         format!(
-            "name = \"Front door\"\nstudent = {:?}\nvocabulary = \"vocabularies/words.safetensors\"\n[publish]\njson = \"\"\n\
+            "{teacher}name = \"Front door\"\nstudent = {:?}\nvocabulary = \"vocabularies/words.safetensors\"\n[publish]\njson = \"\"\n\
              [source]\nuri = {:?}\npacing = \"camera\"\nfps = 8\nloop = true\n\
              [http]\nlisten = \"{address}\"\nvocabularies = \"vocabularies\"\n{more}",
             demo.join("student.onnx"),
@@ -88,11 +95,15 @@ fn a_person_can_look_switch_and_log_in_on_the_page() {
     fs::create_dir_all(&pictures).unwrap();
     let (_running, address) = serve(&bench, "");
     let (_locked, locked_address) = serve(&bench, "token_file = \"token\"\n");
+    if teacher().is_none() {
+        skip("typing words on the page", "the teacher is not here (.deps/teacher)", "`make teacher`");
+    }
     let output = Command::new("node")
         .arg(checkout().join("tests/page/page.mjs"))
         .args([playwright.to_str().unwrap(), CHROMIUM])
         .args([format!("http://{address}/"), format!("http://{locked_address}/"), TOKEN.to_owned()])
         .arg(&pictures)
+        .arg(if teacher().is_some() { "with-teacher" } else { "without-teacher" })
         .output()
         .unwrap();
     let told =

@@ -16,11 +16,11 @@ use wordsight_teacher::words::{ListedWords, WrittenWord};
 use super::answer::{Answer, Refusal, json, json_with, with_type};
 use super::board::BoardJson;
 use super::json_body::JsonBody;
-use super::requests::ChangeRequest;
 use super::state::AppState;
 use super::status::{InUse, Reasons, Status};
 use super::vocabularies::{Listed, NameError};
 use crate::publish::{colour_of, json_line};
+use crate::requests::ChangeRequest;
 
 /// The description of all that stands here, for programs.
 pub const OPENAPI: &str = include_str!("openapi.json");
@@ -182,7 +182,8 @@ impl TheseWords {
         } else if self.words.iter().any(is_beyond) {
             "a threshold is not between 0 and 1"
         } else {
-            return ListedWords::of(self.words).map_err(|told| Refusal::new(StatusCode::CONFLICT, told));
+            let conflict = |told: String| Refusal::new(StatusCode::CONFLICT, told);
+            return ListedWords::typed(self.words).map_err(conflict);
         };
         let told = format!("that isn't what is asked for here: {malformed}");
         Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, told))
@@ -213,6 +214,20 @@ pub(super) async fn set_threshold(
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "`score` is a number from 0 to 1"));
     }
     ask(state, move |_| Ok(ChangeRequest::ScoreThreshold(score))).await
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Keeping {
+    keep: bool,
+}
+
+/// Has what was chosen, now and later, also hold after a restart, or not.
+pub(super) async fn keep_choices(
+    State(state): State<Arc<AppState>>,
+    JsonBody(Keeping { keep }): JsonBody<Keeping>,
+) -> Answer {
+    ask(state, move |_| Ok(ChangeRequest::Keep(keep))).await
 }
 
 /// Has everything be as the configuration says.

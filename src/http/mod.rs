@@ -18,7 +18,6 @@ mod login;
 mod metrics;
 mod observer;
 mod page;
-mod requests;
 mod routes;
 mod security;
 mod served_stream;
@@ -29,7 +28,7 @@ mod status;
 mod stream;
 mod vocabularies;
 
-pub use requests::{ChangeRequest, Current, Pending, Requests};
 pub use served_stream::ServedStream;
 pub use server::Server;
 pub use settings::{HttpKeys, HttpSettings, parse_address};
+pub use vocabularies::VocabularyFolder;

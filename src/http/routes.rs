@@ -56,6 +56,7 @@ fn routes() -> Routes {
         .with(Method::GET, "/api/vocabularies", api::vocabularies)
         .with(Method::PUT, "/api/vocabulary", api::set_vocabulary)
         .with(Method::PUT, "/api/threshold", api::set_threshold)
+        .with(Method::PUT, "/api/choices", api::keep_choices)
         .with(Method::DELETE, "/api/choices", api::forget_choices)
         .with(Method::GET, "/api/board", api::board)
         .with(Method::GET, "/api/openapi.json", api::openapi)

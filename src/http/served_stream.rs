@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::requests::Requests;
 use crate::health::Health;
 use crate::pipeline::{Control, Counters};
 use crate::publish::Live;
+use crate::requests::Requests;
 
 /// What the server shows and tells.
 #[derive(Clone)]

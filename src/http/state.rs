@@ -10,7 +10,7 @@ use super::page::Page;
 use super::security::Guard;
 use super::served_stream::ServedStream;
 use super::settings::HttpSettings;
-use super::vocabularies::Folder;
+use super::vocabularies::VocabularyFolder;
 
 /// The most that have pictures sent at once.
 const MOST_VIEWERS: usize = 16;
@@ -26,7 +26,7 @@ pub(super) struct AppState {
     pub page: Page,
     pub board: Arc<BoardReader>,
     pub observer: Observer,
-    pub folder: Folder,
+    pub folder: VocabularyFolder,
     /// Seats of those who have pictures sent, who are told of events, and whose changes are under way.
     pub viewers: Arc<Semaphore>,
     pub listeners: Arc<Semaphore>,
@@ -47,7 +47,7 @@ impl AppState {
             page: Page::default(),
             board: Arc::new(BoardReader::new(&stream.board_root)),
             observer: Observer::new(&stream),
-            folder: Folder::new(settings.vocabularies.clone()),
+            folder: VocabularyFolder::new(settings.vocabularies.clone()),
             viewers: Arc::new(Semaphore::new(MOST_VIEWERS)),
             listeners: Arc::new(Semaphore::new(MOST_LISTENERS)),
             changes: Semaphore::new(MOST_CHANGES),

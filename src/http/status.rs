@@ -137,6 +137,8 @@ pub(super) struct InUse {
     words: usize,
     score_threshold: f64,
     is_as_configured: bool,
+    /// Whether what was chosen also holds after a restart.
+    is_kept: bool,
     student: String,
     engine: String,
 }
@@ -154,6 +156,7 @@ impl InUse {
             words: in_use.words.len(),
             score_threshold: rounded(in_use.score_threshold.into(), 1e4),
             is_as_configured: in_use.is_as_configured,
+            is_kept: in_use.is_kept,
             student: name(&in_use.student, ""),
             engine: in_use.engine,
         }

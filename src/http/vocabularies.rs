@@ -23,7 +23,7 @@ const MOST_LISTED: usize = 500;
 const LONGEST_NAME: usize = 200;
 
 /// The folder, if one is configured.
-pub struct Folder {
+pub struct VocabularyFolder {
     path: Option<PathBuf>,
     /// What was read of files, as long as they have not changed.
     seen: Mutex<BTreeMap<PathBuf, (Stamp, Counted)>>,
@@ -69,7 +69,7 @@ pub enum NameError {
     Outside,
 }
 
-impl Folder {
+impl VocabularyFolder {
     pub fn new(path: Option<PathBuf>) -> Self {
         Self { path, seen: Mutex::default() }
     }
@@ -166,7 +166,7 @@ mod tests {
         let link = std::os::unix::fs::symlink::<PathBuf, PathBuf>;
         link(outside.path().join("secret.safetensors"), path.join("link.safetensors")).unwrap();
         link("mine.safetensors".into(), path.join("alias.safetensors")).unwrap();
-        let folder = Folder::new(Some(path.clone()));
+        let folder = VocabularyFolder::new(Some(path.clone()));
         assert_eq!(folder.file("mine"), Ok(path.join("mine.safetensors")));
         assert_eq!(folder.file("alias"), Ok(path.join("alias.safetensors")), "as it is in the folder");
         assert_eq!(folder.file("link"), Err(NameError::Outside));
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(folder.file(&"x".repeat(300)), Err(NameError::NotAName));
         assert_eq!(folder.file("other"), Err(NameError::Unknown));
         assert_eq!(folder.file("directory"), Err(NameError::Unknown));
-        assert_eq!(Folder::new(None).file("mine"), Err(NameError::NoFolder));
+        assert_eq!(VocabularyFolder::new(None).file("mine"), Err(NameError::NoFolder));
         let (listed, has_more) = folder.list(&path.join("mine.safetensors"));
         let names: Vec<(&str, bool)> = listed.iter().map(|one| (one.name.as_str(), one.is_in_use)).collect();
         assert_eq!((names, has_more), (vec![("alias", true), ("mine", true)], false));

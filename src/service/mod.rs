@@ -2,7 +2,8 @@
 //!
 //! In flow what a stream is to be made of ([`Target`]), and again whenever the configuration or the vocabulary changes or
 //! SIGHUP comes; out flows the [`Report`](crate::pipeline::Report) of the last of its streams. The parts: [`reload`] finds out what is to be another
-//! and makes it, `systemd` tells how the stream is, `last_good` keeps what works.
+//! and makes it, `systemd` tells how the stream is, `last_good` keeps what works,
+//! and `kept_choices` what was chosen on the page.
 //!
 //! The stream stops for nothing that can be exchanged. Words and thresholds are swapped between two frames. For another
 //! source, student or output the stream pauses: its last frames come out, and it goes on with every part that is the
@@ -13,6 +14,7 @@ mod change;
 mod devices;
 mod engines;
 mod file_watch;
+mod kept_choices;
 mod last_good;
 mod overrides;
 mod reload;

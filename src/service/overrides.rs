@@ -2,19 +2,24 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use wordsight_teacher::words::ListedWords;
 
 use super::target::WordsTarget;
-use crate::http::ChangeRequest;
+use crate::requests::ChangeRequest;
 
 /// What holds in the place of what the configuration says.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Overrides {
     words: Option<OtherWords>,
     score_threshold: Option<f32>,
+    /// Whether it also holds after a restart.
+    #[serde(skip)]
+    pub is_kept: bool,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum OtherWords {
     File(PathBuf),
     Listed(ListedWords),
@@ -28,14 +33,17 @@ impl Overrides {
             ChangeRequest::Vocabulary(path) => overrides.words = Some(OtherWords::File(path.clone())),
             ChangeRequest::Words(words) => overrides.words = Some(OtherWords::Listed(words.clone())),
             ChangeRequest::ScoreThreshold(score) => overrides.score_threshold = Some(*score),
+            ChangeRequest::Keep(is_kept) => overrides.is_kept = *is_kept,
             ChangeRequest::AsConfigured => overrides = Self::default(),
+            // Its file is looked for first.
+            ChangeRequest::VocabularyNamed(_) => {}
         }
         overrides
     }
 
-    /// Whether there is nothing.
+    /// Whether everything is as configured.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        self.words.is_none() && self.score_threshold.is_none()
     }
 
     /// Puts the overrides in their place.
@@ -59,8 +67,10 @@ mod tests {
     fn later_requests_go_before_earlier_ones_and_all_can_be_taken_back() {
         let overrides = Overrides::default()
             .with(&ChangeRequest::ScoreThreshold(0.5))
-            .with(&ChangeRequest::ScoreThreshold(0.7));
-        assert_eq!(overrides.score_threshold, Some(0.7));
-        assert!(overrides.with(&ChangeRequest::AsConfigured).is_empty());
+            .with(&ChangeRequest::ScoreThreshold(0.7))
+            .with(&ChangeRequest::Keep(true));
+        assert_eq!((overrides.score_threshold, overrides.is_kept), (Some(0.7), true));
+        let taken_back = overrides.with(&ChangeRequest::AsConfigured);
+        assert!(taken_back.is_empty() && !taken_back.is_kept);
     }
 }

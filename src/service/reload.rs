@@ -15,6 +15,7 @@ use wordsight_engines::{Engine, StudentFacts};
 use super::change::{Change, Done, NewSource, Waiting};
 use super::engines::Opened;
 use super::file_watch::Watched;
+use super::kept_choices::KeptChoices;
 use super::last_good::{KeptWords, LastGood};
 use super::overrides::Overrides;
 use super::start::{
@@ -24,10 +25,11 @@ use super::systemd::Systemd;
 use super::target::{SourceTarget, Target, WordsTarget, of_usage};
 use crate::governor::Governing;
 use crate::health::{EngineHealth, HealthFile};
-use crate::http::{ChangeRequest, Current, Pending, Server};
+use crate::http::{Server, VocabularyFolder};
 use crate::job::WordList;
 use crate::pipeline::Control;
 use crate::publish::{SinkContext, SinkSettings, Slot};
+use crate::requests::{ChangeRequest, Current, Pending};
 use crate::threads::{Stop, locked};
 
 /// From one look at the files to the next.
@@ -148,7 +150,7 @@ impl<'a> Reloader<'a> {
         };
         let seen = Seen { configuration, vocabulary: vocabulary.clone(), student: student.clone() };
         let keep_at = (!is_refused).then_some(FRAMES_OF_PROOF);
-        let (overrides, configured) = (Overrides::default(), configured.clone());
+        let (overrides, configured) = (std::mem::take(&mut start.overrides), configured.clone());
         let mut reloader = Self {
             service,
             stream,
@@ -173,7 +175,10 @@ impl<'a> Reloader<'a> {
     pub fn run(mut self, asked: &AtomicBool) {
         let mut looked = Instant::now();
         while !self.stream.is_over.load(Ordering::Relaxed) {
-            std::thread::sleep(SIGNAL_LOOK);
+            for Pending { request, answer } in self.stream.state.requests.take_within(SIGNAL_LOOK) {
+                // Whoever asked may have gone.
+                drop(answer.send(self.answer(request)));
+            }
             let is_asked = asked.swap(false, Ordering::Relaxed);
             let has_changed = looked.elapsed() >= LOOK && {
                 looked = Instant::now();
@@ -182,10 +187,6 @@ impl<'a> Reloader<'a> {
             };
             if is_asked || has_changed {
                 drop(self.reload(None));
-            }
-            for Pending { request, answer } in self.stream.state.requests.take() {
-                // Whoever asked may have gone.
-                drop(answer.send(self.reload(Some(&request))));
             }
             if let Some(reason) = self.stream.control.take_refusal() {
                 (self.in_use.vocabulary, self.in_use.made) = (None, None);
@@ -214,6 +215,48 @@ impl<'a> Reloader<'a> {
         }
     }
 
+    /// Applies a change request.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    fn answer(&mut self, request: ChangeRequest) -> Result<(), String> {
+        match request {
+            ChangeRequest::Keep(_) => {
+                let overrides = self.overrides.with(&request);
+                self.kept_choices().write(&self.configured, &overrides)?;
+                self.overrides = overrides;
+                self.show_overrides();
+                Ok(())
+            }
+            ChangeRequest::VocabularyNamed(name) => {
+                let http = self.in_use.target.http.as_ref();
+                let folder = VocabularyFolder::new(http.and_then(|http| http.vocabularies.clone()));
+                let file = folder.file(&name).map_err(|error| error.to_string())?;
+                self.reload(Some(&ChangeRequest::Vocabulary(file)))
+            }
+            request => self.reload(Some(&request)),
+        }
+    }
+
+    fn kept_choices(&self) -> KeptChoices {
+        KeptChoices::of(&self.in_use.target.name)
+    }
+
+    /// Keeps what was chosen, where that was asked for; what can't be kept goes to the log, and is not said to be kept.
+    fn keep_overrides(&mut self) {
+        if let Err(reason) = self.kept_choices().write(&self.configured, &self.overrides) {
+            tracing::warn!("what was chosen is gone after a restart: {reason}");
+            self.overrides.is_kept = false;
+        }
+        self.show_overrides();
+    }
+
+    fn show_overrides(&self) {
+        let requests = &self.stream.state.requests;
+        let Overrides { is_kept, .. } = self.overrides;
+        requests.show(Current { is_as_configured: self.overrides.is_empty(), is_kept, ..requests.current() });
+    }
+
     fn refuse(&mut self, reason: &str) {
         tracing::error!("what has changed is not used, and what was before goes on: {reason}");
         self.stream.state.health.reload_refused(reason);
@@ -227,7 +270,11 @@ impl<'a> Reloader<'a> {
     /// Why what is there now, or what is requested, is not used.
     fn reload(&mut self, request: Option<&ChangeRequest>) -> Result<(), String> {
         self.systemd.reloading();
+        let before = self.overrides.clone();
         let reloaded = self.try_reload(request);
+        if self.overrides != before {
+            self.keep_overrides();
+        }
         let answer = reloaded.as_ref().map(drop).map_err(|reason| format!("{reason:#}"));
         match reloaded {
             Ok(outcome) => {
@@ -267,26 +314,26 @@ impl<'a> Reloader<'a> {
         (self.seen.vocabulary, self.seen.student) = (loaded.vocabulary.clone(), loaded.student.clone());
         let new_vocabulary = self.in_use.vocabulary.as_ref() != Some(&loaded.vocabulary);
         let new_student = self.in_use.student != loaded.student;
-        if loaded.target == self.in_use.target && !new_vocabulary && !new_student {
-            return Ok(Outcome::Same);
-        }
         let configured = loaded.configured.clone();
-        self.take_over(loaded, overrides.is_empty(), new_vocabulary, new_student)?;
+        let is_same = loaded.target == self.in_use.target && !new_vocabulary && !new_student;
+        if !is_same {
+            self.take_over(loaded, &overrides, new_vocabulary, new_student)?;
+        }
         (self.overrides, self.configured) = (overrides, configured);
-        Ok(Outcome::Taken)
+        Ok(if is_same { Outcome::Same } else { Outcome::Taken })
     }
 
     /// Makes what is another, and has the stream take it.
     fn take_over(
         &mut self,
         loaded: Loaded,
-        is_as_configured: bool,
+        overrides: &Overrides,
         new_vocabulary: bool,
         new_student: bool,
     ) -> anyhow::Result<()> {
         let (change, news) = self.make(&loaded.target, new_vocabulary, new_student)?;
         self.hand_over(change, news.ranks)?;
-        self.take_note(loaded, news, is_as_configured);
+        self.take_note(loaded, news, overrides);
         Ok(())
     }
 
@@ -341,7 +388,7 @@ impl<'a> Reloader<'a> {
     }
 
     /// Tells everybody what is in use from now on.
-    fn take_note(&mut self, loaded: Loaded, news: News, is_as_configured: bool) {
+    fn take_note(&mut self, loaded: Loaded, news: News, overrides: &Overrides) {
         let Loaded { target, text, vocabulary, student, .. } = loaded;
         let News { engine, facts, ranks, words, health_file } = news;
         let state = self.stream.state;
@@ -360,7 +407,7 @@ impl<'a> Reloader<'a> {
             state.health.of_vocabulary(&target.words.vocabulary, words.len());
             warn_of_undrawable_words(&target, words);
         }
-        state.show(&target, is_as_configured, &words.unwrap_or(shown.words), &name);
+        state.show(&target, overrides, &words.unwrap_or(shown.words), &name);
         self.serve(&target);
         if let Some(file) = health_file {
             self.health_file = file;
@@ -450,7 +497,8 @@ impl<'a> Reloader<'a> {
     fn new_sinks(&self, target: &Target) -> anyhow::Result<Vec<Slot>> {
         let before = &self.in_use.target;
         // Nothing that is there is lost by it, should the rest be refused.
-        let context = SinkContext { appends: true, ..sink_context(target, &self.systemd) };
+        let requests = &self.stream.state.requests;
+        let context = SinkContext { appends: true, ..sink_context(target, &self.systemd, requests) };
         let slot = |settings: &SinkSettings| {
             if before.name == target.name && before.sinks.contains(settings) {
                 return Ok(Slot::Kept(settings.clone()));

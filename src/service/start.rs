@@ -11,6 +11,7 @@ use wordsight_detection::Vocabulary;
 use super::devices::LateDevices;
 use super::engines::{Engines, GpuWait};
 use super::file_watch::Watched;
+use super::kept_choices::KeptChoices;
 use super::last_good::LastGood;
 use super::overrides::Overrides;
 use super::systemd::Systemd;
@@ -19,10 +20,11 @@ use crate::config::{Config, ConfigError};
 use crate::files::state_folder;
 use crate::governor::board_root;
 use crate::health::{Health, HealthFile};
-use crate::http::{Current, HttpSettings, Requests, ServedStream, Server};
+use crate::http::{HttpSettings, ServedStream, Server};
 use crate::job::WordList;
 use crate::pipeline::{Control, Counters, Pipeline};
 use crate::publish::{Live, Outputs, Publisher, SinkContext};
+use crate::requests::{Current, Requests};
 use crate::threads::Stop;
 use crate::tracking::Tracking;
 
@@ -75,6 +77,8 @@ pub(super) struct Loaded {
 pub(super) struct Start {
     pub(super) pipeline: Pipeline,
     pub(super) loaded: Loaded,
+    /// What was chosen in an earlier run and kept.
+    pub(super) overrides: Overrides,
     /// The vocabulary, where it was made and stands in no file.
     pub(super) made: Option<Vocabulary>,
     /// Whether the words are those that were kept, and not those of the configuration.
@@ -83,6 +87,14 @@ pub(super) struct Start {
     pub(super) gpu_may_come: bool,
     /// Whether something else is used than what is configured.
     pub(super) is_refused: bool,
+}
+
+impl Loaded {
+    /// Puts what was chosen over what is configured.
+    fn apply(&mut self, overrides: &Overrides) {
+        overrides.apply(&mut self.target.words);
+        self.vocabulary = Watched::new(self.target.words.watched());
+    }
 }
 
 impl Service<'_> {
@@ -102,13 +114,14 @@ impl Service<'_> {
             (None, Some(path)) => Some(Config::text_of(path)?),
             (None, None) => None,
         };
-        let mut target = (self.load)(text.as_deref())?;
+        let target = (self.load)(text.as_deref())?;
         target.check_outputs(self.configuration.as_deref()).map_err(ConfigError::from)?;
         let configured = target.words.clone();
-        overrides.apply(&mut target.words);
-        let (vocabulary, student) = (target.words.watched(), &target.engine.student);
-        let (vocabulary, student) = (Watched::new(vocabulary), Watched::new(student));
-        Ok(Loaded { text, vocabulary, student, target, configured })
+        let student = Watched::new(&target.engine.student);
+        let vocabulary = Watched::new(target.words.watched());
+        let mut loaded = Loaded { text, vocabulary, student, target, configured };
+        loaded.apply(overrides);
+        Ok(loaded)
     }
 
     /// Makes the first stream, of what is configured or else of what last worked.
@@ -150,7 +163,12 @@ impl Service<'_> {
         state: &ServiceState,
         file: &mut Option<HealthFile>,
     ) -> anyhow::Result<Start> {
-        let loaded = self.load_files(text)?;
+        let mut loaded = self.load_files(text)?;
+        // What last worked is what the stream falls back to, with nothing over it.
+        let is_fallback = text.is_some() || kept_words.is_some();
+        let kept = KeptChoices::of(&loaded.target.name);
+        let mut overrides = if is_fallback { Overrides::default() } else { kept.read(&loaded.configured) };
+        loaded.apply(&overrides);
         let (target, health) = (&loaded.target, &state.health);
         // A plan takes minutes: what is wrong with the source is told before.
         target.source.check(&self.stop).map_err(of_usage)?;
@@ -164,11 +182,24 @@ impl Service<'_> {
             anyhow::bail!(reason);
         }
         let engine = opened.engine;
-        let words = match kept_words {
+        let mut words = match kept_words {
             Some(kept) => target.words.of_file(kept),
             None => target.words.clone(),
         };
-        let OpenedWords { scorer, made } = words.open(engine.facts(), &self.stop)?;
+        let mut opened = words.open(engine.facts(), &self.stop);
+        if let Err(reason) = &opened
+            && !overrides.is_empty()
+        {
+            tracing::warn!(
+                "what was chosen does not work any more, and what is configured is used: {reason:#}"
+            );
+            overrides = Overrides::default();
+            loaded = self.load_files(text)?;
+            words = loaded.target.words.clone();
+            opened = words.open(engine.facts(), &self.stop);
+        }
+        let target = &loaded.target;
+        let OpenedWords { scorer, made } = opened?;
         // Words that are kept are not those that the outputs were written for.
         if kept_words.is_none() {
             warn_of_unknown_words(target, &scorer.words());
@@ -181,7 +212,7 @@ impl Service<'_> {
         *file = None;
         *file = target.health.as_deref().map(|path| open_health(health, path)).transpose()?;
         let source = target.source.open(health, &self.stop).map_err(of_usage)?;
-        let context = sink_context(target, systemd);
+        let context = sink_context(target, systemd, &state.requests);
         let sinks = target.sinks.iter().map(|settings| Ok((settings.clone(), settings.open(&context)?)));
         let outputs = Outputs {
             sinks: sinks.collect::<anyhow::Result<_>>()?,
@@ -189,7 +220,7 @@ impl Service<'_> {
             frames: self.frames,
             ..Outputs::default()
         };
-        state.show(target, true, &scorer.words(), engine.title());
+        state.show(target, &overrides, &scorer.words(), engine.title());
         let (pacing, publisher) = (target.source.pacing, Publisher::new(outputs)?);
         let pipeline = Pipeline {
             repeat: target.source.repeat,
@@ -200,7 +231,7 @@ impl Service<'_> {
             ..Pipeline::new(source, pacing, engine, scorer, publisher)
         };
         let has_kept_words = kept_words.is_some();
-        Ok(Start { pipeline, loaded, made, has_kept_words, gpu_may_come, is_refused: false })
+        Ok(Start { pipeline, loaded, overrides, made, has_kept_words, gpu_may_come, is_refused: false })
     }
 }
 
@@ -233,13 +264,14 @@ impl ServiceState {
     }
 
     /// Shows what is in use.
-    pub(super) fn show(&self, target: &Target, is_as_configured: bool, words: &WordList, engine: &str) {
+    pub(super) fn show(&self, target: &Target, overrides: &Overrides, words: &WordList, engine: &str) {
         self.requests.show(Current {
             stream: target.name.clone(),
             vocabulary: target.words.vocabulary.clone(),
             words: words.clone(),
             score_threshold: target.words.detection.score_threshold,
-            is_as_configured,
+            is_as_configured: overrides.is_empty(),
+            is_kept: overrides.is_kept,
             student: target.engine.student.clone(),
             engine: engine.to_owned(),
         });
@@ -247,8 +279,13 @@ impl ServiceState {
 }
 
 /// What outputs need to know.
-pub(super) fn sink_context(target: &Target, systemd: &Systemd) -> SinkContext {
-    SinkContext { stream: target.name.clone(), appends: systemd.is_there(), state: state_folder() }
+pub(super) fn sink_context(target: &Target, systemd: &Systemd, requests: &Requests) -> SinkContext {
+    SinkContext {
+        stream: target.name.clone(),
+        appends: systemd.is_there(),
+        state: state_folder(),
+        requests: requests.clone(),
+    }
 }
 
 /// Opens the file that holds how the stream is.

@@ -20,9 +20,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use wordsight_detection::{Vocabulary, Word};
 
@@ -31,6 +31,9 @@ use crate::competitors::Competitors;
 use crate::error::TeacherError;
 use crate::prompts::{DEFAULT_PROMPTS, caption, clean, visible};
 pub use neighbours::{ALIKE, Neighbour, near_duplicates, neighbours, too_near};
+
+/// The most words that can be asked for at once.
+pub const MOST_TYPED: usize = 1_000;
 
 const NOTHING_SHOWN: &str = "there are no words to show: write words = [\"cat\", \"cup\"]";
 
@@ -73,7 +76,7 @@ pub struct WordList {
 }
 
 /// Words as a configuration or a request lists them, plain or tables as in a file.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ListedWords(Vec<Word>);
 
 /// The file's form.
@@ -180,6 +183,13 @@ impl WordList {
     }
 }
 
+impl WrittenWord {
+    /// A word with nothing more about it.
+    pub fn plain(word: &str) -> Self {
+        Self(Word::new(word))
+    }
+}
+
 impl ListedWords {
     /// Embedded by the default prompts, beside the default competitors.
     pub fn list(&self) -> WordList {
@@ -194,6 +204,21 @@ impl ListedWords {
     /// The words, those to be shown and then the hidden ones.
     pub fn words(&self) -> &[Word] {
         &self.0
+    }
+
+    /// A list of words that somebody waits for: no more of them than are embedded within some seconds.
+    ///
+    /// # Errors
+    /// As [`Self::of`], and when there are more than [`MOST_TYPED`].
+    pub fn typed(written: Vec<WrittenWord>) -> Result<Self, String> {
+        if written.len() > MOST_TYPED {
+            let number = written.len();
+            return Err(format!(
+                "these are {number} words, and {MOST_TYPED} at most can be asked for at once: make a vocabulary of them \
+                 (`wordsight words make`), or list them in the configuration"
+            ));
+        }
+        Self::of(written)
     }
 
     /// A list of words as they are written.

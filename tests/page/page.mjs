@@ -1,12 +1,12 @@
 // The live page in a real browser: what a person would do with it, and pictures of it in the end.
 //
-//   node page.mjs PLAYWRIGHT-CORE CHROMIUM URL URL-WITH-TOKEN TOKEN FOLDER-FOR-PICTURES
+//   node page.mjs PLAYWRIGHT-CORE CHROMIUM URL URL-WITH-TOKEN TOKEN FOLDER-FOR-PICTURES with-teacher|without-teacher
 //
 // It ends with 0 and one line for each thing that was seen to work, or with 1 and the first that doesn't.
 
 import { createRequire } from "node:module";
 
-const [playwright, executablePath, url, lockedUrl, token, folder] = process.argv.slice(2);
+const [playwright, executablePath, url, lockedUrl, token, folder, teacher] = process.argv.slice(2);
 const { chromium } = createRequire(import.meta.url)(playwright);
 
 const browser = await chromium.launch({
@@ -66,6 +66,32 @@ async function changes(page) {
 const seen = (page) => page.locator("#now li:not(.empty) .name").evaluateAll((names) => names.map((name) => name.firstChild.textContent));
 const words = async (page) => (await page.evaluate(() => fetch("/api/words?limit=1000").then((answer) => answer.json()))).words.map(({ word }) => word);
 
+// Types words, and has them kept and taken back.
+async function typeWords(page) {
+  await page.locator("#typed").fill("red cup, laptop , red cup");
+  await page.keyboard.press("Enter");
+  await page.locator("#look-error").waitFor(PATIENCE);
+  works(`words that make no list are refused: ${await page.locator("#look-error").textContent()}`);
+  await page.locator("#typed").fill("mug, laptop computer");
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => document.getElementById("chosen").textContent === "chosen here, until a restart", null, PATIENCE);
+  check((await words(page)).join() === "mug,laptop computer", `the words are ${await words(page)}`);
+  await page.waitForFunction(
+    () => {
+      const rows = [...document.querySelectorAll("#now li:not(.empty) .name")].map((name) => name.firstChild.textContent);
+      return rows.length > 0 && rows.every((row) => ["mug", "laptop computer"].includes(row));
+    }, null, PATIENCE);
+  await page.locator("#look").screenshot({ path: `${folder}/typed.png` });
+  works(`typed words name what is seen: ${(await seen(page)).join(", ")}`);
+  await page.locator("#keep").check();
+  await page.waitForFunction(() => document.getElementById("chosen").textContent === "chosen here, also after a restart", null, PATIENCE);
+  await page.locator("#as-configured").click();
+  await page.waitForFunction(() => document.getElementById("chosen").textContent.startsWith("as the configuration"), null, PATIENCE);
+  check(!(await page.locator("#keep").isChecked()), "what is as configured is not kept");
+  await page.locator("#now li:not(.empty)").first().waitFor(PATIENCE);
+  works("what was typed can be kept, and is taken back");
+}
+
 try {
   const page = await open(url, {}, ["409"]);
   await page.waitForFunction(hasPicture, null, PATIENCE);
@@ -115,6 +141,8 @@ try {
   check((await words(page)).join() === before.join(), "the words are not those of the configuration");
   await page.locator("#now li:not(.empty)").first().waitFor(PATIENCE);
   works("as configured again");
+
+  if (teacher === "with-teacher") await typeWords(page);
 
   await page.locator("#all-words summary").click();
   await page.locator("#all-words .words li").first().waitFor(PATIENCE);

@@ -1,10 +1,11 @@
-//! Change requests: what the page and programs ask of a stream while it runs, other words or another threshold.
+//! Change requests: what the page, programs and MQTT ask of a stream while it runs, other words or another threshold.
 //!
 //! The reloader takes them and applies each as it takes over a configuration: tried first, whole or not at all. A request
-//! changes no file. It holds until the configuration says something else about the words, or the program ends.
+//! changes no file of the user's. What was chosen holds until the configuration says something else about the words, or
+//! the program ends; with [`ChangeRequest::Keep`] it also holds after a restart.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Duration;
 
 use wordsight_teacher::words::ListedWords;
@@ -22,10 +23,14 @@ const MOST_WAITING: usize = 16;
 pub enum ChangeRequest {
     /// Words of another file.
     Vocabulary(PathBuf),
+    /// The same, by its name in the folder of vocabularies.
+    VocabularyNamed(String),
     /// These words, which are embedded first where they are new.
     Words(ListedWords),
     /// Another score threshold, 0 to 1, of words without a threshold of their own.
     ScoreThreshold(f32),
+    /// Whether what was chosen, now and later, also holds after a restart.
+    Keep(bool),
     /// Everything as the configuration says.
     AsConfigured,
 }
@@ -51,6 +56,8 @@ pub struct Current {
     pub score_threshold: f32,
     /// Whether that is what the configuration says, or what was asked for since.
     pub is_as_configured: bool,
+    /// Whether what was asked for also holds after a restart.
+    pub is_kept: bool,
     /// The student's file.
     pub student: PathBuf,
     /// What runs it.
@@ -64,6 +71,8 @@ pub struct Requests(Arc<RequestQueue>);
 #[derive(Default)]
 struct RequestQueue {
     waiting: Mutex<Vec<Pending>>,
+    /// Something waits.
+    woken: Condvar,
     current: Mutex<Current>,
 }
 
@@ -81,6 +90,7 @@ impl Requests {
             }
             waiting.push(Pending { request, answer });
         }
+        self.0.woken.notify_one();
         let answer = answered.recv_timeout(LONGEST);
         answer.unwrap_or_else(|_| Err("the stream is busy or has ended; ask again".to_owned()))
     }
@@ -95,9 +105,12 @@ impl Requests {
         *locked(&self.0.current) = current;
     }
 
-    /// What waits to be applied.
-    pub fn take(&self) -> Vec<Pending> {
-        std::mem::take(&mut *locked(&self.0.waiting))
+    /// What waits to be applied, as soon as something does, and nothing where nothing came within so long.
+    pub fn take_within(&self, longest: Duration) -> Vec<Pending> {
+        let waiting = locked(&self.0.waiting);
+        let waited = self.0.woken.wait_timeout_while(waiting, longest, |waiting| waiting.is_empty());
+        let (mut waiting, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+        std::mem::take(&mut *waiting)
     }
 }
 
@@ -106,17 +119,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_waits_for_its_answer() {
+    fn a_request_is_taken_as_it_comes_and_waits_for_its_answer() {
         let requests = Requests::default();
+        assert!(requests.take_within(Duration::ZERO).is_empty());
         let asking = requests.clone();
         let asked = std::thread::spawn(move || asking.ask(ChangeRequest::ScoreThreshold(0.5)));
-        loop {
-            if let Some(Pending { request, answer }) = requests.take().pop() {
-                assert_eq!(request, ChangeRequest::ScoreThreshold(0.5));
-                drop(answer.send(Err("no".to_owned())));
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(1));
+        for Pending { request, answer } in requests.take_within(Duration::from_secs(600)) {
+            assert_eq!(request, ChangeRequest::ScoreThreshold(0.5));
+            drop(answer.send(Err("no".to_owned())));
         }
         assert_eq!(asked.join().ok(), Some(Err("no".to_owned())));
     }
