@@ -17,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use support::teacher::write_text_teacher;
 use support::*;
 
 /// Whether there is a broker to test against; says so where there isn't.
@@ -470,6 +471,67 @@ fn home_assistant_is_told_of_words_and_that_they_are_gone_also_when_they_went_wh
     let later = Ear::open(broker.port, &[]);
     later.hear("wordsight/front_door/rose", |heard| heard.is_retained);
     assert!(later.all("wordsight/front_door/blue").is_empty());
+}
+
+#[test]
+fn words_are_chosen_through_the_broker_and_what_is_in_use_is_kept_there() {
+    if !has_mosquitto() {
+        return;
+    }
+    let bench = Bench::new();
+    write_text_teacher(&bench.path("teacher"));
+    let broker = Broker::anonymous(&bench);
+    let port = broker.port;
+    // A command that the broker has kept would come again with each connection.
+    let say = |topic: &str, payload: &str, more: &[&str]| {
+        let mut command = Command::new("mosquitto_pub");
+        command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-t", topic, "-m", payload]);
+        assert!(command.args(more).status().unwrap().success());
+    };
+    say("wordsight/front_door/words/set", "green", &["-r"]);
+    let ear = Ear::open(port, &[]);
+    let more = format!(
+        "[[mqtt]]\nurl = \"mqtt://127.0.0.1:{port}\"\ncontrol = true\nhome_assistant = true\n\
+         [http]\nlisten = \"127.0.0.1:{}\"\nvocabularies = \"vocabularies\"\n",
+        free_port()
+    );
+    std::fs::create_dir(bench.path("vocabularies")).unwrap();
+    write_vocabulary(&bench.path("vocabularies/roses.safetensors"), &[("rose", RED)]);
+    let running = bench.start_comings_and_goings_with("teacher = \"teacher\"\n", &more);
+    let field = ear.hear("homeassistant/text/wordsight_front_door/words/config", |_| true).json();
+    assert_eq!(field["command_topic"], "wordsight/front_door/words/set");
+    let words = |is_it: &dyn Fn(&Value) -> bool| {
+        ear.hear("wordsight/front_door/words", |heard| !heard.payload.is_empty() && is_it(&heard.json()))
+            .json()
+    };
+    let configured = words(&|told| told["is_as_configured"] == true);
+    assert_eq!((&configured["vocabulary"], &configured["error"]), (&"words".into(), &Value::Null));
+    assert!(configured["words"].as_array().unwrap().contains(&"red".into()), "{configured}");
+    until_so(|| running.stderr().contains("retained message"), || running.stderr());
+
+    say("wordsight/front_door/words/set", "ruby, blue", &[]);
+    let chosen = words(&|told| told["words"] == serde_json::json!(["ruby", "blue"]));
+    assert_eq!((&chosen["is_as_configured"], &chosen["is_kept"]), (&false.into(), &false.into()), "{chosen}");
+    ear.hear("wordsight/front_door/ruby", |heard| heard.text() == "1");
+    ear.hear("wordsight/front_door/green", |heard| heard.payload.is_empty());
+    say("wordsight/front_door/words/set", "forklift", &[]);
+    let refused = words(&|told| told["error"] != Value::Null);
+    assert!(refused["error"].as_str().unwrap().contains("forklift"), "{refused}");
+    assert_eq!(refused["words"], serde_json::json!(["ruby", "blue"]));
+    say("wordsight/front_door/vocabulary/set", "../words", &[]);
+    words(&|told| told["error"].as_str().is_some_and(|error| error.contains("not by a path")));
+    say("wordsight/front_door/vocabulary/set", "roses", &[]);
+    words(&|told| told["words"] == serde_json::json!(["rose"]));
+    ear.hear("wordsight/front_door/vocabulary", |heard| heard.text() == "roses");
+    say("wordsight/front_door/words/set", r#"{"words": ["ruby"], "keep": true}"#, &[]);
+    words(&|told| told["words"] == serde_json::json!(["ruby"]) && told["is_kept"] == true);
+    ear.forget();
+    say("wordsight/front_door/words/set", "", &[]);
+    words(&|told| told["is_as_configured"] == true && told["is_kept"] == false);
+    let later = Ear::open(port, &[]);
+    later.hear("wordsight/front_door/words", |heard| {
+        heard.is_retained && heard.json()["vocabulary"] == "words"
+    });
 }
 
 /// A broker that takes whatever comes; what is published to it, in order.

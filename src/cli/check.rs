@@ -21,6 +21,7 @@ use crate::config::ConfigError;
 use crate::files::try_file;
 use crate::health::Health;
 use crate::publish::{SinkContext, SinkSettings};
+use crate::requests::Requests;
 use crate::service::{Target, of_usage};
 use crate::settings::SettingError;
 use crate::threads::Stop;
@@ -185,7 +186,12 @@ fn outputs_of(
     target.check_outputs(configuration).map_err(ConfigError::from)?;
     // Not the service's own: what is tried there may be root's, and stay.
     let state = std::env::temp_dir().join(format!("wordsight-check.{}", std::process::id()));
-    let context = SinkContext { stream: target.name.clone(), appends: true, state: state.clone() };
+    let context = SinkContext {
+        stream: target.name.clone(),
+        appends: true,
+        state: state.clone(),
+        requests: Requests::default(),
+    };
     let checked = target.sinks.iter().try_for_each(|sink| sink.check(&context));
     // It may never have been made.
     let _ = std::fs::remove_dir_all(&state);

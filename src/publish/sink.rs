@@ -16,13 +16,14 @@ use super::error::PublishError;
 use super::message::{Message, Record};
 use super::queue::{Pushed, Queue};
 use crate::job::Event;
+use crate::requests::Requests;
 use crate::threads::{locked, named};
 
 /// How long what a stream can't wait for is waited for when it ends.
 const LONGEST_FLUSH: Duration = Duration::from_millis(500);
 
 /// What outputs need to know of the program that they are in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct SinkContext {
     /// What the stream is called, for topics and messages.
     pub stream: String,
@@ -31,6 +32,8 @@ pub struct SinkContext {
     /// A folder that outlives the program, for what must not be lost: systemd's `STATE_DIRECTORY`, or else one under the
     /// user's `XDG_STATE_HOME`.
     pub state: PathBuf,
+    /// What is in use, and the way to ask for something else.
+    pub requests: Requests,
 }
 
 /// What a sink wants to be told.

@@ -101,9 +101,14 @@ impl Bench {
 
     /// `wordsight run` on a clip in which things come and go all the time, with outputs of a configuration.
     pub fn start_comings_and_goings(&self, outputs: &str) -> Process {
+        self.start_comings_and_goings_with("", outputs)
+    }
+
+    /// The same with more keys.
+    pub fn start_comings_and_goings_with(&self, keys: &str, outputs: &str) -> Process {
         self.write("clip.mjpeg", comings_and_goings());
         self.start(&self.write_config(&format!(
-            "name = \"front door\"\n[engine]\nkind = \"onnxruntime\"\nthreads = 1\n[publish]\njson = \"\"\n\
+            "{keys}name = \"front door\"\n[engine]\nkind = \"onnxruntime\"\nthreads = 1\n[publish]\njson = \"\"\n\
              health = \"health.json\"\n[source]\nuri = \"clip.mjpeg\"\npacing = \"camera\"\nfps = 25\nloop = true\n\
              [tracking]\nconfirm_after = 2\nforget_after_s = 0.1\n\
              [[lines]]\nto = \"events.jsonl\"\nframes = false\nevents = true\n{outputs}"

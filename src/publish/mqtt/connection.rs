@@ -7,19 +7,19 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, LastWill, MqttOptions,
-    Outgoing, QoS, StateError, TlsConfiguration, TlsError, Transport,
+    Outgoing, QoS, StateError, SubscribeReasonCode, TlsConfiguration, TlsError, Transport,
 };
-use tokio::sync::Notify;
 use tokio::time::timeout_at;
 use wordsight_capture::Backoff;
 
-use super::outbox::{Outbox, Publication, What};
+use super::command::Command;
+use super::commands::Commands;
+use super::outbox::{OutboxState, Publication, What};
 use super::settings::MqttSettings;
 use crate::publish::network;
 use crate::publish::sink::Inbox;
@@ -33,18 +33,10 @@ const LONGEST_ANSWER_S: u64 = 5;
 const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// How long it may take to tell what is left when the program ends.
 const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
-/// The largest packet that comes from a broker that is asked for nothing, bytes.
+/// The largest packet that comes from a broker, bytes: it is asked for words at most.
 const LARGEST_INCOMING: usize = 1 << 20;
 /// The largest packet that there is in MQTT, bytes.
 const LARGEST_OUTGOING: usize = 256 << 20;
-
-/// What the thread that takes messages and the one that sends them share.
-pub(super) struct OutboxState {
-    pub outbox: Mutex<Outbox>,
-    /// There may be more to tell, or the program ends.
-    pub woken: Notify,
-    pub is_closing: AtomicBool,
-}
 
 /// How a connection ended.
 enum End {
@@ -54,14 +46,22 @@ enum End {
 }
 
 /// Tells the broker what there is to tell until the program ends.
-pub(super) async fn run(settings: &MqttSettings, client_id: &str, state: &OutboxState, inbox: &Inbox) {
+pub(super) async fn run(
+    settings: &MqttSettings,
+    client_id: &str,
+    state: &OutboxState,
+    inbox: &Inbox,
+    commands: Option<&Commands>,
+) {
     let mut backoff = Backoff::new(WAITS.0, WAITS.1);
     let mut goodbye = Goodbye::default();
     let availability = locked(&state.outbox).availability();
     loop {
         let end = match settings.options(client_id, &availability) {
             Ok(options) => {
-                Connection::new(options, state, inbox).serve(settings, &mut backoff, &mut goodbye).await
+                Connection::new(options, state, inbox, commands)
+                    .serve(settings, &mut backoff, &mut goodbye)
+                    .await
             }
             Err(why) => End::Broken(why),
         };
@@ -104,6 +104,7 @@ struct Connection<'a> {
     eventloop: EventLoop,
     state: &'a OutboxState,
     inbox: &'a Inbox,
+    commands: Option<&'a Commands>,
     /// What was handed to the client, in order, with the number that it has on the wire as soon as it has one.
     under_way: VecDeque<(What, Option<u16>)>,
     is_connected: bool,
@@ -112,14 +113,20 @@ struct Connection<'a> {
 }
 
 impl<'a> Connection<'a> {
-    fn new(options: MqttOptions, state: &'a OutboxState, inbox: &'a Inbox) -> Self {
-        let (client, mut eventloop) = AsyncClient::new(options, WINDOW + 1);
+    fn new(
+        options: MqttOptions,
+        state: &'a OutboxState,
+        inbox: &'a Inbox,
+        commands: Option<&'a Commands>,
+    ) -> Self {
+        let (client, mut eventloop) = AsyncClient::new(options, WINDOW + 1 + Command::ALL.len());
         eventloop.network_options.set_connection_timeout(LONGEST_ANSWER_S).set_tcp_nodelay(true);
         Self {
             client,
             eventloop,
             state,
             inbox,
+            commands,
             under_way: VecDeque::with_capacity(WINDOW),
             is_connected: false,
             has_said_goodbye: false,
@@ -175,6 +182,17 @@ impl<'a> Connection<'a> {
             Event::Incoming(Incoming::ConnAck(_)) => {
                 self.is_connected = true;
                 locked(&self.state.outbox).connected();
+                self.subscribe();
+            }
+            Event::Incoming(Incoming::SubAck(answer))
+                if answer.return_codes.contains(&SubscribeReasonCode::Failure) =>
+            {
+                tracing::error!("the broker lets nobody choose words: it refuses the subscription");
+            }
+            Event::Incoming(Incoming::Publish(message)) => {
+                if let Some(commands) = self.commands {
+                    commands.take(&message.topic, &message.payload, message.retain);
+                }
             }
             // Ours are handed over in the order in which they go out.
             Event::Outgoing(Outgoing::Publish(0)) => self.arrived(|number| number.is_none()),
@@ -190,6 +208,15 @@ impl<'a> Connection<'a> {
                 self.arrived(|number| number == Some(acknowledged.pkid));
             }
             _ => {}
+        }
+    }
+
+    /// Asks for commands, where words can be chosen. There is room for that beside what may be under way.
+    fn subscribe(&self) {
+        for topic in self.commands.into_iter().flat_map(Commands::topics) {
+            if let Err(error) = self.client.try_subscribe(topic, QoS::AtLeastOnce) {
+                tracing::debug!("not subscribed: {error}");
+            }
         }
     }
 

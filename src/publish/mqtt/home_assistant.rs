@@ -2,10 +2,11 @@
 //!
 //! In flow words and their topics, out flow configurations by its MQTT discovery
 //! (<https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>): for each word whether something of it is there, and
-//! its last snapshot where there are snapshots. A configuration that is empty takes the entity away.
+//! its last snapshot where there are snapshots; and a text field for the words where they can be chosen. A configuration that is empty takes the entity away.
 
 use serde_json::json;
 
+use super::command::Command;
 use super::topics::plain;
 
 /// For so many words at most: who has thousands doesn't want thousands of entities.
@@ -21,6 +22,8 @@ pub(super) struct Discovery {
     /// The stream's topic.
     pub base: String,
     pub has_snapshots: bool,
+    /// Whether words can be chosen.
+    pub has_control: bool,
 }
 
 impl Discovery {
@@ -38,6 +41,19 @@ impl Discovery {
             all.push(self.configuration("image", word, level, image));
         }
         all
+    }
+
+    /// The topic and content of the text field that the words are typed into, where they can be chosen.
+    pub(super) fn text_field(&self) -> Option<(String, Vec<u8>)> {
+        let text = json!({
+            "state_topic": format!("{}/words", self.base),
+            // Home Assistant's states end there.
+            "value_template": "{{ (value_json.words | join(', '))[:255] }}",
+            "command_topic": Command::Words.topic(&self.base),
+            "max": 255,
+            "icon": "mdi:text-search",
+        });
+        self.has_control.then(|| self.configuration("text", "Looking for", "words", text))
     }
 
     fn configuration(
@@ -81,6 +97,7 @@ mod tests {
             stream: "Front door".to_owned(),
             base: "wordsight/Front_door".to_owned(),
             has_snapshots: true,
+            has_control: true,
         };
         let all = discovery.configurations("red car", "red_car");
         let topics: Vec<&str> = all.iter().map(|(topic, _)| topic.as_str()).collect();
@@ -99,5 +116,11 @@ mod tests {
         let image: serde_json::Value = serde_json::from_slice(&all[1].1).unwrap();
         assert_eq!(image["image_topic"], "wordsight/Front_door/red_car/snapshot");
         assert_ne!(image["unique_id"], sensor["unique_id"]);
+        let (topic, text) = discovery.text_field().unwrap();
+        let text: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(topic, "homeassistant/text/wordsight_Front_door/words/config");
+        assert_eq!(text["command_topic"], "wordsight/Front_door/words/set");
+        assert_eq!(text["state_topic"], "wordsight/Front_door/words");
+        assert_eq!(Discovery { has_control: false, ..discovery }.text_field(), None);
     }
 }

@@ -1,11 +1,14 @@
 //! MQTT: publishes events, counts, snapshots and state to a broker, with topics as Frigate has them.
 //!
 //! In flow messages of the stream, out flow publications below `PREFIX/NAME`: events, how many things of each word there are,
-//! snapshots, the state, and whether we are there at all. `docs/outputs.md` has the list of topics.
+//! snapshots, the state, and whether we are there at all. `docs/outputs.md` has the list of topics. With `control` words
+//! come in by the broker too.
 //!
 //! There are two threads. One takes messages as fast as they come, into an [`Outbox`]; the other sends what is in it,
 //! and may wait for the broker.
 
+mod command;
+mod commands;
 mod connection;
 mod home_assistant;
 mod outbox;
@@ -13,16 +16,16 @@ mod remembered;
 mod settings;
 mod topics;
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use self::connection::OutboxState;
+use self::commands::{Commands, InUseWatch};
 use self::home_assistant::Discovery;
-use self::outbox::{Outbox, OutboxSettings};
+use self::outbox::{Outbox, OutboxSettings, OutboxState};
 use self::remembered::Remembered;
 pub use self::settings::{MqttKeys, MqttSettings};
 use super::error::PublishError;
@@ -30,6 +33,7 @@ use super::message::Record;
 use super::network;
 use super::sink::{Chooser, Inbox, Interests, Sink, SinkContext};
 use crate::job::{Event, EventKind};
+use crate::requests::Requests;
 use crate::threads::{locked, named};
 
 /// How many messages may wait to be taken in: some seconds' on a machine that is very busy.
@@ -53,16 +57,18 @@ impl MqttSettings {
             stream: context.stream.clone(),
             base: base.clone(),
             has_snapshots: self.snapshots,
+            has_control: self.control,
         });
         let outbox = OutboxSettings {
-            base,
+            base: base.clone(),
             frames: self.frames,
             snapshots: self.snapshots,
             discovery,
             earlier: remembered.topics(),
         };
         let outbox = Outbox::new(outbox);
-        Ok(Box::new(MqttSink { settings: self.clone(), client_id, outbox, remembered }))
+        let control = self.control.then(|| (base, context.requests.clone()));
+        Ok(Box::new(MqttSink { settings: self.clone(), client_id, outbox, remembered, control }))
     }
 }
 
@@ -77,13 +83,15 @@ struct MqttSink {
     client_id: String,
     outbox: Outbox,
     remembered: Remembered,
+    /// The stream's topic, and who is asked, where words can be chosen.
+    control: Option<(String, Requests)>,
 }
 
 /// Frames in which something appears.
 struct Appearances;
 
 impl Chooser for Appearances {
-    fn wants(&mut self, _: &Record, events: &[std::sync::Arc<Event>]) -> bool {
+    fn wants(&mut self, _: &Record, events: &[Arc<Event>]) -> bool {
         events.iter().any(|event| event.kind == EventKind::Appeared)
     }
 }
@@ -104,22 +112,27 @@ impl Sink for MqttSink {
     }
 
     fn run(self: Box<Self>, inbox: &Inbox) -> Result<(), PublishError> {
-        let Self { settings, client_id, outbox, mut remembered } = *self;
-        let state = OutboxState {
+        let Self { settings, client_id, outbox, mut remembered, control } = *self;
+        let state = Arc::new(OutboxState {
             outbox: Mutex::new(outbox),
             woken: Notify::new(),
             is_closing: AtomicBool::new(false),
-        };
+        });
+        let commands = control.as_ref().map(|(base, requests)| {
+            Commands::start(base, requests.clone(), Arc::clone(&state)).map_err(PublishError::NoThread)
+        });
+        let commands = commands.transpose()?;
+        let mut in_use = control.map(|(_, requests)| InUseWatch::new(requests));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(PublishError::NoThread)?;
         thread::scope(|scope| {
             let network = named("mqtt").spawn_scoped(scope, || {
-                runtime.block_on(connection::run(&settings, &client_id, &state, inbox));
+                runtime.block_on(connection::run(&settings, &client_id, &state, inbox, commands.as_ref()));
                 // A name may be looked up that nobody knows any more.
                 runtime.shutdown_background();
             });
             let network = network.map_err(PublishError::NoThread)?;
-            take_all(inbox, &state, &mut remembered, &|| network.is_finished());
+            take_all(inbox, &state, &mut remembered, &mut in_use, &|| network.is_finished());
             state.is_closing.store(true, Ordering::Relaxed);
             state.woken.notify_one();
             let ended = network.join().map_err(|_| PublishError::Panicked(settings.place()));
@@ -132,7 +145,13 @@ impl Sink for MqttSink {
 }
 
 /// Takes messages until there are no more.
-fn take_all(inbox: &Inbox, state: &OutboxState, remembered: &mut Remembered, is_over: &dyn Fn() -> bool) {
+fn take_all(
+    inbox: &Inbox,
+    state: &OutboxState,
+    remembered: &mut Remembered,
+    in_use: &mut Option<InUseWatch>,
+    is_over: &dyn Fn() -> bool,
+) {
     while !is_over() {
         let message = inbox.next_within(LOOK);
         let mut outbox = locked(&state.outbox);
@@ -140,6 +159,9 @@ fn take_all(inbox: &Inbox, state: &OutboxState, remembered: &mut Remembered, is_
             Some(message) => outbox.take(message, Instant::now()),
             None if inbox.is_closing() => break,
             None => outbox.tick(Instant::now()),
+        }
+        if let Some(in_use) = in_use.as_mut().and_then(|watch| watch.look(Instant::now())) {
+            outbox.tell_in_use(&in_use, false);
         }
         inbox.lost(outbox.take_lost());
         inbox.keeps(outbox.waiting());
@@ -167,7 +189,12 @@ mod tests {
         let keys = "url = \"mqtt://broker\"\nusername = \"me\"\npassword_file = \"none\"";
         let keys: MqttKeys = toml::from_str(keys).unwrap();
         let settings = keys.resolve(Path::new("/etc/wordsight")).unwrap();
-        let context = SinkContext { stream: "a".to_owned(), appends: false, state: "/nowhere".into() };
+        let context = SinkContext {
+            stream: "a".to_owned(),
+            appends: false,
+            state: "/nowhere".into(),
+            requests: Requests::default(),
+        };
         let error = settings.open(&context).err().unwrap().to_string();
         assert!(error.contains("password_file /etc/wordsight/none"), "{error}");
     }

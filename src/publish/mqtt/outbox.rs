@@ -8,11 +8,14 @@
 //! twice; this way at most one does, and a reader knows it by its `id`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::sync::Notify;
 
+use super::command::{Command, InUse};
 use super::home_assistant::{Discovery, MOST_WORDS};
 use super::topics;
 use crate::job::{Event, EventKind, WordList, run_id};
@@ -79,6 +82,14 @@ pub(super) struct OutboxSettings {
     pub earlier: BTreeSet<String>,
 }
 
+/// What the thread that takes messages and the one that sends them share.
+pub(super) struct OutboxState {
+    pub outbox: Mutex<Outbox>,
+    /// There may be more to tell, or the program ends.
+    pub woken: Notify,
+    pub is_closing: AtomicBool,
+}
+
 /// All that there is to tell.
 pub(super) struct Outbox {
     settings: OutboxSettings,
@@ -101,6 +112,8 @@ pub(super) struct Outbox {
     has_new_topics: bool,
     source: Arc<str>,
     rate: Rate,
+    /// What is told to be in use, where it can be chosen.
+    in_use: Option<InUse>,
 }
 
 /// How many frames there were since when.
@@ -129,6 +142,7 @@ impl Outbox {
             has_new_topics: false,
             source: Arc::default(),
             rate: Rate { since: Instant::now(), frames: 0 },
+            in_use: None,
         };
         outbox.set_availability("online");
         outbox
@@ -263,6 +277,19 @@ impl Outbox {
         self.keep(Kind::State, self.topic("state"), state.to_string().into_bytes());
     }
 
+    /// Tells what is in use, as the answer to a command or because it is another. Why a command was refused stands there
+    /// until the next one, or until something else is in use.
+    pub(super) fn tell_in_use(&mut self, in_use: &InUse, is_answer: bool) {
+        let is_same = |before: &InUse| InUse { error: None, ..before.clone() } == *in_use;
+        if !is_answer && self.in_use.as_ref().is_some_and(is_same) {
+            return;
+        }
+        let [words, vocabulary] = Command::ALL.map(|command| self.topic(command.level()));
+        self.keep(Kind::State, words, in_use.to_json().into_bytes());
+        self.keep(Kind::State, vocabulary, in_use.vocabulary.clone().into_bytes());
+        self.in_use = Some(in_use.clone());
+    }
+
     /// Another vocabulary holds: what the broker keeps of words that are no more goes.
     fn set_words(&mut self, words: &WordList) {
         self.words = words.clone();
@@ -276,6 +303,11 @@ impl Outbox {
             self.kept.keys().filter(|kept| kept.kind != Kind::Availability).map(|kept| kept.topic.clone()),
         );
         gone.remove(&self.topic("state"));
+        if self.in_use.is_some() {
+            for command in Command::ALL {
+                gone.remove(&self.topic(command.level()));
+            }
+        }
         gone.remove(&self.availability());
         for topic in &topics {
             let snapshot = format!("{topic}/snapshot");
@@ -305,7 +337,9 @@ impl Outbox {
     fn configurations(&self) -> Vec<(String, Vec<u8>)> {
         let Some(discovery) = &self.settings.discovery else { return Vec::new() };
         let words = self.levels.iter().enumerate().take(MOST_WORDS);
-        words.flat_map(|(place, level)| discovery.configurations(self.words.get(place), level)).collect()
+        let of_words =
+            words.flat_map(|(place, level)| discovery.configurations(self.words.get(place), level));
+        of_words.chain(discovery.text_field()).collect()
     }
 
     /// Has the broker keep nothing there any more.

@@ -22,6 +22,7 @@ pub struct MqttKeys {
     prefix: Option<String>,
     snapshots: Option<bool>,
     frames: Option<bool>,
+    control: Option<bool>,
     home_assistant: Option<bool>,
     discovery_prefix: Option<String>,
     ca_file: Option<PathBuf>,
@@ -45,6 +46,8 @@ pub struct MqttSettings {
     pub(super) keep_alive: Duration,
     pub(super) snapshots: bool,
     pub(super) frames: bool,
+    /// Whether words can be chosen through the broker.
+    pub(super) control: bool,
     /// The prefix of Home Assistant's topics, if it is to be told.
     pub(super) discovery: Option<String>,
 }
@@ -99,6 +102,7 @@ impl MqttKeys {
             keep_alive: Duration::from_secs(self.keep_alive_s.map_or(15, NonZeroU16::get).into()),
             snapshots: self.snapshots.unwrap_or(false),
             frames: self.frames.unwrap_or(false),
+            control: self.control.unwrap_or(false),
             discovery: self.home_assistant.unwrap_or(false).then(|| discovery.to_owned()),
         })
     }

@@ -11,7 +11,7 @@ use crate::job::WordList;
 use crate::publish::network::short_hash;
 
 /// Levels beside those of words.
-const OURS: [&str; 4] = ["availability", "events", "frames", "state"];
+const OURS: [&str; 6] = ["availability", "events", "frames", "state", "vocabulary", "words"];
 /// The longest level, bytes.
 const LONGEST_LEVEL: usize = 64;
 

@@ -18,6 +18,7 @@ fn outbox_with(discovery: bool, earlier: &[&str]) -> Outbox {
             stream: "door".to_owned(),
             base: base.clone(),
             has_snapshots: false,
+            has_control: false,
         }),
         base,
         earlier: earlier.iter().map(|topic| (*topic).to_owned()).collect(),
@@ -184,4 +185,31 @@ fn the_newest_snapshot_of_a_word_waits_and_no_more_than_some() {
         take(&mut outbox, picture(&words, word as u64, word));
     }
     assert_eq!((outbox.snapshots.len(), outbox.take_lost()), (MOST_SNAPSHOTS, 4));
+}
+
+#[test]
+fn what_is_in_use_is_told_when_it_is_another_and_a_refusal_until_the_next_command() {
+    let mut outbox = outbox_with(false, &["wordsight/door/words"]);
+    let in_use = |word: &str, error: Option<&str>| InUse {
+        vocabulary: "words".to_owned(),
+        words: vec![word.to_owned()],
+        total: 1,
+        is_as_configured: false,
+        is_kept: false,
+        error: error.map(str::to_owned),
+    };
+    let words = |outbox: &mut Outbox| {
+        let told = told(outbox);
+        of(&told, "wordsight/door/words").into_iter().map(str::to_owned).collect::<Vec<String>>()
+    };
+    outbox.tell_in_use(&in_use("cat", None), false);
+    take(&mut outbox, Message::Frame(Arc::new(frame(&words_of(&["cat"])))));
+    assert_eq!(words(&mut outbox), [in_use("cat", None).to_json()]);
+    outbox.tell_in_use(&in_use("cat", None), false);
+    assert!(words(&mut outbox).is_empty());
+    outbox.tell_in_use(&in_use("cat", Some("no teacher")), true);
+    outbox.tell_in_use(&in_use("cat", None), false);
+    assert_eq!(words(&mut outbox), [in_use("cat", Some("no teacher")).to_json()]);
+    outbox.tell_in_use(&in_use("cat", None), true);
+    assert_eq!(words(&mut outbox), [in_use("cat", None).to_json()]);
 }
