@@ -17,7 +17,7 @@ const browser = await chromium.launch({
   ],
 });
 
-const PATIENCE = { timeout: 30_000 };
+const PATIENCE = { timeout: 180_000 };
 const sizes = { phone: { width: 390, height: 844 }, desktop: { width: 1440, height: 900 } };
 
 function works(what) {
