@@ -12,6 +12,7 @@
 //!
 //! An unknown key is an error: a misspelt `treshold` that was silently ignored would cost a user an evening.
 
+mod line;
 mod neighbours;
 
 use std::collections::{HashMap, HashSet};
@@ -30,6 +31,7 @@ use crate::captions::{EmbedCaptions, Names, embed_names};
 use crate::competitors::Competitors;
 use crate::error::TeacherError;
 use crate::prompts::{DEFAULT_PROMPTS, caption, clean, visible};
+pub use line::parse_line;
 pub use neighbours::{ALIKE, Neighbour, near_duplicates, neighbours, too_near};
 
 const NOTHING_SHOWN: &str = "there are no words to show: write words = [\"cat\", \"cup\"]";
