@@ -15,6 +15,7 @@ mod engines;
 mod file_watch;
 mod last_good;
 mod overrides;
+mod photographs;
 mod reload;
 mod run;
 mod start;
@@ -25,6 +26,7 @@ pub use devices::{CAMERAS, GPUS, devices, may_use};
 #[cfg(feature = "tensorrt")]
 pub use engines::BuildProgress;
 pub use engines::{Engines, GpuWait, Installed};
+pub use photographs::answer as answer_photographs;
 pub use start::Service;
 pub use target::{
     EngineTarget, OpenedWords, SourceTarget, Target, WordsTarget, inputs_of, is_list, of_usage,
