@@ -75,6 +75,39 @@ fn a_list_of_words_becomes_a_vocabulary_that_names_things() {
 }
 
 #[test]
+fn words_of_a_flag_take_the_place_of_a_vocabulary() {
+    let bench = bench_with_teacher();
+    let detect = |words: &str, flags: &str| {
+        let mut command =
+            command(&bench, "detect photo.jpg --student student.onnx --score-threshold 0.2 --json -");
+        Outcome::of(command.args(["--words", words]).args(flags.split_whitespace()).output().unwrap())
+    };
+    let line = detect("ruby, \"leaf\" ,blue", "--teacher teacher").lines().remove(0);
+    let mut words = words_of(&line);
+    words.sort_unstable();
+    assert_eq!(words, ["blue", "leaf", "ruby"]);
+    configure(&bench, "words = [\"red\"]", "");
+    let line = detect("ruby", "--config wordsight.toml").lines().remove(0);
+    assert_eq!(words_of(&line), ["ruby"], "by the configuration's teacher, in the place of its words");
+    for (words, flags, parts) in [
+        ("ruby,,leaf", "--teacher teacher", ["--words", "word 2 is empty"]),
+        ("", "--teacher teacher", ["--words", "word 1 is empty"]),
+        ("\"ruby", "--teacher teacher", ["--words", "no other"]),
+        ("ruby,Ruby", "--teacher teacher", ["--words", "twice"]),
+        ("ruby", "--vocabulary words.safetensors", ["--words", "--vocabulary"]),
+    ] {
+        let outcome = detect(words, flags);
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
+        assert!(parts.iter().all(|part| outcome.stderr.contains(part)), "{outcome:?}");
+    }
+    let unknown = detect("ruby,forklift", "--teacher teacher");
+    assert!(unknown.sentence(2).contains("knows nothing of \"forklift\""), "{unknown:?}");
+    let none = detect("red ruby", "");
+    let told = none.sentence(1);
+    assert!(told.contains("wordsight-teacher-standin") && told.contains("--teacher"), "{told}");
+}
+
+#[test]
 fn show_tells_each_words_threshold_kind_and_neighbours() {
     let bench = bench_with_teacher();
     let words =

@@ -49,7 +49,7 @@ pub use motion_jpeg::MotionJpeg;
 pub use open::StreamSettings;
 pub use pacing::{Metronome, Pacing};
 pub use password::without_password;
-pub use photographs::Photographs;
+pub use photographs::{Photographs, decode_photograph};
 pub use reconnect::{ReconnectSettings, Reconnecting, SourceObserver};
 pub use secret::{Secret, StreamUrl};
 pub use source::{Captured, LONGEST_NAP, Source};

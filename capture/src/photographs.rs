@@ -12,6 +12,15 @@ use wordsight_pictures::{pictures_in, read_bytes};
 use crate::decode::decode;
 use crate::{CaptureError, Captured, Frame, Source};
 
+/// Makes a frame of the bytes of one photograph (JPEG, PNG or WebP), captured now; `name` is its source.
+///
+/// # Errors
+/// When it is no whole picture, or claims to have more pixels than there are cameras for.
+pub fn decode_photograph(bytes: &[u8], name: &str, frame: &mut Frame) -> Result<(), CaptureError> {
+    frame.stamp(&Arc::from(name));
+    decode(bytes, frame).map_err(|reason| CaptureError::BadPicture { name: name.to_owned(), reason })
+}
+
 /// A list of photographs.
 pub struct Photographs {
     paths: Vec<PathBuf>,
@@ -53,9 +62,7 @@ impl Source for Photographs {
         }
         let bytes =
             read_bytes(path).map_err(|reason| CaptureError::Unreadable { path: path.clone(), reason })?;
-        let name = path.display().to_string();
-        frame.stamp(&Arc::from(name.as_str()));
-        decode(&bytes, frame).map_err(|reason| CaptureError::BadPicture { name, reason })?;
+        decode_photograph(&bytes, &path.display().to_string(), frame)?;
         Ok(Captured::Frame)
     }
 

@@ -31,6 +31,8 @@ mod screening;
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 mod softmax;
 
+use std::sync::Arc;
+
 use exact::{Exact, Query};
 use panels::Panels;
 use screening::Screen;
@@ -157,11 +159,11 @@ pub struct RankingTable {
 /// Scores regions against one vocabulary; keeps its buffers between frames, and allocates nothing once it has met a frame
 /// with as many regions and the same settings.
 pub struct Scorer {
-    words: Vec<ScoredWord>,
+    words: Arc<[ScoredWord]>,
     shown_count: usize,
     embedding_size: usize,
-    background: Vec<f32>,
-    panels: Panels,
+    background: Arc<[f32]>,
+    panels: Arc<Panels>,
     inverse_temperature: f32,
     objectness_weight: f32,
     /// The least score with which any word is reported, and the common threshold and the fraction that it follows from.
@@ -216,7 +218,7 @@ impl Scorer {
     ) -> Result<Self, VocabularyError> {
         vocabulary.check_against(&vocabulary.teacher, background.len())?;
         let trained: Vec<bool> = vocabulary.words.iter().map(trained).collect();
-        let words: Vec<ScoredWord> = vocabulary
+        let words = vocabulary
             .words
             .iter()
             .zip(&trained)
@@ -237,9 +239,9 @@ impl Scorer {
             words,
             shown_count: vocabulary.shown().len(),
             embedding_size: vocabulary.embedding_size,
-            background: background.to_vec(),
+            background: background.into(),
             screen: Screen::new(&panels),
-            panels,
+            panels: Arc::new(panels),
             inverse_temperature: temperature.recip(),
             objectness_weight,
             lowest_threshold: 0.0,
@@ -249,6 +251,26 @@ impl Scorer {
             candidates: Vec::new(),
             standing: Vec::new(),
         })
+    }
+
+    /// Another scorer of the same words, which are in memory once; its buffers are its own. Allocates nothing.
+    pub fn of_same_words(&self) -> Self {
+        Self {
+            words: Arc::clone(&self.words),
+            shown_count: self.shown_count,
+            embedding_size: self.embedding_size,
+            background: Arc::clone(&self.background),
+            panels: Arc::clone(&self.panels),
+            inverse_temperature: self.inverse_temperature,
+            objectness_weight: self.objectness_weight,
+            lowest_threshold: 0.0,
+            followed: None,
+            chosen: Vec::new(),
+            screen: self.screen.as_ref().map(Screen::of_same_words),
+            exact: Exact::default(),
+            candidates: Vec::new(),
+            standing: Vec::new(),
+        }
     }
 
     /// Names the regions of one frame: overwrites `out` with the detections, best first. [`Self::rank`] and

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use wordsight_capture::{Pacing, Photographs, is_motion_jpeg};
+use wordsight_teacher::words::{ListedWords, parse_line};
 
 use super::flags::CommonArgs;
 use super::installed::INSTALLED;
@@ -31,8 +32,19 @@ pub struct DetectArgs {
     /// Write JSON lines, one a photograph, to a file, or to the standard output (-) instead of the table
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
+    /// What to look for, in the place of a vocabulary: "cat, red cup"; takes a teacher
+    #[arg(long, value_name = "WORDS", value_parser = listed_words, conflicts_with = "vocabulary")]
+    words: Option<ListedWords>,
+    /// The folder of the teacher that embeds words; without it the installed one's
+    #[arg(long, value_name = "DIR")]
+    teacher: Option<PathBuf>,
     #[command(flatten)]
     common: CommonArgs,
+}
+
+/// Words as a flag lists them.
+fn listed_words(line: &str) -> Result<ListedWords, String> {
+    ListedWords::of(parse_line(line)?)
 }
 
 impl DetectArgs {
@@ -40,11 +52,11 @@ impl DetectArgs {
         if let Some(stream) = self.photographs.iter().find(|path| is_motion_jpeg(path)) {
             return Err(ConfigError::NotAPhotograph(stream.clone()).into());
         }
-        let config = self.common.load_config()?;
+        let config = self.load_config()?;
         self.check_outputs(&config)?;
         let stop = Stop::on_signals()?;
         let engine = EngineTarget::of(&config)?.open(&INSTALLED, &stop, &|| ())?;
-        let OpenedWords { scorer, .. } = WordsTarget::of(&config)?.open(engine.facts(), &stop)?;
+        let OpenedWords { scorer, .. } = self.words_target(&config)?.open(engine.facts(), &stop)?;
         if self.save.is_some() {
             warn_of_undrawable(&scorer.words());
         }
@@ -75,6 +87,23 @@ impl DetectArgs {
         let (photographs, things) = (summary.frames(), summary.things());
         tell!("{things} things in {photographs} photographs, {unreadable} not readable");
         Ok(if unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn load_config(&self) -> Result<Config, ConfigError> {
+        let mut config = self.common.load_config()?;
+        if self.words.is_some() {
+            config.words.clone_from(&self.words);
+        }
+        if self.teacher.is_some() {
+            config.teacher.clone_from(&self.teacher);
+        }
+        Ok(config)
+    }
+
+    /// The words that are looked for, as errors are to name them.
+    fn words_target(&self, config: &Config) -> Result<WordsTarget, ConfigError> {
+        let target = WordsTarget::of(config)?;
+        Ok(self.words.as_ref().map_or_else(|| target.clone(), |words| target.of_list(words)))
     }
 
     /// Nothing that is read is written.

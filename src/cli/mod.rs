@@ -20,6 +20,7 @@ mod measure;
 #[cfg(feature = "tensorrt")]
 mod plan;
 mod print;
+mod regions;
 mod run;
 mod swaps;
 mod words;
@@ -63,6 +64,9 @@ enum Command {
     /// Builds, shows and lists TensorRT plans
     #[cfg(feature = "tensorrt")]
     Plan(plan::PlanArgs),
+    /// Finds the regions of photographs for a stream, in a process of its own
+    #[command(hide = true)]
+    Regions(regions::RegionsArgs),
     /// Writes the man pages and completions for bash, zsh and fish, which the package installs
     #[command(hide = true)]
     Generate(generate::GenerateArgs),
@@ -87,6 +91,7 @@ impl Cli {
             Command::Cameras(args) => args.run(),
             #[cfg(feature = "tensorrt")]
             Command::Plan(args) => args.run(),
+            Command::Regions(args) => args.run(),
             Command::Generate(args) => args.run(&Self::command()),
         }
     }

@@ -16,12 +16,15 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
+use wordsight_teacher::words::ListedWords;
 
+use super::photographs::{DetectError, DetectPhotograph, Photograph};
 use super::routes;
 use super::security::Guard;
 use super::served_stream::ServedStream;
 use super::settings::HttpSettings;
 use super::state::AppState;
+use crate::publish::Record;
 
 /// How long a fuzzer listens to answers, some of which have no end.
 const FUZZED_FOR: Duration = Duration::from_millis(20);
@@ -34,8 +37,18 @@ pub fn served_stream() -> ServedStream {
         counters: Arc::default(),
         control: Arc::default(),
         requests: Default::default(),
+        photographs: Arc::new(NoStudent),
         // A board that tells nothing: its files are looked for where none are.
         board_root: PathBuf::from("/proc/self/fdinfo"),
+    }
+}
+
+/// What looks at photographs where there is no student.
+struct NoStudent;
+
+impl DetectPhotograph for NoStudent {
+    fn detect(&self, _: Photograph, _: Option<&ListedWords>) -> Result<Record, DetectError> {
+        Err(DetectError::Unavailable("there is no student".to_owned()))
     }
 }
 
@@ -112,6 +125,12 @@ mod tests {
                 body.len()
             )
         };
+        let post = |query: &str, body: &str| {
+            let length = body.len();
+            format!(
+                "POST /api/detect{query} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"
+            )
+        };
         let cases = [
             ("GET /api/status HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "200"),
             ("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), "200"),
@@ -143,6 +162,16 @@ mod tests {
             (put("/api/words", "{\"words\": [\"\\u200b\"]}"), "409"),
             (put("/api/words", "{\"words\": [\"\"]}"), "422"),
             (put("/api/words", "{\"words\": [{\"word\": \"cup\", \"threshold\": 2}]}"), "422"),
+            (post("", ""), "400"),
+            (post("", "GIF89a is a picture too"), "415"),
+            (post("", "\u{7f}ELF"), "415"),
+            (post("?words=cat,%22red%20cup%22", "RIFF....WEBP"), "503"),
+            (post("?words=cat,", "RIFF....WEBP"), "400"),
+            (post("?words=cat,%22red", "RIFF....WEBP"), "400"),
+            (post("?words=cat,Cat", "RIFF....WEBP"), "409"),
+            (post("?word=cat", "RIFF....WEBP"), "400"),
+            (post("?words=cat&words=dog", "RIFF....WEBP"), "400"),
+            (post("", &"x".repeat(17 << 20)), "413"),
         ];
         for (request, status) in cases {
             let told = answer(&request);

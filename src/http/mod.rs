@@ -1,7 +1,8 @@
 //! HTTP: the live page, metrics, health and an interface for programs.
 //!
 //! In flow what is to be seen of a stream ([`ServedStream`]) and requests; out flow a page, pictures, numbers and events, and
-//! change requests, which the reloader applies as it takes over a configuration. The parts: [`settings`] says what is served and to
+//! change requests, which the reloader applies as it takes over a configuration; and photographs, which are looked at
+//! beside the stream. The parts: [`settings`] says what is served and to
 //! whom, `server` lets connections in and out, `security` decides who may ask for what, `routes` lists what there is.
 //!
 //! All of it runs on one thread, with a lower priority than the stream's. However many clients there are and however
@@ -10,6 +11,8 @@
 mod answer;
 mod api;
 mod board;
+mod body;
+mod detect;
 mod events;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -18,6 +21,7 @@ mod login;
 mod metrics;
 mod observer;
 mod page;
+mod photographs;
 mod routes;
 mod security;
 mod served_stream;
@@ -28,6 +32,7 @@ mod status;
 mod stream;
 mod vocabularies;
 
+pub use photographs::{DetectError, DetectPhotograph, Photograph};
 pub use served_stream::ServedStream;
 pub use server::Server;
 pub use settings::{HttpKeys, HttpSettings, parse_address};

@@ -13,8 +13,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 
 use super::answer::Refusal;
+use super::body::PHOTOGRAPHS;
 use super::state::AppState;
-use super::{api, events, login, metrics, security, stream};
+use super::{api, detect, events, login, metrics, security, stream};
 
 /// What is asked for by which method and path.
 struct Routes {
@@ -58,6 +59,7 @@ fn routes() -> Routes {
         .with(Method::PUT, "/api/threshold", api::set_threshold)
         .with(Method::PUT, "/api/choices", api::keep_choices)
         .with(Method::DELETE, "/api/choices", api::forget_choices)
+        .with(Method::POST, PHOTOGRAPHS, detect::detect)
         .with(Method::GET, "/api/board", api::board)
         .with(Method::GET, "/api/openapi.json", api::openapi)
 }

@@ -1,4 +1,4 @@
-//! Authentication by token or cookie, checks of host and origin, limits of a request's body.
+//! Authentication by token or cookie, checks of host and origin.
 //!
 //! In flow requests, on they flow to what answers them, or back as a refusal. Every request is looked at here first, and
 //! every answer last, also those to what there isn't.
@@ -8,17 +8,15 @@
 //! token only loopback names are answered to, and whatever changes something must come from the page itself or from no
 //! page at all.
 
-use std::future::poll_fn;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
@@ -26,6 +24,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::answer::Refusal;
+use super::body::{PHOTOGRAPHS, SMALL};
 use super::settings::{HttpSettings, wrong};
 use crate::threads::clock::since_1970;
 use crate::threads::locked;
@@ -34,10 +33,6 @@ use crate::threads::locked;
 const SHORTEST_TOKEN: usize = 16;
 /// The most bytes of a token's file.
 const LONGEST_TOKEN_FILE: u64 = 4 << 10;
-/// The most bytes that a request may bring along.
-const LONGEST_BODY: usize = 64 << 10;
-/// How long it may take to bring them.
-const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// How long whoever has a wrong token waits for the answer.
 const WRONG_TOKEN_WAITS: Duration = Duration::from_secs(1);
 /// From one line in the log about wrong tokens to the next.
@@ -207,7 +202,7 @@ pub(super) fn with_headers(mut response: Response) -> Response {
     response
 }
 
-/// Whether a request may go on; with its body, read whole.
+/// Whether a request may go on; with its body, read whole unless it is a photograph.
 pub(super) async fn check(guard: &Guard, request: Request) -> Result<Request, Refusal> {
     let (parts, body) = request.into_parts();
     let host = host_of(&parts.uri, &parts.headers)?;
@@ -231,8 +226,11 @@ pub(super) async fn check(guard: &Guard, request: Request) -> Result<Request, Re
     if changes {
         check_origin(&parts.headers, &host)?;
     }
-    let body = read_body(&parts.headers, body).await?;
-    Ok(Request::from_parts(parts, body))
+    if (&parts.method, parts.uri.path()) == (&Method::POST, PHOTOGRAPHS) {
+        return Ok(Request::from_parts(parts, body));
+    }
+    let body = SMALL.read(&parts.headers, body).await?;
+    Ok(Request::from_parts(parts, Body::from(body)))
 }
 
 fn no_token() -> Refusal {
@@ -285,44 +283,6 @@ fn check_origin(headers: &HeaderMap, host: &str) -> Result<(), Refusal> {
     } else {
         Err(refusal())
     }
-}
-
-/// All that a request brings along, which may be neither long nor long in coming.
-async fn read_body(headers: &HeaderMap, body: Body) -> Result<Body, Refusal> {
-    let too_long =
-        || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "a request brings no more than 64 KiB along");
-    let length =
-        headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > LONGEST_BODY as u64) {
-        return Err(too_long());
-    }
-    let closing = |refusal: Refusal| refusal.with(header::CONNECTION, "close");
-    match tokio::time::timeout(BODY_WITHIN, collect(body)).await {
-        Ok(Ok(Some(bytes))) => Ok(Body::from(bytes)),
-        Ok(Ok(None)) => Err(closing(too_long())),
-        Ok(Err(_)) => {
-            let broken = "what the request brings along breaks off";
-            Err(closing(Refusal::new(StatusCode::BAD_REQUEST, broken)))
-        }
-        Err(_) => {
-            let late = "what the request brings along takes too long to come";
-            Err(closing(Refusal::new(StatusCode::REQUEST_TIMEOUT, late)))
-        }
-    }
-}
-
-/// A body's bytes; nothing where they are too many.
-async fn collect(mut body: Body) -> Result<Option<Vec<u8>>, axum::Error> {
-    let mut bytes = Vec::new();
-    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        if let Ok(data) = frame?.into_data() {
-            if bytes.len() + data.len() > LONGEST_BODY {
-                return Ok(None);
-            }
-            bytes.extend_from_slice(&data);
-        }
-    }
-    Ok(Some(bytes))
 }
 
 #[cfg(test)]

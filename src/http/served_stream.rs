@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::photographs::DetectPhotograph;
 use crate::health::Health;
 use crate::pipeline::{Control, Counters};
 use crate::publish::Live;
@@ -21,6 +22,8 @@ pub struct ServedStream {
     pub control: Arc<Control>,
     /// What is in use, and the way to ask for something else.
     pub requests: Requests,
+    /// What looks at photographs beside it.
+    pub photographs: Arc<dyn DetectPhotograph>,
     /// Where the board's files are: `/`.
     pub board_root: PathBuf,
 }

@@ -7,6 +7,7 @@ use tokio::sync::{Semaphore, watch};
 use super::board::BoardReader;
 use super::observer::Observer;
 use super::page::Page;
+use super::photographs::PhotographQueue;
 use super::security::Guard;
 use super::served_stream::ServedStream;
 use super::settings::HttpSettings;
@@ -18,6 +19,8 @@ const MOST_VIEWERS: usize = 16;
 pub(super) const MOST_LISTENERS: usize = 32;
 /// The most changes that are asked for at once; each keeps a thread until it is answered.
 const MOST_CHANGES: usize = 2;
+/// The most photographs at once: one that is looked at, and those that wait, in memory as they came.
+const MOST_PHOTOGRAPHS: usize = 4;
 
 /// Shared by all requests.
 pub(super) struct AppState {
@@ -31,6 +34,7 @@ pub(super) struct AppState {
     pub viewers: Arc<Semaphore>,
     pub listeners: Arc<Semaphore>,
     pub changes: Semaphore,
+    pub photographs: PhotographQueue,
     /// Closed when the server is to stop.
     pub stopped: watch::Receiver<()>,
 }
@@ -51,6 +55,7 @@ impl AppState {
             viewers: Arc::new(Semaphore::new(MOST_VIEWERS)),
             listeners: Arc::new(Semaphore::new(MOST_LISTENERS)),
             changes: Semaphore::new(MOST_CHANGES),
+            photographs: PhotographQueue::new(MOST_PHOTOGRAPHS),
             stopped,
             stream,
         }

@@ -5,6 +5,8 @@
 //! writes a version's number on each frame, and the publishing stage scores a frame by the version that it carries: a
 //! frame whose words an engine has ranked on a GPU is never named by another vocabulary.
 //!
+//! Whoever wants to name something else by the words of the newest frame gets a scorer of them, beside the stream's own.
+//!
 //! A swap exchanges one pointer, and the stages don't drop the old scorer: freeing twenty thousand words takes longer
 //! than the rest of the swap. It is retired, and dropped by whoever brought the new one ([`Control::drop_retired`]).
 
@@ -23,6 +25,8 @@ use crate::threads::locked;
 struct Version {
     number: u64,
     scorer: Box<FrameScorer>,
+    /// For whoever names by the same words beside the stream.
+    beside: Box<FrameScorer>,
     /// For an engine that ranks words itself.
     table: Option<RankingTable>,
 }
@@ -33,6 +37,8 @@ pub struct Control {
     newest: AtomicU64,
     versions: Mutex<Versions>,
     retired: Mutex<Retired>,
+    /// Scorers of the same words as others that are retired or in use: nothing is freed with them but their buffers.
+    retired_beside: Mutex<Retired>,
     /// Why words were not taken.
     refusal: Mutex<Option<String>>,
     pauses: AtomicBool,
@@ -48,6 +54,8 @@ struct Versions {
     waiting: VecDeque<Version>,
     /// The newest that a frame may carry.
     taken_up: u64,
+    /// Of the words that name frames now.
+    beside: Option<Box<FrameScorer>>,
 }
 
 impl Control {
@@ -64,13 +72,13 @@ impl Control {
     /// They must fit the student. Returns at once; where no frame comes, the newest of several versions is taken when one does.
     pub fn swap_words(&self, scorer: FrameScorer, for_ranking: bool) {
         let table = for_ranking.then(|| scorer.table());
-        let scorer = Box::new(scorer);
+        let (beside, scorer) = (Box::new(scorer.of_same_words()), Box::new(scorer));
         let mut versions = self.versions();
         let number = self.newest.load(Ordering::Relaxed) + 1;
         let taken_up = versions.taken_up;
         let replaced = versions.waiting.iter().position(|version| version.number > taken_up);
         let replaced = replaced.map(|first| versions.waiting.split_off(first));
-        versions.waiting.push_back(Version { number, scorer, table });
+        versions.waiting.push_back(Version { number, scorer, beside, table });
         self.newest.store(number, Ordering::Release);
         drop(versions);
         drop(replaced);
@@ -98,6 +106,7 @@ impl Control {
             && let Some(version) = versions.waiting.pop_back()
         {
             self.retire(version.scorer);
+            self.retire_beside(Some(version.beside));
         }
     }
 
@@ -107,11 +116,24 @@ impl Control {
         while versions.waiting.front().is_some_and(|version| version.number <= number) {
             let version = versions.waiting.pop_front()?;
             if version.number == number {
+                self.retire_beside(versions.beside.replace(version.beside));
                 return Some(version.scorer);
             }
             self.retire(version.scorer);
+            self.retire_beside(Some(version.beside));
         }
         None
+    }
+
+    /// Tells what names frames from now on: a stream begins.
+    pub(super) fn names_by(&self, scorer: &FrameScorer) {
+        let beside = Box::new(scorer.of_same_words());
+        self.retire_beside(self.versions().beside.replace(beside));
+    }
+
+    /// A scorer of the words that name frames now, to be used beside the stream; none before the first stream begins.
+    pub fn scorer(&self) -> Option<FrameScorer> {
+        self.versions().beside.as_ref().map(|beside| beside.of_same_words())
     }
 
     /// The newest version that waits, if one does, for a stream that begins.
@@ -137,8 +159,13 @@ impl Control {
         self.retired().push(scorer);
     }
 
+    fn retire_beside(&self, scorer: Option<Box<FrameScorer>>) {
+        locked(&self.retired_beside).extend(scorer);
+    }
+
     /// Drops what was retired and is in nobody's hands any more.
     pub fn drop_retired(&self) {
+        drop(std::mem::take(&mut *locked(&self.retired_beside)));
         let mut free = Retired::new();
         {
             let mut retired = self.retired();
@@ -153,6 +180,12 @@ impl Control {
             }
         }
         drop(free);
+    }
+
+    /// Whether all that was retired is dropped.
+    #[cfg(test)]
+    pub(super) fn has_nothing_retired(&self) -> bool {
+        self.retired().is_empty() && locked(&self.retired_beside).is_empty()
     }
 
     /// Has the stream end as at the end of its source, but with all its parts kept for another.

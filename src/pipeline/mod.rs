@@ -161,6 +161,7 @@ impl Pipeline {
         if let Some(newest) = newest {
             control.retire(std::mem::replace(&mut self.scorer, newest));
         }
+        control.names_by(&self.scorer);
         if let Some(engine) = self.engine.whole_frames() {
             engine.set_words(&self.scorer.table())?;
         }

@@ -449,6 +449,11 @@ fn words_are_swapped_between_two_frames_of_either_engine_and_no_frame_is_lost() 
         let numbers: Vec<u32> =
             words.iter().filter_map(|word| word.strip_prefix("word ")?.parse().ok()).collect();
         assert!(numbers.is_sorted(), "no word comes back: {words:?}");
+        let beside = control.scorer().unwrap();
+        assert_eq!(beside.words().get(0), "word 7", "whoever names beside the stream has its words");
+        drop((beside, report));
+        control.drop_retired();
+        assert!(control.has_nothing_retired());
     }
 }
 

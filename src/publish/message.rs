@@ -41,6 +41,13 @@ pub struct Record {
 }
 
 impl Record {
+    /// What is to be told of a job that is no stream's.
+    pub fn of(job: &Job, age: Duration) -> Self {
+        let mut record = Self::default();
+        record.fill(job, age);
+        record
+    }
+
     /// Takes over what is to be told of a job.
     pub(super) fn fill(&mut self, job: &Job, age: Duration) {
         if !Arc::ptr_eq(&self.source, &job.frame.source) {

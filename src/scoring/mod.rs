@@ -59,6 +59,12 @@ impl FrameScorer {
         self.scorer.select(&self.settings, &mut self.in_input);
     }
 
+    /// Another one of the same words, which are in memory once. Allocates nothing before its first frame.
+    pub fn of_same_words(&self) -> Self {
+        let (scorer, words) = (self.scorer.of_same_words(), self.words.clone());
+        Self { scorer, settings: self.settings, words, in_input: Vec::new() }
+    }
+
     /// Whether nobody else holds the words.
     pub fn is_only_owner_of_words(&self) -> bool {
         self.words.have_one_owner()

@@ -17,6 +17,7 @@ mod file_watch;
 mod kept_choices;
 mod last_good;
 mod overrides;
+mod photographs;
 mod reload;
 mod run;
 mod start;
@@ -27,6 +28,7 @@ pub use devices::{CAMERAS, GPUS, devices, may_use};
 #[cfg(feature = "tensorrt")]
 pub use engines::BuildProgress;
 pub use engines::{Engines, GpuWait, Installed};
+pub use photographs::answer as answer_photographs;
 pub use start::Service;
 pub use target::{
     EngineTarget, OpenedWords, SourceTarget, Target, WordsTarget, inputs_of, is_list, of_usage,

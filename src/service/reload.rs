@@ -18,6 +18,7 @@ use super::file_watch::Watched;
 use super::kept_choices::KeptChoices;
 use super::last_good::{KeptWords, LastGood};
 use super::overrides::Overrides;
+use super::photographs::PhotographTarget;
 use super::start::{
     Loaded, Service, ServiceState, Start, open_health, sink_context, warn_of_undrawable_words,
 };
@@ -168,6 +169,7 @@ impl<'a> Reloader<'a> {
             ask_for_gpu_at: None,
         };
         reloader.expect_gpu(start.gpu_may_come);
+        reloader.set_photographs();
         reloader
     }
 
@@ -183,6 +185,7 @@ impl<'a> Reloader<'a> {
             let has_changed = looked.elapsed() >= LOOK && {
                 looked = Instant::now();
                 self.stream.control.drop_retired();
+                self.stream.state.photographs.end_idle(looked);
                 self.seen.has_changed(self.is_refused)
             };
             if is_asked || has_changed {
@@ -415,6 +418,19 @@ impl<'a> Reloader<'a> {
         tracing::info!("what has changed is used from now on");
         self.in_use =
             InUse { target, configuration: text, vocabulary: Some(vocabulary), made, student, facts, ranks };
+        self.set_photographs();
+    }
+
+    /// Has photographs looked at by the stream's student.
+    fn set_photographs(&self) {
+        let InUse { target, student, facts, .. } = &self.in_use;
+        self.stream.state.photographs.set(PhotographTarget {
+            student: student.clone(),
+            facts: facts.clone(),
+            words: target.words.clone(),
+            control: self.stream.state.control.clone(),
+            stop: self.stop.clone(),
+        });
     }
 
     fn new_engine(&self, target: &Target) -> anyhow::Result<Opened> {

@@ -14,6 +14,7 @@ use super::file_watch::Watched;
 use super::kept_choices::KeptChoices;
 use super::last_good::LastGood;
 use super::overrides::Overrides;
+use super::photographs::Photographs;
 use super::systemd::Systemd;
 use super::target::{OpenedWords, Target, WordsTarget, of_usage};
 use crate::config::{Config, ConfigError};
@@ -60,6 +61,7 @@ pub(super) struct ServiceState {
     pub(super) control: Arc<Control>,
     pub(super) live: Live,
     pub(super) requests: Requests,
+    pub(super) photographs: Arc<Photographs>,
 }
 
 /// What was loaded, and the files as they were when they were about to be read.
@@ -259,6 +261,7 @@ impl ServiceState {
             counters: Arc::clone(&self.counters),
             control: Arc::clone(&self.control),
             requests: self.requests.clone(),
+            photographs: self.photographs.clone(),
             board_root: board_root(),
         }
     }

@@ -1,14 +1,17 @@
-//! Threads and what they share: names and priorities, locks, rings between two stages, requests to stop, and the clock.
+//! Threads and what they share: names and priorities, locks, rings between two stages, requests to stop, the clock, and
+//! processes that help.
 //!
 //! Every other room of the program stands on this one, and it knows none of them.
 
 pub mod clock;
+mod helper;
 mod locks;
 mod ring;
 mod stop;
 
 use std::thread;
 
+pub use helper::{HelperProcess, answer_of, become_helper};
 pub use locks::locked;
 pub use ring::{Disconnected, Receiver, Sender, ring};
 pub use stop::Stop;

@@ -12,6 +12,7 @@
 //!
 //! An unknown key is an error: a misspelt `treshold` that was silently ignored would cost a user an evening.
 
+mod line;
 mod neighbours;
 
 use std::collections::{HashMap, HashSet};
@@ -30,6 +31,7 @@ use crate::captions::{EmbedCaptions, Names, embed_names};
 use crate::competitors::Competitors;
 use crate::error::TeacherError;
 use crate::prompts::{DEFAULT_PROMPTS, caption, clean, visible};
+pub use line::parse_line;
 pub use neighbours::{ALIKE, Neighbour, near_duplicates, neighbours, too_near};
 
 /// The most words that can be asked for at once.
@@ -180,13 +182,6 @@ impl WordList {
             }
             None => error,
         }
-    }
-}
-
-impl WrittenWord {
-    /// A word with nothing more about it.
-    pub fn plain(word: &str) -> Self {
-        Self(Word::new(word))
     }
 }
 

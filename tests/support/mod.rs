@@ -8,6 +8,7 @@
 
 pub mod folders;
 mod running;
+pub mod serving;
 mod skipping;
 pub mod teacher;
 

@@ -34,6 +34,7 @@ mod vnni {
         _mm512_set1_ps, _mm512_setzero_si512, _mm512_storeu_ps,
     };
     use std::ops::Range;
+    use std::sync::Arc;
 
     use super::super::exact::{Query, dot};
     use super::super::panels::{BytePanels, CacheLine, GROUPS, LANES, Lanes, NO_WORD, QUAD};
@@ -55,7 +56,7 @@ mod vnni {
 
     /// Words in bytes, and the buffers of a pass.
     pub struct Screen {
-        words: BytePanels,
+        words: Arc<BytePanels>,
         /// `[panels]`: what a word's threshold takes from its value; [`NO_WORD`] where there is no word.
         handicaps: Vec<Lanes>,
         /// The largest of them: the lowest threshold's.
@@ -103,8 +104,17 @@ mod vnni {
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vnni")
                 && is_x86_feature_detected!("fma");
-            (is_fast && panels.len() >= FEWEST_PANELS).then(|| Self {
-                words: BytePanels::new(panels),
+            (is_fast && panels.len() >= FEWEST_PANELS).then(|| Self::of(Arc::new(BytePanels::new(panels))))
+        }
+
+        /// Another one of the same words, which are in memory once.
+        pub fn of_same_words(&self) -> Self {
+            Self::of(Arc::clone(&self.words))
+        }
+
+        fn of(words: Arc<BytePanels>) -> Self {
+            Self {
+                words,
                 handicaps: Vec::new(),
                 largest_handicap: NO_WORD,
                 objectness_power: 0.0,
@@ -114,7 +124,7 @@ mod vnni {
                 progress: Vec::new(),
                 shares: Vec::new(),
                 skips: Vec::new(),
-            })
+            }
         }
 
         /// Takes other thresholds from now on: a word's least score, above 0; infinite if it is never reported.
@@ -408,6 +418,11 @@ impl Screen {
     /// It doesn't pay here.
     pub fn new(_: &Panels) -> Option<Self> {
         None
+    }
+
+    /// Never called.
+    pub fn of_same_words(&self) -> Self {
+        match self.0 {}
     }
 
     /// Never called.

@@ -323,6 +323,18 @@ fn a_table_for_others_has_the_words_in_their_order() {
 }
 
 #[test]
+fn a_scorer_of_the_same_words_detects_the_same_whatever_the_other_was_asked() {
+    let scene = Scene::of_things(2600, 9, 384, 0.5);
+    let mut scorer = scene.scorer();
+    let unlike = DetectionSettings { score_threshold: 0.9, weak_fraction: 0.5, ..one_label() };
+    scorer.detect(&scene.boxes, &scene.objectness, &scene.text, &scene.image, &unlike, &mut vec![]);
+    for score_threshold in [0.0, 0.02] {
+        let settings = DetectionSettings { score_threshold, words_per_region: 3, ..everything() };
+        assert_eq!(scene.detect_by(scorer.of_same_words(), &settings), scene.detect(&settings));
+    }
+}
+
+#[test]
 fn detections_come_best_first() {
     let found = Scene::random(5, 20, 16).detect(&everything());
     assert!(found.is_sorted_by(|a, b| a.score >= b.score));

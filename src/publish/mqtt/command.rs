@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::json;
-use wordsight_teacher::words::{ListedWords, WrittenWord};
+use wordsight_teacher::words::{ListedWords, WrittenWord, parse_line};
 
 use crate::requests::{ChangeRequest, Current};
 
@@ -53,8 +53,7 @@ pub(super) fn request_of(command: Command, payload: &[u8]) -> Result<(ChangeRequ
     let written = if text.starts_with('{') {
         serde_json::from_str::<Written>(text).map_err(|error| error.to_string())?
     } else {
-        let words = text.split([',', '\n']).map(str::trim).filter(|word| !word.is_empty());
-        Written { words: words.map(WrittenWord::plain).collect(), keep: None }
+        Written { words: parse_line(text)?, keep: None }
     };
     Ok((ChangeRequest::Words(ListedWords::typed(written.words)?), written.keep))
 }
@@ -116,13 +115,13 @@ mod tests {
     fn words_come_as_people_type_them_or_as_json() {
         let two = vec!["cat".to_owned(), "red cup".to_owned()];
         assert_eq!(words_of("cat, red cup\n"), Ok((two.clone(), None)));
-        assert_eq!(words_of(",cat,,\nred cup,"), Ok((two.clone(), None)));
+        assert_eq!(words_of("\"cat\",red cup"), Ok((two.clone(), None)));
         let json = r#"{"words": ["cat", {"word": "red cup", "threshold": 0.2}], "keep": true}"#;
         assert_eq!(words_of(json), Ok((two, Some(true))));
         assert!(words_of("cat, Cat").unwrap_err().contains("twice"));
         assert!(words_of("{\"words\": 3}").unwrap_err().contains("invalid type"));
         assert!(words_of("{\"words\": [\"cat\"], \"kept\": true}").unwrap_err().contains("kept"));
-        assert!(words_of(",").is_err());
+        assert!(words_of(",").unwrap_err().contains("word 1 is empty"));
         assert!(request_of(Command::Words, b"\xff").unwrap_err().contains("UTF-8"));
         assert_eq!(request_of(Command::Words, b" "), Ok((ChangeRequest::AsConfigured, None)));
         assert_eq!(request_of(Command::Vocabulary, b""), Ok((ChangeRequest::AsConfigured, None)));

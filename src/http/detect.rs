@@ -1,0 +1,91 @@
+//! `POST /api/detect`: what is to be seen in one photograph, beside the stream.
+//!
+//! In flows a JPEG, PNG or WebP, with words in the query if others than the stream's are meant; out flows the line of JSON
+//! that `wordsight detect --json` writes. One photograph is looked at at a time and a few may wait; whoever comes then is
+//! told to come back, before the bytes are read.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use image::ImageFormat;
+use wordsight_teacher::words::{ListedWords, parse_line};
+
+use super::answer::{Answer, Refusal, json};
+use super::body::PHOTOGRAPH;
+use super::photographs::{DetectError, Photograph, later};
+use super::state::AppState;
+use crate::publish::json_line;
+use crate::threads::clock::since_1970;
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    words: Option<String>,
+}
+
+impl Wanted {
+    fn listed(self) -> Result<Option<ListedWords>, Refusal> {
+        let Some(line) = self.words else { return Ok(None) };
+        let written = parse_line(&line)
+            .map_err(|told| Refusal::new(StatusCode::BAD_REQUEST, format!("`words`: {told}")))?;
+        let listed = ListedWords::typed(written).map_err(|told| Refusal::new(StatusCode::CONFLICT, told))?;
+        Ok(Some(listed))
+    }
+}
+
+/// Tells what is to be seen in a photograph.
+pub(super) async fn detect(
+    State(state): State<Arc<AppState>>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+    request: Request,
+) -> Answer {
+    let (parts, body) = request.into_parts();
+    let admitted = wanted
+        .map_err(|error| {
+            let told = format!(
+                "{}: what may be asked for is `words`, as in `?words=cat,red%20cup`",
+                error.body_text()
+            );
+            Refusal::new(StatusCode::BAD_REQUEST, told)
+        })
+        .and_then(|Query(wanted)| Ok((wanted.listed()?, state.photographs.place()?)));
+    let (words, place) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            PHOTOGRAPH.discard(&parts.headers, body).await;
+            return Err(refusal);
+        }
+    };
+    let photograph = read(&parts.headers, body).await?;
+    let turn = state.photographs.turn().await?;
+    let detecting = tokio::task::spawn_blocking(move || {
+        let detected = state.stream.photographs.detect(photograph, words.as_ref());
+        drop((place, turn));
+        detected.map(|record| json(&json_line(&record))).map_err(|error| match error {
+            DetectError::Unusable(_) => Refusal::new(StatusCode::BAD_REQUEST, error.to_string()),
+            DetectError::Words(_) => Refusal::new(StatusCode::CONFLICT, error.to_string()),
+            DetectError::Unavailable(_) => later(error.to_string()),
+        })
+    });
+    detecting.await.map_err(|_| later("there is too much to do at once: ask again later"))?
+}
+
+/// The photograph that a request brings along, by its first bytes.
+async fn read(headers: &HeaderMap, body: axum::body::Body) -> Result<Photograph, Refusal> {
+    let bytes = PHOTOGRAPH.read(headers, body).await?;
+    if bytes.is_empty() {
+        let told = "there is no photograph: send the bytes of one as the request's body, as `curl --data-binary @photo.jpg` does";
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, told));
+    }
+    match image::guess_format(&bytes) {
+        Ok(ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP) => {}
+        _ => {
+            let told = "that is no photograph: send the bytes of a JPEG, PNG or WebP, by themselves and not in a form";
+            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, told));
+        }
+    }
+    Ok(Photograph { bytes, received_at: Instant::now(), timestamp_ns: since_1970().as_nanos() as u64 })
+}
