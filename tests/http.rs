@@ -258,6 +258,67 @@ fn words_that_are_asked_for_name_the_next_frames_until_they_are_taken_back() {
 }
 
 #[test]
+fn vocabularies_are_uploaded_downloaded_and_deleted_by_name() {
+    let bench = Bench::new();
+    let address = free_address();
+    // None is named: they lie in the state directory.
+    let configuration = configure(&bench, address, "");
+    let text = fs::read_to_string(&configuration).unwrap().replace("vocabularies = ", "# vocabularies = ");
+    fs::write(&configuration, text).unwrap();
+    let running = start_configured(&bench, &configuration, address, &[]);
+    running.await_word("red");
+    let file = bench.path("upload.safetensors");
+    write_vocabulary(&file, &[("poppy", RED), ("corn", BLUE)]);
+    let bytes = fs::read(&file).unwrap();
+    let send = |name: &str, kind: &str, bytes: &[u8]| {
+        let length = bytes.len();
+        let headers =
+            format!("Content-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+        let mut request = running.head("PUT", &format!("/api/vocabularies/{name}"), &headers).into_bytes();
+        request.extend(bytes);
+        running.raw(request)
+    };
+    let octets = "application/octet-stream";
+    let kept = send("my%20words", octets, &bytes);
+    assert_eq!(
+        (kept.status, kept.json()),
+        (201, json!({ "name": "my words", "words": 2, "teacher": TEACHER }))
+    );
+    assert_eq!(send("my%20words", octets, &bytes).status, 200, "exchanged");
+    assert_eq!(running.get("/api/vocabularies/my%20words").body, bytes);
+    assert_eq!(running.get("/api/vocabularies").json()["vocabularies"][0]["name"], "my words");
+    assert_eq!(running.put("/api/vocabulary", &json!({ "name": "my words" })).status, 200);
+    running.await_word("poppy");
+    let delete = |name: &str| running.ask("DELETE", &format!("/api/vocabularies/{name}"), "", "");
+    assert!(delete("my%20words").error(409).contains("in use"));
+    // One that is in use is taken up between two frames.
+    write_vocabulary(&file, &[("tulip", RED)]);
+    assert_eq!(send("my%20words", octets, &fs::read(&file).unwrap()).status, 200);
+    running.await_word("tulip");
+    for (name, kind, bytes, status) in [
+        ("broken", octets, &b"no words"[..], 422),
+        ("empty", octets, b"", 422),
+        ("..%2Fwords", octets, &bytes, 422),
+        (".hidden", octets, &bytes, 422),
+        ("typed", "application/json", &bytes, 415),
+        ("typed", "text/plain", &bytes, 415),
+    ] {
+        send(name, kind, bytes).error(status);
+    }
+    let folder = bench.path("state/wordsight/vocabularies");
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing else is there");
+    let long = running.head("PUT", "/api/vocabularies/long", &format!("Content-Type: {octets}\r\n"));
+    let long = running.raw(&format!("{long}Content-Length: 70000000\r\nConnection: close\r\n\r\n"));
+    assert!(long.error(413).contains("64 MiB"));
+    running.get("/api/vocabularies/none").error(404);
+    delete("none").error(404);
+    assert_eq!(running.ask("DELETE", "/api/choices", "", "").status, 200);
+    running.await_word("red");
+    assert_eq!(delete("my%20words").status, 204);
+    running.get("/api/vocabularies/my%20words").error(404);
+}
+
+#[test]
 fn what_was_chosen_is_gone_after_a_restart_unless_it_is_kept_or_the_configuration_says_something_else() {
     let bench = Bench::new();
     write_text_teacher(&bench.path("teacher"));
@@ -491,7 +552,7 @@ fn the_flag_serves_too() {
     let running = start_configured(&bench, &configuration, address, &["--http", &address.to_string()]);
     assert_eq!(running.get("/api/status").status, 200);
     let answer = running.put("/api/vocabulary", &json!({ "name": "roses" }));
-    assert!(answer.error(409).contains("vocabularies"), "without a folder: {answer:?}");
+    assert!(answer.error(404).contains("no vocabulary of that name"), "{answer:?}");
     let listed = running.get("/api/vocabularies").json();
     assert_eq!((&listed["is_there"], listed["vocabularies"].as_array().unwrap().len()), (&json!(false), 0));
 }

@@ -5,12 +5,20 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 
 use super::answer::Refusal;
 
-/// The path of photographs, which are longer than all else that comes and are read when there is a place for them.
+/// The path of photographs.
 pub const PHOTOGRAPHS: &str = "/api/detect";
+/// What the paths of vocabularies begin with.
+const VOCABULARIES: &str = "/api/vocabularies/";
+
+/// Whether a request brings along what is longer than all else, and is read when there is a place for it.
+pub fn is_long(method: &Method, path: &str) -> bool {
+    (method == Method::POST && path == PHOTOGRAPHS)
+        || (method == Method::PUT && path.starts_with(VOCABULARIES))
+}
 
 /// How much a request may bring along, and in what time.
 pub struct BodyLimit {
@@ -19,7 +27,7 @@ pub struct BodyLimit {
     too_long: &'static str,
 }
 
-/// Of all requests but photographs.
+/// Of all requests but photographs and vocabularies.
 pub const SMALL: BodyLimit = BodyLimit {
     bytes: 64 << 10,
     within: Duration::from_secs(10),
@@ -31,6 +39,13 @@ pub const PHOTOGRAPH: BodyLimit = BodyLimit {
     bytes: 16 << 20,
     within: Duration::from_secs(30),
     too_long: "a photograph has 16 MiB at most: send a smaller one, which is made smaller for the student anyway",
+};
+
+/// Of vocabularies: twenty thousand words, and as much again.
+pub const VOCABULARY: BodyLimit = BodyLimit {
+    bytes: 64 << 20,
+    within: Duration::from_secs(60),
+    too_long: "a vocabulary has 64 MiB at most here: put a larger one into the folder",
 };
 
 impl BodyLimit {

@@ -31,6 +31,7 @@ mod state;
 mod status;
 mod stream;
 mod vocabularies;
+mod vocabulary_files;
 
 pub use photographs::{DetectError, DetectPhotograph, Photograph};
 pub use served_stream::ServedStream;

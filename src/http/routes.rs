@@ -15,7 +15,10 @@ use axum::routing::{MethodFilter, on};
 use super::answer::Refusal;
 use super::body::PHOTOGRAPHS;
 use super::state::AppState;
-use super::{api, detect, events, login, metrics, security, stream};
+use super::{api, detect, events, login, metrics, security, stream, vocabulary_files};
+
+/// A vocabulary of the folder.
+const VOCABULARY_FILE: &str = "/api/vocabularies/{name}";
 
 /// What is asked for by which method and path.
 struct Routes {
@@ -56,6 +59,9 @@ fn routes() -> Routes {
         .with(Method::PUT, "/api/words", api::set_words)
         .with(Method::GET, "/api/vocabularies", api::vocabularies)
         .with(Method::PUT, "/api/vocabulary", api::set_vocabulary)
+        .with(Method::GET, VOCABULARY_FILE, vocabulary_files::download)
+        .with(Method::PUT, VOCABULARY_FILE, vocabulary_files::upload)
+        .with(Method::DELETE, VOCABULARY_FILE, vocabulary_files::delete)
         .with(Method::PUT, "/api/threshold", api::set_threshold)
         .with(Method::PUT, "/api/choices", api::keep_choices)
         .with(Method::DELETE, "/api/choices", api::forget_choices)

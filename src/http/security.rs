@@ -24,7 +24,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::answer::Refusal;
-use super::body::{PHOTOGRAPHS, SMALL};
+use super::body::{SMALL, is_long};
 use super::settings::{HttpSettings, wrong};
 use crate::threads::clock::since_1970;
 use crate::threads::locked;
@@ -202,7 +202,7 @@ pub(super) fn with_headers(mut response: Response) -> Response {
     response
 }
 
-/// Whether a request may go on; with its body, read whole unless it is a photograph.
+/// Whether a request may go on; with its body, read whole unless it is a long one.
 pub(super) async fn check(guard: &Guard, request: Request) -> Result<Request, Refusal> {
     let (parts, body) = request.into_parts();
     let host = host_of(&parts.uri, &parts.headers)?;
@@ -226,7 +226,7 @@ pub(super) async fn check(guard: &Guard, request: Request) -> Result<Request, Re
     if changes {
         check_origin(&parts.headers, &host)?;
     }
-    if (&parts.method, parts.uri.path()) == (&Method::POST, PHOTOGRAPHS) {
+    if is_long(&parts.method, parts.uri.path()) {
         return Ok(Request::from_parts(parts, body));
     }
     let body = SMALL.read(&parts.headers, body).await?;

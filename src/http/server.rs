@@ -32,7 +32,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::answer::Refusal;
 use super::security::{Guard, Peer};
 use super::served_stream::ServedStream;
-use super::settings::HttpSettings;
+use super::settings::{HttpSettings, own_vocabularies};
 use super::state::AppState;
 use super::{routes, status};
 use crate::threads::{let_others_go_first, named};
@@ -83,7 +83,11 @@ impl Server {
             .with_context(|| format!("cannot listen on {} for HTTP", settings.listen))?;
         let address = listener.local_addr().unwrap_or(settings.listen);
         stream.live.set_picture_rate(settings.picture_fps);
-        if let Some(folder) = settings.vocabularies.as_deref().filter(|folder| !folder.is_dir()) {
+        if let Some(folder) = settings
+            .vocabularies
+            .as_deref()
+            .filter(|folder| !folder.is_dir() && **folder != own_vocabularies())
+        {
             tracing::warn!("there is no folder {} yet to switch among vocabularies of", folder.display());
         }
         let (stop, stopped) = watch::channel(());

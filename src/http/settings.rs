@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::files::state_folder;
 use crate::settings::SettingError;
 
 /// The least and the most of `picture_fps`.
@@ -30,7 +31,7 @@ pub struct HttpSettings {
     pub listen: SocketAddr,
     /// A file with the token that whoever asks must have.
     pub token_file: Option<PathBuf>,
-    /// The folder of the vocabularies that may be switched to.
+    /// The folder of the vocabularies that may be switched to; that in the state directory where none is named.
     pub vocabularies: Option<PathBuf>,
     /// The most pictures a second for viewers.
     pub picture_fps: f64,
@@ -59,10 +60,15 @@ impl HttpKeys {
         Ok(Some(HttpSettings {
             listen,
             token_file: self.token_file.clone(),
-            vocabularies: self.vocabularies.clone(),
+            vocabularies: self.vocabularies.clone().or_else(|| Some(own_vocabularies())),
             picture_fps: *picture_fps,
         }))
     }
+}
+
+/// The folder of vocabularies where none is named: made when the first is uploaded.
+pub(super) fn own_vocabularies() -> PathBuf {
+    state_folder().join("vocabularies")
 }
 
 /// Reads an address with a port; `localhost` is this machine's own.

@@ -35,6 +35,8 @@ pub(super) struct AppState {
     pub listeners: Arc<Semaphore>,
     pub changes: Semaphore,
     pub photographs: PhotographQueue,
+    /// The seat of whoever uploads a vocabulary.
+    pub uploads: Arc<Semaphore>,
     /// Closed when the server is to stop.
     pub stopped: watch::Receiver<()>,
 }
@@ -56,6 +58,7 @@ impl AppState {
             listeners: Arc::new(Semaphore::new(MOST_LISTENERS)),
             changes: Semaphore::new(MOST_CHANGES),
             photographs: PhotographQueue::new(MOST_PHOTOGRAPHS),
+            uploads: Arc::new(Semaphore::new(1)),
             stopped,
             stream,
         }

@@ -65,7 +65,9 @@ pub enum NameError {
     #[error("there is no vocabulary of that name in the folder")]
     Unknown,
     /// A link to elsewhere.
-    #[error("that name is a link that leads out of the folder of vocabularies, and isn't followed")]
+    #[error(
+        "that name is a folder, or a link that leads out of the folder of vocabularies and isn't followed"
+    )]
     Outside,
 }
 
@@ -74,9 +76,9 @@ impl VocabularyFolder {
         Self { path, seen: Mutex::default() }
     }
 
-    /// Whether there is one.
+    /// Whether it is there yet.
     pub fn is_there(&self) -> bool {
-        self.path.is_some()
+        self.path.as_ref().is_some_and(|path| path.is_dir())
     }
 
     /// Whether a file is one of the folder's.
@@ -86,11 +88,37 @@ impl VocabularyFolder {
         in_folder().unwrap_or(false)
     }
 
+    /// The file of a name, which may be new.
+    ///
+    /// # Errors
+    /// When it is no name, or something else than a file in the folder is called so.
+    pub fn new_file(&self, name: &str) -> Result<PathBuf, NameError> {
+        match self.file(name) {
+            Err(NameError::Unknown) => {
+                let file = self.path_of(name)?;
+                // A link that leads nowhere, or a folder.
+                if file.symlink_metadata().is_ok() { Err(NameError::Outside) } else { Ok(file) }
+            }
+            found => found,
+        }
+    }
+
     /// The file of a name.
     ///
     /// # Errors
     /// When the name stands for none in the folder.
     pub fn file(&self, name: &str) -> Result<PathBuf, NameError> {
+        let file = self.path_of(name)?;
+        let leads_to = file.canonicalize().map_err(|_| NameError::Unknown)?;
+        let inside = self.path.as_ref().and_then(|folder| folder.canonicalize().ok());
+        if !inside.is_some_and(|folder| leads_to.starts_with(folder)) {
+            return Err(NameError::Outside);
+        }
+        if leads_to.is_file() { Ok(file) } else { Err(NameError::Unknown) }
+    }
+
+    /// Where a name's file is, if it is there.
+    fn path_of(&self, name: &str) -> Result<PathBuf, NameError> {
         let folder = self.path.as_ref().ok_or(NameError::NoFolder)?;
         let is_plain = !name.is_empty()
             && name.chars().count() <= LONGEST_NAME
@@ -99,13 +127,7 @@ impl VocabularyFolder {
         if !is_plain {
             return Err(NameError::NotAName);
         }
-        let file = folder.join(format!("{name}{ENDING}"));
-        let leads_to = file.canonicalize().map_err(|_| NameError::Unknown)?;
-        let inside = folder.canonicalize().is_ok_and(|folder| leads_to.starts_with(folder));
-        if !inside {
-            return Err(NameError::Outside);
-        }
-        if leads_to.is_file() { Ok(file) } else { Err(NameError::Unknown) }
+        Ok(folder.join(format!("{name}{ENDING}")))
     }
 
     /// The folder's vocabularies by name, and whether there are more than are listed. Reads files.
@@ -178,6 +200,17 @@ mod tests {
         assert_eq!(folder.file(&"x".repeat(300)), Err(NameError::NotAName));
         assert_eq!(folder.file("other"), Err(NameError::Unknown));
         assert_eq!(folder.file("directory"), Err(NameError::Unknown));
+        link("nowhere".into(), path.join("dangling.safetensors")).unwrap();
+        for (name, file) in [
+            ("new", Ok(path.join("new.safetensors"))),
+            ("mine", Ok(path.join("mine.safetensors"))),
+            ("link", Err(NameError::Outside)),
+            ("dangling", Err(NameError::Outside)),
+            ("directory", Err(NameError::Outside)),
+            ("../new", Err(NameError::NotAName)),
+        ] {
+            assert_eq!(folder.new_file(name), file, "{name}");
+        }
         assert_eq!(VocabularyFolder::new(None).file("mine"), Err(NameError::NoFolder));
         let (listed, has_more) = folder.list(&path.join("mine.safetensors"));
         let names: Vec<(&str, bool)> = listed.iter().map(|one| (one.name.as_str(), one.is_in_use)).collect();

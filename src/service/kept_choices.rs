@@ -114,7 +114,14 @@ mod tests {
             vocabulary: "/etc/wordsight/words.safetensors".into(),
             listed: None,
             teacher: None,
-            detection: DetectionSettings::default(),
+            detection: DetectionSettings {
+                score_threshold: 0.3,
+                nms_iou: 0.5,
+                voting_iou: 1.0,
+                max_detections: 10,
+                words_per_region: 1,
+                weak_fraction: 1.0,
+            },
         };
         assert_eq!(kept.read(&configured), Overrides::default());
         let words: ListedWords =

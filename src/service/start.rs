@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use wordsight_detection::Vocabulary;
+use wordsight_engines::StudentFacts;
 
 use super::devices::LateDevices;
 use super::engines::{Engines, GpuWait};
@@ -97,6 +98,35 @@ impl Loaded {
         overrides.apply(&mut self.target.words);
         self.vocabulary = Watched::new(self.target.words.watched());
     }
+
+    /// Opens the words of this file, where some are given; or else those that were chosen, or else those that are configured.
+    /// Returns where they stand, too.
+    fn open_words(
+        &mut self,
+        file: Option<&Path>,
+        overrides: &mut Overrides,
+        student: &StudentFacts,
+        stop: &Stop,
+    ) -> anyhow::Result<(PathBuf, OpenedWords)> {
+        let mut words = match file {
+            Some(file) => self.target.words.of_file(file),
+            None => self.target.words.clone(),
+        };
+        let mut opened = words.open(student, stop);
+        if let Err(reason) = &opened
+            && !overrides.is_empty()
+        {
+            tracing::warn!(
+                "what was chosen does not work any more, and what is configured is used: {reason:#}"
+            );
+            *overrides = Overrides::default();
+            self.target.words = self.configured.clone();
+            self.vocabulary = Watched::new(self.target.words.watched());
+            words = self.configured.clone();
+            opened = words.open(student, stop);
+        }
+        Ok((words.vocabulary, opened?))
+    }
 }
 
 impl Service<'_> {
@@ -184,31 +214,16 @@ impl Service<'_> {
             anyhow::bail!(reason);
         }
         let engine = opened.engine;
-        let mut words = match kept_words {
-            Some(kept) => target.words.of_file(kept),
-            None => target.words.clone(),
-        };
-        let mut opened = words.open(engine.facts(), &self.stop);
-        if let Err(reason) = &opened
-            && !overrides.is_empty()
-        {
-            tracing::warn!(
-                "what was chosen does not work any more, and what is configured is used: {reason:#}"
-            );
-            overrides = Overrides::default();
-            loaded = self.load_files(text)?;
-            words = loaded.target.words.clone();
-            opened = words.open(engine.facts(), &self.stop);
-        }
-        let target = &loaded.target;
-        let OpenedWords { scorer, made } = opened?;
+        let (vocabulary, opened) =
+            loaded.open_words(kept_words, &mut overrides, engine.facts(), &self.stop)?;
+        let (target, OpenedWords { scorer, made }) = (&loaded.target, opened);
         // Words that are kept are not those that the outputs were written for.
         if kept_words.is_none() {
             warn_of_unknown_words(target, &scorer.words());
         }
         warn_of_undrawable_words(target, &scorer.words());
         health.of_engine(engine_health);
-        health.of_vocabulary(&words.vocabulary, scorer.words().len());
+        health.of_vocabulary(&vocabulary, scorer.words().len());
         health.of_source(target.source.uri.display());
         // One after the other: they may be of one name.
         *file = None;
