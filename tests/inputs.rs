@@ -91,12 +91,17 @@ fn lines_are_not_written_over_a_photograph_or_anything_else_that_is_read() {
 fn a_configuration_whose_outputs_are_its_inputs_is_refused_by_check_and_run() {
     let bench = bench_with_album();
     bench.write("secret", "hunter2\n");
+    bench.write("token", "a token of enough characters\n");
     for (outputs, part) in [
         ("[[lines]]\nto = \"album/a.jpg\"\n", "given as an input"),
         ("[[lines]]\nto = \"wordsight.toml\"\n", "given as an input"),
         ("[[pictures]]\nfolder = \"album\"\n", "name another folder"),
         (
             "[[lines]]\nto = \"secret\"\n[[webhook]]\nurl = \"http://127.0.0.1:1/\"\nsecret_file = \"secret\"\n",
+            "given as an input",
+        ),
+        (
+            "[[lines]]\nto = \"token\"\n[http]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"token\"\n",
             "given as an input",
         ),
         ("[[lines]]\nto = \"words\"\nrotate_mib = 1\n", "words.1"),
@@ -122,4 +127,13 @@ fn a_measurement_is_not_written_over_what_was_measured() {
     let a = bench.write("a-report.json", "{}").to_str().unwrap().to_owned();
     let mut compare = wordsight(&["bench", "--compare", &a, &a, "--json", &a]);
     assert_command_refused(&bench, &mut compare, "given as an input");
+}
+
+#[cfg(feature = "tensorrt")]
+#[test]
+fn a_plan_is_not_written_over_its_student() {
+    let bench = bench_with_album();
+    let student = bench.path("student.onnx").to_str().unwrap().to_owned();
+    let mut build = wordsight(&["plan", "build", &student, "-o", &student]);
+    assert_command_refused(&bench, &mut build, "given as an input");
 }

@@ -14,7 +14,7 @@ use support::*;
 const SECRET: &str = "hunter2";
 
 /// How people write a camera's address with a secret in it; nobody answers at any of them.
-const FORMS: [&str; 40] = [
+const FORMS: [&str; 46] = [
     "rtsp://me:hunter2@127.0.0.1:1/x",
     "rtsps://me:hunter2@127.0.0.1:1/x",
     "RTSP://me:hunter2@127.0.0.1:1/x",
@@ -55,6 +55,12 @@ const FORMS: [&str; 40] = [
     "gst:rtspsrc location=rtsp://127.0.0.1:1/x proxy-pw='hunter2' ! nonsense ! appsink",
     "ftp://me:hunter2@127.0.0.1/x",
     "rtsps://me:hunter2@host with blanks/x",
+    "rtsp//me:hunter2@127.0.0.1:1/x",
+    "rtsp://me:hunter2",
+    "rtsp://me%3Ahunter2@127.0.0.1:1/x",
+    "rtsp://127.0.0.1:1/x?user=me&hunter2",
+    "v4l2:///dev/video99?password=hunter2",
+    "127.0.0.1/x?password=hunter2",
 ];
 
 fn assert_silent(form: &str, what: &str, said: &str) {
@@ -62,7 +68,7 @@ fn assert_silent(form: &str, what: &str, said: &str) {
 }
 
 #[test]
-fn forty_forms_of_an_address_are_told_by_no_command_and_no_file() {
+fn all_forms_of_an_address_are_told_by_no_command_and_no_file() {
     let bench = Bench::new();
     let health = bench.path("health.json");
     let state = bench.path("state");

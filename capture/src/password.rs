@@ -28,25 +28,49 @@ pub fn without_password(text: &str) -> String {
 fn masked_address(address: &str) -> String {
     let (user, host) = match address.rfind('@') {
         Some(at) => {
-            let user = address[..at].split([':', '/', '?', '#']).next().unwrap_or_default();
+            let user = user_of(&address[..at]);
             (if user.len() < at { format!("{user}:***") } else { user.to_owned() }, &address[at..])
         }
-        None => (String::new(), address),
+        // A port that is no number: it may be a password whose @ and host were forgotten.
+        None => match host_of_a_wrong_port(address) {
+            Some(host) => return format!("{host}:***"),
+            None => (String::new(), address),
+        },
     };
     let Some((place, query)) = host.split_once('?') else { return user + host };
     let pairs: Vec<String> = query
         .split('&')
         .map(|pair| match pair.split_once('=') {
             Some((key, value)) if !is_harmless(key, value) => format!("{key}=***"),
-            None if pair.len() > LONGEST_FLAG => "***".to_owned(),
+            None if !is_flag(pair) => "***".to_owned(),
             _ => pair.to_owned(),
         })
         .collect();
     format!("{user}{place}?{}", pairs.join("&"))
 }
 
-/// The longest part of a query without a value that is shown.
-const LONGEST_FLAG: usize = 8;
+/// The user of what stands before an @: as far as its password, whose colon may be encoded.
+fn user_of(credentials: &str) -> &str {
+    let user = credentials.split([':', '/', '?', '#']).next().unwrap_or_default();
+    let encoded = user.find("%3A").or_else(|| user.find("%3a"));
+    encoded.map_or(user, |end| &user[..end])
+}
+
+/// The host of an address without an @ whose port is no number.
+fn host_of_a_wrong_port(address: &str) -> Option<&str> {
+    let authority = address.split(['/', '?', '#']).next().unwrap_or_default();
+    // An address of IPv6 has colons of its own, in brackets.
+    let behind_brackets = authority.rfind(']').map_or(0, |end| end + 1);
+    let colon = behind_brackets + authority[behind_brackets..].find(':')?;
+    // In a sentence there may be something behind it.
+    let port = authority[colon + 1..].trim_end_matches([',', ';', ':', '.', ')', '`']);
+    (!port.bytes().all(|byte| byte.is_ascii_digit())).then(|| &authority[..colon])
+}
+
+/// Whether a part of a query without a value is none, or says how a stream is carried.
+fn is_flag(part: &str) -> bool {
+    ["", "tcp", "udp", "unicast", "multicast"].iter().any(|flag| part.eq_ignore_ascii_case(flag))
+}
 
 /// Whether a query's value can be shown: that of a key which says what stream is meant.
 fn is_harmless(key: &str, value: &str) -> bool {
@@ -79,7 +103,8 @@ fn is_harmless(key: &str, value: &str) -> bool {
         "quality",
         "rate",
     ];
-    value.is_empty() || (HARMLESS.contains(&key.to_ascii_lowercase().as_str()) && !value.contains([':', '@']))
+    value.is_empty()
+        || (HARMLESS.contains(&key.to_ascii_lowercase().as_str()) && !value.contains([':', ';', '@']))
 }
 
 /// Parts of keys whose values are secret, as GStreamer's elements, cameras' own queries and paths have them.
@@ -105,7 +130,7 @@ fn without_secret_values(text: &str) -> String {
         if !is_secret(key) {
             continue;
         }
-        let value = behind.trim_start();
+        let value = without_type(behind.trim_start());
         let end = match value.chars().next() {
             Some(quote @ ('"' | '\'')) => value[1..].find(quote).map_or(value.len(), |end| end + 2),
             _ => value.find(|c: char| c.is_whitespace() || c == '&').unwrap_or(value.len()),
@@ -118,6 +143,13 @@ fn without_secret_values(text: &str) -> String {
     }
     shown.push_str(rest);
     shown
+}
+
+/// A value without the `(string)` that GStreamer's may have before it, and the backslash of a quote within quotes.
+fn without_type(value: &str) -> &str {
+    let typed = value.strip_prefix('(').and_then(|value| value.split_once(')'));
+    let value = typed.map_or(value, |(_, value)| value.trim_start());
+    value.strip_prefix('\\').unwrap_or(value)
 }
 
 /// Text as it may be shown that is no URL but may have been meant for one: without what stands before its last @.

@@ -68,7 +68,10 @@ impl SourceUri {
     /// When the scheme is unknown or a part is wrong.
     pub fn parse(text: &str) -> Result<Self, UriError> {
         let display = without_password(text);
-        let wrong = |reason: String| UriError::Wrong { uri: without_password(text), reason };
+        let wrong = |reason: String| UriError::Wrong {
+            uri: without_password(text),
+            reason: without_password(&reason),
+        };
         if let Some(pipeline) = text.strip_prefix("gst:") {
             return Ok(Self { display, kind: Kind::Gst(pipeline.trim().to_owned().into()) });
         }
@@ -150,16 +153,28 @@ fn check_path(text: &str) -> Result<(), UriError> {
             "behind the scheme's colon there are two slashes: rtsp://host/path",
         );
     }
-    // A path with a colon and an @ is written ./a:b@c.
-    if start.contains(':') && text.contains('@') {
+    // A path with a colon and an @ is written ./a:b@c. Of the scheme the slashes alone may be left, or the colon be missing.
+    let behind_slashes = text.split_once("//").and_then(|(_, behind)| behind.rsplit_once('@'));
+    if (start.contains(':') && text.contains('@'))
+        || behind_slashes.is_some_and(|(user, _)| user.contains(':'))
+    {
         return wrong(
             without_user(text),
             "it has a user and a password and no scheme: a network camera is written rtsp://user:password@host/path, and \
              a file ./NAME",
         );
     }
+    let shown = without_password(text);
     if text.starts_with("/dev/video") {
-        return wrong(text.to_owned(), &format!("a camera of the kernel's is written v4l2://{text}"));
+        let reason = format!("a camera of the kernel's is written v4l2://{shown}");
+        return wrong(shown, &reason);
+    }
+    if !text.starts_with(['/', '.']) && shown != text {
+        return wrong(
+            shown,
+            "it has a password or a token and no scheme: a network camera is written rtsp://host/path?..., and a file \
+             ./NAME",
+        );
     }
     Ok(())
 }
@@ -336,6 +351,20 @@ mod tests {
                 "gst:rtspsrc location=rtsp://a:b@h/x user-pw=c d=e ! appsink",
                 "gst:rtspsrc location=rtsp://a:***@h/x user-pw=*** d=e ! appsink",
             ),
+            (
+                "gst:souphttpsrc extra-headers=\"a,Authorization=(string)\\\"Basic secret\\\",b=(string)c\" ! appsink",
+                "gst:souphttpsrc extra-headers=\"a,Authorization=***,b=(string)c\" ! appsink",
+            ),
+            (
+                "gst:rtspsrc location=rtsp://h:554/x ! appsink",
+                "gst:rtspsrc location=rtsp://h:554/x ! appsink",
+            ),
+            ("rtsp://me%3Asecret@host/x", "rtsp://me:***@host/x"),
+            ("rtsp://[::1]:554/x?tcp&secret", "rtsp://[::1]:554/x?tcp&***"),
+            ("rtsp://host/x?channel=1;secret", "rtsp://host/x?channel=***"),
+            ("file:///a:b/c:d.mp4", "file:///a:b/c:d.mp4"),
+            ("./cat:1@home.jpg", "./cat:1@home.jpg"),
+            ("/films/compass=3/cat.mp4", "/films/compass=***"),
         ] {
             assert_eq!(SourceUri::parse(uri).unwrap().display(), shown);
         }
@@ -348,6 +377,14 @@ mod tests {
             "rtsp://me:se/cret@host/x",
             "rtsp://me:secret?@host/x",
             "rtsp ://me:secret@host/x",
+            "rtsp//me:secret@host/x",
+            "//me:secret@host/x",
+            "rtsp://me:secret",
+            "rtsp://me:secret/x",
+            "v4l2:///dev/video0?password=secret",
+            "/dev/video0?password=secret",
+            "host/x?password=secret",
+            "photo.jpg?token=secret",
         ] {
             let error = SourceUri::parse(wrong).unwrap_err().to_string();
             assert!(!error.contains("secret") && !error.contains("cret@"), "{error}");

@@ -34,6 +34,13 @@ fn folder() -> tempfile::TempDir {
         ("teacher/config.json", "{}"),
         ("annotations.json", r#"{"images": [], "annotations": [], "categories": []}"#),
         ("sets.toml", "[[set]]\nname = \"a\"\nformat = \"coco\"\nannotations = \"annotations.json\"\n"),
+        (
+            "one.json",
+            r#"{"images": [{"id": 1, "file_name": "a.png", "width": 8, "height": 8}], "annotations":
+                [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 8, 8]}],
+                "categories": [{"id": 1, "name": "cat"}]}"#,
+        ),
+        ("one.toml", "[[set]]\nname = \"a\"\nformat = \"coco\"\nannotations = \"one.json\"\n"),
         ("split.json", r#"{"base": [], "novel": []}"#),
         ("student.onnx", "\u{8}\u{7} no student"),
     ] {
@@ -71,6 +78,12 @@ fn no_command_writes_to_what_it_reads() {
     refused("scenes --data images -o images");
     refused("teacher standin --packages images -o images");
     refused("export --training images --teacher teacher -o teacher/config.json");
+    refused("teacher text-only teacher -o teacher");
+    refused("average student.onnx link.onnx -o student.onnx");
+    refused("eval-photographs --student student.onnx --data images --teacher teacher --json student.onnx");
+    refused("eval-tracking --student student.onnx --data images --teacher teacher --json images/a.png");
+    refused("set-annotations --sets one.toml --set a --images images -o one.json");
+    refused("show-batch --sets one.toml -o images");
 }
 
 #[test]

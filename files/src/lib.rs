@@ -204,7 +204,8 @@ mod tests {
         };
         assert!(write_result(&path, half).is_err());
         assert!(write_text(&folder.path().join("missing/report.json"), "").is_err());
-        assert!(write_text(folder.path(), "a folder").is_err());
+        let told = write_text(folder.path(), "a folder").unwrap_err().to_string();
+        assert!(told.contains("it is a folder"), "{told}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(!folder.path().with_extension("partial").exists());

@@ -13,7 +13,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use image::metadata::Orientation;
-use image::{ColorType, DynamicImage, ImageDecoder, ImageReader, RgbImage, RgbaImage};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage, RgbaImage};
 
 /// Endings of files that are looked at in a folder.
 pub const ENDINGS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
@@ -184,7 +184,8 @@ fn mended(bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
 fn decoder_of(bytes: &[u8]) -> Result<impl ImageDecoder + '_, String> {
     let reader =
         ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| error.to_string())?;
-    if reader.format().is_none() {
+    let is_read = |format| matches!(format, ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP);
+    if !reader.format().is_some_and(is_read) {
         return Err("it is none of JPEG, PNG and WebP".to_owned());
     }
     reader.into_decoder().map_err(|error| error.to_string())
@@ -273,6 +274,8 @@ mod tests {
         for (bytes, reason) in [
             (&b""[..], "empty"),
             (b"this is text", "none of JPEG, PNG and WebP"),
+            (b"GIF89a\x01\0\x01\0\0\0\0;", "none of JPEG, PNG and WebP"),
+            (b"BM\x1e\0\0\0\0\0\0\0\x1a\0\0\0\x0c\0", "none of JPEG, PNG and WebP"),
             (&photograph[..photograph.len() / 2], "cut off"),
             (&photograph[..photograph.len() - 2], "cut off"),
             (&photograph[..3], "cut off"),

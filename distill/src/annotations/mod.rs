@@ -16,7 +16,6 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use serde::Deserialize;
 use serde_json::Value;
 use wordsight_evaluation::Frequency;
 use wordsight_teacher::prompts;
@@ -126,7 +125,7 @@ impl Annotations {
     pub(crate) fn load_with_parts(path: &Path, images: &Path) -> Result<(Self, Value)> {
         let parts: Value = serde_json::from_str(&raw::without_nan(&read_text(path)?))
             .with_context(|| format!("{}: {NO_ANNOTATIONS}", path.display()))?;
-        let file = raw::File::deserialize(&parts).context(NO_ANNOTATIONS);
+        let file = serde_path_to_error::deserialize(&parts).context(NO_ANNOTATIONS);
         Ok((Self::told(file.and_then(Self::of_file), path)?.found_in(images), parts))
     }
 
@@ -151,7 +150,12 @@ impl Annotations {
     }
 
     fn parse(text: &str) -> Result<(Self, Oddities)> {
-        Self::of_file(serde_json::from_str(&raw::without_nan(text)).context(NO_ANNOTATIONS)?)
+        let text = raw::without_nan(text);
+        let file = serde_json::from_str(&text).or_else(|_| {
+            // Again, for the place in the lists: the whole file may be one line.
+            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&text))
+        });
+        Self::of_file(file.context(NO_ANNOTATIONS)?)
     }
 
     fn of_file(file: raw::File) -> Result<(Self, Oddities)> {
@@ -243,8 +247,15 @@ impl Annotations {
 
 /// The text of an annotation file, without a byte order mark.
 fn read_text(path: &Path) -> Result<String> {
-    let text = fs::read_to_string(path)
-        .with_context(|| format!("cannot read the annotations {}", path.display()))?;
+    let unreadable = || format!("cannot read the annotations {}", path.display());
+    let bytes = fs::read(path).with_context(unreadable)?;
+    let kind = match bytes[..] {
+        [0x1f, 0x8b, ..] => "it is compressed by gzip: unpack it first",
+        [b'P', b'K', 3, 4, ..] => "it is a ZIP archive: unpack it first",
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "it is UTF-16: save it as UTF-8",
+        _ => "it is no UTF-8 text",
+    };
+    let text = String::from_utf8(bytes).map_err(|_| anyhow!(kind)).with_context(unreadable)?;
     Ok(text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned))
 }
 

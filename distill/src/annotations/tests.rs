@@ -180,3 +180,47 @@ fn what_refers_to_nothing_is_refused_by_name() {
     assert!(refused(&nameless).contains("image 1 names no file"));
     assert!(refused(&json!({"boxes": []})).contains("not a COCO or LVIS annotation file"));
 }
+
+#[test]
+fn what_is_wrong_in_a_file_of_one_line_is_named_by_its_place_in_the_lists() {
+    let annotation = |id: Value| json!({"id": 1, "image_id": id, "category_id": 1, "bbox": [0, 0, 9, 9]});
+    let mut wrong = file(json!([annotation(json!(1)), annotation(json!(null))]));
+    assert!(
+        refused(&wrong).contains("annotations[1].image_id: an id is a number or a text"),
+        "{}",
+        refused(&wrong)
+    );
+    wrong["annotations"][1].as_object_mut().unwrap().remove("image_id");
+    assert!(refused(&wrong).contains("annotations[1]: missing field `image_id`"), "{}", refused(&wrong));
+    let mut nameless = file(json!([]));
+    nameless["categories"][1]["name"] = json!(null);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nameless.json");
+    fs::write(&path, nameless.to_string()).unwrap();
+    for error in [
+        Annotations::load(&path).unwrap_err(),
+        Annotations::load_with_parts(&path, folder.path()).unwrap_err(),
+    ] {
+        assert!(
+            error.to_string().contains("nameless.json: ") && error.to_string().contains("categories[1].name"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_text_is_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("annotations.json");
+    let utf_16: Vec<u8> = "\u{feff}{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (bytes, remedy) in [
+        (&b"\x1f\x8b\x08\0\0\0\0\0"[..], "unpack it"),
+        (b"PK\x03\x04\x14\0\xff\xff", "unpack it"),
+        (&utf_16, "save it as UTF-8"),
+        (b"{\"images\": \"\xe9\"}", "no UTF-8 text"),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        let told = format!("{:#}", Annotations::load(&path).unwrap_err());
+        assert!(told.contains("annotations.json") && told.contains(remedy), "{told}");
+    }
+}
