@@ -93,7 +93,7 @@ async function typeWords(page) {
 }
 
 try {
-  const page = await open(url, {}, ["409"]);
+  const page = await open(url, {}, ["409", "422"]);
   await page.waitForFunction(hasPicture, null, PATIENCE);
   await changes(page);
   works("the stream is shown, and what it shows changes");
@@ -141,6 +141,19 @@ try {
   check((await words(page)).join() === before.join(), "the words are not those of the configuration");
   await page.locator("#now li:not(.empty)").first().waitFor(PATIENCE);
   works("as configured again");
+
+  const bytes = await page.evaluate(() => fetch("/api/vocabularies/other-words").then((answer) => answer.arrayBuffer()).then((bytes) => [...new Uint8Array(bytes)]));
+  const file = (name, buffer) => ({ name, mimeType: "application/octet-stream", buffer });
+  await page.locator("#file").setInputFiles(file("broken.safetensors", Buffer.from("no words")));
+  await page.locator("#look-error").waitFor(PATIENCE);
+  await page.locator("#file").setInputFiles(file("my words.safetensors", Buffer.from(bytes)));
+  await page.waitForFunction(() => document.getElementById("vocabulary").value === "my words", null, PATIENCE);
+  check((await words(page)).join() === after.join(), `the words are ${await words(page)}`);
+  await page.waitForFunction(() => document.getElementById("download").getAttribute("href") === "/api/vocabularies/my%20words", null, PATIENCE);
+  await page.locator("#as-configured").click();
+  await page.waitForFunction(() => document.getElementById("chosen").textContent.startsWith("as the configuration"), null, PATIENCE);
+  await page.locator("#now li:not(.empty)").first().waitFor(PATIENCE);
+  works("a vocabulary is uploaded and looked for, and a broken one is not");
 
   if (teacher === "with-teacher") await typeWords(page);
 
