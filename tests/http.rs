@@ -308,7 +308,7 @@ fn vocabularies_are_uploaded_downloaded_and_deleted_by_name() {
     let folder = bench.path("state/wordsight/vocabularies");
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing else is there");
     let long = running.head("PUT", "/api/vocabularies/long", &format!("Content-Type: {octets}\r\n"));
-    let long = running.raw(&format!("{long}Content-Length: 70000000\r\nConnection: close\r\n\r\n"));
+    let long = running.raw(format!("{long}Content-Length: 70000000\r\nConnection: close\r\n\r\n"));
     assert!(long.error(413).contains("64 MiB"));
     running.get("/api/vocabularies/none").error(404);
     delete("none").error(404);
@@ -419,7 +419,7 @@ fn what_is_too_long_or_too_slow_is_refused_and_costs_nobody_else_anything() {
         });
         let body = scope.spawn(|| {
             let head = running.head("PUT", "/api/threshold", &format!("{json}Content-Length: 100\r\n"));
-            running.raw(&format!("{head}\r\n{{")).error(408);
+            running.raw(format!("{head}\r\n{{")).error(408);
             begin.elapsed()
         });
         let other = scope.spawn(|| {
