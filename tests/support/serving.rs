@@ -128,7 +128,7 @@ impl Running {
         let length =
             if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
         let head = self.head(method, path, headers);
-        self.raw(&format!("{head}{length}Connection: close\r\n\r\n{body}"))
+        self.raw(format!("{head}{length}Connection: close\r\n\r\n{body}"))
     }
 
     /// Sends a photograph, or what is none.
