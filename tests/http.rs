@@ -407,7 +407,7 @@ fn what_is_too_long_or_too_slow_is_refused_and_costs_nobody_else_anything() {
     assert!(running.ask("PUT", "/api/threshold", json, &long).error(413).contains("64 KiB"));
     let chunked = running.head("PUT", "/api/threshold", &format!("{json}Transfer-Encoding: chunked\r\n"));
     let chunks = format!("{chunked}\r\n{:x}\r\n{long}\r\n0\r\n\r\n", long.len());
-    assert!(running.raw(&chunks).error(413).contains("64 KiB"));
+    assert!(running.raw(chunks).error(413).contains("64 KiB"));
     // Who sends half a request is given up after ten seconds; who comes meanwhile is answered meanwhile.
     let begin = Instant::now();
     let (headers, body, other) = thread::scope(|scope| {

@@ -81,7 +81,7 @@ fn a_photograph_of_the_demo_is_told_as_detect_tells_it() {
     let address = free_address();
     let text = fs::read_to_string(&configuration).unwrap();
     let more = format!(
-        "[publish]\njson = \"\"\n[source]\nuri = \"test://bars?width=64&height=64\"\npacing = \"camera\"\nfps = 2\n\
+        "[publish]\njson = \"\"\n[source]\nuri = \"test://bars?width=64&height=64\"\npacing = \"camera\"\nfps = 0.5\n\
          [http]\nlisten = \"{address}\"\n"
     );
     fs::write(&configuration, text + &more).unwrap();

@@ -25,7 +25,7 @@ const NICE: i32 = 19;
 /// What the JSON calls a photograph, which has no name.
 pub const SOURCE: &str = "request";
 /// How long one may take.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(120);
 /// How long the process waits for another.
 const IDLE: Duration = Duration::from_secs(20);
 
