@@ -26,15 +26,17 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::answer::Refusal;
 use super::security::{Guard, Peer};
 use super::served_stream::ServedStream;
-use super::settings::{HttpSettings, own_vocabularies};
+use super::settings::HttpSettings;
 use super::state::AppState;
 use super::{routes, status};
+use crate::job::Event;
 use crate::threads::{let_others_go_first, named};
 
 /// How nice the thread is, of 19.
@@ -83,18 +85,16 @@ impl Server {
             .with_context(|| format!("cannot listen on {} for HTTP", settings.listen))?;
         let address = listener.local_addr().unwrap_or(settings.listen);
         stream.live.set_picture_rate(settings.picture_fps);
-        if let Some(folder) = settings
-            .vocabularies
-            .as_deref()
-            .filter(|folder| !folder.is_dir() && **folder != own_vocabularies())
-        {
+        if let Some(folder) = settings.missing_folder() {
             tracing::warn!("there is no folder {} yet to switch among vocabularies of", folder.display());
         }
         let (stop, stopped) = watch::channel(());
         let state = Arc::new(AppState::new(settings, stream, guard, stopped));
+        // From here on, however late the thread gets a core.
+        let events = state.stream.live.events();
         let work = move || {
             let_others_go_first(NICE);
-            runtime.block_on(serve(listener, state));
+            runtime.block_on(serve(listener, state, events));
             // What still asks the stream for something is not waited for.
             runtime.shutdown_background();
         };
@@ -111,12 +111,9 @@ impl HttpSettings {
     /// When the token can't be read or is none, or there is no such folder.
     pub fn check(&self) -> anyhow::Result<String> {
         drop(Guard::new(self)?);
-        if let Some(folder) = &self.vocabularies {
+        if let Some(folder) = self.missing_folder() {
             let shown = folder.display();
-            anyhow::ensure!(
-                folder.is_dir(),
-                "the folder of vocabularies {shown} is not there: make it, or leave it out"
-            );
+            anyhow::bail!("the folder of vocabularies {shown} is not there: make it, or leave it out");
         }
         Ok(format!("http://{}/", self.listen))
     }
@@ -142,8 +139,8 @@ fn listen(runtime: &Runtime, address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Lets connections in until the server stops.
-async fn serve(listener: TcpListener, state: Arc<AppState>) {
-    tokio::spawn(status::observe(Arc::clone(&state)));
+async fn serve(listener: TcpListener, state: Arc<AppState>, events: Receiver<Arc<Event>>) {
+    tokio::spawn(status::observe(Arc::clone(&state), events));
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let others = Arc::new(Semaphore::new(MOST_TURNED_AWAY));
     let (router, full) = (routes::router(Arc::clone(&state)), full());

@@ -4,7 +4,7 @@
 //! token is an error at the start and not a warning. A camera is not to be looked through by whoever is on the network.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -67,7 +67,7 @@ impl HttpKeys {
 }
 
 /// The folder of vocabularies where none is named: made when the first is uploaded.
-pub(super) fn own_vocabularies() -> PathBuf {
+fn own_vocabularies() -> PathBuf {
     state_folder().join("vocabularies")
 }
 
@@ -86,6 +86,11 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 impl HttpSettings {
+    /// The folder of vocabularies that is named and isn't there; its own is made when it is needed.
+    pub(super) fn missing_folder(&self) -> Option<&Path> {
+        self.vocabularies.as_deref().filter(|folder| !folder.is_dir() && **folder != own_vocabularies())
+    }
+
     /// The vocabularies that may be switched to.
     pub fn vocabulary_files(&self) -> Vec<PathBuf> {
         let entries =

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::observer::{Rates, rounded};
 use super::state::AppState;
 use crate::health::{HealthReport, SourceState};
+use crate::job::Event;
 use crate::publish::OutletStatus;
 
 /// From one look to the next.
@@ -20,8 +22,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const NO_FRAMES_AFTER_S: f64 = 10.0;
 
 /// Looks until the server stops.
-pub(super) async fn observe(state: Arc<AppState>) {
-    let mut events = state.stream.live.events();
+pub(super) async fn observe(state: Arc<AppState>, mut events: Receiver<Arc<Event>>) {
     let mut looks = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
