@@ -22,6 +22,11 @@ impl Refusal {
         Self { status, reason: reason.into(), header: None }
     }
 
+    /// Too much is asked for at once.
+    pub fn busy() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "there is too much to do at once; ask again")
+    }
+
     /// With one more header.
     pub fn with(self, name: HeaderName, value: &'static str) -> Self {
         Self { header: Some((name, value)), ..self }

@@ -3,7 +3,6 @@
 //! A change request changes no file. It holds until the configuration's words change, it is taken back, or the program
 //! ends.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
@@ -18,7 +17,7 @@ use super::board::BoardJson;
 use super::json_body::JsonBody;
 use super::state::AppState;
 use super::status::{InUse, Reasons, Status};
-use super::vocabularies::{Listed, NameError};
+use super::vocabularies::Listed;
 use crate::publish::{colour_of, json_line};
 use crate::requests::ChangeRequest;
 
@@ -129,11 +128,7 @@ pub(super) async fn vocabularies(State(state): State<Arc<AppState>>) -> Answer {
         let (vocabularies, has_more) = state.folder.list(&state.stream.requests.current().vocabulary);
         Vocabularies { is_there: state.folder.is_there(), has_more, vocabularies }
     });
-    Ok(json(&listed.await.map_err(|_| busy())?))
-}
-
-fn busy() -> Refusal {
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "there is too much to do at once; ask again")
+    Ok(json(&listed.await.map_err(|_| Refusal::busy())?))
 }
 
 #[derive(serde::Deserialize)]
@@ -147,15 +142,7 @@ pub(super) async fn set_vocabulary(
     State(state): State<Arc<AppState>>,
     JsonBody(ByName { name }): JsonBody<ByName>,
 ) -> Answer {
-    let request = move |state: &AppState| -> Result<ChangeRequest, Refusal> {
-        let file: Result<PathBuf, NameError> = state.folder.file(&name);
-        let status = |error: &NameError| match error {
-            NameError::NoFolder => StatusCode::CONFLICT,
-            NameError::Unknown => StatusCode::NOT_FOUND,
-            _ => StatusCode::UNPROCESSABLE_ENTITY,
-        };
-        file.map(ChangeRequest::Vocabulary).map_err(|error| Refusal::new(status(&error), error.to_string()))
-    };
+    let request = move |state: &AppState| Ok(ChangeRequest::Vocabulary(state.folder.file(&name)?));
     ask(state, request).await
 }
 
@@ -242,12 +229,12 @@ async fn ask(
 ) -> Answer {
     let asking = tokio::task::spawn_blocking(move || {
         let request = request(&state)?;
-        let _place = state.changes.try_acquire().map_err(|_| busy())?;
+        let _place = state.changes.try_acquire().map_err(|_| Refusal::busy())?;
         let answer = state.stream.requests.ask(request);
         answer.map_err(|reason| Refusal::new(StatusCode::CONFLICT, reason))?;
         Ok(json(&InUse::of(&state)))
     });
-    asking.await.map_err(|_| busy())?
+    asking.await.map_err(|_| Refusal::busy())?
 }
 
 /// What the board says of itself.

@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::SystemTime;
 
+use axum::http::StatusCode;
 use serde::Serialize;
 use wordsight_detection::Vocabulary;
 
+use super::answer::Refusal;
 use crate::threads::locked;
 
 /// What the files' names end with.
@@ -69,6 +71,17 @@ pub enum NameError {
         "that name is a folder, or a link that leads out of the folder of vocabularies and isn't followed"
     )]
     Outside,
+}
+
+impl From<NameError> for Refusal {
+    fn from(error: NameError) -> Self {
+        let status = match error {
+            NameError::NoFolder => StatusCode::CONFLICT,
+            NameError::Unknown => StatusCode::NOT_FOUND,
+            NameError::NotAName | NameError::Outside => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self::new(status, error.to_string())
+    }
 }
 
 impl VocabularyFolder {

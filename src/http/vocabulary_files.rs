@@ -11,20 +11,11 @@ use wordsight_detection::Vocabulary;
 use super::answer::{Answer, Refusal, json_with, with_type};
 use super::body::VOCABULARY;
 use super::state::AppState;
-use super::vocabularies::{NameError, VocabularyFolder};
+use super::vocabularies::VocabularyFolder;
 use crate::files::{Durability, replace};
 
 /// What a vocabulary's bytes are called.
 const MEDIA_TYPE: &str = "application/octet-stream";
-
-fn refused(error: &NameError) -> Refusal {
-    let status = match error {
-        NameError::NoFolder => StatusCode::CONFLICT,
-        NameError::Unknown => StatusCode::NOT_FOUND,
-        NameError::NotAName | NameError::Outside => StatusCode::UNPROCESSABLE_ENTITY,
-    };
-    Refusal::new(status, error.to_string())
-}
 
 fn failed(error: &std::io::Error, what: &str) -> Refusal {
     let status = match error.kind() {
@@ -44,8 +35,8 @@ pub(super) async fn upload(
 ) -> Answer {
     let (parts, body) = request.into_parts();
     let admitted = check_type(&parts.headers).and_then(|()| {
-        state.folder.new_file(&name).map_err(|error| refused(&error))?;
-        Arc::clone(&state.uploads).try_acquire_owned().map_err(|_| busy())
+        state.folder.new_file(&name)?;
+        Arc::clone(&state.uploads).try_acquire_owned().map_err(|_| Refusal::busy())
     });
     let place = match admitted {
         Ok(place) => place,
@@ -59,7 +50,7 @@ pub(super) async fn upload(
         let _place = place;
         keep(&state.folder, &name, &bytes)
     });
-    keeping.await.map_err(|_| busy())?
+    keeping.await.map_err(|_| Refusal::busy())?
 }
 
 /// A type that no other site's form can send.
@@ -82,7 +73,7 @@ fn keep(folder: &VocabularyFolder, name: &str, bytes: &[u8]) -> Answer {
     }
     let vocabulary = Vocabulary::of_bytes(bytes, Path::new("what was sent"))
         .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
-    let file = folder.new_file(name).map_err(|error| refused(&error))?;
+    let file = folder.new_file(name)?;
     let was_there = file.exists();
     let folder = file.parent().unwrap_or(Path::new(""));
     std::fs::create_dir_all(folder)
@@ -97,17 +88,17 @@ fn keep(folder: &VocabularyFolder, name: &str, bytes: &[u8]) -> Answer {
 /// The bytes of a vocabulary of the folder.
 pub(super) async fn download(State(state): State<Arc<AppState>>, Named(name): Named<String>) -> Answer {
     let reading = tokio::task::spawn_blocking(move || {
-        let file = state.folder.file(&name).map_err(|error| refused(&error))?;
+        let file = state.folder.file(&name)?;
         let bytes = std::fs::read(&file).map_err(|error| failed(&error, "can't be read"))?;
         Ok(with_type(StatusCode::OK, MEDIA_TYPE, bytes))
     });
-    reading.await.map_err(|_| busy())?
+    reading.await.map_err(|_| Refusal::busy())?
 }
 
 /// Deletes a vocabulary of the folder, unless it is in use.
 pub(super) async fn delete(State(state): State<Arc<AppState>>, Named(name): Named<String>) -> Answer {
     let deleting = tokio::task::spawn_blocking(move || {
-        let file = state.folder.file(&name).map_err(|error| refused(&error))?;
+        let file = state.folder.file(&name)?;
         let in_use = state.stream.requests.current().vocabulary;
         if file.canonicalize().is_ok_and(|file| in_use.canonicalize().is_ok_and(|in_use| in_use == file)) {
             let told = "the vocabulary is in use: switch to another one first";
@@ -117,9 +108,5 @@ pub(super) async fn delete(State(state): State<Arc<AppState>>, Named(name): Name
         tracing::info!(name, "a vocabulary was deleted");
         Ok(with_type(StatusCode::NO_CONTENT, "application/json", ""))
     });
-    deleting.await.map_err(|_| busy())?
-}
-
-fn busy() -> Refusal {
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "there is too much to do at once; ask again")
+    deleting.await.map_err(|_| Refusal::busy())?
 }

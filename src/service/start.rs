@@ -99,6 +99,13 @@ impl Loaded {
         self.vocabulary = Watched::new(self.target.words.watched());
     }
 
+    /// Puts what was chosen in an earlier run and kept over what is configured, and returns it.
+    fn apply_kept_choices(&mut self) -> Overrides {
+        let overrides = KeptChoices::of(&self.target.name).read(&self.configured);
+        self.apply(&overrides);
+        overrides
+    }
+
     /// Opens the words of this file, where some are given; or else those that were chosen, or else those that are configured.
     /// Returns where they stand, too.
     fn open_words(
@@ -197,10 +204,10 @@ impl Service<'_> {
     ) -> anyhow::Result<Start> {
         let mut loaded = self.load_files(text)?;
         // What last worked is what the stream falls back to, with nothing over it.
-        let is_fallback = text.is_some() || kept_words.is_some();
-        let kept = KeptChoices::of(&loaded.target.name);
-        let mut overrides = if is_fallback { Overrides::default() } else { kept.read(&loaded.configured) };
-        loaded.apply(&overrides);
+        let mut overrides = match (text, kept_words) {
+            (None, None) => loaded.apply_kept_choices(),
+            _ => Overrides::default(),
+        };
         let (target, health) = (&loaded.target, &state.health);
         // A plan takes minutes: what is wrong with the source is told before.
         target.source.check(&self.stop).map_err(of_usage)?;
@@ -229,14 +236,7 @@ impl Service<'_> {
         *file = None;
         *file = target.health.as_deref().map(|path| open_health(health, path)).transpose()?;
         let source = target.source.open(health, &self.stop).map_err(of_usage)?;
-        let context = sink_context(target, systemd, &state.requests);
-        let sinks = target.sinks.iter().map(|settings| Ok((settings.clone(), settings.open(&context)?)));
-        let outputs = Outputs {
-            sinks: sinks.collect::<anyhow::Result<_>>()?,
-            live: state.live.clone(),
-            frames: self.frames,
-            ..Outputs::default()
-        };
+        let outputs = self.open_outputs(target, systemd, state)?;
         state.show(target, &overrides, &scorer.words(), engine.title());
         let (pacing, publisher) = (target.source.pacing, Publisher::new(outputs)?);
         let pipeline = Pipeline {
@@ -249,6 +249,22 @@ impl Service<'_> {
         };
         let has_kept_words = kept_words.is_some();
         Ok(Start { pipeline, loaded, overrides, made, has_kept_words, gpu_may_come, is_refused: false })
+    }
+
+    fn open_outputs(
+        &self,
+        target: &Target,
+        systemd: &Systemd,
+        state: &ServiceState,
+    ) -> anyhow::Result<Outputs> {
+        let context = sink_context(target, systemd, &state.requests);
+        let sinks = target.sinks.iter().map(|settings| Ok((settings.clone(), settings.open(&context)?)));
+        Ok(Outputs {
+            sinks: sinks.collect::<anyhow::Result<_>>()?,
+            live: state.live.clone(),
+            frames: self.frames,
+            ..Outputs::default()
+        })
     }
 }
 
