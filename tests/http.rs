@@ -296,8 +296,8 @@ fn vocabularies_are_uploaded_downloaded_and_deleted_by_name() {
     assert_eq!(send("my%20words", octets, &fs::read(&file).unwrap()).status, 200);
     running.await_word("tulip");
     for (name, kind, bytes, status) in [
-        ("broken", octets, &b"no words"[..], 422),
-        ("empty", octets, b"", 422),
+        ("broken", octets, &b"no words"[..], 409),
+        ("empty", octets, b"", 409),
         ("..%2Fwords", octets, &bytes, 422),
         (".hidden", octets, &bytes, 422),
         ("typed", "application/json", &bytes, 415),

@@ -239,7 +239,7 @@ async fn ask(
 
 /// What the board says of itself.
 pub(super) async fn board(State(state): State<Arc<AppState>>) -> Answer {
-    let taken = state.board.read().await.ok_or_else(busy)?;
+    let taken = state.board.read().await.ok_or_else(Refusal::busy)?;
     Ok(json(&BoardJson::of(&taken)))
 }
 

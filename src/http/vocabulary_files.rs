@@ -72,7 +72,7 @@ fn keep(folder: &VocabularyFolder, name: &str, bytes: &[u8]) -> Answer {
         teacher: &'a str,
     }
     let vocabulary = Vocabulary::of_bytes(bytes, Path::new("what was sent"))
-        .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+        .map_err(|error| Refusal::new(StatusCode::CONFLICT, error.to_string()))?;
     let file = folder.new_file(name)?;
     let was_there = file.exists();
     let folder = file.parent().unwrap_or(Path::new(""));

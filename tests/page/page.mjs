@@ -93,7 +93,7 @@ async function typeWords(page) {
 }
 
 try {
-  const page = await open(url, {}, ["409", "422"]);
+  const page = await open(url, {}, ["409"]);
   await page.waitForFunction(hasPicture, null, PATIENCE);
   await changes(page);
   works("the stream is shown, and what it shows changes");
