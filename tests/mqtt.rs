@@ -492,8 +492,7 @@ fn words_are_chosen_through_the_broker_and_what_is_in_use_is_kept_there() {
     let ear = Ear::open(port, &[]);
     let more = format!(
         "[[mqtt]]\nurl = \"mqtt://127.0.0.1:{port}\"\ncontrol = true\nhome_assistant = true\n\
-         [http]\nlisten = \"127.0.0.1:{}\"\nvocabularies = \"vocabularies\"\n",
-        free_port()
+         [http]\nvocabularies = \"vocabularies\"\n"
     );
     std::fs::create_dir(bench.path("vocabularies")).unwrap();
     write_vocabulary(&bench.path("vocabularies/roses.safetensors"), &[("rose", RED)]);

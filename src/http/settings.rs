@@ -38,6 +38,11 @@ pub struct HttpSettings {
 }
 
 impl HttpKeys {
+    /// The folder of the vocabularies that may be switched to, whether the page is served or not.
+    pub fn vocabulary_folder(&self) -> PathBuf {
+        self.vocabularies.clone().unwrap_or_else(own_vocabularies)
+    }
+
     /// What they come to; `None`: no server.
     ///
     /// # Errors
@@ -60,7 +65,7 @@ impl HttpKeys {
         Ok(Some(HttpSettings {
             listen,
             token_file: self.token_file.clone(),
-            vocabularies: self.vocabularies.clone().or_else(|| Some(own_vocabularies())),
+            vocabularies: Some(self.vocabulary_folder()),
             picture_fps: *picture_fps,
         }))
     }

@@ -232,8 +232,7 @@ impl<'a> Reloader<'a> {
                 Ok(())
             }
             ChangeRequest::VocabularyNamed(name) => {
-                let http = self.in_use.target.http.as_ref();
-                let folder = VocabularyFolder::new(http.and_then(|http| http.vocabularies.clone()));
+                let folder = VocabularyFolder::new(Some(self.in_use.target.vocabularies.clone()));
                 let file = folder.file(&name).map_err(|error| error.to_string())?;
                 self.reload(Some(&ChangeRequest::Vocabulary(file)))
             }

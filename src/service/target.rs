@@ -51,6 +51,8 @@ pub struct Target {
     pub name: String,
     /// What is served over HTTP, if anything is.
     pub http: Option<HttpSettings>,
+    /// The folder of the vocabularies that may be switched to by name.
+    pub vocabularies: PathBuf,
     /// Where the health goes.
     pub health: Option<PathBuf>,
     /// What keeps the stream within what the board can stand.
@@ -73,6 +75,7 @@ impl Target {
             sinks,
             name: config.name.clone(),
             http: config.http.settings()?,
+            vocabularies: config.http.vocabulary_folder(),
             health: config.publish.health.clone(),
             governor: config.governor.settings(),
         })

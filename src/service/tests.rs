@@ -173,6 +173,7 @@ fn target(folder: &Path, source: &str) -> Target {
         sinks: Vec::new(),
         name: "stream".to_owned(),
         http: None,
+        vocabularies: "vocabularies".into(),
         health: None,
         governor: None,
     }
