@@ -64,6 +64,14 @@ pub struct Current {
     pub engine: String,
 }
 
+impl Current {
+    /// What the vocabulary is asked for by: its file's name without `.safetensors`.
+    pub fn vocabulary_name(&self) -> String {
+        let name = self.vocabulary.file_name().unwrap_or_default().to_string_lossy();
+        name.strip_suffix(".safetensors").unwrap_or(&name).to_owned()
+    }
+}
+
 /// Shared by whoever asks and the reloader. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Requests(Arc<RequestQueue>);

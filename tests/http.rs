@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::serving::*;
-use support::teacher::write_text_teacher;
 use support::*;
 
 /// Reads until so many whole JPEGs came, and returns them.
@@ -208,11 +207,8 @@ fn a_vocabulary_that_is_asked_for_names_the_next_frames_until_it_is_taken_back()
 #[test]
 fn words_that_are_asked_for_name_the_next_frames_until_they_are_taken_back() {
     let bench = Bench::new();
-    write_text_teacher(&bench.path("teacher"));
     let address = free_address();
-    let configuration = configure(&bench, address, "");
-    let text = fs::read_to_string(&configuration).unwrap();
-    fs::write(&configuration, format!("teacher = \"teacher\"\n{text}")).unwrap();
+    let configuration = configure_with_teacher(&bench, address);
     let running = start_configured(&bench, &configuration, address, &[]);
     running.await_word("red");
     let wanted = json!({ "words": ["ruby", { "word": "blue", "synonyms": ["yellow"], "threshold": 0.2 }] });
@@ -321,11 +317,9 @@ fn vocabularies_are_uploaded_downloaded_and_deleted_by_name() {
 #[test]
 fn what_was_chosen_is_gone_after_a_restart_unless_it_is_kept_or_the_configuration_says_something_else() {
     let bench = Bench::new();
-    write_text_teacher(&bench.path("teacher"));
     let address = free_address();
-    let configuration = configure(&bench, address, "");
-    let text = format!("teacher = \"teacher\"\n{}", fs::read_to_string(&configuration).unwrap());
-    fs::write(&configuration, &text).unwrap();
+    let configuration = configure_with_teacher(&bench, address);
+    let text = fs::read_to_string(&configuration).unwrap();
     let start = || start_configured(&bench, &configuration, address, &[]);
     let in_use = |running: &Running| running.get("/api/status").json()["in_use"].clone();
     let ruby = json!({ "words": ["ruby", { "word": "blue", "threshold": 0.2 }] });

@@ -11,7 +11,6 @@ use std::thread;
 
 use serde_json::{Value, json};
 use support::serving::*;
-use support::teacher::write_text_teacher;
 use support::*;
 
 /// A photograph whose quarters are red, green, blue and grey.
@@ -121,11 +120,8 @@ fn a_photograph_is_told_by_its_bytes_and_seen_upright() {
 #[test]
 fn the_words_are_those_of_the_stream_at_that_moment_or_those_that_are_asked_for() {
     let bench = Bench::new();
-    write_text_teacher(&bench.path("teacher"));
     let address = free_address();
-    let configuration = configure(&bench, address, "");
-    let text = fs::read_to_string(&configuration).unwrap();
-    fs::write(&configuration, format!("teacher = \"teacher\"\n{text}")).unwrap();
+    let configuration = configure_with_teacher(&bench, address);
     let running = start_configured(&bench, &configuration, address, &[]);
     running.await_word("red");
     let ask = |query: &str| running.post(&format!("/api/detect{query}"), &photograph());

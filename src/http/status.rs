@@ -147,18 +147,14 @@ pub(super) struct InUse {
 impl InUse {
     pub fn of(state: &AppState) -> Self {
         let in_use = state.stream.requests.current();
-        let name = |path: &std::path::Path, without: &str| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.strip_suffix(without).unwrap_or(&name).to_owned()
-        };
         Self {
-            vocabulary: name(&in_use.vocabulary, ".safetensors"),
+            vocabulary: in_use.vocabulary_name(),
             is_in_folder: state.folder.holds(&in_use.vocabulary),
             words: in_use.words.len(),
             score_threshold: rounded(in_use.score_threshold.into(), 1e4),
             is_as_configured: in_use.is_as_configured,
             is_kept: in_use.is_kept,
-            student: name(&in_use.student, ""),
+            student: in_use.student.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             engine: in_use.engine,
         }
     }

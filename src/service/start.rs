@@ -95,6 +95,9 @@ pub(super) struct Start {
 impl Loaded {
     /// Puts what was chosen over what is configured.
     fn apply(&mut self, overrides: &Overrides) {
+        if overrides.is_empty() {
+            return;
+        }
         overrides.apply(&mut self.target.words);
         self.vocabulary = Watched::new(self.target.words.watched());
     }

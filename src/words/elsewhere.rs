@@ -13,7 +13,7 @@ use wordsight_teacher::{Caption, TeacherError, TextTeacher};
 
 use crate::threads::{HelperProcess, Stop, answer_of, become_helper};
 
-/// A quarter of what a stage of the stream gets where both want a core. At 19 it is a hundredth: half a second of work
+/// A quarter of what a stage of the stream gets where both want a core. At 19 it is a seventieth: half a second of work
 /// took 23 on a busy machine.
 const NICE: i32 = 6;
 

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use super::teacher::write_text_teacher;
 use super::{Bench, PATIENCE, Process, RED, free_port, until_so, words_of, wordsight, write_vocabulary};
 
 pub const TOKEN: &str = "0123456789abcdef0123";
@@ -34,6 +35,15 @@ pub fn configure(bench: &Bench, address: SocketAddr, http: &str) -> PathBuf {
          uri = \"test://ff0000?width=64&height=64\"\npacing = \"camera\"\nfps = 50\n\
          [http]\nlisten = \"{address}\"\nvocabularies = \"vocabularies\"\n{http}"
     ))
+}
+
+/// The same with a teacher, so that words can be asked for.
+pub fn configure_with_teacher(bench: &Bench, address: SocketAddr) -> PathBuf {
+    write_text_teacher(&bench.path("teacher"));
+    let configuration = configure(bench, address, "");
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, format!("teacher = \"teacher\"\n{text}")).unwrap();
+    configuration
 }
 
 pub fn start(bench: &Bench, http: &str) -> Running {

@@ -1,7 +1,5 @@
 //! A command that comes through the broker, as it is written, and what is in use then, as it is told.
 
-use std::path::Path;
-
 use serde::Deserialize;
 use serde_json::json;
 use wordsight_teacher::words::{ListedWords, WrittenWord, parse_line};
@@ -74,7 +72,7 @@ impl InUse {
     pub(super) fn of(current: &Current) -> Self {
         let words = current.words.iter().take(MOST_TOLD).map(str::to_owned).collect();
         Self {
-            vocabulary: name_of(&current.vocabulary),
+            vocabulary: current.vocabulary_name(),
             words,
             total: current.words.len(),
             is_as_configured: current.is_as_configured,
@@ -92,12 +90,6 @@ impl InUse {
         })
         .to_string()
     }
-}
-
-/// What a vocabulary is asked for by: the name of its file.
-fn name_of(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.strip_suffix(".safetensors").unwrap_or(&name).to_owned()
 }
 
 #[cfg(test)]
