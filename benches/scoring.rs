@@ -65,6 +65,7 @@ fn vocabulary(embeddings: Vec<f32>, teacher: &str) -> Vocabulary {
         .map(|index| Word { trained_on: index % 3 == 0, ..Word::new(format!("word {index}")) });
     Vocabulary {
         teacher: teacher.into(),
+        student: None,
         words: words.collect(),
         prompts: vec!["{}".into()],
         embeddings,

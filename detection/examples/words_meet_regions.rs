@@ -6,6 +6,7 @@ use wordsight_detection::{DetectionSettings, Scorer, TextWeights, Vocabulary, Vo
 fn main() -> Result<(), VocabularyError> {
     let vocabulary = Vocabulary {
         teacher: "example".to_owned(),
+        student: None,
         words: vec![Word::new("cat"), Word::new("dog")],
         prompts: vec!["a photo of a {}.".to_owned()],
         embeddings: vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0],

@@ -6,12 +6,14 @@
 //! Words come last. An engine's regions carry embeddings and no class: a [`Scorer`] made from another [`Vocabulary`]
 //! finds other things in the same regions.
 
+mod examples;
 mod frame;
 mod letterbox;
 mod scoring;
 mod suppression;
 mod vocabulary;
 
+pub use examples::{Component, RegionStatistics, Shown, WordExamples};
 pub use frame::{FrameView, PixelFormat, YuvEncoding, YuvFactors};
 pub use letterbox::{Channel, Letterbox, PADDING, Preprocessor, Resampler, Tables, Taps};
 pub use scoring::{Detection, DetectionSettings, Ranked, RankingTable, Scorer, TextWeights};

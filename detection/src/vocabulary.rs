@@ -10,6 +10,10 @@
 //! the same place in [`Vocabulary::words`] as in [`Vocabulary::shown`]. Programs that don't know hidden words refuse a
 //! file that has some.
 //!
+//! A word may have examples ([`crate::WordExamples`]): then its row holds for one student and has any length, the file
+//! names that student as `student`, and its `format` is 2. A file without examples is of format 1 as before, and both are
+//! read.
+//!
 //! The same words always make the same bytes. The header is written here and not by the safetensors crate, whose
 //! metadata is in the random order of a hash map.
 
@@ -22,14 +26,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use wordsight_files::Durability;
 
-/// What `format` must say.
+/// What `format` says of texts alone.
 const FORMAT: &str = "wordsight-vocabulary-1";
+/// What `format` says where a word has examples.
+const FORMAT_WITH_EXAMPLES: &str = "wordsight-vocabulary-2";
 /// The name of the one tensor.
 const TENSOR: &str = "embeddings";
 /// The longest header that is read to count words; the format allows no longer one.
 const LONGEST_HEADER: u64 = 100 << 20;
 /// How far a row's length may be from 1: what a conversion through 16-bit float does, and more.
 const LENGTH_TOLERANCE: f32 = 1e-2;
+/// The longest row of a word with examples: far more than [`Vocabulary::add_examples`] makes.
+const LONGEST_ROW: f32 = 100.0;
 
 /// One thing to look for, or a competitor of such things.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -49,12 +57,17 @@ pub struct Word {
     /// Whether it only competes with the others for a region, and is never reported.
     #[serde(default, skip_serializing_if = "is_false")]
     pub hidden: bool,
+    /// How many examples are in its embedding, beside the text or in its place.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub examples: usize,
 }
 
 impl Word {
-    /// Whether it says that training saw it, or it or one of its synonyms is among these words.
+    /// Whether it says that training saw it, or it or one of its synonyms is among these words. A word with examples is as
+    /// one that was: they are of the head that learnt words.
     pub fn is_trained(&self, trained: &HashSet<String>) -> bool {
         self.trained_on
+            || self.examples > 0
             || trained.contains(&self.word)
             || self.synonyms.iter().any(|word| trained.contains(word))
     }
@@ -76,16 +89,24 @@ fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
+// As above.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 /// Words and their embeddings in one teacher's space.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vocabulary {
     /// The teacher whose text tower embedded the words.
     pub teacher: String,
+    /// The id of the student to which its examples were shown; none where there are no examples.
+    pub student: Option<String>,
     /// The words, in the order of the rows: those that are shown, then the hidden ones.
     pub words: Vec<Word>,
     /// The prompt templates that were averaged into each embedding, `{}` standing for the word.
     pub prompts: Vec<String>,
-    /// `[words, D]` row-major, rows of length 1.
+    /// `[words, D]` row-major, rows of length 1, but for words with examples.
     pub embeddings: Vec<f32>,
     /// D.
     pub embedding_size: usize,
@@ -154,6 +175,26 @@ pub enum VocabularyError {
         /// The vocabulary's.
         found: String,
     },
+    /// Its examples were shown to another student.
+    #[error(
+        "the examples in the vocabulary were shown to the student `{found}`, and this is `{expected}`: make the vocabulary \
+         again with this student (`wordsight words make --student`)"
+    )]
+    OtherStudent {
+        /// The student's id.
+        expected: String,
+        /// The vocabulary's.
+        found: String,
+    },
+    /// The student doesn't say what its regions are like.
+    #[error(
+        "the student's file doesn't say what its regions are like, so it can't be shown examples: add that by \
+         `wordsight-distill measure-regions`"
+    )]
+    NoRegionStatistics,
+    /// Examples can't be used.
+    #[error("{0}")]
+    Examples(VocabularyProblem),
     /// The embeddings have another length than the student's.
     #[error(
         "the vocabulary's embeddings have {found} numbers, and the student's have {expected}: they come from different teachers, so make the vocabulary again with `wordsight words make` or `wordsight-distill vocabulary`"
@@ -170,6 +211,12 @@ pub enum VocabularyError {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct VocabularyProblem(String);
+
+impl VocabularyProblem {
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+}
 
 impl Vocabulary {
     /// Reads and checks a vocabulary file.
@@ -232,7 +279,7 @@ impl Vocabulary {
         file.take(length).read_to_end(&mut header).map_err(unreadable)?;
         let header: Header =
             serde_json::from_slice(&header).map_err(|_| unusable("it is not a safetensors file of words"))?;
-        if header.metadata.format != FORMAT {
+        if ![FORMAT, FORMAT_WITH_EXAMPLES].contains(&header.metadata.format.as_str()) {
             return Err(unusable("its format is another than this version reads"));
         }
         let words: Vec<HeaderWord> = serde_json::from_str(&header.metadata.words)
@@ -281,6 +328,19 @@ impl Vocabulary {
         Ok(())
     }
 
+    /// Whether its examples, if it has any, were shown to this student.
+    ///
+    /// # Errors
+    /// [`VocabularyError::OtherStudent`].
+    pub fn check_student(&self, id: &str) -> Result<(), VocabularyError> {
+        match &self.student {
+            Some(found) if found != id => {
+                Err(VocabularyError::OtherStudent { expected: id.to_owned(), found: found.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn from_bytes(bytes: &[u8]) -> Result<Self, VocabularyProblem> {
         let (_, header) = SafeTensors::read_metadata(bytes)
             .map_err(|error| VocabularyProblem(format!("it is not a safetensors file ({error})")))?;
@@ -290,12 +350,15 @@ impl Vocabulary {
             let found = header.metadata().as_ref().and_then(|entries| entries.get(key));
             found.ok_or_else(|| VocabularyProblem(format!("its metadata has no `{key}`")))
         };
-        let format = entry("format")?;
-        if format != FORMAT {
-            return Err(VocabularyProblem(format!(
-                "its format is `{format}`, and this version reads `{FORMAT}`"
-            )));
-        }
+        let student = match entry("format")?.as_str() {
+            FORMAT => None,
+            FORMAT_WITH_EXAMPLES => Some(entry("student")?.clone()),
+            format => {
+                return Err(VocabularyProblem(format!(
+                    "its format is `{format}`, and this version reads `{FORMAT}` and `{FORMAT_WITH_EXAMPLES}`"
+                )));
+            }
+        };
         let tensor =
             tensors.tensor(TENSOR).map_err(|_| VocabularyProblem(format!("it has no tensor `{TENSOR}`")))?;
         let (Dtype::F32, &[rows, embedding_size]) = (tensor.dtype(), tensor.shape()) else {
@@ -311,6 +374,7 @@ impl Vocabulary {
         }
         Ok(Self {
             teacher: entry("teacher")?.clone(),
+            student,
             words,
             prompts: json_entry("prompts", entry("prompts")?)?,
             embeddings: tensor.data().as_chunks().0.iter().copied().map(f32::from_le_bytes).collect(),
@@ -320,13 +384,18 @@ impl Vocabulary {
 
     fn bytes(&self) -> serde_json::Result<Vec<u8>> {
         let data: Vec<u8> = self.embeddings.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let mut metadata = json!({
+            "format": FORMAT,
+            "prompts": serde_json::to_string(&self.prompts)?,
+            "teacher": self.teacher,
+            "words": serde_json::to_string(&self.words)?,
+        });
+        if let Some(student) = &self.student {
+            (metadata["format"], metadata["student"]) =
+                (FORMAT_WITH_EXAMPLES.into(), student.as_str().into());
+        }
         let header = json!({
-            "__metadata__": {
-                "format": FORMAT,
-                "prompts": serde_json::to_string(&self.prompts)?,
-                "teacher": self.teacher,
-                "words": serde_json::to_string(&self.words)?,
-            },
+            "__metadata__": metadata,
             TENSOR: {
                 "dtype": "F32",
                 "shape": [self.words.len(), self.embedding_size],
@@ -362,7 +431,14 @@ impl Vocabulary {
             if !length.is_finite() {
                 return problem(format!("the embedding of `{name}` is not finite"));
             }
-            if (length - 1.0).abs() > LENGTH_TOLERANCE {
+            if word.examples > 0 {
+                if self.student.is_none() {
+                    return problem(format!("`{name}` has examples, and it isn't said of which student"));
+                }
+                if length > LONGEST_ROW {
+                    return problem(format!("the embedding of `{name}` has the length {length}"));
+                }
+            } else if (length - 1.0).abs() > LENGTH_TOLERANCE {
                 return problem(format!(
                     "the embedding of `{name}` has the length {length}, and must have 1"
                 ));

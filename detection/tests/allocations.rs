@@ -41,6 +41,7 @@ fn scorer() -> Scorer {
     });
     let vocabulary = Vocabulary {
         teacher: "test".into(),
+        student: None,
         words: words.collect(),
         prompts: vec!["{}".into()],
         embeddings: unit_rows(WORDS, SIZE, 1),

@@ -114,7 +114,11 @@ fn the_first_vocabulary_of_the_guide_is_made() {
     let folder = tempfile::tempdir().unwrap();
     symlink(teacher.ancestors().nth(2).unwrap().canonicalize().unwrap(), folder.path().join(".deps"))
         .unwrap();
-    fs::write(folder.path().join("my-words.toml"), block(WORDS, "toml", 0)).unwrap();
+    fs::write(
+        folder.path().join("my-words.toml"),
+        block(WORDS.split_once("## As a file").unwrap().1, "toml", 0),
+    )
+    .unwrap();
     let command = block(WORDS, "sh", 1).trim();
     let mut words = command.split(' ');
     assert_eq!(words.next(), Some("wordsight-distill"));

@@ -1,4 +1,4 @@
-//! What a user of one word sees in the demo's clip, with competitors and without.
+//! What a user of one word sees in the demo's clip, with competitors and without, and what examples of it give.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
@@ -10,18 +10,19 @@ use serde_json::{Value, json};
 use wordsight_detection::Vocabulary;
 use wordsight_distill::eval::annotated::AnnotatedSet;
 use wordsight_distill::eval::small_vocabularies::{Contender, Row, rows, table};
+use wordsight_distill::eval::{examples, region_statistics};
 use wordsight_engines::CpuEngine;
 
 /// One frame of the clip out of so many.
 const STEP: usize = 30;
 
-/// Frames of the clip and their marked boxes, in COCO's format; cats are a category, and dogs.
-fn annotated_clip(folder: &Path) -> AnnotatedSet {
+/// One frame of the clip out of so many, and their marked boxes, in COCO's format; cats are a category, and dogs.
+fn annotated_clip(folder: &Path, step: usize) -> AnnotatedSet {
     let truth: Value =
         serde_json::from_slice(&fs::read(support::checkout("demo/clip.truth.json")).unwrap()).unwrap();
-    let truth = truth["frames"].as_array().unwrap().iter().step_by(STEP);
+    let truth = truth["frames"].as_array().unwrap().iter().step_by(step);
     let (mut images, mut annotations) = (Vec::new(), Vec::new());
-    for (id, (frame, truth)) in support::clip_frames(STEP).iter().zip(truth).enumerate() {
+    for (id, (frame, truth)) in support::clip_frames(step).iter().zip(truth).enumerate() {
         let name = format!("{id}.png");
         frame.save(folder.join(&name)).unwrap();
         images.push(json!({ "id": id, "file_name": name, "width": 640, "height": 480 }));
@@ -82,7 +83,7 @@ fn competitors_keep_other_things_from_being_the_only_word() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let set = annotated_clip(folder.path());
+    let set = annotated_clip(folder.path(), STEP);
     let vocabularies = [
         ("alone", demo_words(&["cat"], false)),
         ("beside hidden words", demo_words(&["cat"], true)),
@@ -105,7 +106,39 @@ fn words_that_nobody_annotated_are_refused() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let set = annotated_clip(folder.path());
+    let set = annotated_clip(folder.path(), STEP);
     let error = rows_of(&[("drums", demo_words(&["drum"], true))], &set).unwrap_err().to_string();
     assert!(error.contains("drums") && error.contains("cat"), "{error}");
+}
+
+#[test]
+fn examples_name_what_they_show_and_statistics_are_those_of_the_students_regions() {
+    if support::needed(".deps/onnxruntime", "run `make deps` first").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let set = annotated_clip(folder.path(), 2);
+    let (student, vocabulary) = (support::checkout("demo/student.onnx"), demo_words(&["cat", "dog"], false));
+    let report = examples::evaluate(&student, &vocabulary, (&set, &set), &[1, 2], 1).unwrap();
+    assert_eq!((report.words, report.rows.len()), (2, 2), "{report:?}");
+    // Two words, of things that are in the clip again and again.
+    for row in &report.rows {
+        assert!(row.alone.words > 0.6 && row.both.words > 0.6, "{report:?}");
+    }
+    let text = examples::table(&report);
+    assert!(text.contains("mean over 2 words"), "{text}");
+    let error = examples::evaluate(&student, &vocabulary, (&set, &set), &[10_000], 1).unwrap_err();
+    assert!(error.to_string().contains("no word has 10000 examples"), "{error}");
+
+    let pictures: Vec<_> = set.files().iter().map(|file| file.path.clone()).collect();
+    let mut engine = CpuEngine::open(&student, 0).unwrap();
+    let measured = region_statistics::measure_regions(&mut engine, &pictures).unwrap();
+    let known = wordsight_engines::Engine::facts(&engine).region_statistics.clone().unwrap();
+    let cosine = |a: &[f32], b: &[f32]| {
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+    };
+    // Few frames, of drawn-together photographs.
+    assert!(cosine(&measured.text_mean, &known.text_mean) > 0.95);
+    assert!((measured.spread / known.spread - 1.0).abs() < 0.3, "{} {}", measured.spread, known.spread);
 }

@@ -10,7 +10,8 @@
 use std::collections::HashSet;
 
 use serde_json::Value;
-use wordsight_detection::Ranked;
+use sha2::{Digest, Sha256};
+use wordsight_detection::{Ranked, RegionStatistics, Shown};
 
 use crate::EngineError;
 use crate::cpu::session::{ElementType, OnnxSession, PortSpec};
@@ -40,6 +41,8 @@ pub struct StudentFacts {
     pub trained_text_weight: f32,
     /// Weight of the objectness in the geometric mean that is the score, 0 to 1.
     pub objectness_weight: f32,
+    /// What its regions are like on ordinary photographs, for words by example; none where the file doesn't say.
+    pub region_statistics: Option<RegionStatistics>,
     /// How it was trained; free form, for people.
     pub training: Value,
 }
@@ -51,6 +54,19 @@ impl StudentFacts {
     pub const OUTPUTS: [&str; 4] = ["boxes", "objectness", "text_embeddings", "image_embeddings"];
     /// The version of the file's layout that this code reads.
     pub const FORMAT: &str = "1";
+    /// The key of [`Self::region_statistics`], JSON.
+    pub const REGION_STATISTICS: &str = "wordsight.region_statistics";
+
+    /// What examples name it by: the same in float and in integers, since their embeddings are nearly so.
+    pub fn id(&self) -> String {
+        let background: Vec<u8> = self.background.iter().flat_map(|value| value.to_le_bytes()).collect();
+        hex::encode(&Sha256::digest(background)[..8])
+    }
+
+    /// The student as one to which things were shown, by its [`Self::id`].
+    pub fn shown<'a>(&'a self, id: &'a str) -> Shown<'a> {
+        Shown { student: id, temperature: self.temperature, statistics: self.region_statistics.as_ref() }
+    }
 
     /// The words whose boxes it was trained on, as its file lists them.
     pub fn trained_words(&self) -> HashSet<String> {
@@ -167,7 +183,7 @@ fn static_shape<const RANK: usize>(
     )
 }
 
-/// The one key that a file may lack.
+/// A key that a file may lack.
 const TRAINED_TEXT_WEIGHT: &str = "wordsight.trained_text_weight";
 
 /// The `wordsight.*` entries of a model's metadata.
@@ -198,6 +214,7 @@ impl Metadata<'_> {
             ensemble_lambda,
             trained_text_weight,
             objectness_weight: self.weight("wordsight.objectness_weight")?,
+            region_statistics: self.region_statistics(sizes.embedding_size)?,
             training: self.json("wordsight.training")?,
             input_width: sizes.input_width,
             input_height: sizes.input_height,
@@ -229,6 +246,16 @@ impl Metadata<'_> {
 
     fn json<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<T, String> {
         serde_json::from_str(&self.text(key)?).map_err(|error| format!("`{key}`: {error}"))
+    }
+
+    fn region_statistics(&self, embedding_size: usize) -> Result<Option<RegionStatistics>, String> {
+        let key = StudentFacts::REGION_STATISTICS;
+        if (self.0)(key).is_none() {
+            return Ok(None);
+        }
+        let statistics: RegionStatistics = self.json(key)?;
+        statistics.check(embedding_size).map_err(|problem| format!("`{key}`: {problem}"))?;
+        Ok(Some(statistics))
     }
 
     fn background(&self, embedding_size: usize) -> Result<Vec<f32>, String> {

@@ -96,6 +96,7 @@ fn facts() -> StudentFacts {
         ensemble_lambda: 0.3,
         trained_text_weight: 0.7,
         objectness_weight: 0.4,
+        region_statistics: None,
         training: serde_json::Value::Null,
     }
 }
@@ -129,6 +130,7 @@ fn vocabulary(words: usize, seed: u64) -> Vocabulary {
     };
     Vocabulary {
         teacher: "t".to_owned(),
+        student: None,
         embedding_size: SIZE,
         prompts: Vec::new(),
         words: (0..words).map(named).collect(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 use wordsight_files::Durability;
 
-use crate::proto::ModelProto;
+use crate::proto::{ModelProto, StringStringEntryProto};
 
 /// Why an `.onnx` file could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -76,4 +76,11 @@ pub fn write(model: &ModelProto, path: &Path) -> Result<(), OnnxFileError> {
 /// The value of a metadata key, if the model has it.
 pub fn metadata<'a>(model: &'a ModelProto, key: &str) -> Option<&'a str> {
     model.metadata_props.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str())
+}
+
+/// Sets a metadata key, or takes it away.
+pub fn set_metadata(model: &mut ModelProto, key: &str, value: Option<String>) {
+    model.metadata_props.retain(|entry| entry.key != key);
+    let entry = value.map(|value| StringStringEntryProto { key: key.to_owned(), value });
+    model.metadata_props.extend(entry);
 }

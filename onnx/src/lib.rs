@@ -15,7 +15,7 @@ mod file;
 pub mod proto;
 
 pub use builder::{Attribute, Graph, Storage, Value};
-pub use file::{OnnxFileError, decode, encode, metadata, read, write};
+pub use file::{OnnxFileError, decode, encode, metadata, read, set_metadata, write};
 
 /// What a model computes in: `fp32`, `fp16` or `int8`.
 pub fn precision_of(model: &proto::ModelProto) -> &'static str {

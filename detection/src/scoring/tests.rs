@@ -45,6 +45,7 @@ impl Scene {
         Self {
             vocabulary: Vocabulary {
                 teacher: "test".into(),
+                student: None,
                 words: words.collect(),
                 prompts: vec!["{}".into()],
                 embeddings,

@@ -8,9 +8,11 @@ fn two_words() -> Vocabulary {
         threshold,
         trained_on,
         hidden: false,
+        examples: 0,
     };
     Vocabulary {
         teacher: "test".into(),
+        student: None,
         words: vec![word("cat", None, true), word("cup of \"tea\" ☕", Some(0.4), false)],
         prompts: vec!["a photo of a {}.".into()],
         embeddings: vec![1.0, 0.0, 0.0, 0.0, 0.6, 0.8],
@@ -108,7 +110,7 @@ fn words_are_counted_by_the_header_alone() {
     for bytes in [&b""[..], b"words", &whole[..40], &[0xff; 64]] {
         assert!(count(bytes).unwrap_err().to_string().contains("is not a usable vocabulary"));
     }
-    let other = two_words_with("wordsight-vocabulary-1", "wordsight-vocabulary-2");
+    let other = two_words_with("wordsight-vocabulary-1", "wordsight-vocabulary-3");
     assert!(count(&other).unwrap_err().to_string().contains("format"));
 }
 
@@ -152,7 +154,7 @@ fn a_tensor_of_another_type_or_shape_is_refused() {
 #[test]
 fn metadata_that_are_missing_or_wrong_are_named() {
     for (from, to) in [
-        ("wordsight-vocabulary-1", "wordsight-vocabulary-2"),
+        ("wordsight-vocabulary-1", "wordsight-vocabulary-3"),
         ("\"format\"", "\"farmat\""),
         ("\"prompts\"", "\"pramots\""),
         ("\"teacher\"", "\"taecher\""),

@@ -10,9 +10,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use half::f16;
+use wordsight_engines::StudentFacts;
 use wordsight_files::Content;
-use wordsight_onnx::metadata;
 use wordsight_onnx::proto::{ElementType, ModelProto, TensorProto};
+use wordsight_onnx::{metadata, set_metadata};
 
 /// The background's embedding, which is a weight that stands among the facts.
 const BACKGROUND: &str = "wordsight.background";
@@ -47,6 +48,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let length = background.iter().map(|x| x * x).sum::<f32>().sqrt();
     ensure!(length > 0.0, "the students' {BACKGROUND} cancel each other out");
     set_background(&mut mean, background.iter().map(|x| x / length))?;
+    // The mean's regions are others: `measure-regions` says which.
+    set_metadata(&mut mean, StudentFacts::REGION_STATISTICS, None);
     wordsight_onnx::write(&mean, &arguments.output)?;
     println!("{}: the mean of {} students", arguments.output.display(), paths.len());
     Ok(())

@@ -5,6 +5,7 @@ mod average;
 mod check_student;
 mod data;
 mod eval;
+mod examples;
 mod exit_code;
 mod export;
 mod generate;
@@ -103,8 +104,12 @@ enum Command {
     Export(export::Arguments),
     /// Averages the weights of students that were trained from one.
     Average(average::Arguments),
+    /// Adds to a student's facts what its regions are like on photographs, which words by example need.
+    MeasureRegions(examples::MeasureRegions),
     /// Average precision of a student on annotated images.
     Eval(annotated::Eval),
+    /// How often a word's examples name an object right, beside its text and alone.
+    EvalExamples(examples::EvalExamples),
     /// Tests a student on photographs that training never saw, base and novel.
     EvalPhotographs(eval::EvalPhotographs),
     /// Whether things keep their numbers and words through made-up clips, with and without the tracker.
@@ -258,7 +263,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Quantize(arguments) => quantize::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Average(arguments) => average::run(&arguments),
+        Command::MeasureRegions(arguments) => examples::measure_regions(&arguments),
         Command::Eval(arguments) => annotated::run(&arguments),
+        Command::EvalExamples(arguments) => examples::eval_examples(&arguments),
         Command::EvalPhotographs(arguments) => eval::photographs(&arguments),
         Command::EvalTracking(arguments) => eval::tracking(&arguments),
         Command::CheckStudent(arguments) => check_student::run(&arguments),

@@ -77,6 +77,7 @@ impl Arguments {
                 .collect(),
             competitors: Competitors::Default,
             places: Vec::new(),
+            shown: Vec::new(),
         };
         let mut lists = Vec::new();
         if let Some(asked) = &self.words {

@@ -6,15 +6,18 @@
 //! - [`ov_coco`]: the same for the novel and the base words of COCO that open-vocabulary detectors are compared on.
 //! - [`small_vocabularies`]: is what a user of a few words sees right, with competitors and without, by the arithmetic
 //!   of [`operating_point`].
+//! - [`examples`]: do examples name objects, beside words or in their place.
 //! - [`tracking`]: do objects keep their numbers and words through a clip.
 //! - [`true_boxes`]: does it name objects whose boxes are given, and does its teacher.
 //!
 //! All of it runs through the device's own engine, letterbox and scoring, so what is measured is what a device shows.
 
 pub mod annotated;
+pub mod examples;
 pub mod operating_point;
 pub mod ov_coco;
 pub mod photographs;
+pub mod region_statistics;
 pub mod small_vocabularies;
 pub mod tables;
 pub mod tracking;
@@ -70,6 +73,7 @@ impl Detector {
     pub fn of(engine: CpuEngine, vocabulary: &Vocabulary) -> Result<Self> {
         let facts = engine.facts();
         vocabulary.check_against(&facts.teacher, facts.embedding_size)?;
+        vocabulary.check_student(&facts.id())?;
         let scorer = scorer(vocabulary, facts)?;
         let preprocessor = Preprocessor::new(facts.input_width, facts.input_height);
         let input = vec![0; preprocessor.output_len()];
