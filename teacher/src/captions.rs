@@ -192,7 +192,8 @@ impl CaptionCache {
             }
         }
         let prompts = vec!["{}".to_owned()];
-        Vocabulary { teacher: self.teacher.clone(), words, prompts, embeddings, embedding_size }.save(file)
+        let teacher = self.teacher.clone();
+        Vocabulary { teacher, student: None, words, prompts, embeddings, embedding_size }.save(file)
     }
 }
 
@@ -206,6 +207,7 @@ pub fn vocabulary_of_captions(
     let words = captions.iter().zip(is_known);
     Vocabulary {
         teacher: teacher.to_owned(),
+        student: None,
         words: words.map(|(of, &trained_on)| Word { trained_on, ..Word::new(&of.text) }).collect(),
         prompts: vec!["{}".to_owned()],
         embeddings: embeddings.concat(),

@@ -7,11 +7,13 @@
 //!     "cat",
 //!     { word = "cup", synonyms = ["mug"], threshold = 0.4, trained_on = true },
 //!     { word = "poster", hidden = true },  # competes beside the competitors
+//!     { word = "our mug", examples = ["mug.jpg"] },  # see [`ExampleFile`]
 //! ]
 //! ```
 //!
 //! An unknown key is an error: a misspelt `treshold` that was silently ignored would cost a user an evening.
 
+mod examples;
 mod line;
 mod neighbours;
 
@@ -23,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use toml::Spanned;
 use wordsight_detection::{Vocabulary, Word};
 
@@ -31,6 +33,8 @@ use crate::captions::{EmbedCaptions, Names, embed_names};
 use crate::competitors::Competitors;
 use crate::error::TeacherError;
 use crate::prompts::{DEFAULT_PROMPTS, caption, clean, visible};
+use examples::WordTable;
+pub use examples::{ExampleFile, ShownFile, WrittenWord};
 pub use line::parse_line;
 pub use neighbours::{ALIKE, Neighbour, near_duplicates, neighbours, too_near};
 
@@ -75,11 +79,16 @@ pub struct WordList {
     pub competitors: Competitors,
     /// Line and column of each word, from 1; empty where the words come from no file.
     pub places: Vec<(usize, usize)>,
+    /// Pictures that show the words, which [`make`] leaves alone.
+    pub shown: Vec<ShownFile>,
 }
 
 /// Words as a configuration or a request lists them, plain or tables as in a file.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct ListedWords(Vec<Word>);
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListedWords {
+    words: Vec<Word>,
+    shown: Vec<ShownFile>,
+}
 
 /// The file's form.
 #[derive(Deserialize)]
@@ -91,9 +100,6 @@ struct WordsFile {
     competitors: Option<Spanned<CompetitorsEntry>>,
     words: Vec<Spanned<WrittenWord>>,
 }
-
-/// A word as it is written, alone or as a table with more about it: only its form has been checked.
-pub struct WrittenWord(pub Word);
 
 /// `"default"`, `"none"` or a list.
 struct CompetitorsEntry(Competitors);
@@ -131,7 +137,11 @@ pub fn make(list: &WordList, teacher: &mut impl EmbedCaptions) -> Result<Vocabul
     let beside = competitors.names_beside(words);
     let mut names: Vec<Names> = words
         .iter()
-        .map(|word| Names { word: &word.word, synonyms: &word.synonyms, must_be_known: true })
+        .map(|word| Names {
+            word: &word.word,
+            synonyms: &word.synonyms,
+            must_be_known: !list.has_examples(&word.word),
+        })
         .collect();
     names.extend(competitors.to_embed(&beside));
     let mut embeddings = embed_names(teacher, prompts, &names)?;
@@ -164,6 +174,7 @@ fn vocabulary_of(
 ) -> Vocabulary {
     Vocabulary {
         teacher: teacher.to_owned(),
+        student: None,
         embedding_size: embeddings.first().map_or(0, Vec::len),
         words,
         prompts,
@@ -172,6 +183,11 @@ fn vocabulary_of(
 }
 
 impl WordList {
+    /// Whether pictures show a word: then its name need not mean anything to the teacher.
+    pub fn has_examples(&self, word: &str) -> bool {
+        self.shown.iter().any(|shown| shown.word == word && !shown.is_negative)
+    }
+
     /// An error of [`make`], with file, line and column where it is about one of this file's words.
     pub fn error_at_its_place(&self, error: TeacherError, path: &Path) -> TeacherError {
         let TeacherError::UnknownName(name) = &error else { return error };
@@ -190,15 +206,25 @@ impl ListedWords {
     pub fn list(&self) -> WordList {
         WordList {
             prompts: default_prompts(),
-            words: self.0.clone(),
+            words: self.words.clone(),
             competitors: Competitors::Default,
             places: Vec::new(),
+            shown: self.shown.clone(),
         }
     }
 
     /// The words, those to be shown and then the hidden ones.
     pub fn words(&self) -> &[Word] {
-        &self.0
+        &self.words
+    }
+
+    /// The same with relative paths of pictures in this folder.
+    #[must_use]
+    pub fn in_folder(mut self, folder: &Path) -> Self {
+        for ShownFile { file, .. } in &mut self.shown {
+            file.image = folder.join(&file.image);
+        }
+        self
     }
 
     /// A list of words that somebody waits for: no more of them than are embedded within some seconds.
@@ -213,6 +239,9 @@ impl ListedWords {
                  (`wordsight words make`), or list them in the configuration"
             ));
         }
+        if written.iter().any(|word| !word.examples.is_empty() || !word.negative_examples.is_empty()) {
+            return Err("pictures are no words: post them, one by one, to /api/examples".to_owned());
+        }
         Self::of(written)
     }
 
@@ -222,15 +251,23 @@ impl ListedWords {
     /// When one is empty or wrong, or stands there twice.
     pub fn of(written: Vec<WrittenWord>) -> Result<Self, String> {
         let mut seen = HashSet::new();
-        let mut words = Vec::with_capacity(written.len());
-        for WrittenWord(word) in written {
-            let word = checked(word)?;
+        let (mut words, mut shown) = (Vec::with_capacity(written.len()), Vec::new());
+        for written in written {
+            written.check_examples()?;
+            let word = checked(written.word.clone())?;
+            shown.extend(written.shown(&word.word, Path::new("")));
             if !seen.insert(clean(&word.word)) {
                 return Err(format!("the word {:?} stands there twice, however it is spelt", word.word));
             }
             words.push(word);
         }
-        in_order(words).map(Self)
+        Ok(Self { words: in_order(words)?, shown })
+    }
+}
+
+impl Serialize for ListedWords {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.words.iter().map(|word| WordTable::of(word, &self.shown)))
     }
 }
 
@@ -260,10 +297,14 @@ pub fn parse(text: &str, path: &Path) -> Result<WordList, WordsError> {
         prompts = default_prompts();
     }
     let mut seen = HashMap::new();
-    let mut words: Vec<(Word, (usize, usize))> = Vec::new();
+    let (mut words, mut shown): (Vec<(Word, (usize, usize))>, Vec<ShownFile>) = Default::default();
+    let folder = path.parent().unwrap_or(Path::new(""));
     for entry in file.words {
         let start = entry.span().start;
-        let word = checked(entry.into_inner().0).map_err(|problem| wrong(start, problem))?;
+        let written = entry.into_inner();
+        let checked = written.check_examples().and_then(|()| checked(written.word.clone()));
+        let word = checked.map_err(|problem| wrong(start, problem))?;
+        shown.extend(written.shown(&word.word, folder));
         if let Some(first) = seen.insert(clean(&word.word), start) {
             let (line, _) = position(text, first);
             return Err(wrong(start, format!("the word \"{}\" stands on line {line} already", word.word)));
@@ -278,7 +319,7 @@ pub fn parse(text: &str, path: &Path) -> Result<WordList, WordsError> {
     let (words, places) = words.into_iter().unzip();
     let competitors =
         file.competitors.unwrap_or_else(|| Spanned::new(0..0, CompetitorsEntry(Competitors::Default)));
-    Ok(WordList { prompts, words, competitors: competitors.into_inner().0, places })
+    Ok(WordList { prompts, words, competitors: competitors.into_inner().0, places, shown })
 }
 
 /// Shown words before hidden ones, otherwise in their order.
@@ -334,11 +375,11 @@ impl<'de> Deserialize<'de> for WrittenWord {
             }
 
             fn visit_str<E>(self, word: &str) -> Result<WrittenWord, E> {
-                Ok(WrittenWord(Word::new(word)))
+                Ok(WrittenWord::plain(word))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<WrittenWord, A::Error> {
-                Word::deserialize(MapAccessDeserializer::new(table)).map(WrittenWord)
+                WordTable::deserialize(MapAccessDeserializer::new(table)).map(WrittenWord::from)
             }
         }
 
@@ -477,6 +518,50 @@ mod tests {
         let words = parse("words = [\"caf\\u0065\\u0301\"]", Path::new("words.toml")).unwrap().words;
         assert_eq!(words[0].word, "caf\u{e9}");
         assert!(problem("words = [\"\\u200b\"]").contains("empty"));
+    }
+
+    #[test]
+    fn examples_are_pictures_beside_the_file_whole_or_with_a_box() {
+        let list = |text: &str| parse(text, Path::new("/etc/words/words.toml"));
+        let shown = list(
+            "words = [\"cat\", { word = \"mug\", examples = [\"mug.jpg\", { image = \"/shelf.jpg\", box = [1, 2, 3, 4] }], \
+             negative_examples = [\"vases\"] }]",
+        );
+        let shown: Vec<(String, PathBuf, Option<[f32; 4]>, bool)> = shown
+            .unwrap()
+            .shown
+            .into_iter()
+            .map(|shown| (shown.word, shown.file.image, shown.file.box_in_image, shown.is_negative))
+            .collect();
+        let mug = |image: &str, thing, is_not| ("mug".to_owned(), PathBuf::from(image), thing, is_not);
+        let expected = [
+            mug("/etc/words/mug.jpg", None, false),
+            mug("/shelf.jpg", Some([1.0, 2.0, 3.0, 4.0]), false),
+            mug("/etc/words/vases", None, true),
+        ];
+        assert_eq!(shown, expected);
+        for (entry, problem) in [
+            ("{ word = \"mug\", examples = 3 }", "sequence"),
+            ("{ word = \"mug\", examples = [3] }", "a picture"),
+            ("{ word = \"mug\", examples = [{ image = \"a.jpg\", boxes = [1, 2, 3, 4] }] }", "boxes"),
+            ("{ word = \"mug\", examples = [{ image = \"a.jpg\", box = [3, 2, 1, 4] }] }", "no area"),
+            ("{ word = \"mug\", hidden = true, examples = [\"a.jpg\"] }", "negative_examples"),
+        ] {
+            let error = list(&format!("words = [\"cat\", {entry}]")).unwrap_err().to_string();
+            assert!(error.contains(problem) && error.contains(":1:"), "{entry}: {error}");
+        }
+    }
+
+    #[test]
+    fn listed_words_are_written_as_they_are_read_and_typed_ones_name_no_files() {
+        let text = "words = [{ word = \"mug\", threshold = 0.25, examples = [\"mug.jpg\"] }, \"cat\"]";
+        let listed = listed(text).unwrap();
+        let json = serde_json::to_string(&listed).unwrap();
+        assert_eq!(serde_json::from_str::<ListedWords>(&json).unwrap(), listed);
+        let moved = listed.in_folder(Path::new("/etc"));
+        assert_eq!(moved.list().shown[0].file.image, Path::new("/etc/mug.jpg"));
+        let typed = serde_json::from_str::<Vec<WrittenWord>>(&json).unwrap();
+        assert!(ListedWords::typed(typed).unwrap_err().contains("/api/examples"));
     }
 
     fn listed(text: &str) -> Result<ListedWords, String> {

@@ -1,7 +1,5 @@
 //! Words in one line, as a command's flag or a request's query lists them: `cat, red cup, "salt, pepper"`.
 
-use wordsight_detection::Word;
-
 use super::WrittenWord;
 
 /// How a line is written, for errors.
@@ -22,7 +20,7 @@ pub fn parse_line(line: &str) -> Result<Vec<WrittenWord>, String> {
             let nth = words.len() + 1;
             return Err(format!("word {nth} is empty: {FORM}"));
         }
-        words.push(WrittenWord(Word::new(word)));
+        words.push(WrittenWord::plain(word));
         rest = behind;
     }
     Ok(words)
@@ -55,7 +53,7 @@ mod tests {
     use super::*;
 
     fn words(line: &str) -> Vec<String> {
-        parse_line(line).unwrap().into_iter().map(|word| word.0.word).collect()
+        parse_line(line).unwrap().into_iter().map(|word| word.word.word).collect()
     }
 
     #[test]

@@ -32,8 +32,9 @@ pub fn near_duplicates(vocabulary: &Vocabulary) -> Vec<(&str, &str, f32)> {
     let mut pairs = Vec::new();
     for (place, a) in rows.iter().enumerate() {
         for (other, b) in rows.iter().enumerate().skip(place + 1) {
-            let cosine = cosine(a, b);
-            if cosine > ALIKE {
+            let cosine = dot(a, b);
+            // Words with examples are no texts, and of any length.
+            if cosine > ALIKE && words[place].examples + words[other].examples == 0 {
                 pairs.push((words[place].word.as_str(), words[other].word.as_str(), cosine));
             }
         }
@@ -75,15 +76,15 @@ pub fn too_near(vocabulary: &Vocabulary) -> Vec<(&str, &Word, f32)> {
     }
     let own = |row: &[f32]| -> Vec<f32> {
         let own: Vec<f32> = row.iter().zip(&common).map(|(value, common)| value - common).collect();
-        let length = cosine(&own, &own).sqrt().max(f32::MIN_POSITIVE);
+        let length = dot(&own, &own).sqrt().max(f32::MIN_POSITIVE);
         own.into_iter().map(|value| value / length).collect()
     };
     let (whole, own): (Vec<&[f32]>, Vec<Vec<f32>>) = rows(vocabulary).map(|row| (row, own(row))).unzip();
     let mut pairs = Vec::new();
     for (place, word) in shown.iter().enumerate() {
         for other in place + 1..own.len() {
-            let near = cosine(&own[place], &own[other]);
-            let is_duplicate = other < shown.len() && cosine(whole[place], whole[other]) > ALIKE;
+            let near = dot(&own[place], &own[other]);
+            let is_duplicate = other < shown.len() && dot(whole[place], whole[other]) > ALIKE;
             if near > MOST_ALIKE && !is_duplicate {
                 pairs.push((word.word.as_str(), &vocabulary.words[other], near));
             }
@@ -98,6 +99,10 @@ fn rows(vocabulary: &Vocabulary) -> impl Iterator<Item = &[f32]> {
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(f32::MIN_POSITIVE)
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
@@ -110,7 +115,14 @@ mod tests {
         let mut words = ["cup", "mug", "cat"].map(Word::new).to_vec();
         words.push(Word::competitor("dog"));
         let embeddings = [[1.0, 0.0], [0.995, 0.1], [0.0, 1.0], [0.1, 0.995]].concat();
-        Vocabulary { teacher: "t".into(), embedding_size: 2, words, prompts: Vec::new(), embeddings }
+        Vocabulary {
+            teacher: "t".into(),
+            student: None,
+            embedding_size: 2,
+            words,
+            prompts: Vec::new(),
+            embeddings,
+        }
     }
 
     #[test]
