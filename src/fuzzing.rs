@@ -70,6 +70,7 @@ pub fn vocabulary(bytes: &[u8]) {
         ensemble_lambda: 0.3,
         trained_text_weight: 0.7,
         objectness_weight: 0.2,
+        region_statistics: None,
         training: serde_json::Value::Null,
     };
     let settings = DetectionSettings {

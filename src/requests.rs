@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+use wordsight_detection::WordExamples;
 use wordsight_teacher::words::ListedWords;
 
 use crate::job::WordList;
@@ -18,6 +20,50 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// Requests that may wait.
 const MOST_WAITING: usize = 16;
 
+/// The most examples of a word, and the most words with examples.
+const MOST_EXAMPLES: usize = 100;
+const MOST_WORDS_WITH_EXAMPLES: usize = 200;
+
+/// Examples that were shown to a student, by word.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ShownExamples {
+    /// The student's id.
+    pub student: String,
+    /// Words and what was shown of them.
+    pub words: Vec<WordExamples>,
+}
+
+impl ShownExamples {
+    /// With what was shown since. Examples of another student are given up for it.
+    ///
+    /// # Errors
+    /// When there are too many.
+    pub fn with(mut self, more: Self) -> Result<Self, String> {
+        if self.student != more.student {
+            return Ok(more);
+        }
+        for word in more.words {
+            let is_it =
+                |known: &&mut WordExamples| known.word == word.word && known.is_negative == word.is_negative;
+            match self.words.iter_mut().find(is_it) {
+                Some(known) => known.regions.extend(word.regions),
+                None => self.words.push(word),
+            }
+        }
+        if self.words.len() > MOST_WORDS_WITH_EXAMPLES {
+            return Err(format!(
+                "{MOST_WORDS_WITH_EXAMPLES} words at most can have examples: forget some first"
+            ));
+        }
+        match self.words.iter().find(|word| word.regions.len() > MOST_EXAMPLES) {
+            Some(WordExamples { word, .. }) => {
+                Err(format!("{word:?} has {MOST_EXAMPLES} examples already, and more would change nothing"))
+            }
+            None => Ok(self),
+        }
+    }
+}
+
 /// A change that is asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ChangeRequest {
@@ -27,6 +73,10 @@ pub enum ChangeRequest {
     VocabularyNamed(String),
     /// These words, which are embedded first where they are new.
     Words(ListedWords),
+    /// Also what an example shows, from now on.
+    AddExamples(ShownExamples),
+    /// A word's examples no more, those of what it is not among them.
+    ForgetExamples(String),
     /// Another score threshold, 0 to 1, of words without a threshold of their own.
     ScoreThreshold(f32),
     /// Whether what was chosen, now and later, also holds after a restart.
@@ -58,6 +108,8 @@ pub struct Current {
     pub is_as_configured: bool,
     /// Whether what was asked for also holds after a restart.
     pub is_kept: bool,
+    /// What was shown on the page or by programs.
+    pub examples: Vec<WordExamples>,
     /// The student's file.
     pub student: PathBuf,
     /// What runs it.

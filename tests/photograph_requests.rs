@@ -1,4 +1,4 @@
-//! `POST /api/detect`: one photograph, looked at beside a stream.
+//! `POST /api/detect` and `/api/examples`: one photograph, looked at beside a stream.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -309,4 +309,133 @@ fn a_student_that_was_exchanged_is_not_mixed_with_the_one_that_runs() {
     assert!(told.contains("student.onnx has changed") && told.contains("reload"), "{told}");
     running.process.signal(libc::SIGHUP);
     until_so(|| running.post("/api/detect", &photograph()).status == 200, || running.stderr());
+}
+
+/// What is neither red, green nor blue to a vocabulary of these.
+const YELLOW: Colour = [250, 250, 4];
+
+/// Waits until a photograph shows these words: others are taken between two frames of the stream.
+fn await_words(running: &Running, photograph: &[u8], expected: &[impl AsRef<str>]) {
+    let seen = || words(&running.post("/api/detect", photograph));
+    let is_so = || seen().iter().map(String::as_str).eq(expected.iter().map(AsRef::as_ref));
+    until_so(is_so, || format!("{:?}; {}", seen(), running.stderr()));
+}
+
+/// Where the upper left quarter of the photographs is.
+const UPPER_LEFT: &str = "/api/examples?word=sun&box=2,1,62,63";
+
+#[test]
+fn a_thing_that_is_shown_is_found_by_its_name_and_forgotten_when_asked() {
+    let bench = Bench::new();
+    let running = start(&bench, "");
+    running.await_word("red");
+    let photograph = jpeg(128, 128, [YELLOW, RED, BLUE, GREY], None);
+    let before = words(&running.post("/api/detect", &photograph));
+    assert!(!before.contains(&"sun".to_owned()), "{before:?}");
+
+    let added = running.post(UPPER_LEFT, &photograph);
+    assert_eq!(added.status, 200, "{}", added.text());
+    let in_use = added.json();
+    assert_eq!(in_use["examples"], json!([{ "word": "sun", "examples": 1, "negative": 0 }]));
+    assert_eq!(in_use["is_as_configured"], json!(false));
+    await_words(&running, &photograph, &["blue", "red", "sun"]);
+    let line = running.post("/api/detect", &photograph).json();
+    assert_near(box_of(&line, "sun"), [0.0, 0.0, 64.0, 64.0]);
+    assert_eq!(running.get("/api/examples").json(), json!({ "words": in_use["examples"] }));
+    let listed = running.get("/api/words").json().to_string();
+    assert!(listed.contains("\"sun\""), "{listed}");
+
+    // A new word's example is not to take the others' things.
+    running.await_word("red");
+    let forgotten = running.ask("DELETE", "/api/examples?word=sun", "", "");
+    assert_eq!(forgotten.status, 200, "{}", forgotten.text());
+    await_words(&running, &photograph, &before);
+    assert_eq!(running.ask("DELETE", "/api/examples?word=sun", "", "").status, 409);
+}
+
+#[test]
+fn what_a_thing_is_not_takes_its_regions_and_is_told_nowhere() {
+    let bench = Bench::new();
+    let running = start(&bench, "");
+    running.await_word("red");
+    let photograph = jpeg(128, 128, [YELLOW, RED, BLUE, GREY], None);
+    assert_eq!(running.post(UPPER_LEFT, &photograph).status, 200);
+    await_words(&running, &photograph, &["blue", "red", "sun"]);
+    let not_it = running.post("/api/examples?word=red&negative=true&box=65,1,127,63", &photograph);
+    let examples = json!([
+        { "word": "sun", "examples": 1, "negative": 0 },
+        { "word": "red", "examples": 0, "negative": 1 },
+    ]);
+    assert_eq!(not_it.json()["examples"], examples, "{}", not_it.text());
+    await_words(&running, &photograph, &["blue", "sun"]);
+}
+
+#[test]
+fn examples_hold_after_a_restart_where_that_is_asked_and_for_their_student_alone() {
+    let bench = Bench::new();
+    let address = free_address();
+    let configuration = configure(&bench, address, "");
+    let photograph = jpeg(128, 128, [YELLOW, RED, BLUE, GREY], None);
+    let running = start_configured(&bench, &configuration, address, &[]);
+    running.await_word("red");
+    assert_eq!(running.put("/api/choices", &json!({ "keep": true })).status, 200);
+    assert_eq!(running.post(UPPER_LEFT, &photograph).status, 200);
+    drop(running);
+
+    let running = start_configured(&bench, &configuration, address, &[]);
+    running.await_word("red");
+    assert!(words(&running.post("/api/detect", &photograph)).contains(&"sun".to_owned()));
+    drop(running);
+
+    let student = bench.path("student.onnx");
+    let mut model = wordsight_onnx::read(&student).unwrap();
+    wordsight_onnx::set_metadata(&mut model, "wordsight.background", Some("[0, 0, 0.6, 0.8]".to_owned()));
+    wordsight_onnx::write(&model, &student).unwrap();
+    let running = start_configured(&bench, &configuration, address, &[]);
+    until_so(|| running.get("/readyz").status == 200, || running.stderr());
+    assert!(!words(&running.post("/api/detect", &photograph)).contains(&"sun".to_owned()));
+    assert!(running.stderr().contains("shown to another student"), "{}", running.stderr());
+}
+
+#[test]
+fn what_can_be_no_example_is_refused_with_what_to_do() {
+    let bench = Bench::new();
+    let running = start(&bench, "");
+    running.await_word("red");
+    let photograph = jpeg(128, 128, [YELLOW, RED, BLUE, GREY], None);
+    for (query, status, told) in [
+        ("", 400, "`word`"),
+        ("?word=", 400, "empty"),
+        ("?word=%E2%80%8B", 409, "visible"),
+        ("?word=sun&box=1,2,3", 400, "left, top, right and bottom"),
+        ("?word=sun&box=60,60,2,2", 409, "no area"),
+        ("?word=sun&box=500,500,600,600", 409, "128x128"),
+        ("?word=sun&box=40,40,90,90", 409, "sees no thing"),
+        ("?word=sun&colour=yellow", 400, "colour"),
+    ] {
+        let answer = running.post(&format!("/api/examples{query}"), &photograph);
+        assert_eq!(answer.status, status, "{query}: {}", answer.text());
+        assert!(answer.text().contains(told), "{query}: {}", answer.text());
+    }
+    assert_eq!(running.post(UPPER_LEFT, b"no picture").status, 415);
+    assert_eq!(running.post(UPPER_LEFT, b"").status, 400);
+    assert_eq!(running.get("/api/examples").json(), json!({ "words": [] }));
+}
+
+#[test]
+fn a_snapshot_comes_without_boxes_where_it_is_asked_for() {
+    let bench = Bench::new();
+    let running = start(&bench, "");
+    running.await_word("red");
+    let picture = |path: &str| {
+        let answer = running.get(path);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        image::load_from_memory(&answer.body).unwrap().to_rgb8()
+    };
+    let is_red = |pixel: &image::Rgb<u8>| pixel.0[0] > 240 && pixel.0[1] < 20 && pixel.0[2] < 20;
+    // Above the square that moves in the middle of the test pattern.
+    let other = |path: &str| picture(path).pixels().take(64 * 16).find(|pixel| !is_red(pixel)).copied();
+    assert_eq!(other("/snapshot.jpg?boxes=false"), None);
+    assert_ne!(other("/snapshot.jpg"), None);
+    assert_eq!(running.get("/snapshot.jpg?boxes=perhaps").status, 400);
 }

@@ -60,16 +60,16 @@ impl Running {
 
     /// Reads lines until one has this as its best word, and returns all of them.
     fn lines_until(&mut self, word: &str) -> Vec<Value> {
-        self.lines_to(word, |best| best == Some(word))
+        self.lines_to(word, |line| words_of(line).first() == Some(&word))
     }
 
-    /// Reads lines to the first whose best word is the one that is awaited, and returns all of them.
-    fn lines_to(&mut self, awaited: &str, is_awaited: impl Fn(Option<&str>) -> bool) -> Vec<Value> {
+    /// Reads lines to the first that is awaited, and returns all of them.
+    fn lines_to(&mut self, awaited: &str, is_awaited: impl Fn(&Value) -> bool) -> Vec<Value> {
         let until = Instant::now() + PATIENCE;
         let mut lines = Vec::new();
         loop {
             let line = self.line();
-            let is_it = is_awaited(words_of(&line).first().copied());
+            let is_it = is_awaited(&line);
             lines.push(line);
             if is_it {
                 return lines;
@@ -262,8 +262,10 @@ fn tensorrt_takes_a_stream_over_from_the_processor_when_the_gpu_has_come_up() {
         assert!(Instant::now() < longest, "{}", running.stderr());
         lines.push(running.line());
     }
-    // What the stand-in finds is not what the student does.
-    lines.extend(running.lines_to("other thing than red", |best| best != Some("red")));
+    // What the stand-in finds is not where the student finds something.
+    let place = |line: &Value| line["detections"][0]["box_in_frame"].clone();
+    let before = place(&lines[0]);
+    lines.extend(running.lines_to("other box", |line| place(line) != before));
     let health = running.health(|health| health["engine"]["name"] == name);
     assert_eq!(health["engine"]["instead_of_tensorrt"], Value::Null);
     assert_eq!((&health["losses"], &health["state"]), (&0.into(), &"running".into()), "{health}");

@@ -107,6 +107,85 @@ fn words_of_a_flag_take_the_place_of_a_vocabulary() {
     assert!(told.contains("wordsight-teacher-standin") && told.contains("--teacher"), "{told}");
 }
 
+/// What is neither red, green nor blue, and has no name that the teacher knows.
+const YELLOW: Colour = [250, 250, 4];
+/// What is taken for it, where nobody says that it is something else.
+const AMBER: Colour = [250, 235, 4];
+
+#[test]
+fn pictures_beside_a_word_are_examples_of_it_in_a_configuration_and_in_a_file() {
+    let bench = bench_with_teacher();
+    bench.write("sun.jpg", jpeg(64, 64, [YELLOW; 4], None));
+    bench.write("shelf.jpg", jpeg(128, 128, [GREY, YELLOW, GREY, GREY], None));
+    bench.write("photo.jpg", jpeg(128, 128, [RED, YELLOW, BLUE, GREY], None));
+    let words = "[\"red\", \"blue\", { word = \"SKU-17\", examples = [\"sun.jpg\", \
+                 { image = \"shelf.jpg\", box = [66, 1, 127, 60] }] }]";
+    configure(&bench, &format!("words = {words}"), "");
+    assert_eq!(found(&bench), ["SKU-17", "blue", "red"]);
+    // What was seen once is kept, as captions are: no picture is looked at again.
+    let kept = fs::read_dir(bench.path("state/examples")).unwrap().flatten().next().unwrap().path();
+    let before = fs::metadata(&kept).unwrap().modified().unwrap();
+    assert_eq!(found(&bench), ["SKU-17", "blue", "red"]);
+    assert_eq!(fs::metadata(&kept).unwrap().modified().unwrap(), before);
+    fs::write(&kept, "{").unwrap();
+    assert_eq!(found(&bench), ["SKU-17", "blue", "red"], "a damaged file costs a look");
+
+    bench.write("my.toml", format!("words = {words}"));
+    let made = run(&bench, "words make my.toml --teacher teacher -o my.safetensors");
+    assert!(made.sentence(2).contains("--student"), "{made:?}");
+    let made = run(&bench, "words make my.toml --teacher teacher --student student.onnx -o my.safetensors");
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let detect = "detect photo.jpg --student student.onnx --vocabulary my.safetensors --json -";
+    let line = run(&bench, detect).lines().remove(0);
+    assert_near(box_of(&line, "SKU-17"), [64.0, 0.0, 128.0, 64.0]);
+    let shown = run(&bench, "words show my.safetensors --json");
+    let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!((&shown["words"][2]["word"], &shown["words"][2]["examples"]), (&"SKU-17".into(), &2.into()));
+
+    let mut other = wordsight_onnx::read(&bench.path("student.onnx")).unwrap();
+    wordsight_onnx::set_metadata(&mut other, "wordsight.background", Some("[0, 0, 0.6, 0.8]".to_owned()));
+    wordsight_onnx::write(&other, &bench.path("student.onnx")).unwrap();
+    let refused = run(&bench, detect);
+    assert!(refused.sentence(1).contains("shown to the student"), "{refused:?}");
+}
+
+#[test]
+fn a_folder_of_pictures_shows_a_word_and_what_it_is_not_and_wrong_pictures_are_named() {
+    let bench = bench_with_teacher();
+    for name in ["suns/1.jpg", "suns/2.jpg"] {
+        bench.write(name, jpeg(64, 64, [YELLOW; 4], None));
+    }
+    bench.write("not.jpg", jpeg(64, 64, [AMBER; 4], None));
+    bench.write("photo.jpg", jpeg(128, 128, [RED, AMBER, GREY, GREY], None));
+    let entry = |examples: &str| {
+        configure(&bench, &format!("words = [\"red\", \"blue\", {{ word = \"SKU-17\", {examples} }}]"), "");
+    };
+    entry("examples = [\"suns\"]");
+    assert_eq!(found(&bench), ["SKU-17", "red"]);
+    entry("examples = [\"suns\"], negative_examples = [\"not.jpg\"]");
+    assert_eq!(found(&bench), ["red"]);
+    entry(
+        "examples = [\"suns\", { image = \"photo.jpg\", box = [40, 40, 90, 90] }], negative_examples = [\"not.jpg\"]",
+    );
+    let told = run(&bench, "detect photo.jpg --config wordsight.toml --json -");
+    assert_eq!(told.code, Some(0), "{told:?}");
+    assert!(told.stderr.contains("photo.jpg") && told.stderr.contains("left out"), "the others do: {told:?}");
+    fs::create_dir(bench.path("empty")).unwrap();
+    bench.write("torn.jpg", "no picture");
+    for (examples, parts) in [
+        ("examples = [\"lost.jpg\"]", ["lost.jpg", "cannot read"]),
+        ("examples = [\"torn.jpg\"]", ["torn.jpg", "SKU-17"]),
+        ("examples = [\"empty\"]", ["empty", "no pictures"]),
+        ("examples = [{ image = \"suns\", box = [1, 2, 3, 4] }]", ["suns", "folder"]),
+        ("examples = [{ image = \"not.jpg\", box = [100, 100, 120, 120] }]", ["not.jpg", "64x64"]),
+        ("examples = [{ image = \"photo.jpg\", box = [40, 40, 90, 90] }]", ["photo.jpg", "sees no thing"]),
+    ] {
+        entry(examples);
+        let refused = refused(&bench, 1);
+        assert!(parts.iter().all(|part| refused.contains(part)), "{examples}: {refused}");
+    }
+}
+
 #[test]
 fn show_tells_each_words_threshold_kind_and_neighbours() {
     let bench = bench_with_teacher();

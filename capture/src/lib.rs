@@ -55,3 +55,4 @@ pub use secret::{Secret, StreamUrl};
 pub use source::{Captured, LONGEST_NAP, Source};
 pub use uri::SourceUri;
 pub use wordsight_pictures::framing;
+pub use wordsight_pictures::pictures_in;

@@ -149,7 +149,7 @@ fn words_of(target: &Target, student: Option<&StudentFacts>) -> anyhow::Result<V
     let words = &target.words;
     let list = words.list().map_err(TeacherError::from)?;
     let vocabulary = match (list, student) {
-        (Some(list), Some(student)) => words.make(&list, &student.teacher, &Stop::default())?,
+        (Some(list), Some(student)) => words.make(&list, student, &Stop::default())?,
         (Some(_), None) => {
             anyhow::bail!(
                 "{} is a list of words, and no student says for which teacher",

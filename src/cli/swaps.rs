@@ -163,6 +163,7 @@ fn scorer_of(
     let word = |number: usize| Word::new(format!("word {number}"));
     let vocabulary = Vocabulary {
         teacher: student.teacher.clone(),
+        student: None,
         words: (0..words).map(word).collect(),
         prompts: vec!["{}".to_owned()],
         embeddings,

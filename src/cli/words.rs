@@ -7,13 +7,15 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use wordsight_detection::{Vocabulary, Word};
+use wordsight_engines::{CpuEngine, Engine};
 use wordsight_teacher::words::{self, WordList, near_duplicates};
 use wordsight_teacher::{TeacherError, TextTeacher};
 
 use super::print::print;
 use crate::config::ConfigError;
 use crate::files::{Content, Inputs};
-use crate::service::is_list;
+use crate::service::{is_list, show_files};
+use crate::threads::Stop;
 use crate::words::{Pack, answer, make_here, teacher_folder};
 use report::{CheckReport, Finding, PacksReport, ShowReport, named_duplicates};
 
@@ -50,6 +52,9 @@ pub struct MakeArgs {
     /// The vocabulary to write (.safetensors)
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
+    /// The student to which the list's pictures are shown, where it has `examples`
+    #[arg(long, value_name = "FILE")]
+    student: Option<PathBuf>,
     #[command(flatten)]
     teacher: TeacherArgs,
 }
@@ -134,9 +139,12 @@ impl MakeArgs {
         let folder = self.teacher.folder()?;
         let mut inputs = Inputs::of([self.words.as_path()]);
         inputs.add(&folder);
+        self.student.iter().for_each(|student| inputs.add(student));
         inputs.check(&self.output, Content::Safetensors).map_err(ConfigError::from)?;
         let list = words::read(&self.words).map_err(TeacherError::from)?;
-        let made = make_here(&list, &folder).map_err(|error| list.error_at_its_place(error, &self.words))?;
+        let mut made =
+            make_here(&list, &folder).map_err(|error| list.error_at_its_place(error, &self.words))?;
+        self.add_examples(&list, &mut made)?;
         made.save(&self.output)?;
         if let Some(told) = named_duplicates(&near_duplicates(&made)) {
             tell!("wordsight: {told}");
@@ -149,6 +157,22 @@ impl MakeArgs {
             made.hidden().len()
         ))?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl MakeArgs {
+    /// Has the student look at the pictures that the list names.
+    fn add_examples(&self, list: &WordList, made: &mut Vocabulary) -> anyhow::Result<()> {
+        if list.shown.is_empty() {
+            return Ok(());
+        }
+        let student =
+            self.student.as_ref().ok_or_else(|| ConfigError::ExamplesWithoutStudent(self.words.clone()))?;
+        let engine = CpuEngine::open(student, 1)?;
+        let facts = engine.facts();
+        made.check_against(&facts.teacher, facts.embedding_size)?;
+        let shown = show_files(&list.shown, student, facts, &Stop::default())?;
+        Ok(made.add_examples(facts.shown(&facts.id()), &shown)?)
     }
 }
 
@@ -205,8 +229,9 @@ impl PacksArgs {
 fn without_unknown(list: &mut WordList, teacher: &TextTeacher) -> Result<Vec<Finding>, TeacherError> {
     let (mut unknown, mut known) = (Vec::new(), Vec::new());
     for (mut word, &(line, column)) in std::mem::take(&mut list.words).into_iter().zip(&list.places) {
+        let has_examples = list.has_examples(&word.word);
         let mut note = |name: &str| -> Result<bool, TeacherError> {
-            let is_known = teacher.sees(name)?;
+            let is_known = has_examples || teacher.sees(name)?;
             if !is_known {
                 unknown.push(Finding::unknown(name, line, column));
             }

@@ -56,6 +56,9 @@ pub enum ConfigError {
          `cargo build --release --features tensorrt`"
     )]
     NoTensorRt,
+    /// Pictures, and nobody to look at them.
+    #[error("{} has examples: name the student that they are shown to, as --student", .0.display())]
+    ExamplesWithoutStudent(PathBuf),
     /// A stream where photographs are wanted.
     #[error("{} is a stream and not a photograph: use `wordsight run --source`", .0.display())]
     NotAPhotograph(PathBuf),

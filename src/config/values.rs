@@ -74,6 +74,7 @@ impl Config {
                 *path = folder.join(&*path);
             }
         }
+        self.words = self.words.take().map(|words| words.in_folder(&folder));
     }
 
     /// The paths that only the user's file can have, each with its section and key.

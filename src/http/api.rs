@@ -156,10 +156,10 @@ impl TheseWords {
     /// The words as a list. What hasn't the form of words is not what is asked for here; words that make no list, such as one
     /// that stands there twice, are refused as those are of which no vocabulary can be made.
     fn listed(self) -> Result<ListedWords, Refusal> {
-        let is_empty = |WrittenWord(word): &WrittenWord| {
+        let is_empty = |WrittenWord { word, .. }: &WrittenWord| {
             word.word.is_empty() || word.synonyms.iter().any(String::is_empty)
         };
-        let is_beyond = |WrittenWord(word): &WrittenWord| {
+        let is_beyond = |WrittenWord { word, .. }: &WrittenWord| {
             word.threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold))
         };
         let malformed = if self.words.is_empty() {
@@ -223,7 +223,7 @@ pub(super) async fn forget_choices(State(state): State<Arc<AppState>>) -> Answer
 }
 
 /// Asks the stream for something, and tells what is in use then.
-async fn ask(
+pub(super) async fn ask(
     state: Arc<AppState>,
     request: impl FnOnce(&AppState) -> Result<ChangeRequest, Refusal> + Send + 'static,
 ) -> Answer {

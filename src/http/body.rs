@@ -11,12 +11,14 @@ use super::answer::Refusal;
 
 /// The path of photographs.
 pub const PHOTOGRAPHS: &str = "/api/detect";
+/// The path of examples, which are photographs too.
+pub const EXAMPLES: &str = "/api/examples";
 /// What the paths of vocabularies begin with.
 const VOCABULARIES: &str = "/api/vocabularies/";
 
 /// Whether a request brings along what is longer than all else, and is read when there is a place for it.
 pub fn is_long(method: &Method, path: &str) -> bool {
-    (method == Method::POST && path == PHOTOGRAPHS)
+    (method == Method::POST && [PHOTOGRAPHS, EXAMPLES].contains(&path))
         || (method == Method::PUT && path.starts_with(VOCABULARIES))
 }
 

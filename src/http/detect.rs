@@ -64,17 +64,24 @@ pub(super) async fn detect(
     let detecting = tokio::task::spawn_blocking(move || {
         let detected = state.stream.photographs.detect(photograph, words.as_ref());
         drop((place, turn));
-        detected.map(|record| json(&json_line(&record))).map_err(|error| match error {
-            DetectError::Unusable(_) => Refusal::new(StatusCode::BAD_REQUEST, error.to_string()),
-            DetectError::Words(_) => Refusal::new(StatusCode::CONFLICT, error.to_string()),
-            DetectError::Unavailable(_) => later(error.to_string()),
-        })
+        detected.map(|record| json(&json_line(&record))).map_err(of_detecting)
     });
     detecting.await.map_err(|_| later("there is too much to do at once: ask again later"))?
 }
 
+/// Why a photograph comes to nothing.
+pub(super) fn of_detecting(error: DetectError) -> Refusal {
+    match error {
+        DetectError::Unusable(_) => Refusal::new(StatusCode::BAD_REQUEST, error.to_string()),
+        DetectError::Words(_) | DetectError::NoExample(_) => {
+            Refusal::new(StatusCode::CONFLICT, error.to_string())
+        }
+        DetectError::Unavailable(_) => later(error.to_string()),
+    }
+}
+
 /// The photograph that a request brings along, by its first bytes.
-async fn read(headers: &HeaderMap, body: axum::body::Body) -> Result<Photograph, Refusal> {
+pub(super) async fn read(headers: &HeaderMap, body: axum::body::Body) -> Result<Photograph, Refusal> {
     let bytes = PHOTOGRAPH.read(headers, body).await?;
     if bytes.is_empty() {
         let told = "there is no photograph: send the bytes of one as the request's body, as `curl --data-binary @photo.jpg` does";

@@ -18,13 +18,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use wordsight_teacher::words::ListedWords;
 
-use super::photographs::{DetectError, DetectPhotograph, Photograph};
+use super::photographs::{DetectError, DetectPhotograph, Photograph, Thing};
 use super::routes;
 use super::security::Guard;
 use super::served_stream::ServedStream;
 use super::settings::HttpSettings;
 use super::state::AppState;
 use crate::publish::Record;
+use crate::requests::ShownExamples;
 
 /// How long a fuzzer listens to answers, some of which have no end.
 const FUZZED_FOR: Duration = Duration::from_millis(20);
@@ -48,6 +49,10 @@ struct NoStudent;
 
 impl DetectPhotograph for NoStudent {
     fn detect(&self, _: Photograph, _: Option<&ListedWords>) -> Result<Record, DetectError> {
+        Err(DetectError::Unavailable("there is no student".to_owned()))
+    }
+
+    fn example(&self, _: Photograph, _: Thing) -> Result<ShownExamples, DetectError> {
         Err(DetectError::Unavailable("there is no student".to_owned()))
     }
 }

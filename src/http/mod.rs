@@ -14,6 +14,7 @@ mod board;
 mod body;
 mod detect;
 mod events;
+mod examples;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod json_body;
@@ -33,7 +34,7 @@ mod stream;
 mod vocabularies;
 mod vocabulary_files;
 
-pub use photographs::{DetectError, DetectPhotograph, Photograph};
+pub use photographs::{DetectError, DetectPhotograph, Photograph, Thing};
 pub use served_stream::ServedStream;
 pub use server::Server;
 pub use settings::{HttpKeys, HttpSettings, parse_address};

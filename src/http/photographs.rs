@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use axum::http::{StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wordsight_detection::WordExamples;
 use wordsight_teacher::words::ListedWords;
 
 use super::answer::Refusal;
 use crate::publish::Record;
+use crate::requests::ShownExamples;
 
 /// How long a photograph may wait for those before it.
 const WAITS: Duration = Duration::from_secs(30);
@@ -25,6 +27,25 @@ pub struct Photograph {
     pub timestamp_ns: u64,
 }
 
+/// What is shown in a photograph.
+pub struct Thing {
+    /// What it is called.
+    pub word: String,
+    /// Where it is: left, top, right, bottom, in pixels.
+    pub box_in_photograph: Option<[f32; 4]>,
+    /// Whether it is none of those, though it may look so.
+    pub is_negative: bool,
+}
+
+impl Thing {
+    /// The thing as an example of its word, by the region that shows it.
+    pub fn seen(self, student: &str, region: Vec<f32>) -> ShownExamples {
+        let Self { word, is_negative, .. } = self;
+        let words = vec![WordExamples { word, regions: vec![region], is_negative }];
+        ShownExamples { student: student.to_owned(), words }
+    }
+}
+
 /// Why nothing is told of a photograph.
 #[derive(Debug, thiserror::Error)]
 pub enum DetectError {
@@ -34,6 +55,9 @@ pub enum DetectError {
     /// The words that are asked for make no vocabulary.
     #[error("{0}")]
     Words(String),
+    /// The student sees no thing there, or can't be shown any.
+    #[error("{0}")]
+    NoExample(String),
     /// Not now.
     #[error("{0}")]
     Unavailable(String),
@@ -48,6 +72,15 @@ pub trait DetectPhotograph: Send + Sync {
     /// # Errors
     /// When it is no picture, the words make no vocabulary, or it can't be done now.
     fn detect(&self, photograph: Photograph, words: Option<&ListedWords>) -> Result<Record, DetectError>;
+
+    /// An example of a word: what the stream's student makes of the thing in a box (left, top, right, bottom, in pixels), or
+    /// of what a photograph shows without one.
+    ///
+    /// Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// When it is no picture, the student sees nothing there, or it can't be done now.
+    fn example(&self, photograph: Photograph, thing: Thing) -> Result<ShownExamples, DetectError>;
 }
 
 /// The places of photographs.

@@ -13,9 +13,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 
 use super::answer::Refusal;
-use super::body::PHOTOGRAPHS;
+use super::body::{EXAMPLES, PHOTOGRAPHS};
 use super::state::AppState;
-use super::{api, detect, events, login, metrics, security, stream, vocabulary_files};
+use super::{api, detect, events, examples, login, metrics, security, stream, vocabulary_files};
 
 /// A vocabulary of the folder.
 const VOCABULARY_FILE: &str = "/api/vocabularies/{name}";
@@ -66,6 +66,9 @@ fn routes() -> Routes {
         .with(Method::PUT, "/api/choices", api::keep_choices)
         .with(Method::DELETE, "/api/choices", api::forget_choices)
         .with(Method::POST, PHOTOGRAPHS, detect::detect)
+        .with(Method::GET, EXAMPLES, examples::list)
+        .with(Method::POST, EXAMPLES, examples::add)
+        .with(Method::DELETE, EXAMPLES, examples::forget)
         .with(Method::GET, "/api/board", api::board)
         .with(Method::GET, "/api/openapi.json", api::openapi)
 }

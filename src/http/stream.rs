@@ -10,7 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use hyper::body::{Bytes, Frame};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -96,13 +97,33 @@ async fn show(mut viewer: Viewer, to_feed: &mpsc::Sender<Bytes>) {
     }
 }
 
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WithBoxes {
+    boxes: Option<bool>,
+}
+
 /// The next picture.
-pub(super) async fn snapshot(State(state): State<Arc<AppState>>) -> Answer {
+pub(super) async fn snapshot(
+    State(state): State<Arc<AppState>>,
+    with: Result<Query<WithBoxes>, QueryRejection>,
+) -> Answer {
+    let Query(WithBoxes { boxes }) = with.map_err(|error| {
+        let told = format!("{}: what may be asked for is `?boxes=false`", error.body_text());
+        Refusal::new(StatusCode::BAD_REQUEST, told)
+    })?;
     let _seat = seat(&state)?;
-    let mut viewer = state.stream.live.view();
-    let picture = tokio::time::timeout(PICTURE_WITHIN, viewer.next()).await.ok().flatten();
+    let live = &state.stream.live;
+    let picture = async {
+        if boxes.unwrap_or(true) {
+            live.view().next().await.map(|picture| Bytes::from_owner(Jpeg(picture)))
+        } else {
+            live.plain_view().next().await.map(|jpeg| Bytes::from(jpeg.to_vec()))
+        }
+    };
+    let picture = tokio::time::timeout(PICTURE_WITHIN, picture).await.ok().flatten();
     let picture = picture.ok_or_else(|| {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "no picture has come within 5 s: /readyz says why")
     })?;
-    Ok(with_type(StatusCode::OK, "image/jpeg", Bytes::from_owner(Jpeg(picture))))
+    Ok(with_type(StatusCode::OK, "image/jpeg", picture))
 }

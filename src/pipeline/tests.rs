@@ -130,6 +130,7 @@ impl Made {
             ensemble_lambda: 0.5,
             trained_text_weight: 0.5,
             objectness_weight: 0.5,
+            region_statistics: None,
             training: Value::Null,
         };
         Self {
@@ -226,6 +227,7 @@ impl WholeFrames for Made {
 fn scorer(engine: &Made, word: &str) -> FrameScorer {
     let vocabulary = Vocabulary {
         teacher: "t".to_owned(),
+        student: None,
         words: vec![Word::new(word)],
         prompts: vec!["{}".to_owned()],
         embeddings: vec![1.0, 0.0],

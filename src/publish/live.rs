@@ -30,6 +30,9 @@ struct LiveState {
     since: Instant,
     record: watch::Sender<Option<Arc<Record>>>,
     picture: watch::Sender<Option<Arc<Picture>>>,
+    /// The newest picture without boxes, and how many wait for it.
+    plain: watch::Sender<Option<Arc<Vec<u8>>>>,
+    plain_wanted: AtomicUsize,
     events: broadcast::Sender<Arc<Event>>,
     viewers: AtomicUsize,
     /// When the last picture for viewers was asked for, and from one to the next, both in microseconds.
@@ -45,6 +48,8 @@ impl Default for Live {
             since: Instant::now(),
             record: watch::Sender::new(None),
             picture: watch::Sender::new(None),
+            plain: watch::Sender::new(None),
+            plain_wanted: AtomicUsize::new(0),
             events: broadcast::Sender::new(EVENTS_HELD),
             viewers: AtomicUsize::new(0),
             asked_at: AtomicU64::new(0),
@@ -73,6 +78,14 @@ impl Live {
         let mut pictures = self.0.picture.subscribe();
         pictures.mark_unchanged();
         Viewer { live: self.clone(), pictures }
+    }
+
+    /// Has a picture without boxes made, a JPEG of the frame as it was captured.
+    pub fn plain_view(&self) -> PlainViewer {
+        self.0.plain_wanted.fetch_add(1, Ordering::Relaxed);
+        let mut plain = self.0.plain.subscribe();
+        plain.mark_unchanged();
+        PlainViewer { plain, viewer: self.view() }
     }
 
     /// How many watch.
@@ -128,6 +141,15 @@ impl Live {
         drop(self.0.events.send(Arc::clone(event)));
     }
 
+    /// Whether somebody waits for a picture without boxes.
+    pub(super) fn wants_plain_picture(&self) -> bool {
+        self.0.plain_wanted.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn tell_plain_picture(&self, jpeg: Vec<u8>) {
+        self.0.plain.send_replace(Some(Arc::new(jpeg)));
+    }
+
     pub(super) fn tell_picture(&self, picture: &Arc<Picture>) {
         self.0.picture.send_replace(Some(Arc::clone(picture)));
     }
@@ -147,6 +169,30 @@ impl Viewer {
             if let Some(picture) = self.pictures.borrow_and_update().clone() {
                 return Some(picture);
             }
+        }
+    }
+}
+
+/// Somebody who waits for a picture without boxes.
+pub struct PlainViewer {
+    plain: watch::Receiver<Option<Arc<Vec<u8>>>>,
+    /// Pictures are made only while there is one.
+    viewer: Viewer,
+}
+
+impl PlainViewer {
+    /// The next picture, JPEG.
+    pub async fn next(&mut self) -> Option<Arc<Vec<u8>>> {
+        self.plain.changed().await.ok()?;
+        self.plain.borrow_and_update().clone()
+    }
+}
+
+impl Drop for PlainViewer {
+    fn drop(&mut self) {
+        let live = &self.viewer.live.0;
+        if live.plain_wanted.fetch_sub(1, Ordering::Relaxed) == 1 {
+            live.plain.send_replace(None);
         }
     }
 }

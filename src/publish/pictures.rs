@@ -86,6 +86,12 @@ fn draw_all(requests: &Receiver<Box<PictureRequest>>, live: &Live) {
             job.frame.view().write_rgb(&mut converted);
             &mut converted
         };
+        if is_for_viewers && live.wants_plain_picture() {
+            match jpeg_of(rgb, size) {
+                Ok(jpeg) => live.tell_plain_picture(jpeg),
+                Err(reason) => tracing::error!("no picture of frame {}: {reason}", job.number),
+            }
+        }
         annotator.draw(rgb, size, &job.detections, &job.words);
         let pixels = senders.iter().any(PictureSender::wants_pixels).then(|| copies.of(rgb));
         let wants_jpeg = is_for_viewers || senders.iter().any(|sender| !sender.wants_pixels());

@@ -27,13 +27,14 @@ impl FrameScorer {
     /// A stage for a vocabulary and the student that it is to be used with.
     ///
     /// # Errors
-    /// When they come from different teachers.
+    /// When they come from different teachers, or examples from a different student.
     pub fn new(
         vocabulary: &Vocabulary,
         student: &StudentFacts,
         settings: DetectionSettings,
     ) -> Result<Self, VocabularyError> {
         vocabulary.check_against(&student.teacher, student.embedding_size)?;
+        vocabulary.check_student(&student.id())?;
         let trained_words = student.trained_words();
         let scorer = Scorer::with_trained(
             vocabulary,

@@ -14,7 +14,6 @@ use wordsight_teacher::words::ListedWords;
 use super::overrides::Overrides;
 use super::target::WordsTarget;
 use crate::files::{Durability, replace, state_folder};
-use crate::requests::ChangeRequest;
 
 /// The file of one stream.
 pub struct KeptChoices {
@@ -63,8 +62,9 @@ impl KeptChoices {
         let read = fs::read(&self.path)
             .and_then(|bytes| serde_json::from_slice::<Chosen>(&bytes).map_err(io::Error::other));
         match read {
-            Ok(kept) if kept.configured == Configured::of(configured) => {
-                kept.chosen.with(&ChangeRequest::Keep(true))
+            Ok(mut kept) if kept.configured == Configured::of(configured) => {
+                kept.chosen.is_kept = true;
+                kept.chosen
             }
             Ok(_) => {
                 tracing::info!(
@@ -102,17 +102,20 @@ impl KeptChoices {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use wordsight_detection::DetectionSettings;
+    use wordsight_detection::{DetectionSettings, WordExamples};
 
     use super::*;
+    use crate::requests::{ChangeRequest, ShownExamples};
 
     #[test]
     fn what_was_kept_comes_back_on_the_same_configuration_alone() {
         let folder = tempfile::tempdir().unwrap();
         let kept = KeptChoices::at(folder.path(), "Front door");
         let configured = WordsTarget {
+            student: "/etc/wordsight/student.onnx".into(),
             vocabulary: "/etc/wordsight/words.safetensors".into(),
             listed: None,
+            shown: None,
             teacher: None,
             detection: DetectionSettings {
                 score_threshold: 0.3,
@@ -127,17 +130,29 @@ mod tests {
         let words: ListedWords =
             serde_json::from_str(r#"["cat", {"word": "cup", "synonyms": ["mug"], "threshold": 0.2}]"#)
                 .unwrap();
-        let chosen = Overrides::default()
-            .with(&ChangeRequest::Words(words))
-            .with(&ChangeRequest::ScoreThreshold(0.35))
-            .with(&ChangeRequest::Keep(true));
+        let examples = ShownExamples {
+            student: "a student".into(),
+            words: vec![WordExamples {
+                word: "rack".into(),
+                regions: vec![vec![0.1, 1.0 / 3.0]],
+                is_negative: true,
+            }],
+        };
+        let requests = [
+            ChangeRequest::Words(words),
+            ChangeRequest::ScoreThreshold(0.35),
+            ChangeRequest::AddExamples(examples),
+            ChangeRequest::Keep(true),
+        ];
+        let chosen =
+            requests.iter().fold(Overrides::default(), |chosen, request| chosen.with(request).unwrap());
         kept.write(&configured, &chosen).unwrap();
         assert_eq!(kept.read(&configured), chosen);
         assert_eq!(KeptChoices::at(folder.path(), "Back door").read(&configured), Overrides::default());
         let other =
             WordsTarget { vocabulary: "/etc/wordsight/other.safetensors".into(), ..configured.clone() };
         assert_eq!(kept.read(&other), Overrides::default());
-        kept.write(&configured, &chosen.with(&ChangeRequest::Keep(false))).unwrap();
+        kept.write(&configured, &chosen.with(&ChangeRequest::Keep(false)).unwrap()).unwrap();
         assert_eq!(kept.read(&configured), Overrides::default());
         kept.write(&configured, &Overrides::default()).unwrap();
         fs::write(&kept.path, "{").unwrap();

@@ -225,7 +225,7 @@ impl<'a> Reloader<'a> {
     fn answer(&mut self, request: ChangeRequest) -> Result<(), String> {
         match request {
             ChangeRequest::Keep(_) => {
-                let overrides = self.overrides.with(&request);
+                let overrides = self.overrides.with(&request)?;
                 self.kept_choices().write(&self.configured, &overrides)?;
                 self.overrides = overrides;
                 self.show_overrides();
@@ -305,8 +305,10 @@ impl<'a> Reloader<'a> {
             *configuration = Watched::new(configuration.path());
         }
         self.seen.vocabulary = Watched::new(self.seen.vocabulary.path());
-        let mut overrides =
-            request.map_or_else(|| self.overrides.clone(), |request| self.overrides.with(request));
+        let mut overrides = match request {
+            Some(request) => self.overrides.with(request).map_err(anyhow::Error::msg)?,
+            None => self.overrides.clone(),
+        };
         let mut loaded = self.service.load_files_over(None, &overrides)?;
         if request.is_none() && loaded.configured != self.configured {
             // The configuration has the last word.

@@ -309,6 +309,7 @@ impl ServiceState {
             score_threshold: target.words.detection.score_threshold,
             is_as_configured: overrides.is_empty(),
             is_kept: overrides.is_kept,
+            examples: target.words.shown.as_ref().map_or_else(Vec::new, |shown| shown.words.clone()),
             student: target.engine.student.clone(),
             engine: engine.to_owned(),
         });

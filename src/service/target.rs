@@ -12,18 +12,21 @@ use wordsight_board::GovernorSettings;
 use wordsight_capture::{
     CaptureError, LONGEST_NAP, Pacing, ReconnectSettings, Reconnecting, Source, SourceUri, StreamSettings,
 };
-use wordsight_detection::{DetectionSettings, Vocabulary};
+use wordsight_detection::{DetectionSettings, Vocabulary, Word, WordExamples};
 use wordsight_engines::StudentFacts;
 use wordsight_teacher::TeacherError;
+use wordsight_teacher::competitors::Competitors;
 use wordsight_teacher::words::{self, ListedWords, WordList, WordsError};
 use wordsight_tracking::TrackingSettings;
 
+use super::photographs::show_files;
 use crate::config::{Config, ConfigError};
 use crate::files::{Content, Inputs, OutputError};
 use crate::health::Health;
 use crate::http::HttpSettings;
 use crate::pipeline::{EngineKeys, EngineKind, Precision};
 use crate::publish::{SinkSettings, Undrawable};
+use crate::requests::ShownExamples;
 use crate::scoring::FrameScorer;
 use crate::settings::SettingError;
 use crate::threads::{Stop, named};
@@ -188,10 +191,14 @@ impl EngineTarget {
 /// Words, and what is told of what they name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WordsTarget {
+    /// The student to which their examples are shown.
+    pub student: PathBuf,
     /// The file that they stand in: a vocabulary, a words.toml, or the configuration that lists them.
     pub vocabulary: PathBuf,
     /// Those that the configuration lists, if it does.
     pub listed: Option<ListedWords>,
+    /// Examples that were shown beside the stream, over the words.
+    pub shown: Option<ShownExamples>,
     /// The folder of the teacher that embeds them where they are no vocabulary yet; without one it is the installed one's.
     pub teacher: Option<PathBuf>,
     /// Which detections are told.
@@ -213,21 +220,23 @@ impl WordsTarget {
     /// When they are the demo's, and there is no checkout around.
     pub fn of(config: &Config) -> Result<Self, ConfigError> {
         let (listed, teacher) = (config.words.clone(), config.teacher.clone());
+        let student = config.student.find("student")?;
         let vocabulary = match listed {
             Some(_) => config.file().to_owned(),
             None => config.vocabulary.find("vocabulary")?,
         };
-        Ok(Self { vocabulary, listed, teacher, detection: config.detection.settings() })
+        Ok(Self { student, vocabulary, listed, shown: None, teacher, detection: config.detection.settings() })
     }
 
     /// The same as a vocabulary's file.
     pub fn of_file(&self, vocabulary: &Path) -> Self {
-        Self { vocabulary: vocabulary.to_owned(), listed: None, ..self.clone() }
+        Self { vocabulary: vocabulary.to_owned(), listed: None, shown: None, ..self.clone() }
     }
 
     /// The same with words that a request lists.
     pub fn of_list(&self, listed: &ListedWords) -> Self {
-        Self { vocabulary: PathBuf::from(REQUESTED), listed: Some(listed.clone()), ..self.clone() }
+        let listed = Some(listed.clone());
+        Self { vocabulary: PathBuf::from(REQUESTED), listed, shown: None, ..self.clone() }
     }
 
     /// The file whose change is one of the words: none where the configuration lists them, which is watched anyway.
@@ -263,15 +272,54 @@ impl WordsTarget {
     pub fn open(&self, student: &StudentFacts, stop: &Stop) -> anyhow::Result<OpenedWords> {
         let path = self.vocabulary.display();
         let list = self.list().map_err(TeacherError::from)?;
-        let is_made = list.is_some();
-        let vocabulary = match list {
-            Some(list) => self.make(&list, &student.teacher, stop)?,
+        let is_made = list.is_some() || self.shown.is_some();
+        let mut vocabulary = match list {
+            Some(list) => self.make(&list, student, stop)?,
             None => Vocabulary::load(&self.vocabulary)?,
         };
+        self.add_shown(&mut vocabulary, student, stop)?;
         let scorer = FrameScorer::new(&vocabulary, student, self.detection)
             .with_context(|| format!("{path} does not fit the student"))?;
         tracing::info!(vocabulary = %path, words = vocabulary.shown().len(), "opened the vocabulary");
         Ok(OpenedWords { scorer, made: is_made.then_some(vocabulary) })
+    }
+
+    /// Adds the examples that were shown. Those of another student are left alone: they come back with it.
+    fn add_shown(
+        &self,
+        vocabulary: &mut Vocabulary,
+        student: &StudentFacts,
+        stop: &Stop,
+    ) -> anyhow::Result<()> {
+        let Some(shown) = &self.shown else { return Ok(()) };
+        let id = student.id();
+        if shown.student != id {
+            tracing::warn!("the examples that were shown to another student are not used");
+            return Ok(());
+        }
+        vocabulary.check_against(&student.teacher, student.embedding_size)?;
+        self.add_texts(vocabulary, &shown.words, stop);
+        Ok(vocabulary.add_examples(student.shown(&id), &shown.words)?)
+    }
+
+    /// Adds the texts of words that have only examples, where a teacher is installed that knows them.
+    fn add_texts(&self, vocabulary: &mut Vocabulary, shown: &[WordExamples], stop: &Stop) {
+        let is_new = |word: &&WordExamples| {
+            !word.is_negative && !vocabulary.words.iter().any(|known| known.word == word.word)
+        };
+        for word in shown.iter().filter(is_new).map(|word| word.word.clone()).collect::<Vec<_>>() {
+            let list = WordList {
+                prompts: words::default_prompts(),
+                words: vec![Word::new(&word)],
+                competitors: Competitors::None,
+                places: Vec::new(),
+                shown: Vec::new(),
+            };
+            match make_beside(&list, &vocabulary.teacher, self.teacher.as_deref(), stop) {
+                Ok(text) => vocabulary.show_too(text),
+                Err(reason) => tracing::info!("{word:?} is known by its examples alone: {reason}"),
+            }
+        }
     }
 
     /// The words, as errors name them.
@@ -282,16 +330,21 @@ impl WordsTarget {
         }
     }
 
-    /// Makes a vocabulary of a list, in the space of a teacher.
+    /// Makes a vocabulary of a list, for a student.
     ///
     /// # Errors
-    /// When what is new can't be embedded.
-    pub fn make(&self, list: &WordList, teacher: &str, stop: &Stop) -> anyhow::Result<Vocabulary> {
-        let made = make_beside(list, teacher, self.teacher.as_deref(), stop);
-        made.map_err(|error| match list.error_at_its_place(error, &self.vocabulary) {
+    /// When what is new can't be embedded, or a picture is no example.
+    pub fn make(&self, list: &WordList, student: &StudentFacts, stop: &Stop) -> anyhow::Result<Vocabulary> {
+        let made = make_beside(list, &student.teacher, self.teacher.as_deref(), stop);
+        let mut made = made.map_err(|error| match list.error_at_its_place(error, &self.vocabulary) {
             error @ TeacherError::Words(_) => error.into(),
             error => anyhow::Error::from(error).context(format!("{} make no vocabulary", self.told())),
-        })
+        })?;
+        if !list.shown.is_empty() {
+            let shown = show_files(&list.shown, &self.student, student, stop)?;
+            made.add_examples(student.shown(&student.id()), &shown)?;
+        }
+        Ok(made)
     }
 }
 

@@ -123,6 +123,7 @@ fn facts() -> StudentFacts {
         ensemble_lambda: 0.5,
         trained_text_weight: 0.5,
         objectness_weight: 0.5,
+        region_statistics: None,
         training: Value::Null,
     }
 }
@@ -132,6 +133,7 @@ fn target(folder: &Path, source: &str) -> Target {
     let vocabulary = folder.join("words.safetensors");
     let words = Vocabulary {
         teacher: "t".to_owned(),
+        student: None,
         words: vec![Word::new("thing")],
         prompts: vec!["{}".to_owned()],
         embeddings: vec![1.0, 0.0],
@@ -156,7 +158,14 @@ fn target(folder: &Path, source: &str) -> Target {
             precision: Precision::Auto,
             workspace_mib: 0,
         },
-        words: WordsTarget { vocabulary, listed: None, teacher: None, detection },
+        words: WordsTarget {
+            student: "student.onnx".into(),
+            vocabulary,
+            listed: None,
+            shown: None,
+            teacher: None,
+            detection,
+        },
         source: SourceTarget {
             uri: SourceUri::parse(source).unwrap(),
             pacing: Pacing::Lossless,

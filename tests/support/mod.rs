@@ -225,6 +225,10 @@ pub fn write_student(path: &Path) {
         ("wordsight.ensemble_lambda", "0.33"),
         ("wordsight.objectness_weight", "0.2"),
         ("wordsight.training", "{}"),
+        (
+            "wordsight.region_statistics",
+            r#"{"text_mean": [0, 0, 0, 0.5], "image_mean": [0, 0, 0, 0.5], "spread": 0.9}"#,
+        ),
     ];
     let model = graph.into_model(&metadata.map(|(key, value)| (key, value.to_owned())));
     wordsight_onnx::write(&model, path).unwrap();
@@ -239,6 +243,7 @@ pub fn vocabulary(words: &[(&str, Colour)]) -> Vocabulary {
     };
     Vocabulary {
         teacher: TEACHER.into(),
+        student: None,
         words: words.iter().map(|(name, _)| Word::new(*name)).collect(),
         prompts: vec!["{}".into()],
         embeddings: words.iter().flat_map(|(_, colour)| embedding(colour)).collect(),

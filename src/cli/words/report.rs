@@ -32,6 +32,8 @@ struct ShownWord {
     kind: &'static str,
     threshold: Option<f64>,
     trained_on: bool,
+    /// How many examples are in it.
+    examples: usize,
     /// The words that it is nearest to, hidden ones among them, with the cosine.
     near: Vec<Near>,
 }
@@ -73,6 +75,7 @@ impl ShownWord {
             kind: if word.hidden { "hidden" } else { "shown" },
             threshold: word.threshold.map(rounded),
             trained_on: word.trained_on,
+            examples: word.examples,
             near: near.collect(),
         }
     }
@@ -97,6 +100,11 @@ impl fmt::Display for ShowReport {
             writeln!(f, "{:<longest$}  {:<6}  {threshold:<9}  {}", word.word, word.kind, near.join(", "))?;
             if !word.synonyms.is_empty() {
                 writeln!(f, "{:<longest$}  also {}", "", word.synonyms.join(", "))?;
+            }
+            match word.examples {
+                0 => {}
+                1 => writeln!(f, "{:<longest$}  by an example", "")?,
+                count => writeln!(f, "{:<longest$}  by {count} examples", "")?,
             }
         }
         writeln!(f, "beside {} hidden words", self.hidden)

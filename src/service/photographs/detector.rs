@@ -3,19 +3,23 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use wordsight_detection::Letterbox;
+use wordsight_detection::{Letterbox, VocabularyError};
 use wordsight_engines::StudentFacts;
 use wordsight_teacher::words::ListedWords;
 
+use super::region::region_of;
 use super::worker::{self, Found, SOURCE, Sizes, Worker, other_student};
-use crate::http::{DetectError, DetectPhotograph, Photograph};
+use crate::http::{DetectError, DetectPhotograph, Photograph, Thing};
 use crate::job::Job;
 use crate::pipeline::Control;
 use crate::publish::Record;
+use crate::requests::ShownExamples;
 use crate::scoring::FrameScorer;
 use crate::service::file_watch::Watched;
 use crate::service::target::{OpenedWords, WordsTarget};
 use crate::threads::{Stop, locked};
+
+const NOT_YET: &str = "the stream has not begun yet";
 
 /// The student and words of photographs: the stream's.
 pub struct PhotographTarget {
@@ -44,6 +48,16 @@ impl Photographs {
         *locked(&self.target) = Some(Arc::new(target));
     }
 
+    fn target(&self) -> Result<Arc<PhotographTarget>, DetectError> {
+        locked(&self.target).clone().ok_or_else(|| DetectError::Unavailable(NOT_YET.to_owned()))
+    }
+
+    fn find(&self, photograph: Vec<u8>, target: &PhotographTarget) -> Result<Found, DetectError> {
+        let found = worker::find(&mut locked(&self.worker), photograph, &target.student, &target.stop)?;
+        target.check(&found)?;
+        Ok(found)
+    }
+
     /// Ends the process that finds regions, if no photograph has come for a while.
     pub fn end_idle(&self, now: Instant) {
         // While it is at work it is in use.
@@ -56,15 +70,14 @@ impl Photographs {
 
 impl DetectPhotograph for Photographs {
     fn detect(&self, photograph: Photograph, words: Option<&ListedWords>) -> Result<Record, DetectError> {
-        let not_yet = || DetectError::Unavailable("the stream has not begun yet".to_owned());
-        let target = locked(&self.target).clone().ok_or_else(not_yet)?;
+        let target = self.target()?;
+        let not_yet = || DetectError::Unavailable(NOT_YET.to_owned());
         let mut scorer = match words {
             Some(words) => target.scorer_of(words)?,
             None => target.control.scorer().ok_or_else(not_yet)?,
         };
         let Photograph { bytes, received_at, timestamp_ns } = photograph;
-        let found = worker::find(&mut locked(&self.worker), bytes, &target.student, &target.stop)?;
-        target.check(&found)?;
+        let found = self.find(bytes, &target)?;
         let Found { sizes, regions } = found;
         let mut job = Job { regions, ..Job::default() };
         job.letterbox = Letterbox::new(sizes.size, sizes.input_size);
@@ -76,6 +89,16 @@ impl DetectPhotograph for Photographs {
         // They are for trackers, and of a photograph nothing is tracked.
         job.detections.retain(|detection| !detection.is_weak);
         Ok(Record::of(&job, received_at.elapsed()))
+    }
+
+    fn example(&self, photograph: Photograph, thing: Thing) -> Result<ShownExamples, DetectError> {
+        let target = self.target()?;
+        if target.facts.region_statistics.is_none() {
+            return Err(DetectError::NoExample(VocabularyError::NoRegionStatistics.to_string()));
+        }
+        let found = self.find(photograph.bytes, &target)?;
+        let region = region_of(&found, thing.box_in_photograph).map_err(DetectError::NoExample)?;
+        Ok(thing.seen(&target.facts.id(), region))
     }
 }
 

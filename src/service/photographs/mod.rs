@@ -9,7 +9,10 @@
 //! The process is started by the first photograph, and ended when none has come for a while.
 
 mod detector;
+mod files;
+mod region;
 mod worker;
 
 pub use detector::{PhotographTarget, Photographs};
+pub use files::show_files;
 pub use worker::answer;

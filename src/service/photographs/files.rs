@@ -1,0 +1,166 @@
+//! Pictures that a list of words names as examples, as a student sees them.
+//!
+//! In flow files, out flow the regions that show their words. They are found by the process that looks at photographs, and
+//! kept in the state directory by the pictures' content: a second start and a change of thresholds look at no picture.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use sha2::{Digest, Sha256};
+use wordsight_detection::WordExamples;
+use wordsight_engines::StudentFacts;
+use wordsight_teacher::words::{ExampleFile, ShownFile};
+
+use super::region::region_of;
+use super::worker::{Worker, find};
+use crate::files::{Durability, replace, state_folder};
+use crate::http::DetectError;
+use crate::service::file_watch::Watched;
+use crate::threads::Stop;
+
+/// The most regions that are kept of pictures that are in use no more.
+const MOST_KEPT: usize = 2_000;
+
+/// What is known of pictures that were shown to one student.
+struct KeptRegions {
+    path: PathBuf,
+    /// By the picture's content and the box.
+    regions: BTreeMap<String, Vec<f32>>,
+    is_changed: bool,
+}
+
+impl KeptRegions {
+    fn of(student: &str) -> Self {
+        let path = state_folder().join("examples").join(format!("{student}.json"));
+        let read = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Self { path, regions: read.unwrap_or_default(), is_changed: false }
+    }
+
+    /// Keeps them for the next time; without it they are found again.
+    fn keep(&mut self, in_use: &[String]) {
+        if !self.is_changed {
+            return;
+        }
+        if self.regions.len() > MOST_KEPT {
+            self.regions.retain(|key, _| in_use.contains(key));
+        }
+        let kept = serde_json::to_vec(&self.regions).map_err(std::io::Error::other).and_then(|bytes| {
+            fs::create_dir_all(self.path.parent().unwrap_or(Path::new("")))?;
+            replace(&self.path, Durability::Whole, &bytes)
+        });
+        if let Err(error) = kept {
+            tracing::warn!(
+                "pictures are looked at again at the next start: {}: {error}",
+                self.path.display()
+            );
+        }
+    }
+}
+
+/// What a student makes of the pictures of a list of words, word by word. A picture in which it doesn't see the thing is left
+/// out with a warning where the word has others.
+///
+/// # Errors
+/// When a picture can't be read, or the student sees a word's thing in none of its pictures.
+pub fn show_files(
+    files: &[ShownFile],
+    student: &Path,
+    facts: &StudentFacts,
+    stop: &Stop,
+) -> anyhow::Result<Vec<WordExamples>> {
+    let mut words: Vec<WordExamples> = Vec::new();
+    let mut not_seen = Vec::new();
+    let kept = KeptRegions::of(&facts.id());
+    let mut viewer =
+        PictureViewer { student: Watched::new(student), worker: None, kept, in_use: Vec::new(), stop };
+    for ShownFile { word, file, is_negative } in files {
+        let is_it = |known: &&mut WordExamples| known.word == *word && known.is_negative == *is_negative;
+        let place = match words.iter_mut().find(is_it) {
+            Some(known) => known,
+            None => {
+                words.push(WordExamples {
+                    word: word.clone(),
+                    regions: Vec::new(),
+                    is_negative: *is_negative,
+                });
+                let last = words.len() - 1;
+                &mut words[last]
+            }
+        };
+        for picture in pictures_of(file)? {
+            let region = viewer.region(&picture, file.box_in_image);
+            let refused = || no_example(&picture, word);
+            match region.with_context(refused)? {
+                Ok(region) => place.regions.push(region),
+                Err(told) => not_seen.push((format!("{}: {told}", refused()), word, is_negative)),
+            }
+        }
+    }
+    viewer.kept.keep(&viewer.in_use);
+    for (told, word, is_negative) in not_seen {
+        let has_others = words.iter().any(|known| {
+            known.word == *word && known.is_negative == *is_negative && !known.regions.is_empty()
+        });
+        ensure!(has_others, told);
+        tracing::warn!("{told}; it is left out");
+    }
+    Ok(words)
+}
+
+fn no_example(picture: &Path, word: &str) -> String {
+    format!("{} is no example of {word:?}", picture.display())
+}
+
+/// The picture, or all of its folder.
+fn pictures_of(ExampleFile { image, box_in_image }: &ExampleFile) -> anyhow::Result<Vec<PathBuf>> {
+    if !image.is_dir() {
+        return Ok(vec![image.clone()]);
+    }
+    ensure!(
+        box_in_image.is_none(),
+        "{} is a folder, and a box is in one picture: a folder's pictures show the thing alone",
+        image.display()
+    );
+    let pictures =
+        wordsight_capture::pictures_in(image).with_context(|| format!("cannot list {}", image.display()))?;
+    ensure!(!pictures.is_empty(), "there are no pictures in {}", image.display());
+    Ok(pictures)
+}
+
+/// Looks at pictures, one after the other.
+struct PictureViewer<'a> {
+    student: Watched,
+    worker: Option<Worker>,
+    kept: KeptRegions,
+    in_use: Vec<String>,
+    stop: &'a Stop,
+}
+
+impl PictureViewer<'_> {
+    /// The region that shows the thing, or why none does.
+    fn region(
+        &mut self,
+        picture: &Path,
+        box_in_image: Option<[f32; 4]>,
+    ) -> anyhow::Result<Result<Vec<f32>, String>> {
+        let bytes = fs::read(picture).context("cannot read it")?;
+        let key = format!("{} {box_in_image:?}", hex::encode(Sha256::digest(&bytes)));
+        self.in_use.push(key.clone());
+        if let Some(region) = self.kept.regions.get(&key) {
+            return Ok(Ok(region.clone()));
+        }
+        let found = match find(&mut self.worker, bytes, &self.student, self.stop) {
+            Ok(found) => found,
+            Err(DetectError::Unavailable(_)) if self.stop.is_requested() => bail!("the program ends"),
+            Err(error) => return Err(error.into()),
+        };
+        let region = region_of(&found, box_in_image);
+        if let Ok(region) = &region {
+            self.kept.regions.insert(key, region.clone());
+            self.kept.is_changed = true;
+        }
+        Ok(region)
+    }
+}
