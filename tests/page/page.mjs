@@ -207,10 +207,16 @@ try {
   await page.waitForFunction(() => document.getElementById("vocabulary").value === "my words", null, PATIENCE);
   check((await words(page)).join() === after.join(), `the words are ${await words(page)}`);
   await page.waitForFunction(() => document.getElementById("download").getAttribute("href") === "/api/vocabularies/my%20words", null, PATIENCE);
-  await page.locator("#as-configured").click();
-  await page.waitForFunction(() => document.getElementById("chosen").textContent.startsWith("as the configuration"), null, PATIENCE);
-  await page.locator("#now li:not(.empty)").first().waitFor(PATIENCE);
   works("a vocabulary is uploaded and looked for, and a broken one is not");
+  page.once("dialog", (dialog) => dialog.accept());
+  await page.locator("#delete").click();
+  await page.waitForFunction(
+    () => document.getElementById("chosen").textContent.startsWith("as the configuration")
+      && ![...document.getElementById("vocabulary").options].some((option) => option.value === "my words"),
+    null, PATIENCE);
+  check(!(await page.locator("#delete").isVisible()), "what the configuration names can be deleted");
+  await page.locator("#now li:not(.empty)").first().waitFor(PATIENCE);
+  works("and deleted");
 
   if (teacher === "with-teacher") await typeWords(page);
   await showExample(page);
