@@ -297,7 +297,7 @@ pub fn parse(text: &str, path: &Path) -> Result<WordList, WordsError> {
         prompts = default_prompts();
     }
     let mut seen = HashMap::new();
-    let (mut words, mut shown): (Vec<(Word, (usize, usize))>, Vec<ShownFile>) = Default::default();
+    let (mut words, mut shown) = (Vec::new(), Vec::new());
     let folder = path.parent().unwrap_or(Path::new(""));
     for entry in file.words {
         let start = entry.span().start;
