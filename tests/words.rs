@@ -131,6 +131,11 @@ fn pictures_beside_a_word_are_examples_of_it_in_a_configuration_and_in_a_file() 
     assert_eq!(found(&bench), ["SKU-17", "blue", "red"], "a damaged file costs a look");
 
     bench.write("my.toml", format!("words = {words}"));
+    let checked = run(&bench, "words check my.toml --teacher teacher");
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    bench.write("wrong.toml", format!("words = {}", words.replace("sun.jpg", "moon.jpg")));
+    let checked = run(&bench, "words check wrong.toml --teacher teacher");
+    assert!(checked.sentence(1).contains("moon.jpg"), "{checked:?}");
     let made = run(&bench, "words make my.toml --teacher teacher -o my.safetensors");
     assert!(made.sentence(2).contains("--student"), "{made:?}");
     let made = run(&bench, "words make my.toml --teacher teacher --student student.onnx -o my.safetensors");
@@ -172,10 +177,14 @@ fn a_folder_of_pictures_shows_a_word_and_what_it_is_not_and_wrong_pictures_are_n
     assert!(told.stderr.contains("photo.jpg") && told.stderr.contains("left out"), "the others do: {told:?}");
     fs::create_dir(bench.path("empty")).unwrap();
     bench.write("torn.jpg", "no picture");
+    fs::File::create(bench.path("long.jpg")).unwrap().set_len(6 << 30).unwrap();
     for (examples, parts) in [
         ("examples = [\"lost.jpg\"]", ["lost.jpg", "cannot read"]),
         ("examples = [\"torn.jpg\"]", ["torn.jpg", "SKU-17"]),
         ("examples = [\"empty\"]", ["empty", "no pictures"]),
+        ("examples = [\"/dev/zero\"]", ["/dev/zero", "no file"]),
+        ("examples = [\"long.jpg\"]", ["long.jpg", "64 at most"]),
+        ("examples = [\"suns\"], negative_examples = [\"lost.jpg\"]", ["lost.jpg", "negative example"]),
         ("examples = [{ image = \"suns\", box = [1, 2, 3, 4] }]", ["suns", "folder"]),
         ("examples = [{ image = \"not.jpg\", box = [100, 100, 120, 120] }]", ["not.jpg", "64x64"]),
         ("examples = [{ image = \"photo.jpg\", box = [40, 40, 90, 90] }]", ["photo.jpg", "sees no thing"]),

@@ -192,8 +192,12 @@ impl Vocabulary {
         let statistics = shown.statistics.ok_or(VocabularyError::NoRegionStatistics)?;
         // Of the words as they were: what the first word adds is not to change the second.
         let mean = self.mean_row();
-        for word in words.iter().filter(|word| !word.regions.is_empty()) {
-            self.add_word(word, &mean, statistics, shown.temperature)?;
+        // What words are not comes last, so that it is called like none that is looked for.
+        for is_negative in [false, true] {
+            let of_kind = |word: &&WordExamples| word.is_negative == is_negative && !word.regions.is_empty();
+            for word in words.iter().filter(of_kind) {
+                self.add_word(word, &mean, statistics, shown.temperature)?;
+            }
         }
         self.student = Some(shown.student.to_owned());
         Ok(())
@@ -224,7 +228,7 @@ impl Vocabulary {
             return Err(problem(format!("an example of `{word}` is no region of this student")));
         }
         let example = mean_of(regions, size);
-        let name = if *is_negative { format!("not {word}") } else { word.clone() };
+        let name = if *is_negative { self.name_of_negative(word) } else { word.clone() };
         let place = self.place_of(&name, *is_negative);
         let own = place.map(|place| &self.embeddings[place * size..][..size]);
         let least = if regions.len() < 3 { LEAST_TEXT_LOGIT_OF_FEW } else { LEAST_TEXT_LOGIT };
@@ -249,6 +253,15 @@ impl Vocabulary {
             }
         }
         Ok(())
+    }
+
+    /// What a word is not is a hidden word, of a name that no shown word has.
+    fn name_of_negative(&self, word: &str) -> String {
+        let mut name = format!("not {word}");
+        while self.shown().iter().any(|known| known.word == name) {
+            name = format!("({name})");
+        }
+        name
     }
 
     fn mean_row(&self) -> Vec<f32> {
@@ -446,6 +459,20 @@ mod tests {
             assert!(error.contains("`mug` is no region"), "{error}");
         }
         assert_eq!(taught, vocabulary());
+    }
+
+    #[test]
+    fn a_word_that_is_called_like_what_another_is_not_stays() {
+        let statistics = statistics();
+        let mut taught = vocabulary();
+        taught.words[1] = Word::new("not cat");
+        let negative = WordExamples { is_negative: true, ..examples("cat", &[[0.8, 0.6, 0.0, 0.0]]) };
+        taught
+            .add_examples(shown(&statistics), &[negative, examples("not cat", &[[0.0, 1.0, 0.0, 0.0]])])
+            .unwrap();
+        let names = |words: &[Word]| words.iter().map(|word| word.word.clone()).collect::<Vec<_>>();
+        assert_eq!(names(taught.shown()), ["cat", "not cat"]);
+        assert_eq!(names(taught.hidden()), ["wall", "(not cat)"]);
     }
 
     #[test]

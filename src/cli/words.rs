@@ -14,7 +14,7 @@ use wordsight_teacher::{TeacherError, TextTeacher};
 use super::print::print;
 use crate::config::ConfigError;
 use crate::files::{Content, Inputs};
-use crate::service::{is_list, show_files};
+use crate::service::{check_files, is_list, show_files};
 use crate::threads::Stop;
 use crate::words::{Pack, answer, make_here, teacher_folder};
 use report::{CheckReport, Finding, PacksReport, ShowReport, named_duplicates};
@@ -205,6 +205,7 @@ impl CheckArgs {
             return Ok(CheckReport::of(&Vocabulary::load(&self.words)?, Vec::new()));
         }
         let mut list = words::read(&self.words).map_err(TeacherError::from)?;
+        check_files(&list.shown)?;
         let folder = self.teacher.folder()?;
         let unknown = without_unknown(&mut list, &TextTeacher::open(&folder)?)?;
         if list.words.iter().all(|word| word.hidden) {

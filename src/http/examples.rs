@@ -67,7 +67,13 @@ fn box_of(sides: &str) -> Result<[f32; 4], Refusal> {
     let sides = sides.filter(|sides| sides.iter().all(|side| side.is_finite()));
     let [left, top, right, bottom] = sides.ok_or_else(|| wrong(told))?;
     let has_area = left < right && top < bottom;
-    if has_area { Ok([left, top, right, bottom]) } else { Err(unusable("the box has no area")) }
+    if has_area {
+        Ok([left, top, right, bottom])
+    } else {
+        Err(unusable(
+            "the box has no area: it is left, top, right, bottom in pixels, as in `box=120,80,200,180`",
+        ))
+    }
 }
 
 /// Shows the stream's student an example.

@@ -28,7 +28,7 @@ pub use devices::{CAMERAS, GPUS, devices, may_use};
 #[cfg(feature = "tensorrt")]
 pub use engines::BuildProgress;
 pub use engines::{Engines, GpuWait, Installed};
-pub use photographs::{answer as answer_photographs, show_files};
+pub use photographs::{answer as answer_photographs, check_files, show_files};
 pub use start::Service;
 pub use target::{
     EngineTarget, OpenedWords, SourceTarget, Target, WordsTarget, inputs_of, is_list, of_usage,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use sha2::{Digest, Sha256};
+use wordsight_capture::{Frame, decode_photograph};
 use wordsight_detection::WordExamples;
 use wordsight_engines::StudentFacts;
 use wordsight_teacher::words::{ExampleFile, ShownFile};
@@ -22,25 +23,30 @@ use crate::threads::Stop;
 
 /// The most regions that are kept of pictures that are in use no more.
 const MOST_KEPT: usize = 2_000;
+/// After so many new ones they are kept, so that a stop costs no more.
+const KEPT_AFTER: usize = 50;
+/// Longer files are no photographs: their size is told before they are read.
+const LONGEST_PICTURE: u64 = 64 << 20;
 
 /// What is known of pictures that were shown to one student.
 struct KeptRegions {
     path: PathBuf,
     /// By the picture's content and the box.
     regions: BTreeMap<String, Vec<f32>>,
-    is_changed: bool,
+    /// How many are not in the file yet.
+    changed: usize,
 }
 
 impl KeptRegions {
     fn of(student: &str) -> Self {
         let path = state_folder().join("examples").join(format!("{student}.json"));
         let read = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Self { path, regions: read.unwrap_or_default(), is_changed: false }
+        Self { path, regions: read.unwrap_or_default(), changed: 0 }
     }
 
     /// Keeps them for the next time; without it they are found again.
     fn keep(&mut self, in_use: &[String]) {
-        if !self.is_changed {
+        if std::mem::take(&mut self.changed) == 0 {
             return;
         }
         if self.regions.len() > MOST_KEPT {
@@ -91,14 +97,13 @@ pub fn show_files(
         };
         for picture in pictures_of(file)? {
             let region = viewer.region(&picture, file.box_in_image);
-            let refused = || no_example(&picture, word);
+            let refused = || no_example(&picture, word, *is_negative);
             match region.with_context(refused)? {
                 Ok(region) => place.regions.push(region),
                 Err(told) => not_seen.push((format!("{}: {told}", refused()), word, is_negative)),
             }
         }
     }
-    viewer.kept.keep(&viewer.in_use);
     for (told, word, is_negative) in not_seen {
         let has_others = words.iter().any(|known| {
             known.word == *word && known.is_negative == *is_negative && !known.regions.is_empty()
@@ -109,8 +114,33 @@ pub fn show_files(
     Ok(words)
 }
 
-fn no_example(picture: &Path, word: &str) -> String {
-    format!("{} is no example of {word:?}", picture.display())
+fn no_example(picture: &Path, word: &str, is_negative: bool) -> String {
+    let kind = if is_negative { "negative example" } else { "example" };
+    format!("{} is no {kind} of {word:?}", picture.display())
+}
+
+/// Whether the pictures of a list can be read, without a student that looks at them.
+///
+/// # Errors
+/// The first that can't be.
+pub fn check_files(files: &[ShownFile]) -> anyhow::Result<()> {
+    let mut frame = Frame::default();
+    for ShownFile { word, file, is_negative } in files {
+        for picture in pictures_of(file)? {
+            let name = picture.display().to_string();
+            let decoded = read(&picture).and_then(|bytes| Ok(decode_photograph(&bytes, &name, &mut frame)?));
+            decoded.with_context(|| no_example(&picture, word, *is_negative))?;
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of a picture, if they can be those of one.
+fn read(picture: &Path) -> anyhow::Result<Vec<u8>> {
+    let facts = fs::metadata(picture).context("cannot read it")?;
+    ensure!(facts.is_file(), "it is no file");
+    ensure!(facts.len() <= LONGEST_PICTURE, "it has {} MiB, and a picture has 64 at most", facts.len() >> 20);
+    fs::read(picture).context("cannot read it")
 }
 
 /// The picture, or all of its folder.
@@ -129,6 +159,13 @@ fn pictures_of(ExampleFile { image, box_in_image }: &ExampleFile) -> anyhow::Res
     Ok(pictures)
 }
 
+impl Drop for PictureViewer<'_> {
+    /// Also where a later picture is refused.
+    fn drop(&mut self) {
+        self.kept.keep(&self.in_use);
+    }
+}
+
 /// Looks at pictures, one after the other.
 struct PictureViewer<'a> {
     student: Watched,
@@ -145,7 +182,7 @@ impl PictureViewer<'_> {
         picture: &Path,
         box_in_image: Option<[f32; 4]>,
     ) -> anyhow::Result<Result<Vec<f32>, String>> {
-        let bytes = fs::read(picture).context("cannot read it")?;
+        let bytes = read(picture)?;
         let key = format!("{} {box_in_image:?}", hex::encode(Sha256::digest(&bytes)));
         self.in_use.push(key.clone());
         if let Some(region) = self.kept.regions.get(&key) {
@@ -159,7 +196,10 @@ impl PictureViewer<'_> {
         let region = region_of(&found, box_in_image);
         if let Ok(region) = &region {
             self.kept.regions.insert(key, region.clone());
-            self.kept.is_changed = true;
+            self.kept.changed += 1;
+            if self.kept.changed >= KEPT_AFTER {
+                self.kept.keep(&self.in_use);
+            }
         }
         Ok(region)
     }

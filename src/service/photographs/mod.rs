@@ -14,5 +14,5 @@ mod region;
 mod worker;
 
 pub use detector::{PhotographTarget, Photographs};
-pub use files::show_files;
+pub use files::{check_files, show_files};
 pub use worker::answer;

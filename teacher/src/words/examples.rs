@@ -113,6 +113,9 @@ impl WrittenWord {
                 "\"{name}\" is hidden: pictures of what a word is not stand beside that word, as negative_examples"
             ));
         }
+        if files.clone().any(|file| file.image.as_os_str().is_empty()) {
+            return Err(format!("a picture of \"{name}\" has an empty path"));
+        }
         let is_wrong = |file: &&ExampleFile| {
             file.box_in_image.is_some_and(|[left, top, right, bottom]| !(left < right && top < bottom))
         };
