@@ -43,12 +43,7 @@ impl ShownExamples {
             return Ok(more);
         }
         for word in more.words {
-            let is_it =
-                |known: &&mut WordExamples| known.word == word.word && known.is_negative == word.is_negative;
-            match self.words.iter_mut().find(is_it) {
-                Some(known) => known.regions.extend(word.regions),
-                None => self.words.push(word),
-            }
+            examples_of(&mut self.words, &word.word, word.is_negative).regions.extend(word.regions);
         }
         if self.words.len() > MOST_WORDS_WITH_EXAMPLES {
             return Err(format!(
@@ -61,6 +56,45 @@ impl ShownExamples {
             }
             None => Ok(self),
         }
+    }
+}
+
+/// The examples of a word, or of what it is not; none yet where it is new.
+pub fn examples_of<'a>(
+    words: &'a mut Vec<WordExamples>,
+    word: &str,
+    is_negative: bool,
+) -> &'a mut WordExamples {
+    let known = words.iter().position(|known| known.word == word && known.is_negative == is_negative);
+    let place = known.unwrap_or_else(|| {
+        words.push(WordExamples { word: word.to_owned(), regions: Vec::new(), is_negative });
+        words.len() - 1
+    });
+    &mut words[place]
+}
+
+/// A word with examples.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExampleCount {
+    word: String,
+    /// How many show it, and how many show what it is not.
+    examples: usize,
+    negative: usize,
+}
+
+impl ExampleCount {
+    /// Of each word, in the order in which they first were shown.
+    pub fn of(shown: &ShownExamples) -> Vec<Self> {
+        let mut counts: Vec<Self> = Vec::new();
+        for WordExamples { word, regions, is_negative } in &shown.words {
+            let place = counts.iter().position(|known| known.word == *word).unwrap_or_else(|| {
+                counts.push(Self { word: word.clone(), examples: 0, negative: 0 });
+                counts.len() - 1
+            });
+            let count = &mut counts[place];
+            *(if *is_negative { &mut count.negative } else { &mut count.examples }) += regions.len();
+        }
+        counts
     }
 }
 
@@ -109,7 +143,7 @@ pub struct Current {
     /// Whether what was asked for also holds after a restart.
     pub is_kept: bool,
     /// What was shown on the page or by programs.
-    pub examples: Vec<WordExamples>,
+    pub examples: Vec<ExampleCount>,
     /// The student's file.
     pub student: PathBuf,
     /// What runs it.

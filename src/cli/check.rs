@@ -73,7 +73,7 @@ impl CheckArgs {
         let run = RunArgs::of_configuration(self.file.clone());
         let target = run.target(None).map_err(anyhow::Error::from);
         let Some(target) = checked.note("configuration", target, |_| name) else { return checked };
-        let student = checked.note("student", student_of(&target), |facts| {
+        let student = checked.note("student", facts_of(&target.engine.student), |facts| {
             let StudentFacts { input_width, input_height, proposals, teacher, .. } = facts;
             let path = target.engine.student.display();
             format!("{path}: {input_width}x{input_height}, {proposals} regions, teacher {teacher}")
@@ -138,8 +138,8 @@ impl fmt::Display for Checked {
     }
 }
 
-fn student_of(target: &Target) -> anyhow::Result<StudentFacts> {
-    let path = &target.engine.student;
+/// The facts of a student that isn't run here.
+pub(super) fn facts_of(path: &Path) -> anyhow::Result<StudentFacts> {
     let model = wordsight_onnx::read(path)?;
     Ok(StudentFacts::of_model(&model, &path.display().to_string())?)
 }

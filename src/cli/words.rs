@@ -7,10 +7,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use wordsight_detection::{Vocabulary, Word};
-use wordsight_engines::{CpuEngine, Engine};
 use wordsight_teacher::words::{self, WordList, near_duplicates};
 use wordsight_teacher::{TeacherError, TextTeacher};
 
+use super::check::facts_of;
 use super::print::print;
 use crate::config::ConfigError;
 use crate::files::{Content, Inputs};
@@ -158,9 +158,7 @@ impl MakeArgs {
         ))?;
         Ok(ExitCode::SUCCESS)
     }
-}
 
-impl MakeArgs {
     /// Has the student look at the pictures that the list names.
     fn add_examples(&self, list: &WordList, made: &mut Vocabulary) -> anyhow::Result<()> {
         if list.shown.is_empty() {
@@ -168,10 +166,9 @@ impl MakeArgs {
         }
         let student =
             self.student.as_ref().ok_or_else(|| ConfigError::ExamplesWithoutStudent(self.words.clone()))?;
-        let engine = CpuEngine::open(student, 1)?;
-        let facts = engine.facts();
+        let facts = facts_of(student)?;
         made.check_against(&facts.teacher, facts.embedding_size)?;
-        let shown = show_files(&list.shown, student, facts, &Stop::default())?;
+        let shown = show_files(&list.shown, student, &facts, &Stop::default())?;
         Ok(made.add_examples(facts.shown(&facts.id()), &shown)?)
     }
 }

@@ -15,7 +15,7 @@ use wordsight_teacher::words::{ListedWords, parse_line};
 
 use super::answer::{Answer, Refusal, json};
 use super::body::PHOTOGRAPH;
-use super::photographs::{DetectError, Photograph, later};
+use super::photographs::{DetectError, DetectPhotograph, Photograph, later};
 use super::state::AppState;
 use crate::publish::json_line;
 use crate::threads::clock::since_1970;
@@ -42,8 +42,7 @@ pub(super) async fn detect(
     wanted: Result<Query<Wanted>, QueryRejection>,
     request: Request,
 ) -> Answer {
-    let (parts, body) = request.into_parts();
-    let admitted = wanted
+    let words = wanted
         .map_err(|error| {
             let told = format!(
                 "{}: what may be asked for is `words`, as in `?words=cat,red%20cup`",
@@ -51,8 +50,23 @@ pub(super) async fn detect(
             );
             Refusal::new(StatusCode::BAD_REQUEST, told)
         })
-        .and_then(|Query(wanted)| Ok((wanted.listed()?, state.photographs.place()?)));
-    let (words, place) = match admitted {
+        .and_then(|Query(wanted)| wanted.listed());
+    look_at(&state, request, words, |photographs, photograph, words| {
+        photographs.detect(photograph, words.as_ref()).map(|record| json(&json_line(&record)))
+    })
+    .await
+}
+
+/// Has the photograph that a request brings along looked at, in its turn.
+pub(super) async fn look_at<W: Send + 'static, T: Send + 'static>(
+    state: &AppState,
+    request: Request,
+    wanted: Result<W, Refusal>,
+    look: impl FnOnce(&dyn DetectPhotograph, Photograph, W) -> Result<T, DetectError> + Send + 'static,
+) -> Result<T, Refusal> {
+    let (parts, body) = request.into_parts();
+    let admitted = wanted.and_then(|wanted| Ok((wanted, state.photographs.place()?)));
+    let (wanted, place) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => {
             PHOTOGRAPH.discard(&parts.headers, body).await;
@@ -61,16 +75,17 @@ pub(super) async fn detect(
     };
     let photograph = read(&parts.headers, body).await?;
     let turn = state.photographs.turn().await?;
-    let detecting = tokio::task::spawn_blocking(move || {
-        let detected = state.stream.photographs.detect(photograph, words.as_ref());
+    let photographs = Arc::clone(&state.stream.photographs);
+    let looking = tokio::task::spawn_blocking(move || {
+        let seen = look(&*photographs, photograph, wanted);
         drop((place, turn));
-        detected.map(|record| json(&json_line(&record))).map_err(of_detecting)
+        seen.map_err(of_detecting)
     });
-    detecting.await.map_err(|_| later("there is too much to do at once: ask again later"))?
+    looking.await.map_err(|_| later("there is too much to do at once: ask again later"))?
 }
 
 /// Why a photograph comes to nothing.
-pub(super) fn of_detecting(error: DetectError) -> Refusal {
+fn of_detecting(error: DetectError) -> Refusal {
     match error {
         DetectError::Unusable(_) => Refusal::new(StatusCode::BAD_REQUEST, error.to_string()),
         DetectError::Words(_) | DetectError::NoExample(_) => {
@@ -81,7 +96,7 @@ pub(super) fn of_detecting(error: DetectError) -> Refusal {
 }
 
 /// The photograph that a request brings along, by its first bytes.
-pub(super) async fn read(headers: &HeaderMap, body: axum::body::Body) -> Result<Photograph, Refusal> {
+async fn read(headers: &HeaderMap, body: axum::body::Body) -> Result<Photograph, Refusal> {
     let bytes = PHOTOGRAPH.read(headers, body).await?;
     if bytes.is_empty() {
         let told = "there is no photograph: send the bytes of one as the request's body, as `curl --data-binary @photo.jpg` does";

@@ -13,12 +13,10 @@ use wordsight_teacher::prompts::visible;
 
 use super::answer::{Answer, Refusal, json};
 use super::api::ask;
-use super::body::PHOTOGRAPH;
-use super::detect::{of_detecting, read};
-use super::photographs::{Thing, later};
+use super::detect::look_at;
+use super::photographs::Thing;
 use super::state::AppState;
-use super::status::WordWithExamples;
-use crate::requests::ChangeRequest;
+use crate::requests::{ChangeRequest, ExampleCount};
 
 /// The most characters of a word.
 const LONGEST_WORD: usize = 100;
@@ -82,30 +80,17 @@ pub(super) async fn add(
     shown: Result<Query<Shown>, QueryRejection>,
     request: Request,
 ) -> Answer {
-    let (parts, body) = request.into_parts();
-    let admitted = shown
+    let thing = shown
         .map_err(|error| {
             let told =
                 "what is asked for is `word`, `box` and `negative`, as in `?word=mug&box=120,80,200,180`";
             wrong(format!("{}: {told}", error.body_text()))
         })
-        .and_then(|Query(shown)| Ok((shown.thing()?, state.photographs.place()?)));
-    let (thing, place) = match admitted {
-        Ok(admitted) => admitted,
-        Err(refusal) => {
-            PHOTOGRAPH.discard(&parts.headers, body).await;
-            return Err(refusal);
-        }
-    };
-    let photograph = read(&parts.headers, body).await?;
-    let turn = state.photographs.turn().await?;
-    let stream = state.stream.clone();
-    let looking = tokio::task::spawn_blocking(move || {
-        let example = stream.photographs.example(photograph, thing);
-        drop((place, turn));
-        example.map_err(of_detecting)
-    });
-    let example = looking.await.map_err(|_| later("there is too much to do at once: ask again later"))??;
+        .and_then(|Query(shown)| shown.thing());
+    let example = look_at(&state, request, thing, |photographs, photograph, thing| {
+        photographs.example(photograph, thing)
+    })
+    .await?;
     ask(state, move |_| Ok(ChangeRequest::AddExamples(example))).await
 }
 
@@ -113,9 +98,9 @@ pub(super) async fn add(
 pub(super) async fn list(State(state): State<Arc<AppState>>) -> Answer {
     #[derive(Serialize)]
     struct Examples {
-        words: Vec<WordWithExamples>,
+        words: Vec<ExampleCount>,
     }
-    Ok(json(&Examples { words: WordWithExamples::all(&state) }))
+    Ok(json(&Examples { words: state.stream.requests.current().examples }))
 }
 
 #[derive(serde::Deserialize)]

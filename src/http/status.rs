@@ -15,6 +15,7 @@ use super::state::AppState;
 use crate::health::{HealthReport, SourceState};
 use crate::job::Event;
 use crate::publish::OutletStatus;
+use crate::requests::ExampleCount;
 
 /// From one look to the next.
 const LOOK: Duration = Duration::from_secs(1);
@@ -141,7 +142,7 @@ pub(super) struct InUse {
     /// Whether what was chosen also holds after a restart.
     is_kept: bool,
     /// Words that were shown examples of.
-    examples: Vec<WordWithExamples>,
+    examples: Vec<ExampleCount>,
     student: String,
     engine: String,
 }
@@ -156,7 +157,7 @@ impl InUse {
             score_threshold: rounded(in_use.score_threshold.into(), 1e4),
             is_as_configured: in_use.is_as_configured,
             is_kept: in_use.is_kept,
-            examples: WordWithExamples::all(state),
+            examples: in_use.examples,
             student: in_use.student.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             engine: in_use.engine,
         }
@@ -190,32 +191,6 @@ impl Status {
             health: report,
             history: with_history.then(|| state.observer.history()),
         }
-    }
-}
-
-/// A word with examples.
-#[derive(Serialize)]
-pub(super) struct WordWithExamples {
-    word: String,
-    /// How many show it, and how many show what it is not.
-    examples: usize,
-    negative: usize,
-}
-
-impl WordWithExamples {
-    /// Those that were shown, in the order in which they first were.
-    pub fn all(state: &AppState) -> Vec<Self> {
-        let mut words: Vec<Self> = Vec::new();
-        for shown in state.stream.requests.current().examples {
-            let place = words.iter().position(|known| known.word == shown.word).unwrap_or_else(|| {
-                words.push(Self { word: shown.word, examples: 0, negative: 0 });
-                words.len() - 1
-            });
-            let word = &mut words[place];
-            let count = if shown.is_negative { &mut word.negative } else { &mut word.examples };
-            *count += shown.regions.len();
-        }
-        words
     }
 }
 

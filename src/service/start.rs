@@ -26,7 +26,7 @@ use crate::http::{HttpSettings, ServedStream, Server};
 use crate::job::WordList;
 use crate::pipeline::{Control, Counters, Pipeline};
 use crate::publish::{Live, Outputs, Publisher, SinkContext};
-use crate::requests::{Current, Requests};
+use crate::requests::{Current, ExampleCount, Requests};
 use crate::threads::Stop;
 use crate::tracking::Tracking;
 
@@ -309,7 +309,7 @@ impl ServiceState {
             score_threshold: target.words.detection.score_threshold,
             is_as_configured: overrides.is_empty(),
             is_kept: overrides.is_kept,
-            examples: target.words.shown.as_ref().map_or_else(Vec::new, |shown| shown.words.clone()),
+            examples: target.words.shown.as_ref().map(ExampleCount::of).unwrap_or_default(),
             student: target.engine.student.clone(),
             engine: engine.to_owned(),
         });

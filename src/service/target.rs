@@ -307,17 +307,29 @@ impl WordsTarget {
         let is_new = |word: &&WordExamples| {
             !word.is_negative && !vocabulary.words.iter().any(|known| known.word == word.word)
         };
-        for word in shown.iter().filter(is_new).map(|word| word.word.clone()).collect::<Vec<_>>() {
+        let new: Vec<Word> = shown.iter().filter(is_new).map(|word| Word::new(&word.word)).collect();
+        if new.is_empty() {
+            return;
+        }
+        let teacher = vocabulary.teacher.clone();
+        let texts = |words: &[Word]| {
             let list = WordList {
                 prompts: words::default_prompts(),
-                words: vec![Word::new(&word)],
+                words: words.to_vec(),
                 competitors: Competitors::None,
                 places: Vec::new(),
                 shown: Vec::new(),
             };
-            match make_beside(&list, &vocabulary.teacher, self.teacher.as_deref(), stop) {
+            make_beside(&list, &teacher, self.teacher.as_deref(), stop)
+        };
+        if let Ok(texts) = texts(&new) {
+            return vocabulary.show_too(texts);
+        }
+        // One that the teacher knows nothing of refuses a whole list.
+        for word in new {
+            match texts(std::slice::from_ref(&word)) {
                 Ok(text) => vocabulary.show_too(text),
-                Err(reason) => tracing::info!("{word:?} is known by its examples alone: {reason}"),
+                Err(reason) => tracing::info!("{:?} is known by its examples alone: {reason}", word.word),
             }
         }
     }

@@ -3,7 +3,7 @@
 //! In flow files, out flow the regions that show their words. They are found by the process that looks at photographs, and
 //! kept in the state directory by the pictures' content: a second start and a change of thresholds look at no picture.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,7 @@ use super::region::region_of;
 use super::worker::{Worker, find};
 use crate::files::{Durability, replace, state_folder};
 use crate::http::DetectError;
+use crate::requests::examples_of;
 use crate::service::file_watch::Watched;
 use crate::threads::Stop;
 
@@ -44,13 +45,17 @@ impl KeptRegions {
         Self { path, regions: read.unwrap_or_default(), changed: 0 }
     }
 
+    /// Forgets what is in use no more, if there is much of it.
+    fn forget_others(&mut self, in_use: &BTreeSet<String>) {
+        if self.changed > 0 && self.regions.len() > MOST_KEPT {
+            self.regions.retain(|key, _| in_use.contains(key));
+        }
+    }
+
     /// Keeps them for the next time; without it they are found again.
-    fn keep(&mut self, in_use: &[String]) {
+    fn keep(&mut self) {
         if std::mem::take(&mut self.changed) == 0 {
             return;
-        }
-        if self.regions.len() > MOST_KEPT {
-            self.regions.retain(|key, _| in_use.contains(key));
         }
         let kept = serde_json::to_vec(&self.regions).map_err(std::io::Error::other).and_then(|bytes| {
             fs::create_dir_all(self.path.parent().unwrap_or(Path::new("")))?;
@@ -80,35 +85,21 @@ pub fn show_files(
     let mut not_seen = Vec::new();
     let kept = KeptRegions::of(&facts.id());
     let mut viewer =
-        PictureViewer { student: Watched::new(student), worker: None, kept, in_use: Vec::new(), stop };
+        PictureViewer { student: Watched::new(student), worker: None, kept, in_use: BTreeSet::new(), stop };
     for ShownFile { word, file, is_negative } in files {
-        let is_it = |known: &&mut WordExamples| known.word == *word && known.is_negative == *is_negative;
-        let place = match words.iter_mut().find(is_it) {
-            Some(known) => known,
-            None => {
-                words.push(WordExamples {
-                    word: word.clone(),
-                    regions: Vec::new(),
-                    is_negative: *is_negative,
-                });
-                let last = words.len() - 1;
-                &mut words[last]
-            }
-        };
+        let examples = examples_of(&mut words, word, *is_negative);
         for picture in pictures_of(file)? {
             let region = viewer.region(&picture, file.box_in_image);
             let refused = || no_example(&picture, word, *is_negative);
             match region.with_context(refused)? {
-                Ok(region) => place.regions.push(region),
+                Ok(region) => examples.regions.push(region),
                 Err(told) => not_seen.push((format!("{}: {told}", refused()), word, is_negative)),
             }
         }
     }
+    viewer.kept.forget_others(&viewer.in_use);
     for (told, word, is_negative) in not_seen {
-        let has_others = words.iter().any(|known| {
-            known.word == *word && known.is_negative == *is_negative && !known.regions.is_empty()
-        });
-        ensure!(has_others, told);
+        ensure!(!examples_of(&mut words, word, *is_negative).regions.is_empty(), told);
         tracing::warn!("{told}; it is left out");
     }
     Ok(words)
@@ -159,19 +150,12 @@ fn pictures_of(ExampleFile { image, box_in_image }: &ExampleFile) -> anyhow::Res
     Ok(pictures)
 }
 
-impl Drop for PictureViewer<'_> {
-    /// Also where a later picture is refused.
-    fn drop(&mut self) {
-        self.kept.keep(&self.in_use);
-    }
-}
-
 /// Looks at pictures, one after the other.
 struct PictureViewer<'a> {
     student: Watched,
     worker: Option<Worker>,
     kept: KeptRegions,
-    in_use: Vec<String>,
+    in_use: BTreeSet<String>,
     stop: &'a Stop,
 }
 
@@ -184,7 +168,7 @@ impl PictureViewer<'_> {
     ) -> anyhow::Result<Result<Vec<f32>, String>> {
         let bytes = read(picture)?;
         let key = format!("{} {box_in_image:?}", hex::encode(Sha256::digest(&bytes)));
-        self.in_use.push(key.clone());
+        self.in_use.insert(key.clone());
         if let Some(region) = self.kept.regions.get(&key) {
             return Ok(Ok(region.clone()));
         }
@@ -198,9 +182,16 @@ impl PictureViewer<'_> {
             self.kept.regions.insert(key, region.clone());
             self.kept.changed += 1;
             if self.kept.changed >= KEPT_AFTER {
-                self.kept.keep(&self.in_use);
+                self.kept.keep();
             }
         }
         Ok(region)
+    }
+}
+
+impl Drop for PictureViewer<'_> {
+    /// Also where a later picture is refused.
+    fn drop(&mut self) {
+        self.kept.keep();
     }
 }
