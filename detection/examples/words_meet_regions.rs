@@ -1,7 +1,9 @@
 //! The same regions, scored by a vocabulary of two words. `cargo run -p wordsight-detection --example words_meet_regions`
 #![allow(missing_docs)]
 
-use wordsight_detection::{DetectionSettings, Scorer, TextWeights, Vocabulary, VocabularyError, Word};
+use wordsight_detection::{
+    DetectionSettings, RegionsView, ScoreFunction, Scorer, TextWeights, Vocabulary, VocabularyError, Word,
+};
 
 fn main() -> Result<(), VocabularyError> {
     let vocabulary = Vocabulary {
@@ -12,9 +14,13 @@ fn main() -> Result<(), VocabularyError> {
         embeddings: vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
         embedding_size: 3,
     };
-    let (temperature, background, objectness_weight) = (0.02, [0.0, 0.0, 1.0], 0.5);
-    let weights = TextWeights { trained: 0.67, others: 0.33 };
-    let mut scorer = Scorer::new(&vocabulary, temperature, &background, weights, objectness_weight)?;
+    let function = ScoreFunction::Softmax {
+        temperature: 0.02,
+        background: vec![0.0, 0.0, 1.0],
+        text_weights: TextWeights { trained: 0.67, others: 0.33 },
+    };
+    let objectness_weight = 0.5;
+    let mut scorer = Scorer::new(&vocabulary, &function, objectness_weight)?;
     let settings = DetectionSettings {
         score_threshold: 0.3,
         nms_iou: 0.4,
@@ -27,7 +33,14 @@ fn main() -> Result<(), VocabularyError> {
     let boxes = [[10.0, 10.0, 60.0, 60.0], [100.0, 20.0, 180.0, 90.0]];
     let embeddings = [0.9, 0.3, 0.3, 0.2, 0.1, 0.97];
     let mut found = Vec::new();
-    scorer.detect(&boxes, &[0.9, 0.8], &embeddings, &embeddings, &settings, &mut found);
+    let regions = RegionsView {
+        boxes_in_input: &boxes,
+        objectness: &[0.9, 0.8],
+        text_embeddings: &embeddings,
+        image_embeddings: &embeddings,
+        ..RegionsView::default()
+    };
+    scorer.detect(regions, &settings, &mut found);
     for detection in &found {
         let word = &vocabulary.words[detection.word].word;
         println!("{word} {:.2} {:?}", detection.score, detection.box_in_input);

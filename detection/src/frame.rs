@@ -120,8 +120,15 @@ impl YuvEncoding {
 
 impl YuvFactors {
     /// RGB of one pixel, unrounded and unclamped. The kernel on the GPU does the same sums in the same order.
-    pub fn rgb(&self, [y, u, v]: [f32; 3]) -> [f32; 3] {
-        let (luma, u, v) = ((y - self.y_offset) * self.y_scale, u - 128.0, v - 128.0);
+    pub fn rgb(&self, yuv: [f32; 3]) -> [f32; 3] {
+        self.rgb_of_share(yuv, 1.0)
+    }
+
+    /// The same of sums whose weights make `share`, from 0 to 1.
+    #[inline(always)]
+    pub(crate) fn rgb_of_share(&self, [y, u, v]: [f32; 3], share: f32) -> [f32; 3] {
+        let luma = (y - share * self.y_offset) * self.y_scale;
+        let (u, v) = (u - share * 128.0, v - share * 128.0);
         [luma + self.red_v * v, luma + (self.green_u * u + self.green_v * v), luma + self.blue_u * u]
     }
 }

@@ -15,7 +15,12 @@ mod vocabulary;
 
 pub use examples::{Component, RegionStatistics, Shown, WordExamples};
 pub use frame::{FrameView, PixelFormat, YuvEncoding, YuvFactors};
-pub use letterbox::{Channel, Letterbox, PADDING, Preprocessor, Resampler, Tables, Taps};
-pub use scoring::{Detection, DetectionSettings, Ranked, RankingTable, Scorer, TextWeights};
+pub use letterbox::{
+    Channel, Letterbox, PADDING, Preprocessor, Resampler, ResizeFilter, ResizeMode, ResizeSettings, Side,
+    Tables, Taps,
+};
+pub use scoring::{
+    Detection, DetectionSettings, Ranked, RankingTable, RegionsView, ScoreFunction, Scorer, TextWeights,
+};
 pub use suppression::iou;
 pub use vocabulary::{Vocabulary, VocabularyError, Word};

@@ -1,7 +1,8 @@
 //! Scores regions against words: the last dot product.
 //!
-//! Takes an engine's regions and returns named detections, best first. Each region and word has two probabilities,
-//! from ViLD's two heads (Gu et al., arXiv 2104.13921, sections 3.2 to 3.4):
+//! Takes an engine's regions and returns named detections, best first. How similarities become probabilities is the
+//! student's [`ScoreFunction`]. With a softmax, each region and word has two probabilities, from ViLD's two heads (Gu et
+//! al., arXiv 2104.13921, sections 3.2 to 3.4):
 //!
 //! - the text head's: p_text = softmax over [background, words] of cosine / temperature, of which the background's
 //!   share is then dropped;
@@ -13,6 +14,9 @@
 //!
 //! The probabilities are relative to *this* vocabulary. With a single word p_image is 1 everywhere, and only the
 //! background, the objectness and hidden words lower its score.
+//!
+//! With a sigmoid, as OWL-ViT has it (Minderer et al., arXiv 2205.06230), a region has one embedding and says itself how
+//! its cosines are shifted and scaled: p = sigmoid(scale · (cosine + shift)), whatever other words there are.
 //!
 //! A vocabulary's hidden words take part in both softmaxes and are never reported. With one word a region they also
 //! compete for it: a region whose best word is hidden shows nothing and takes no part in suppression. With several
@@ -106,16 +110,40 @@ pub struct TextWeights {
     pub others: f32,
 }
 
-/// An engine's regions, borrowed, as [`Scorer::detect`] takes them.
-#[derive(Clone, Copy)]
-struct Regions<'a> {
-    boxes_in_input: &'a [[f32; 4]],
-    objectness: &'a [f32],
-    text_embeddings: &'a [f32],
-    image_embeddings: &'a [f32],
+/// How a student's similarities to words become probabilities.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ScoreFunction {
+    /// Of all words together, by two heads: ViLD's.
+    Softmax {
+        /// Cosines are divided by this; above 0.
+        temperature: f32,
+        /// The text head's embedding of "nothing nameable", `[D]`.
+        background: Vec<f32>,
+        /// How much the text head counts.
+        text_weights: TextWeights,
+    },
+    /// Of each word by itself, by one head: OWL-ViT's.
+    Sigmoid,
 }
 
-impl<'a> Regions<'a> {
+/// An engine's regions, borrowed, as [`Scorer::detect`] takes them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RegionsView<'a> {
+    /// K boxes (left, top, right, bottom) in pixels of the student's input.
+    pub boxes_in_input: &'a [[f32; 4]],
+    /// K numbers from 0 to 1.
+    pub objectness: &'a [f32],
+    /// `[K, D]`, row-major, rows of length 1: the text head's, or the only ones.
+    pub text_embeddings: &'a [f32],
+    /// The same of the image head; none with [`ScoreFunction::Sigmoid`].
+    pub image_embeddings: &'a [f32],
+    /// K numbers, with [`ScoreFunction::Sigmoid`] alone: what is added to cosines.
+    pub logit_shift: &'a [f32],
+    /// K numbers above 0: what that is multiplied by.
+    pub logit_scale: &'a [f32],
+}
+
+impl<'a> RegionsView<'a> {
     fn text_of(&self, region: u32, size: usize) -> &'a [f32] {
         &self.text_embeddings[region as usize * size..][..size]
     }
@@ -139,8 +167,10 @@ pub struct Ranked {
 /// Everything that is needed to rank words elsewhere, on a GPU: [`Scorer::table`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct RankingTable {
-    /// `[1 + W, D]`, row-major: the background's embedding, then the words'.
+    /// `[1 + W, D]`, row-major: the background's embedding, zeros with a sigmoid; then the words'.
     pub background_and_words: Vec<f32>,
+    /// Whether a region's shift and scale and the logistic function make the scores, and there is one head.
+    pub is_sigmoid: bool,
     /// D.
     pub embedding_size: usize,
     /// `[W]`: the text head's weight against the image head's. NaN for a word that is not to be ranked, only to take
@@ -162,7 +192,9 @@ pub struct Scorer {
     words: Arc<[ScoredWord]>,
     shown_count: usize,
     embedding_size: usize,
+    /// Empty with a sigmoid, whose `inverse_temperature` is 1.
     background: Arc<[f32]>,
+    is_sigmoid: bool,
     panels: Arc<Panels>,
     inverse_temperature: f32,
     objectness_weight: f32,
@@ -188,20 +220,16 @@ struct ScoredWord {
 }
 
 impl Scorer {
-    /// A scorer for a vocabulary and a student's constants: `temperature` above 0, `background` (`[D]`),
-    /// `objectness_weight` from 0 to 1.
+    /// A scorer for a vocabulary and a student's score function; `objectness_weight` from 0 to 1.
     ///
     /// # Errors
     /// When the vocabulary's embeddings have another size than the background.
     pub fn new(
         vocabulary: &Vocabulary,
-        temperature: f32,
-        background: &[f32],
-        text_weights: TextWeights,
+        function: &ScoreFunction,
         objectness_weight: f32,
     ) -> Result<Self, VocabularyError> {
-        let trained = |word: &Word| word.trained_on;
-        Self::with_trained(vocabulary, temperature, background, text_weights, objectness_weight, trained)
+        Self::with_trained(vocabulary, function, objectness_weight, |word| word.trained_on)
     }
 
     /// The same, where `trained` says which words training saw: a student's file knows it better than a vocabulary.
@@ -210,13 +238,19 @@ impl Scorer {
     /// As [`Self::new`].
     pub fn with_trained(
         vocabulary: &Vocabulary,
-        temperature: f32,
-        background: &[f32],
-        text_weights: TextWeights,
+        function: &ScoreFunction,
         objectness_weight: f32,
         trained: impl Fn(&Word) -> bool,
     ) -> Result<Self, VocabularyError> {
-        vocabulary.check_against(&vocabulary.teacher, background.len())?;
+        const ONE_HEAD: TextWeights = TextWeights { trained: 1.0, others: 1.0 };
+        let (temperature, background, text_weights) = match function {
+            ScoreFunction::Softmax { temperature, background, text_weights } => {
+                vocabulary.check_against(&vocabulary.teacher, background.len())?;
+                (*temperature, background.as_slice(), *text_weights)
+            }
+            ScoreFunction::Sigmoid => (1.0, &[][..], ONE_HEAD),
+        };
+        let is_sigmoid = matches!(function, ScoreFunction::Sigmoid);
         let trained: Vec<bool> = vocabulary.words.iter().map(trained).collect();
         let words = vocabulary
             .words
@@ -240,7 +274,8 @@ impl Scorer {
             shown_count: vocabulary.shown().len(),
             embedding_size: vocabulary.embedding_size,
             background: background.into(),
-            screen: Screen::new(&panels),
+            is_sigmoid,
+            screen: if is_sigmoid { None } else { Screen::new(&panels) },
             panels: Arc::new(panels),
             inverse_temperature: temperature.recip(),
             objectness_weight,
@@ -260,6 +295,7 @@ impl Scorer {
             shown_count: self.shown_count,
             embedding_size: self.embedding_size,
             background: Arc::clone(&self.background),
+            is_sigmoid: self.is_sigmoid,
             panels: Arc::clone(&self.panels),
             inverse_temperature: self.inverse_temperature,
             objectness_weight: self.objectness_weight,
@@ -280,46 +316,33 @@ impl Scorer {
     /// As [`Self::rank`].
     pub fn detect(
         &mut self,
-        boxes_in_input: &[[f32; 4]],
-        objectness: &[f32],
-        text_embeddings: &[f32],
-        image_embeddings: &[f32],
+        regions: RegionsView<'_>,
         settings: &DetectionSettings,
         out: &mut Vec<Detection>,
     ) {
-        self.rank(boxes_in_input, objectness, text_embeddings, image_embeddings, settings);
+        self.rank(regions, settings);
         self.select(settings, out);
     }
 
     /// Finds the best words of each region of one frame, for [`Self::select`].
     ///
-    /// `boxes_in_input`: K boxes (left, top, right, bottom) in pixels of the student's input;
-    /// `objectness`: K numbers from 0 to 1, descending; the embeddings: row-major `[K, D]`, rows of
-    /// length 1. Regions whose box is empty or not finite are passed over.
+    /// Regions whose box is empty or not finite are passed over.
     ///
     /// # Panics
     /// When K or D differ between the arguments: a mistake in the calling code.
-    pub fn rank(
-        &mut self,
-        boxes_in_input: &[[f32; 4]],
-        objectness: &[f32],
-        text_embeddings: &[f32],
-        image_embeddings: &[f32],
-        settings: &DetectionSettings,
-    ) {
-        let regions = Regions { boxes_in_input, objectness, text_embeddings, image_embeddings };
+    pub fn rank(&mut self, regions: RegionsView<'_>, settings: &DetectionSettings) {
         self.check(&regions);
         self.follow(settings);
         self.choose_regions(&regions);
         let words_per_region = self.words_per_region(settings);
         self.candidates.clear();
-        self.reserve_candidates(objectness.len(), words_per_region);
+        self.reserve_candidates(regions.objectness.len(), words_per_region);
         // Where everything is told, or the objectness alone is the score, there is nothing to drop.
         let may_screen = self.lowest_threshold > 0.0 && self.objectness_weight < 1.0;
         let mut query = Query {
             panels: &self.panels,
             inverse_temperature: self.inverse_temperature,
-            background: &self.background,
+            background: (!self.is_sigmoid).then_some(&*self.background),
             regions,
             words_per_region,
             ranks_hidden: settings.hidden_compete(),
@@ -332,10 +355,16 @@ impl Scorer {
         let p_weight = 1.0 - self.objectness_weight;
         for (at, &region) in self.chosen.iter().enumerate() {
             let region = region as usize;
-            let (objectness, box_in_input) = (objectness[region], boxes_in_input[region]);
+            let (objectness, box_in_input) = (regions.objectness[region], regions.boxes_in_input[region]);
             let objectness_factor = objectness.powf(self.objectness_weight);
-            for &(log_p, word) in self.exact.best_of(at, &query) {
-                let (word, score) = (word as usize, (p_weight * log_p).exp() * objectness_factor);
+            for &(value, word) in self.exact.best_of(at, &query) {
+                let p = if self.is_sigmoid {
+                    let logit = regions.logit_scale[region] * (value + regions.logit_shift[region]);
+                    (1.0 + (-logit).exp()).recip().powf(p_weight)
+                } else {
+                    (p_weight * value).exp()
+                };
+                let (word, score) = (word as usize, p * objectness_factor);
                 let scored = &self.words[word];
                 if score >= settings.reporting_threshold(scored) {
                     let is_weak = score < settings.threshold_of(scored);
@@ -384,9 +413,11 @@ impl Scorer {
         };
         let mut background_and_words = Vec::with_capacity((1 + self.words.len()) * self.embedding_size);
         background_and_words.extend_from_slice(&self.background);
+        background_and_words.resize(self.embedding_size, 0.0);
         self.panels.append_embeddings(&mut background_and_words);
         RankingTable {
             background_and_words,
+            is_sigmoid: self.is_sigmoid,
             embedding_size: self.embedding_size,
             text_weights: self.words.iter().map(weight_of).collect(),
             thresholds: thresholds.collect(),
@@ -425,12 +456,17 @@ impl Scorer {
         settings.words_per_region.clamp(1, self.shown_count.max(1))
     }
 
-    fn check(&self, regions: &Regions<'_>) {
+    fn check(&self, regions: &RegionsView<'_>) {
         let count = regions.boxes_in_input.len();
         assert_eq!(regions.objectness.len(), count, "one objectness for each of {count} boxes");
         let values = count * self.embedding_size;
         assert_eq!(regions.text_embeddings.len(), values, "{count} text embeddings");
-        assert_eq!(regions.image_embeddings.len(), values, "{count} image embeddings");
+        if self.is_sigmoid {
+            let of_regions = (regions.logit_shift.len(), regions.logit_scale.len());
+            assert_eq!(of_regions, (count, count), "a shift and a scale for each of {count} boxes");
+        } else {
+            assert_eq!(regions.image_embeddings.len(), values, "{count} image embeddings");
+        }
     }
 
     /// Brings up to date what follows from the settings.
@@ -456,7 +492,7 @@ impl Scorer {
 
     /// Fills `chosen` with the regions that can reach a threshold at all. A score is at most objectness^g, so the rest
     /// need no dot products: usually most of them.
-    fn choose_regions(&mut self, regions: &Regions<'_>) {
+    fn choose_regions(&mut self, regions: &RegionsView<'_>) {
         self.chosen.clear();
         self.chosen.reserve(regions.objectness.len());
         let boxes_and_objectness = regions.boxes_in_input.iter().zip(regions.objectness);

@@ -3,8 +3,8 @@
 
 use allocation_counter::measure;
 use wordsight_detection::{
-    DetectionSettings, FrameView, PixelFormat, Preprocessor, Ranked, Resampler, Scorer, TextWeights,
-    Vocabulary, Word, YuvEncoding,
+    DetectionSettings, FrameView, PixelFormat, Preprocessor, Ranked, RegionsView, Resampler, ResizeSettings,
+    ScoreFunction, Scorer, TextWeights, Vocabulary, Word, YuvEncoding,
 };
 
 /// Numbers from -0.5 to 0.5 that look like none in particular.
@@ -47,8 +47,10 @@ fn scorer() -> Scorer {
         embeddings: unit_rows(WORDS, SIZE, 1),
         embedding_size: SIZE,
     };
-    let weights = TextWeights { trained: 0.67, others: 0.33 };
-    Scorer::new(&vocabulary, 0.02, &unit_rows(1, SIZE, 2), weights, 0.5).unwrap()
+    let text_weights = TextWeights { trained: 0.67, others: 0.33 };
+    let function =
+        ScoreFunction::Softmax { temperature: 0.02, background: unit_rows(1, SIZE, 2), text_weights };
+    Scorer::new(&vocabulary, &function, 0.5).unwrap()
 }
 
 /// Regions of a frame: in the first none comes to anything, in later ones many do.
@@ -73,8 +75,15 @@ fn scoring_allocates_nothing_after_its_first_frame_however_much_more_comes() {
         let (mut scorer, mut found) = (scorer(), Vec::new());
         for number in 0..4 {
             let (boxes, objectness, text, image) = frame(number);
+            let regions = RegionsView {
+                boxes_in_input: &boxes,
+                objectness: &objectness,
+                text_embeddings: &text,
+                image_embeddings: &image,
+                ..RegionsView::default()
+            };
             let count = measure(|| {
-                scorer.detect(&boxes, &objectness, &text, &image, &settings, &mut found);
+                scorer.detect(regions, &settings, &mut found);
             })
             .count_total;
             assert!(number == 0 || !found.is_empty());
@@ -109,7 +118,7 @@ fn settling_what_was_ranked_elsewhere_allocates_nothing_after_the_first_frame() 
 
 #[test]
 fn resampling_allocates_nothing_after_the_first_frame_of_a_size() {
-    let mut resampler = Resampler::new(96, 96);
+    let mut resampler = Resampler::new(ResizeSettings::letterbox(96, 96));
     let mut out = vec![0; 3 * 96 * 96];
     for (width, height) in [(160, 120), (62, 200)] {
         for format in [PixelFormat::Rgb, PixelFormat::Yuyv, PixelFormat::Nv12] {
@@ -129,7 +138,7 @@ fn resampling_allocates_nothing_after_the_first_frame_of_a_size() {
 
 #[test]
 fn preprocessing_allocates_nothing_after_the_first_frame_of_a_size() {
-    let mut preprocessor = Preprocessor::new(96, 96);
+    let mut preprocessor = Preprocessor::new(ResizeSettings::letterbox(96, 96));
     let mut out = vec![0; 3 * 96 * 96];
     for (width, height) in [(160, 120), (62, 200), (96, 96), (1, 1)] {
         let rgb = vec![99; 3 * width * height];

@@ -6,7 +6,7 @@ use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{CpuExtensions, FilterType, ResizeAlg, ResizeOptions, Resizer};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use wordsight_detection::{PADDING, Preprocessor};
+use wordsight_detection::{PADDING, Preprocessor, ResizeSettings};
 
 /// The instructions that the crate has ways for, as far as this processor has them.
 fn extensions() -> Vec<CpuExtensions> {
@@ -76,8 +76,10 @@ fn frames(width: usize, height: usize, random: &mut StdRng) -> [Vec<u8>; 4] {
 fn assert_same(sizes: impl IntoIterator<Item = (usize, usize)>, inputs: &[[usize; 2]]) {
     let mut random = StdRng::seed_from_u64(7);
     let mut crates = extensions().into_iter().map(Crate::new).collect::<Vec<_>>();
-    let mut ours =
-        inputs.iter().map(|[width, height]| Preprocessor::new(*width, *height)).collect::<Vec<_>>();
+    let mut ours = inputs
+        .iter()
+        .map(|[width, height]| Preprocessor::new(ResizeSettings::letterbox(*width, *height)))
+        .collect::<Vec<_>>();
     for (width, height) in sizes {
         for (kind, rgb) in frames(width, height, &mut random).into_iter().enumerate() {
             for (input, ours) in inputs.iter().zip(&mut ours) {

@@ -8,65 +8,10 @@
 //! over neighbouring bytes. The order of the sums is guaranteed: the GPU's kernel has the same order, and a test
 //! compares the two to the last bit.
 
-use super::{Letterbox, PADDING};
+use std::ops::Range;
+
+use super::{Letterbox, ResizeFilter, ResizeSettings, Side, Taps};
 use crate::frame::{FrameView, PixelFormat, YuvFactors};
-
-/// Which samples of a side make each pixel of the shorter or longer one, and with what weights: bilinear, the kernel
-/// widened by the scale when it shrinks.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Taps {
-    /// For each pixel: the first sample that it is made of, and how many.
-    pub spans: Vec<[i32; 2]>,
-    /// Their weights, `stride` a pixel; 0 behind the last.
-    pub weights: Vec<f32>,
-    /// Weights a pixel.
-    pub stride: usize,
-}
-
-impl Taps {
-    /// From a side of `source` pixels to one of `resized`, neither of them 0.
-    pub fn new(source: usize, resized: usize) -> Self {
-        let scale = source as f64 / resized as f64;
-        let reach = scale.max(1.0);
-        let last = source.saturating_sub(1);
-        let rows = (0..resized).map(|pixel| {
-            let centre = (pixel as f64 + 0.5) * scale;
-            let first = ((centre - reach).max(0.0).floor() as usize).min(last);
-            let end = ((centre + reach).ceil() as usize).clamp(first + 1, last + 1);
-            let weights = (first..end).map(|tap| (1.0 - (tap as f64 + 0.5 - centre).abs() / reach).max(0.0));
-            let weights: Vec<f64> = weights.collect();
-            let sum: f64 = weights.iter().sum();
-            (first, weights.into_iter().map(|weight| (weight / sum) as f32).collect())
-        });
-        Self::of_rows(rows.collect())
-    }
-
-    /// The same pixels from samples that two neighbours share.
-    fn of_pairs(&self) -> Self {
-        let rows = (0..self.spans.len()).map(|pixel| {
-            let (first, weights) = self.of(pixel);
-            let mut pairs = vec![0.0; (first + weights.len()).div_ceil(2) - first / 2];
-            (first..).zip(weights).for_each(|(tap, weight)| pairs[tap / 2 - first / 2] += weight);
-            (first / 2, pairs)
-        });
-        Self::of_rows(rows.collect())
-    }
-
-    fn of_rows(rows: Vec<(usize, Vec<f32>)>) -> Self {
-        let stride = rows.iter().map(|(_, weights)| weights.len()).max().unwrap_or(1);
-        let mut weights = vec![0.0; stride * rows.len()];
-        for (padded, (_, row)) in weights.chunks_exact_mut(stride).zip(&rows) {
-            padded[..row.len()].copy_from_slice(row);
-        }
-        let spans = rows.iter().map(|(first, row)| [*first as i32, row.len() as i32]).collect();
-        Self { spans, weights, stride }
-    }
-
-    fn of(&self, pixel: usize) -> (usize, &[f32]) {
-        let [first, count] = self.spans[pixel];
-        (first as usize, &self.weights[pixel * self.stride..][..count as usize])
-    }
-}
 
 /// Where a frame has the samples of one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,10 +86,8 @@ pub struct Tables {
 
 impl Tables {
     /// For frames placed so.
-    pub fn new(letterbox: &Letterbox) -> Self {
-        let (frame_size, resized_size) = (letterbox.frame_size(), letterbox.resized_size());
-        let columns = Taps::new(frame_size.0, resized_size.0);
-        let rows = Taps::new(frame_size.1, resized_size.1);
+    pub fn new(letterbox: &Letterbox, filter: ResizeFilter) -> Self {
+        let [columns, rows] = [0, 1].map(|axis| Taps::new(Side::of(letterbox, axis), filter));
         let (column_pairs, row_pairs) = (columns.of_pairs(), rows.of_pairs());
         Self { columns: [columns, column_pairs], rows: [rows, row_pairs] }
     }
@@ -162,7 +105,7 @@ impl Tables {
 
 /// Letterboxes frames of any format; keeps its tables while the frames keep their size.
 pub struct Resampler {
-    input_size: (usize, usize),
+    settings: ResizeSettings,
     letterbox: Letterbox,
     tables: Tables,
     /// The sums over rows of some rows to be, byte by byte.
@@ -179,15 +122,13 @@ pub struct Resampler {
 const LANES: usize = 8;
 
 impl Resampler {
-    /// For a student whose input is `input_width` by `input_height` pixels.
-    pub fn new(input_width: usize, input_height: usize) -> Self {
-        let input_size = (input_width, input_height);
-        let letterbox = Letterbox::new((1, 1), input_size);
-        let tables = Tables::new(&letterbox);
+    /// For a student that wants frames so.
+    pub fn new(settings: ResizeSettings) -> Self {
+        let letterbox = Letterbox::of((1, 1), &settings);
         Self {
-            input_size,
+            settings,
             letterbox,
-            tables,
+            tables: Tables::new(&letterbox, settings.filter),
             down: Default::default(),
             woven: Vec::new(),
             along: Default::default(),
@@ -200,16 +141,15 @@ impl Resampler {
     /// # Panics
     /// When the frame or `out` has another length than its size says: a mistake in the calling code.
     pub fn run(&mut self, frame: &FrameView<'_>, out: &mut [u8]) -> Letterbox {
-        let (input_width, input_height) = self.input_size;
         assert!(frame.is_whole(), "a {:?} frame of {}x{}", frame.format, frame.width, frame.height);
-        assert_eq!(out.len(), 3 * input_width * input_height, "the planes of a student's input");
-        let letterbox = Letterbox::new((frame.width, frame.height), self.input_size);
+        assert_eq!(out.len(), self.settings.input_len(), "the planes of a student's input");
+        let letterbox = Letterbox::of((frame.width, frame.height), &self.settings);
         if letterbox != self.letterbox {
-            self.tables = Tables::new(&letterbox);
+            self.tables = Tables::new(&letterbox, self.settings.filter);
             self.letterbox = letterbox;
         }
-        if letterbox.resized_size() != self.input_size {
-            out.fill(PADDING);
+        if letterbox.resized_size() != self.settings.input_size {
+            self.settings.fill(out);
         }
         self.along.iter_mut().for_each(|along| along.resize(letterbox.resized_size().0, [0.0; LANES]));
         #[cfg(target_arch = "x86_64")]
@@ -239,7 +179,10 @@ impl Resampler {
         out: &mut [u8],
         transposed: impl Fn(Square) -> Square + Copy,
     ) {
-        let (input_width, input_height) = self.input_size;
+        let (input_width, input_height) = self.settings.input_size;
+        let padding = self.settings.padding.map(f32::from);
+        let columns_cover = &self.tables.columns[0].cover;
+        let is_whole = self.tables.columns[0].is_whole() && self.tables.rows[0].is_whole();
         let channels = frame.format.channels(frame.width, frame.height);
         let factors = frame.format.is_yuv().then(|| frame.encoding.factors());
         let (resized_width, resized_height) = self.letterbox.resized_size();
@@ -271,7 +214,9 @@ impl Resampler {
                 let planes = out.chunks_exact_mut(input_width * input_height);
                 let rows = planes.map(|plane| &mut plane[start..start + resized_width]);
                 let lines = self.lines.each_ref().map(|lines| &*lines[lane]);
-                write_row(lines, factors.as_ref(), rows);
+                let row_cover = self.tables.rows[0].cover[first_row + lane];
+                let border = (!is_whole).then_some(Border { columns_cover, row_cover, padding });
+                write_row(lines, factors.as_ref(), border.as_ref(), rows);
             }
         }
     }
@@ -398,11 +343,19 @@ fn deinterleave(woven: &[[f32; LANES]], rows: &mut [Vec<f32>; LANES], transposed
     }
 }
 
-/// Writes one row of each plane, converted where there are factors.
+/// How much of a row's pixels is frame, and what the rest is.
+struct Border<'a> {
+    columns_cover: &'a [f32],
+    row_cover: f32,
+    padding: [f32; 3],
+}
+
+/// Writes one row of each plane, converted where there are factors, and blended with the padding where there is some.
 #[inline(always)]
 fn write_row<'a>(
     sums: [&[f32]; 3],
     factors: Option<&YuvFactors>,
+    border: Option<&Border<'_>>,
     mut rows: impl Iterator<Item = &'a mut [u8]>,
 ) {
     let (Some(red), Some(green), Some(blue)) = (rows.next(), rows.next(), rows.next()) else { return };
@@ -414,7 +367,9 @@ fn write_row<'a>(
         for (pixels, sums) in pixels.iter_mut().zip(sums) {
             pixels[..count].copy_from_slice(&sums[start..start + count]);
         }
-        if let Some(factors) = factors {
+        if let Some(border) = border {
+            border.blend(&mut pixels, factors, start..start + count);
+        } else if let Some(factors) = factors {
             let [a, b, c] = &mut pixels;
             for ((a, b), c) in a.iter_mut().zip(b).zip(c) {
                 [*a, *b, *c] = factors.rgb([*a, *b, *c]);
@@ -423,6 +378,20 @@ fn write_row<'a>(
         for (plane, pixels) in planes.iter_mut().zip(pixels) {
             let bytes = pixels.map(byte);
             plane[start..start + count].copy_from_slice(&bytes[..count]);
+        }
+    }
+}
+
+impl Border<'_> {
+    /// Makes RGB of the sums of these columns, whose weights make less than 1, and adds the padding's share.
+    fn blend(&self, pixels: &mut [[f32; PIXELS]; 3], factors: Option<&YuvFactors>, columns: Range<usize>) {
+        for (at, column_cover) in self.columns_cover[columns].iter().enumerate() {
+            let cover = column_cover * self.row_cover;
+            let sums = [0, 1, 2].map(|channel| pixels[channel][at]);
+            let rgb = factors.map_or(sums, |factors| factors.rgb_of_share(sums, cover));
+            for ((pixels, colour), padding) in pixels.iter_mut().zip(rgb).zip(self.padding) {
+                pixels[at] = colour + (1.0 - cover) * padding;
+            }
         }
     }
 }
@@ -469,8 +438,12 @@ mod tests {
         for (width, height) in [(64, 48), (31, 57), (300, 11), (5, 4), (1, 1), (416, 416)] {
             let rgb: Vec<u8> = pixels(width, height, 1).concat();
             let (mut ours, mut theirs) = (vec![0; 3 * 96 * 64], vec![0; 3 * 96 * 64]);
-            let placed = Resampler::new(96, 64).run(&FrameView::rgb(&rgb, width, height), &mut ours);
-            assert_eq!(placed, Preprocessor::new(96, 64).run(&rgb, width, height, &mut theirs));
+            let placed = Resampler::new(ResizeSettings::letterbox(96, 64))
+                .run(&FrameView::rgb(&rgb, width, height), &mut ours);
+            assert_eq!(
+                placed,
+                Preprocessor::new(ResizeSettings::letterbox(96, 64)).run(&rgb, width, height, &mut theirs)
+            );
             assert!(largest_difference(&ours, &theirs) <= 2, "{width}x{height}");
         }
     }
@@ -524,7 +497,7 @@ mod tests {
                     }
                 }
                 let (mut found, mut wanted) = (vec![0; 3 * 48 * 48], vec![0; 3 * 48 * 48]);
-                let mut resampler = Resampler::new(48, 48);
+                let mut resampler = Resampler::new(ResizeSettings::letterbox(48, 48));
                 resampler.run(&FrameView::rgb(&rgb, width, height), &mut wanted);
                 resampler.run(&FrameView { bytes: &bytes, width, height, format, encoding }, &mut found);
                 assert!(largest_difference(&found, &wanted) <= 1, "{format:?} {encoding:?}");
@@ -537,21 +510,9 @@ mod tests {
         let grey: Vec<u8> = pixels(70, 31, 3).iter().map(|pixel| pixel[0]).collect();
         let rgb: Vec<u8> = grey.iter().flat_map(|level| [*level; 3]).collect();
         let (mut ours, mut wanted) = (vec![0; 3 * 48 * 48], vec![0; 3 * 48 * 48]);
-        let mut resampler = Resampler::new(48, 48);
+        let mut resampler = Resampler::new(ResizeSettings::letterbox(48, 48));
         resampler.run(&FrameView::rgb(&rgb, 70, 31), &mut wanted);
         resampler.run(&FrameView { format: PixelFormat::Grey, ..FrameView::rgb(&grey, 70, 31) }, &mut ours);
         assert_eq!(ours, wanted);
-    }
-
-    #[test]
-    fn weights_of_every_pixel_make_one_and_stay_within_the_side() {
-        for (source, resized) in [(1920, 416), (3, 416), (1, 1), (416, 416), (1079, 7)] {
-            let taps = Taps::new(source, resized);
-            for pixel in 0..resized {
-                let (first, weights) = taps.of(pixel);
-                assert!(first + weights.len() <= source && !weights.is_empty(), "{source} to {resized}");
-                assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-5);
-            }
-        }
     }
 }

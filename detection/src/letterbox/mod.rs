@@ -1,41 +1,63 @@
 //! Where a frame lies in a student's input, and how boxes are mapped back.
 //!
-//! A [`Letterbox`] is computed from the two sizes: the frame keeps its aspect ratio, fills one side of the input and
-//! is centred along the other. The resized frame has a whole number of pixels, so its true scale differs slightly
-//! between the axes. Boxes are mapped with the true scales; otherwise a box at the far edge of a large frame would be
-//! off by a few pixels.
+//! A [`Letterbox`] is computed from the frame's size and the student's [`ResizeSettings`]. Where nothing else is said,
+//! the frame keeps its aspect ratio, fills one side of the input and is centred along the other. The resized frame has a
+//! whole number of pixels, so its true scale differs slightly between the axes. Boxes are mapped with the true scales;
+//! otherwise a box at the far edge of a large frame would be off by a few pixels.
 //!
-//! [`Preprocessor`] makes the input on a processor, in integers; [`Resampler`] is the float arithmetic that the GPU's
-//! kernel is compared with.
+//! [`Preprocessor`] makes the input on a processor, in integers where the student allows it; [`Resampler`] is the float
+//! arithmetic that the GPU's kernel is compared with.
 
 mod fixed_point;
 mod float;
 mod preprocessor;
+mod settings;
+mod taps;
 
-pub use float::{Channel, Resampler, Tables, Taps};
-pub use preprocessor::{PADDING, Preprocessor};
+pub use float::{Channel, Resampler, Tables};
+pub use preprocessor::Preprocessor;
+pub use settings::{PADDING, ResizeFilter, ResizeMode, ResizeSettings};
+pub use taps::{Side, Taps};
 
 /// The placing of one frame in one input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Letterbox {
     frame_size: [usize; 2],
+    /// Of the frame in the input; with [`ResizeMode::Pad`], of the frame with its padding.
     resized_size: [usize; 2],
     pad: [usize; 2],
+    pixels_per_sample: [f64; 2],
 }
 
 impl Letterbox {
     /// The placing of a frame of `frame_size` in an input of `input_size`, both (width, height) in
     /// pixels. A side of 0 is taken as 1.
     pub fn new(frame_size: (usize, usize), input_size: (usize, usize)) -> Self {
+        Self::placed(frame_size, input_size, ResizeMode::Letterbox)
+    }
+
+    /// The placing of a frame of `frame_size` (width, height), pixels, as a student wants it.
+    pub fn of(frame_size: (usize, usize), settings: &ResizeSettings) -> Self {
+        Self::placed(frame_size, settings.input_size, settings.mode)
+    }
+
+    fn placed(frame_size: (usize, usize), input_size: (usize, usize), mode: ResizeMode) -> Self {
         let frame_size = [frame_size.0.max(1), frame_size.1.max(1)];
         let input_size = [input_size.0.max(1), input_size.1.max(1)];
         let scale = ratio(input_size[0], frame_size[0]).min(ratio(input_size[1], frame_size[1]));
-        let resized_size = [0, 1].map(|axis| {
-            let exact = frame_size[axis] as f64 * scale;
-            (exact.round() as usize).clamp(1, input_size[axis])
-        });
+        let resized_size = match mode {
+            ResizeMode::Letterbox => [0, 1].map(|axis| {
+                let exact = frame_size[axis] as f64 * scale;
+                (exact.round() as usize).clamp(1, input_size[axis])
+            }),
+            ResizeMode::Stretch | ResizeMode::Pad => input_size,
+        };
         let pad = [0, 1].map(|axis| (input_size[axis] - resized_size[axis]) / 2);
-        Self { frame_size, resized_size, pad }
+        let pixels_per_sample = match mode {
+            ResizeMode::Pad => [scale; 2],
+            _ => [0, 1].map(|axis| ratio(resized_size[axis], frame_size[axis])),
+        };
+        Self { frame_size, resized_size, pad, pixels_per_sample }
     }
 
     /// The frame's (width, height), pixels.
@@ -43,7 +65,7 @@ impl Letterbox {
         self.frame_size.into()
     }
 
-    /// The (width, height) that the frame has in the input, pixels.
+    /// The (width, height) that the frame has in the input, pixels; with its padding where it is padded first.
     pub fn resized_size(&self) -> (usize, usize) {
         self.resized_size.into()
     }
@@ -56,7 +78,7 @@ impl Letterbox {
 
     /// Pixels of the input for one pixel of the frame, along x and along y.
     pub fn scale(&self) -> [f32; 2] {
-        [0, 1].map(|axis| ratio(self.resized_size[axis], self.frame_size[axis]) as f32)
+        self.pixels_per_sample.map(|scale| scale as f32)
     }
 
     /// A box (left, top, right, bottom) of the input in pixels of the frame, clipped to the frame.
@@ -126,6 +148,23 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_frame_is_stretched_or_padded_where_its_student_wants_that() {
+        let settings = |mode| ResizeSettings { mode, ..ResizeSettings::letterbox(320, 320) };
+        let stretched = Letterbox::of((640, 160), &settings(ResizeMode::Stretch));
+        assert_eq!(
+            (stretched.resized_size(), stretched.pad(), stretched.scale()),
+            ((320, 320), (0, 0), [0.5, 2.0])
+        );
+        let padded = Letterbox::of((640, 163), &settings(ResizeMode::Pad));
+        assert_eq!((padded.pad(), padded.scale()), ((0, 0), [0.5, 0.5]));
+        assert_eq!(padded.box_in_frame_from_input([10.0, 20.0, 320.0, 320.0]), [20.0, 40.0, 640.0, 163.0]);
+        assert_eq!(
+            Letterbox::of((640, 163), &settings(ResizeMode::Letterbox)),
+            Letterbox::new((640, 163), (320, 320))
+        );
     }
 
     #[test]

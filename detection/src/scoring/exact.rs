@@ -15,7 +15,7 @@
 
 use std::ops::Range;
 
-use super::Regions;
+use super::RegionsView;
 use super::panels::{CacheLine, GROUPS, LANES, Lanes, Panels};
 use super::softmax::{Sum, multiply_add, weighted};
 
@@ -34,10 +34,10 @@ pub struct Query<'a> {
     pub panels: &'a Panels,
     /// Cosines are multiplied by it.
     pub inverse_temperature: f32,
-    /// `[D]`.
-    pub background: &'a [f32],
+    /// `[D]`; `None` where there is one head and no softmax: a word's value is then its logit.
+    pub background: Option<&'a [f32]>,
     /// The frame's regions.
-    pub regions: Regions<'a>,
+    pub regions: RegionsView<'a>,
     /// From 1 to the number of shown words.
     pub words_per_region: usize,
     /// Whether hidden words are ranked with the others; if not, they are only in the sums.
@@ -47,6 +47,11 @@ pub struct Query<'a> {
 }
 
 impl Query<'_> {
+    /// Embeddings a region.
+    fn heads(&self) -> usize {
+        if self.background.is_some() { 2 } else { 1 }
+    }
+
     /// Whether one of these regions, by their places among the chosen, needs to meet a panel.
     #[inline(always)]
     fn needs(&self, mut regions: Range<usize>, panel: usize) -> bool {
@@ -101,12 +106,18 @@ impl Exact {
             /// For processors with registers of sixteen floats.
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
             fn on_avx512(exact: &mut Exact, query: &Query<'_>, chosen: &[u32]) {
-                exact.pass::<WIDE, true>(query, chosen);
+                match query.heads() {
+                    1 => exact.pass::<WIDE, 1, true>(query, chosen),
+                    _ => exact.pass::<WIDE, 2, true>(query, chosen),
+                }
             }
             /// For processors since 2013.
             #[target_feature(enable = "avx2,fma")]
             fn on_avx2(exact: &mut Exact, query: &Query<'_>, chosen: &[u32]) {
-                exact.pass::<NARROW, true>(query, chosen);
+                match query.heads() {
+                    1 => exact.pass::<NARROW, 1, true>(query, chosen),
+                    _ => exact.pass::<NARROW, 2, true>(query, chosen),
+                }
             }
             let has_512 = is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
@@ -123,13 +134,20 @@ impl Exact {
             }
         }
         // Every 64-bit Arm multiplies and adds at once; an old x86 doesn't.
-        self.pass::<NARROW, { cfg!(target_arch = "aarch64") }>(query, chosen);
+        match query.heads() {
+            1 => self.pass::<NARROW, 1, { cfg!(target_arch = "aarch64") }>(query, chosen),
+            _ => self.pass::<NARROW, 2, { cfg!(target_arch = "aarch64") }>(query, chosen),
+        }
     }
 
-    /// The best words of a region, by its place among the chosen: (log p, word) in no order, as many as were asked for.
+    /// The best words of a region, by its place among the chosen: (log p, or logit with one head; word) in no order, as
+    /// many as were asked for.
     pub fn best_of(&mut self, at: usize, query: &Query<'_>) -> &[(f32, u32)] {
         let Some(progress) = self.progress.get(at) else { return &[] };
-        let (text_shift, image_shift) = (progress.text.ln(), progress.image.ln());
+        let (text_shift, image_shift) = match query.heads() {
+            1 => (0.0, 0.0),
+            _ => (progress.text.ln(), progress.image.ln()),
+        };
         let mut start = at * self.room.iter().sum::<usize>();
         self.told.clear();
         for (group, (best, room)) in query.panels.groups().iter().zip(progress.best.iter().zip(self.room)) {
@@ -158,40 +176,47 @@ impl Exact {
         // For all regions of the frame, so that a later one with more to rank finds the room.
         let count = regions.objectness.len();
         self.best.resize(self.best.len().max(count * room), (0.0, 0));
-        self.rows.resize(self.rows.len().max(2 * size * count.next_multiple_of(WIDE / 2)), 0.0);
+        let rows = query.heads() * count.next_multiple_of(WIDE / query.heads());
+        self.rows.resize(self.rows.len().max(size * rows), 0.0);
         self.told.reserve(room.saturating_sub(self.told.len()));
         self.progress.clear();
         self.progress.reserve(count);
         self.progress.extend(chosen.iter().map(|&region| Progress {
-            text: Sum::of(inverse_temperature * dot(regions.text_of(region, size), background)),
+            text: background.map_or(Sum::EMPTY, |background| {
+                Sum::of(inverse_temperature * dot(regions.text_of(region, size), background))
+            }),
             image: Sum::EMPTY,
             best,
         }));
     }
 
     #[inline(always)]
-    fn pass<const ROWS: usize, const FUSED: bool>(&mut self, query: &Query<'_>, chosen: &[u32]) {
+    fn pass<const ROWS: usize, const HEADS: usize, const FUSED: bool>(
+        &mut self,
+        query: &Query<'_>,
+        chosen: &[u32],
+    ) {
         let room = self.room.iter().sum::<usize>();
         let size = query.panels.embedding_size();
-        let tiles = || Tiles { first: 0, count: chosen.len(), rows: ROWS };
+        let tiles = || Tiles::<HEADS> { first: 0, count: chosen.len(), rows: ROWS };
         for (regions, rows) in tiles() {
-            let out = &mut self.rows[2 * size * regions.start..][..rows * size];
+            let out = &mut self.rows[HEADS * size * regions.start..][..rows * size];
             interleave(query, &chosen[regions.start..regions.end.min(chosen.len())], rows, out);
         }
         let panel_count = query.panels.len();
         for first in (0..panel_count).step_by(PANELS_AT_ONCE) {
             let at_once = first..(first + PANELS_AT_ONCE).min(panel_count);
             for (regions, rows) in tiles() {
-                let values = &self.rows[2 * size * regions.start..][..rows * size];
+                let values = &self.rows[HEADS * size * regions.start..][..rows * size];
                 let regions = regions.start..regions.end.min(chosen.len());
                 let panels = at_once.clone().filter(|&panel| query.needs(regions.clone(), panel));
                 let best = &mut self.best[regions.start * room..regions.end * room];
                 let progress = &mut self.progress[regions.clone()];
                 let room = self.room;
                 if rows == ROWS {
-                    tile::<ROWS, FUSED>(query, panels, values, progress, best, room);
+                    tile::<ROWS, HEADS, FUSED>(query, panels, values, progress, best, room);
                 } else {
-                    tile::<NARROW, FUSED>(query, panels, values, progress, best, room);
+                    tile::<NARROW, HEADS, FUSED>(query, panels, values, progress, best, room);
                 }
             }
         }
@@ -199,20 +224,20 @@ impl Exact {
 }
 
 /// Regions in tiles of `rows` rows, the last perhaps of [`NARROW`]: which, and in how many rows.
-struct Tiles {
+struct Tiles<const HEADS: usize> {
     first: usize,
     count: usize,
     rows: usize,
 }
 
-impl Iterator for Tiles {
+impl<const HEADS: usize> Iterator for Tiles<HEADS> {
     type Item = (Range<usize>, usize);
 
     #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         let left = self.count.checked_sub(self.first).filter(|&left| left > 0)?;
-        let rows = if left <= NARROW / 2 { NARROW } else { self.rows };
-        let regions = self.first..self.first + rows / 2;
+        let rows = if left <= NARROW / HEADS { NARROW } else { self.rows };
+        let regions = self.first..self.first + rows / HEADS;
         self.first = regions.end;
         Some((regions, rows))
     }
@@ -222,11 +247,15 @@ impl Iterator for Tiles {
 /// lack.
 fn interleave(query: &Query<'_>, regions: &[u32], rows: usize, out: &mut [f32]) {
     let size = query.panels.embedding_size();
-    if regions.len() < rows / 2 {
+    if regions.len() < rows / query.heads() {
         out.fill(0.0);
     }
     for (at, &region) in regions.iter().enumerate() {
         let text = query.regions.text_of(region, size);
+        if query.heads() == 1 {
+            out.chunks_exact_mut(rows).zip(text).for_each(|(out, text)| out[at] = *text);
+            continue;
+        }
         let image = query.regions.image_of(region, size);
         for (out, (text, image)) in out.chunks_exact_mut(rows).zip(text.iter().zip(image)) {
             out[at] = *text;
@@ -237,7 +266,7 @@ fn interleave(query: &Query<'_>, regions: &[u32], rows: usize, out: &mut [f32]) 
 
 /// Some regions meet some panels.
 #[inline(always)]
-fn tile<const ROWS: usize, const FUSED: bool>(
+fn tile<const ROWS: usize, const HEADS: usize, const FUSED: bool>(
     query: &Query<'_>,
     panels: impl Iterator<Item = usize>,
     rows: &[f32],
@@ -255,10 +284,14 @@ fn tile<const ROWS: usize, const FUSED: bool>(
         let (region_room, before) = (room.iter().sum::<usize>(), room[..group].iter().sum::<usize>());
         for (at, progress) in progress.iter_mut().enumerate() {
             let text = logits::<FUSED>(&sums[at], inverse_temperature, bias);
-            let image = logits::<FUSED>(&sums[ROWS / 2 + at], inverse_temperature, bias);
-            progress.text.add::<FUSED>(&text);
-            progress.image.add::<FUSED>(&image);
-            let values = weighted::<FUSED>(weight, &text, &image);
+            let values = if HEADS == 1 {
+                text
+            } else {
+                let image = logits::<FUSED>(&sums[ROWS / 2 + at], inverse_temperature, bias);
+                progress.text.add::<FUSED>(&text);
+                progress.image.add::<FUSED>(&image);
+                weighted::<FUSED>(weight, &text, &image)
+            };
             let state = &mut progress.best[group];
             if values.iter().fold(false, |above, &value| above | (value > state.least)) {
                 let start = at * region_room + before;

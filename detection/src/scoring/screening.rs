@@ -221,7 +221,8 @@ mod vnni {
                 head.error = error * query.inverse_temperature;
             }
             // The background is known in float: what is said of the other terms' errors mustn't be said of it.
-            let background = query.inverse_temperature * dot(embeddings[0], query.background);
+            let background =
+                query.inverse_temperature * dot(embeddings[0], query.background.unwrap_or_default());
             heads[0].sum = Sum::of(background);
             self.progress.push(Progress { heads, best: [CacheLine([NO_WORD; LANES]); GROUPS] });
         }

@@ -6,6 +6,7 @@ use super::*;
 use crate::Word;
 
 mod hidden;
+mod sigmoid;
 
 const TEMPERATURE: f32 = 0.01;
 const LAMBDA: f32 = 0.33;
@@ -95,8 +96,21 @@ impl Scene {
     }
 
     fn scorer(&self) -> Scorer {
-        let Self { vocabulary, background, objectness_weight, .. } = self;
-        Scorer::new(vocabulary, TEMPERATURE, background, TEXT_WEIGHTS, *objectness_weight).unwrap()
+        Scorer::new(&self.vocabulary, &self.softmax(TEXT_WEIGHTS), self.objectness_weight).unwrap()
+    }
+
+    fn softmax(&self, text_weights: TextWeights) -> ScoreFunction {
+        ScoreFunction::Softmax { temperature: TEMPERATURE, background: self.background.clone(), text_weights }
+    }
+
+    fn regions(&self) -> RegionsView<'_> {
+        RegionsView {
+            boxes_in_input: &self.boxes,
+            objectness: &self.objectness,
+            text_embeddings: &self.text,
+            image_embeddings: &self.image,
+            ..RegionsView::default()
+        }
     }
 
     fn detect(&self, settings: &DetectionSettings) -> Vec<Detection> {
@@ -107,7 +121,7 @@ impl Scene {
         let mut out = vec![];
         // Twice, so that a buffer that remembers the last frame is found out.
         for _ in 0..2 {
-            scorer.detect(&self.boxes, &self.objectness, &self.text, &self.image, settings, &mut out);
+            scorer.detect(self.regions(), settings, &mut out);
         }
         out
     }
@@ -135,7 +149,7 @@ impl Scene {
             assert!((f64::from(found.score) - score).abs() < tolerance, "{found:?} {score}");
         }
         let mut scorer = self.scorer();
-        scorer.rank(&self.boxes, &self.objectness, &self.text, &self.image, settings);
+        scorer.rank(self.regions(), settings);
         scorer.screen.map(|screen| screen.skipped())
     }
 
@@ -264,7 +278,7 @@ fn a_glance_in_bytes_drops_most_regions_that_are_not_told() {
         return;
     }
     let settings = DetectionSettings { score_threshold: 0.9, ..one_label() };
-    scorer.rank(&scene.boxes, &scene.objectness, &scene.text, &scene.image, &settings);
+    scorer.rank(scene.regions(), &settings);
     assert!(scorer.chosen.len() < 10, "{}", scorer.chosen.len());
 }
 
@@ -275,7 +289,7 @@ fn a_threshold_that_changes_between_frames_is_followed() {
     for (score_threshold, weak_fraction) in [(0.5, 1.0), (0.1, 1.0), (0.0, 1.0), (0.3, 1.0), (0.3, 0.5)] {
         let settings = DetectionSettings { score_threshold, weak_fraction, ..one_label() };
         let mut found = vec![];
-        scorer.detect(&scene.boxes, &scene.objectness, &scene.text, &scene.image, &settings, &mut found);
+        scorer.detect(scene.regions(), &settings, &mut found);
         assert_eq!(found, scene.detect(&settings));
     }
 }
@@ -291,7 +305,7 @@ fn equal_words_come_in_the_order_of_the_vocabulary() {
     for words in [1, 2, 5, 39] {
         let settings = DetectionSettings { words_per_region: words, ..everything() };
         let weights = TextWeights { trained: 0.5, others: 0.5 };
-        let scorer = Scorer::new(&scene.vocabulary, TEMPERATURE, &scene.background, weights, 0.25).unwrap();
+        let scorer = Scorer::new(&scene.vocabulary, &scene.softmax(weights), 0.25).unwrap();
         let mut found = scene.detect_by(scorer, &settings);
         found.retain(|found| found.region == 0);
         found.sort_by_key(|found| found.word);
@@ -304,7 +318,7 @@ fn ranking_and_settling_apart_is_detecting() {
     let scene = Scene::of_things(70, 20, 32, 0.4);
     let mut scorer = scene.scorer();
     let mut found = vec![];
-    scorer.rank(&scene.boxes, &scene.objectness, &scene.text, &scene.image, &one_label());
+    scorer.rank(scene.regions(), &one_label());
     scorer.select(&one_label(), &mut found);
     assert_eq!(found, scene.detect(&one_label()));
     let ranked: Vec<Ranked> =
@@ -328,7 +342,7 @@ fn a_scorer_of_the_same_words_detects_the_same_whatever_the_other_was_asked() {
     let scene = Scene::of_things(2600, 9, 384, 0.5);
     let mut scorer = scene.scorer();
     let unlike = DetectionSettings { score_threshold: 0.9, weak_fraction: 0.5, ..one_label() };
-    scorer.detect(&scene.boxes, &scene.objectness, &scene.text, &scene.image, &unlike, &mut vec![]);
+    scorer.detect(scene.regions(), &unlike, &mut vec![]);
     for score_threshold in [0.0, 0.02] {
         let settings = DetectionSettings { score_threshold, words_per_region: 3, ..everything() };
         assert_eq!(scene.detect_by(scorer.of_same_words(), &settings), scene.detect(&settings));
@@ -486,6 +500,11 @@ fn a_word_more_is_a_row_more_and_there_is_no_limit() {
 #[test]
 fn a_vocabulary_of_another_size_is_refused() {
     let scene = Scene::random(2, 1, 16);
-    let refused = Scorer::new(&scene.vocabulary, TEMPERATURE, &[1.0], TEXT_WEIGHTS, 0.2);
+    let function = ScoreFunction::Softmax {
+        temperature: TEMPERATURE,
+        background: vec![1.0],
+        text_weights: TEXT_WEIGHTS,
+    };
+    let refused = Scorer::new(&scene.vocabulary, &function, 0.2);
     assert!(refused.is_err());
 }
