@@ -7,7 +7,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
-use wordsight_detection::{FrameView, PixelFormat, Preprocessor, Resampler, YuvEncoding};
+use wordsight_detection::{FrameView, PixelFormat, Preprocessor, Resampler, ResizeSettings, YuvEncoding};
 use yuv::{YuvPackedImage, YuvRange, YuvStandardMatrix};
 
 const WIDTH: usize = 1920;
@@ -27,7 +27,7 @@ fn letterbox(criterion: &mut Criterion) {
     };
     let mut out = vec![0; 3 * INPUT * INPUT];
     let mut group = criterion.benchmark_group("1080p YUYV to 384x384");
-    let mut resampler = Resampler::new(INPUT, INPUT);
+    let mut resampler = Resampler::new(ResizeSettings::letterbox(INPUT, INPUT));
     group.bench_function("at once", |bencher| bencher.iter(|| resampler.run(&frame, &mut out)));
 
     let mut rgb = vec![0; 3 * WIDTH * HEIGHT];
@@ -58,7 +58,7 @@ fn letterbox(criterion: &mut Criterion) {
         });
     });
     group.bench_function("of that, fast_image_resize", |bencher| bencher.iter(|| resize(&rgb)));
-    let mut preprocessor = Preprocessor::new(INPUT, INPUT);
+    let mut preprocessor = Preprocessor::new(ResizeSettings::letterbox(INPUT, INPUT));
     group.bench_function("our own of RGB, planes and padding included", |bencher| {
         bencher.iter(|| preprocessor.run(&rgb, WIDTH, HEIGHT, &mut out));
     });

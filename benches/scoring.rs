@@ -10,7 +10,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use wordsight_detection::{DetectionSettings, Preprocessor, Scorer, TextWeights, Vocabulary, Word};
+use wordsight_detection::{
+    DetectionSettings, Preprocessor, RegionsView, ScoreFunction, Scorer, TextWeights, Vocabulary, Word,
+};
 use wordsight_engines::{CpuEngine, Engine, Regions, StudentFacts};
 
 const REGIONS: usize = 100;
@@ -113,11 +115,17 @@ impl Scene {
     }
 
     fn scorer(&self) -> Scorer {
-        Scorer::new(&self.vocabulary, TEMPERATURE, &self.background, TEXT_WEIGHTS, OBJECTNESS_WEIGHT).unwrap()
+        let function = ScoreFunction::Softmax {
+            temperature: TEMPERATURE,
+            background: self.background.clone(),
+            text_weights: TEXT_WEIGHTS,
+        };
+        Scorer::new(&self.vocabulary, &function, OBJECTNESS_WEIGHT).unwrap()
     }
 
     fn rank(&self, scorer: &mut Scorer, settings: &DetectionSettings) {
-        scorer.rank(&self.boxes, &self.objectness, &self.text, &self.image, settings);
+        let regions = RegionsView::of_two_heads(&self.boxes, &self.objectness, &self.text, &self.image);
+        scorer.rank(regions, settings);
     }
 }
 
@@ -235,8 +243,7 @@ fn demo(_: &mut Criterion) {
 
 /// The regions of all frames of a clip, and the shortest time that the engine took for one.
 fn regions_of(engine: &mut CpuEngine, clip: &[u8]) -> (Vec<Regions>, Duration) {
-    let (width, height) = (engine.facts().input_width, engine.facts().input_height);
-    let mut preprocessor = Preprocessor::new(width, height);
+    let mut preprocessor = Preprocessor::new(engine.facts().resize);
     let mut input = vec![0; preprocessor.output_len()];
     let (mut frames, mut shortest) = (Vec::new(), Duration::MAX);
     for jpeg in jpegs(clip) {
@@ -254,28 +261,11 @@ fn regions_of(engine: &mut CpuEngine, clip: &[u8]) -> (Vec<Regions>, Duration) {
 /// Scores all frames by a vocabulary of so many words, and prints what that takes.
 fn print_row(count: usize, embeddings: &[f32], student: &StudentFacts, frames: &[Regions]) {
     let vocabulary = vocabulary(embeddings.to_vec(), &student.teacher);
-    let weights = TextWeights { trained: student.trained_text_weight, others: student.ensemble_lambda };
-    let mut scorer = Scorer::new(
-        &vocabulary,
-        student.temperature,
-        &student.background,
-        weights,
-        student.objectness_weight,
-    )
-    .unwrap();
+    let mut scorer = Scorer::new(&vocabulary, &student.scores, student.objectness_weight).unwrap();
     let (mut found, mut told) = (Vec::new(), 0);
     let mut times: Vec<Duration> = Vec::new();
-    for Regions { boxes_in_input, objectness, text_embeddings, image_embeddings, .. } in frames {
-        times.push(shortest(30, || {
-            scorer.detect(
-                boxes_in_input,
-                objectness,
-                text_embeddings,
-                image_embeddings,
-                &SHIPPED,
-                &mut found,
-            );
-        }));
+    for regions in frames {
+        times.push(shortest(30, || scorer.detect(regions.view(), &SHIPPED, &mut found)));
         told += found.len();
     }
     times.sort_unstable();

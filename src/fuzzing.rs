@@ -13,8 +13,8 @@ use std::path::Path;
 
 use wordsight_capture::SourceUri;
 use wordsight_capture::framing::{Framer, FramingError, check_whole};
-use wordsight_detection::{DetectionSettings, Vocabulary};
-use wordsight_engines::StudentFacts;
+use wordsight_detection::{DetectionSettings, ResizeSettings, ScoreFunction, TextWeights, Vocabulary};
+use wordsight_engines::{StudentFacts, StudentOutput};
 use wordsight_onnx::proto::{ElementType, ModelProto};
 use wordsight_onnx::{Graph, Storage};
 
@@ -61,16 +61,18 @@ pub fn vocabulary(bytes: &[u8]) {
     background[0] = 1.0;
     let student = StudentFacts {
         teacher: vocabulary.teacher.clone(),
-        input_width: 64,
-        input_height: 64,
+        resize: ResizeSettings::letterbox(64, 64),
+        outputs: StudentOutput::OF_SOFTMAX.to_vec(),
         proposals: 2,
         embedding_size: size,
-        temperature: 0.01,
-        background,
-        ensemble_lambda: 0.3,
-        trained_text_weight: 0.7,
+        scores: ScoreFunction::Softmax {
+            temperature: 0.01,
+            background,
+            text_weights: TextWeights { trained: 0.7, others: 0.3 },
+        },
         objectness_weight: 0.2,
         region_statistics: None,
+        stated_id: None,
         training: serde_json::Value::Null,
     };
     let settings = DetectionSettings {
@@ -105,14 +107,16 @@ pub fn student(bytes: &[u8]) {
         Ok(facts) => facts,
         Err(error) => return assert_told(&error),
     };
-    assert!(facts.temperature > 0.0 && facts.temperature.is_finite());
-    assert_eq!(facts.background.len(), facts.embedding_size);
-    for weight in [facts.ensemble_lambda, facts.trained_text_weight, facts.objectness_weight] {
-        assert!((0.0..=1.0).contains(&weight), "{weight}");
+    let mut weights = vec![facts.objectness_weight];
+    if let ScoreFunction::Softmax { temperature, background, text_weights } = &facts.scores {
+        assert!(*temperature > 0.0 && temperature.is_finite());
+        assert_eq!(background.len(), facts.embedding_size);
+        weights.extend([text_weights.trained, text_weights.others]);
     }
+    assert!(weights.iter().all(|weight| (0.0..=1.0).contains(weight)), "{weights:?}");
     // What is made for it: an input, and the regions.
     let most = 1 << 30;
-    let input = facts.input_width.checked_mul(facts.input_height).and_then(|area| area.checked_mul(3));
+    let input = facts.input_width().checked_mul(facts.input_height()).and_then(|area| area.checked_mul(3));
     assert!(input.is_some_and(|bytes| bytes <= most), "{facts:?}");
     assert!(facts.proposals.checked_mul(facts.embedding_size).is_some_and(|numbers| numbers <= most));
 }

@@ -161,7 +161,7 @@ fn weights_that_stand_as_they_are_used_find_what_they_found_behind_a_cast() {
     wordsight_onnx::write(&fold_casts(&model), &folded).unwrap();
     let found = [Path::new(&shipped()), &folded].map(|path| {
         let mut engine = CpuEngine::open(path, 0).unwrap();
-        let (width, height) = (engine.facts().input_width, engine.facts().input_height);
+        let (width, height) = (engine.facts().input_width(), engine.facts().input_height());
         let image: Vec<u8> = (0..3 * width * height).map(|at| (at * 7919 % 251) as u8).collect();
         let mut regions = Regions::default();
         engine.infer(&image, &mut regions).unwrap();

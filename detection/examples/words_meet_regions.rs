@@ -33,13 +33,7 @@ fn main() -> Result<(), VocabularyError> {
     let boxes = [[10.0, 10.0, 60.0, 60.0], [100.0, 20.0, 180.0, 90.0]];
     let embeddings = [0.9, 0.3, 0.3, 0.2, 0.1, 0.97];
     let mut found = Vec::new();
-    let regions = RegionsView {
-        boxes_in_input: &boxes,
-        objectness: &[0.9, 0.8],
-        text_embeddings: &embeddings,
-        image_embeddings: &embeddings,
-        ..RegionsView::default()
-    };
+    let regions = RegionsView::of_two_heads(&boxes, &[0.9, 0.8], &embeddings, &embeddings);
     scorer.detect(regions, &settings, &mut found);
     for detection in &found {
         let word = &vocabulary.words[detection.word].word;

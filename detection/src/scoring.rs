@@ -144,6 +144,16 @@ pub struct RegionsView<'a> {
 }
 
 impl<'a> RegionsView<'a> {
+    /// Regions of a student with ViLD's two heads.
+    pub fn of_two_heads(
+        boxes_in_input: &'a [[f32; 4]],
+        objectness: &'a [f32],
+        text_embeddings: &'a [f32],
+        image_embeddings: &'a [f32],
+    ) -> Self {
+        Self { boxes_in_input, objectness, text_embeddings, image_embeddings, ..Self::default() }
+    }
+
     fn text_of(&self, region: u32, size: usize) -> &'a [f32] {
         &self.text_embeddings[region as usize * size..][..size]
     }

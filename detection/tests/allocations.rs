@@ -75,13 +75,7 @@ fn scoring_allocates_nothing_after_its_first_frame_however_much_more_comes() {
         let (mut scorer, mut found) = (scorer(), Vec::new());
         for number in 0..4 {
             let (boxes, objectness, text, image) = frame(number);
-            let regions = RegionsView {
-                boxes_in_input: &boxes,
-                objectness: &objectness,
-                text_embeddings: &text,
-                image_embeddings: &image,
-                ..RegionsView::default()
-            };
+            let regions = RegionsView::of_two_heads(&boxes, &objectness, &text, &image);
             let count = measure(|| {
                 scorer.detect(regions, &settings, &mut found);
             })

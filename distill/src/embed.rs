@@ -307,7 +307,7 @@ struct Proposer {
 impl Proposer {
     fn open(student: &Path) -> Result<Self> {
         let engine = CpuEngine::open(student, 1)?;
-        let preprocessor = Preprocessor::new(engine.facts().input_width, engine.facts().input_height);
+        let preprocessor = Preprocessor::new(engine.facts().resize);
         let input = vec![0; preprocessor.output_len()];
         Ok(Self { engine, preprocessor, input, regions: Regions::default() })
     }

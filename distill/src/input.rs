@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use image::RgbImage;
-use wordsight_detection::Preprocessor;
+use wordsight_detection::{Preprocessor, ResizeSettings};
 
 use crate::student::Student;
 
@@ -16,7 +16,7 @@ pub struct InputMaker {
 impl InputMaker {
     /// For inputs of `side` by `side` pixels.
     pub fn new(side: usize) -> Self {
-        let preprocessor = Preprocessor::new(side, side);
+        let preprocessor = Preprocessor::new(ResizeSettings::letterbox(side, side));
         let planes = vec![0; preprocessor.output_len()];
         Self { preprocessor, planes, side }
     }

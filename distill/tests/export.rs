@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use burn::module::Param;
 use burn::tensor::{Device, Distribution, Tensor};
-use wordsight_detection::TextWeights;
+use wordsight_detection::{ScoreFunction, TextWeights};
 use wordsight_distill::export::{self, ScoringFacts, text_weights};
 use wordsight_distill::start;
 use wordsight_distill::student::{Head, Student, StudentConfig};
@@ -74,14 +74,17 @@ fn the_exported_file_answers_like_the_model_and_carries_its_facts() {
     let engine = CpuEngine::open(&path, 1).unwrap();
     let read = engine.facts();
     assert_eq!(
-        (read.input_width, read.input_height, read.proposals, read.embedding_size),
+        (read.input_width(), read.input_height(), read.proposals, read.embedding_size),
         (416, 416, 100, 384)
     );
-    assert_eq!((read.temperature, read.ensemble_lambda, read.objectness_weight), (0.01, 0.25, 0.75));
-    assert_eq!(read.trained_text_weight, 0.75);
+    let ScoreFunction::Softmax { temperature, background, text_weights } = &read.scores else {
+        panic!("{:?}", read.scores)
+    };
+    assert_eq!((*temperature, read.objectness_weight), (0.01, 0.75));
+    assert_eq!((text_weights.trained, text_weights.others), (0.75, 0.25));
     assert_eq!(read.teacher, "somebody");
     assert_eq!(read.training["steps"], 3);
-    let length: f32 = read.background.iter().map(|x| x * x).sum();
+    let length: f32 = background.iter().map(|x| x * x).sum();
     assert!((length - 1.0).abs() < 1e-4);
 }
 
@@ -147,6 +150,7 @@ fn every_kind_of_head_exports_and_says_how_it_is_scored() {
         assert!(parity.worst() <= 1e-3 && parity.swapped <= 0.05, "{}: {parity:?}", head.name());
         let engine = CpuEngine::open(&path, 1).unwrap();
         let facts = engine.facts();
-        assert_eq!((facts.trained_text_weight, facts.ensemble_lambda), weights, "{}", head.name());
+        let ScoreFunction::Softmax { text_weights: found, .. } = &facts.scores else { panic!("{facts:?}") };
+        assert_eq!((found.trained, found.others), weights, "{}", head.name());
     }
 }

@@ -86,9 +86,9 @@ fn every_command_of_the_guide_runs_from_photographs_to_a_student() {
     let words = facts.training["words"].as_array().unwrap();
     assert!(words.iter().any(|word| word == "red") && words.iter().any(|word| word == "word 1"), "{words:?}");
     let mut regions = Regions::default();
-    engine.infer(&vec![127; 3 * facts.input_width * facts.input_height], &mut regions).unwrap();
+    engine.infer(&vec![127; facts.resize.input_len()], &mut regions).unwrap();
     assert_eq!(regions.boxes_in_input.len(), facts.proposals);
-    assert_eq!((facts.input_width, facts.input_height), (384, 384));
+    assert_eq!((facts.input_width(), facts.input_height()), (384, 384));
     for quantised in ["work/student-int8.onnx", "work/student-cpu.onnx"] {
         let model = wordsight_onnx::read(&checkout.join(quantised)).unwrap();
         assert_eq!(wordsight_onnx::metadata(&model, "wordsight.precision"), Some("int8"), "{quantised}");

@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("name a student and a photograph".into());
     };
     let mut engine = CpuEngine::open(Path::new(&student), 0)?;
-    let mut preprocessor = Preprocessor::new(engine.facts().input_width, engine.facts().input_height);
+    let mut preprocessor = Preprocessor::new(engine.facts().resize);
     let mut input = vec![0; preprocessor.output_len()];
     let rgb = image::open(photograph)?.into_rgb8();
     let letterbox = preprocessor.run(&rgb, rgb.width() as usize, rgb.height() as usize, &mut input);

@@ -38,6 +38,8 @@ pub struct Cosines {
     values: Vec<f32>,
     /// Regions of the reference.
     regions: usize,
+    /// Those of them that the other has too.
+    kept: usize,
 }
 
 impl Cosines {
@@ -48,10 +50,15 @@ impl Cosines {
             let overlaps = other.boxes_in_input.iter().map(|there| iou(*corners, *there)).enumerate();
             let best = overlaps.max_by(|a, b| a.1.total_cmp(&b.1));
             let Some((place, _)) = best.filter(|(_, overlap)| *overlap >= SAME_PLACE) else { continue };
+            self.kept += 1;
             for (ours, theirs) in [
                 (&reference.text_embeddings, &other.text_embeddings),
                 (&reference.image_embeddings, &other.image_embeddings),
             ] {
+                // Of a head that isn't there.
+                if ours.is_empty() {
+                    continue;
+                }
                 let rows = ours.iter().skip(at * size).zip(theirs.iter().skip(place * size));
                 let cosine: f32 = rows.take(size).map(|(a, b)| a * b).sum();
                 // What is no number agrees with nothing.
@@ -67,7 +74,7 @@ impl Cosines {
 
     /// The share of the reference's regions that the other proposes too.
     pub fn regions_kept(&self) -> f32 {
-        self.values.len() as f32 / 2.0 / self.regions.max(1) as f32
+        self.kept as f32 / self.regions.max(1) as f32
     }
 
     /// The result; cosines are 0 where no region is at the same place.

@@ -23,6 +23,7 @@ mod frame_buffer;
 pub mod gpu;
 mod loading;
 pub mod nvidia;
+mod regions;
 mod student;
 #[cfg(feature = "tensorrt")]
 pub mod tensorrt;
@@ -33,4 +34,5 @@ pub use cpu::session::{ElementType, Input, OnnxSession, PortSpec, Tensor, Tensor
 pub use engine::{Engine, StepTimes, WholeFrames};
 pub use error::{EngineError, LibraryError};
 pub use frame_buffer::{FrameBlock, FrameBuffer, FrameMemory};
-pub use student::{Regions, StudentFacts};
+pub use regions::Regions;
+pub use student::{StudentFacts, StudentOutput};

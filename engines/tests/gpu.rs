@@ -24,11 +24,13 @@ use cudarc::driver::{
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use wordsight_detection::{
-    Detection, DetectionSettings, FrameView, PixelFormat, Resampler, Scorer, TextWeights, Vocabulary, Word,
-    YuvEncoding,
+    Detection, DetectionSettings, FrameView, PixelFormat, Resampler, ResizeFilter, ResizeMode,
+    ResizeSettings, ScoreFunction, Scorer, TextWeights, Vocabulary, Word, YuvEncoding,
 };
 use wordsight_engines::gpu::{GpuEngine, Memory, Network, Stream};
-use wordsight_engines::{Engine, EngineError, FrameBuffer, Regions, StudentFacts, WholeFrames, nvidia};
+use wordsight_engines::{
+    Engine, EngineError, FrameBuffer, Regions, StudentFacts, StudentOutput, WholeFrames, nvidia,
+};
 
 /// Where the process of a test finds the stand-in.
 const STAND_IN: &str = "WORDSIGHT_TEST_CUDA_STAND_IN";
@@ -87,16 +89,18 @@ const INPUT: (usize, usize) = (64, 48);
 fn facts() -> StudentFacts {
     StudentFacts {
         teacher: "t".to_owned(),
-        input_width: INPUT.0,
-        input_height: INPUT.1,
+        resize: ResizeSettings::letterbox(INPUT.0, INPUT.1),
+        outputs: StudentOutput::OF_SOFTMAX.to_vec(),
         proposals: REGIONS,
         embedding_size: SIZE,
-        temperature: 0.02,
-        background: unit(&mut StdRng::seed_from_u64(9)),
-        ensemble_lambda: 0.3,
-        trained_text_weight: 0.7,
+        scores: ScoreFunction::Softmax {
+            temperature: 0.02,
+            background: unit(&mut StdRng::seed_from_u64(9)),
+            text_weights: TextWeights { trained: 0.7, others: 0.3 },
+        },
         objectness_weight: 0.4,
         region_statistics: None,
+        stated_id: None,
         training: serde_json::Value::Null,
     }
 }
@@ -118,7 +122,8 @@ fn random_regions(seed: u64) -> Regions {
         })
         .collect();
     let mut rows = || (0..REGIONS).flat_map(|_| unit(&mut random)).collect::<Vec<f32>>();
-    Regions { boxes_in_input, objectness, text_embeddings: rows(), image_embeddings: rows(), ranked: None }
+    let (text_embeddings, image_embeddings) = (rows(), rows());
+    Regions { boxes_in_input, objectness, text_embeddings, image_embeddings, ..Regions::default() }
 }
 
 fn vocabulary(words: usize, seed: u64) -> Vocabulary {
@@ -165,7 +170,7 @@ impl Counts {
 /// came out of the letterbox.
 struct Canned {
     stream: Arc<CudaStream>,
-    outputs: [CudaSlice<f32>; 4],
+    outputs: Vec<(StudentOutput, CudaSlice<f32>)>,
     shows_input: bool,
     manner: Manner,
     runs: usize,
@@ -176,13 +181,9 @@ struct Canned {
 impl Canned {
     fn new(regions: &Regions, shows_input: bool, manner: Manner) -> Result<Self, EngineError> {
         let stream = CudaContext::new(0).unwrap().new_stream().unwrap();
-        let outputs = [
-            regions.boxes_in_input.as_flattened(),
-            &regions.objectness,
-            &regions.text_embeddings,
-            &regions.image_embeddings,
-        ]
-        .map(|values| stream.clone_htod(values).unwrap());
+        let outputs = StudentOutput::ALL.into_iter().filter(|output| !regions.output(*output).is_empty());
+        let outputs =
+            outputs.map(|output| (output, stream.clone_htod(regions.output(output)).unwrap())).collect();
         stream.synchronize().unwrap();
         let counts = Arc::default();
         Ok(Self { stream, outputs, shows_input, manner, runs: 0, counts, ports: Vec::new() })
@@ -216,8 +217,10 @@ impl Network for Canned {
             unsafe { result::memcpy_dtod_async(to.address, from, len, stream.as_ptr().cast()) }
                 .map_err(|error| format!("CUDA cannot copy: {error:?}"))
         };
-        for (name, output) in StudentFacts::OUTPUTS.into_iter().zip(&self.outputs) {
-            let to = of(name);
+        // What isn't bound the student doesn't have.
+        let is_bound = |of: &StudentOutput| self.ports.iter().any(|(port, _)| port == of.name());
+        for (of_student, output) in self.outputs.iter().filter(|(of, _)| is_bound(of)) {
+            let to = of(of_student.name());
             assert_eq!(to.len, 4 * output.len());
             copy(to, output.device_ptr(&self.stream).0, to.len)?;
         }
@@ -231,6 +234,37 @@ impl Network for Canned {
 
 fn engine(regions: &Regions, shows_input: bool, manner: Manner) -> GpuEngine<Canned> {
     GpuEngine::new("canned", facts(), || Canned::new(regions, shows_input, manner)).unwrap()
+}
+
+/// OWLv2's numbers of regions and words; the size of its embeddings is 512.
+const MANY_REGIONS: usize = 3600;
+
+/// A student whose scores are a sigmoid's, without objectness.
+fn sigmoid_facts() -> StudentFacts {
+    use StudentOutput::{Boxes, LogitScale, LogitShift, TextEmbeddings};
+    StudentFacts {
+        outputs: vec![LogitScale, Boxes, TextEmbeddings, LogitShift],
+        proposals: MANY_REGIONS,
+        scores: ScoreFunction::Sigmoid,
+        objectness_weight: 0.0,
+        ..facts()
+    }
+}
+
+fn sigmoid_regions() -> Regions {
+    let mut random = StdRng::seed_from_u64(4);
+    let boxes = (0..MANY_REGIONS).map(|at| {
+        let (left, top) = ((at % 60) as f32, (at / 60) as f32 * 0.8);
+        [left, top, left + 1.0, top + 0.8]
+    });
+    let boxes_in_input = boxes.collect();
+    let mut numbers = |range: std::ops::Range<f32>| -> Vec<f32> {
+        (0..MANY_REGIONS).map(|_| random.random_range(range.clone())).collect()
+    };
+    let (logit_shift, logit_scale) = (numbers(-0.8..-0.3), numbers(2.0..12.0));
+    let text_embeddings = (0..MANY_REGIONS).flat_map(|_| unit(&mut random)).collect();
+    let objectness = vec![1.0; MANY_REGIONS];
+    Regions { boxes_in_input, objectness, text_embeddings, logit_shift, logit_scale, ..Regions::default() }
 }
 
 fn frame_bytes(format: PixelFormat, width: usize, height: usize, seed: u64) -> Vec<u8> {
@@ -250,7 +284,7 @@ fn shown_input(regions: &Regions) -> Vec<u8> {
 
 fn planes_of(frame: &FrameView<'_>) -> Vec<u8> {
     let mut planes = vec![0; 3 * INPUT.0 * INPUT.1];
-    Resampler::new(INPUT.0, INPUT.1).run(frame, &mut planes);
+    Resampler::new(ResizeSettings::letterbox(INPUT.0, INPUT.1)).run(frame, &mut planes);
     planes
 }
 
@@ -265,15 +299,13 @@ const SETTINGS: DetectionSettings = DetectionSettings {
 
 fn scorer(vocabulary: &Vocabulary) -> Scorer {
     let facts = facts();
-    let weights = TextWeights { trained: facts.trained_text_weight, others: facts.ensemble_lambda };
-    Scorer::new(vocabulary, facts.temperature, &facts.background, weights, facts.objectness_weight).unwrap()
+    Scorer::new(vocabulary, &facts.scores, facts.objectness_weight).unwrap()
 }
 
 /// Detections by the processor.
 fn detect(scorer: &mut Scorer, regions: &Regions, settings: &DetectionSettings) -> Vec<Detection> {
     let mut found = Vec::new();
-    let Regions { boxes_in_input, objectness, text_embeddings, image_embeddings, .. } = regions;
-    scorer.detect(boxes_in_input, objectness, text_embeddings, image_embeddings, settings, &mut found);
+    scorer.detect(regions.view(), settings, &mut found);
     found
 }
 
@@ -347,6 +379,71 @@ fn ranked_words_are_those_of_the_scorer() {
                 let wanted = detect(&mut scorer, &found, &settings);
                 assert!(!wanted.is_empty() && wanted.len() < REGIONS);
                 assert_same(&settle(&mut scorer, &regions, &settings), &wanted);
+            }
+        }
+    });
+}
+
+#[test]
+fn words_of_a_sigmoid_are_those_of_the_scorer() {
+    on_a_gpu("words_of_a_sigmoid_are_those_of_the_scorer", || {
+        let found = sigmoid_regions();
+        let network = || Canned::new(&found, false, Manner::Good);
+        let mut engine = GpuEngine::new("canned", sigmoid_facts(), network).unwrap();
+        let mut regions = Regions::default();
+        engine.infer(&[3; 3 * INPUT.0 * INPUT.1], &mut regions).unwrap();
+        assert!(regions == found, "objectness is 1 where the student doesn't tell it");
+        let bytes = frame_bytes(PixelFormat::Rgb, 32, 24, 1);
+        for (words, words_per_region) in [(1, 1), (80, 3), (1203, 1)] {
+            let settings = DetectionSettings {
+                words_per_region,
+                score_threshold: 0.25,
+                max_detections: MANY_REGIONS,
+                ..SETTINGS
+            };
+            let mut scorer =
+                Scorer::new(&vocabulary(words, words as u64), &ScoreFunction::Sigmoid, 0.0).unwrap();
+            engine.set_words(&scorer.table(&settings)).unwrap();
+            for _ in 0..3 {
+                WholeFrames::start(&mut engine, &FrameView::rgb(&bytes, 32, 24)).unwrap();
+                engine.finish(&mut regions).unwrap();
+                assert!(regions.text_embeddings.is_empty() && regions.logit_scale.is_empty());
+                let wanted = detect(&mut scorer, &found, &settings);
+                assert!(wanted.len() > 30 && wanted.len() < MANY_REGIONS, "{}", wanted.len());
+                assert_same(&settle(&mut scorer, &regions, &settings), &wanted);
+            }
+        }
+    });
+}
+
+#[test]
+fn frames_are_stretched_and_padded_as_by_the_twin() {
+    on_a_gpu("frames_are_stretched_and_padded_as_by_the_twin", || {
+        let found = random_regions(1);
+        for (mode, filter) in [
+            (ResizeMode::Stretch, ResizeFilter::Bicubic),
+            (ResizeMode::Pad, ResizeFilter::Gaussian),
+            (ResizeMode::Pad, ResizeFilter::Bilinear),
+            (ResizeMode::Letterbox, ResizeFilter::Bicubic),
+        ] {
+            let resize = ResizeSettings { mode, filter, padding: [1, 200, 90], ..facts().resize };
+            let network = || Canned::new(&found, true, Manner::Good);
+            let mut engine = GpuEngine::new("canned", StudentFacts { resize, ..facts() }, network).unwrap();
+            let (mut twin, mut regions) = (Resampler::new(resize), Regions::default());
+            for (width, height) in [(64, 48), (640, 360), (30, 202), (46, 8)] {
+                for format in PixelFormat::ALL {
+                    let bytes = frame_bytes(format, width, height, 7);
+                    let frame =
+                        FrameView { bytes: &bytes, width, height, format, encoding: YuvEncoding::Bt709 };
+                    WholeFrames::start(&mut engine, &frame).unwrap();
+                    engine.finish(&mut regions).unwrap();
+                    let mut planes = vec![0; resize.input_len()];
+                    twin.run(&frame, &mut planes);
+                    assert!(
+                        shown_input(&regions) == planes,
+                        "{mode:?} {filter:?} {format:?} {width}x{height}"
+                    );
+                }
             }
         }
     });

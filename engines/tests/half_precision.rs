@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use half::f16;
 use wordsight_calibration::{element_types, fold_casts, observed, to_f16};
 use wordsight_detection::{Preprocessor, iou};
-use wordsight_engines::{CpuEngine, Engine, Input, OnnxSession, Regions, StudentFacts, Tensor, TensorView};
+use wordsight_engines::{
+    CpuEngine, Engine, Input, OnnxSession, Regions, StudentFacts, StudentOutput, Tensor, TensorView,
+};
 use wordsight_onnx::Attribute;
 use wordsight_onnx::proto::{ElementType, ModelProto, NodeProto, TensorProto};
 
@@ -34,7 +36,7 @@ fn images(facts: &StudentFacts) -> Vec<Vec<u8>> {
     photographs.sort();
     let photographs =
         photographs.iter().step_by(photographs.len().div_ceil(4)).map(|path| std::fs::read(path).unwrap());
-    let mut preprocessor = Preprocessor::new(facts.input_width, facts.input_height);
+    let mut preprocessor = Preprocessor::new(facts.resize);
     let letterboxed = |jpeg: Vec<u8>| {
         let picture = image::load_from_memory_with_format(&jpeg, image::ImageFormat::Jpeg).unwrap().to_rgb8();
         let mut planes = vec![0; preprocessor.output_len()];
@@ -203,9 +205,9 @@ fn watched(model: &ModelProto, tensors: &[&str], image: &[u8]) -> Vec<Tensor> {
     let bytes = wordsight_onnx::encode(&observed(model, tensors.iter().copied()));
     let mut session = OnnxSession::from_bytes(&bytes, "the watched student", 0).unwrap();
     let facts = StudentFacts::of_model(model, "the shipped student").unwrap();
-    let shape = [1, 3, facts.input_height, facts.input_width];
+    let shape = [1, 3, facts.input_height(), facts.input_width()];
     let input = Input { name: StudentFacts::INPUT, shape: &shape, data: TensorView::U8(image) };
-    session.run(&[input]).unwrap().split_off(StudentFacts::OUTPUTS.len())
+    session.run(&[input]).unwrap().split_off(StudentOutput::OF_SOFTMAX.len())
 }
 
 #[test]

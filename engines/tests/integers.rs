@@ -8,7 +8,9 @@ use wordsight_calibration::{
     Layers, Method, Ranges, Target, observed, quantize, to_f16_around_integers, without_integers,
 };
 use wordsight_detection::{Preprocessor, iou};
-use wordsight_engines::{CpuEngine, Engine, Input, OnnxSession, Regions, StudentFacts, TensorView};
+use wordsight_engines::{
+    CpuEngine, Engine, Input, OnnxSession, Regions, StudentFacts, StudentOutput, TensorView,
+};
 use wordsight_onnx::proto::{ElementType, ModelProto, TensorProto};
 
 fn demo(name: &str) -> std::path::PathBuf {
@@ -19,7 +21,7 @@ fn demo(name: &str) -> std::path::PathBuf {
 fn frame(facts: &StudentFacts) -> Vec<u8> {
     let clip = std::fs::read(demo("clip.mjpeg")).unwrap();
     let frame = image::load_from_memory(&clip).unwrap().to_rgb8();
-    let mut preprocessor = Preprocessor::new(facts.input_width, facts.input_height);
+    let mut preprocessor = Preprocessor::new(facts.resize);
     let mut planes = vec![0; preprocessor.output_len()];
     preprocessor.run(frame.as_raw(), frame.width() as usize, frame.height() as usize, &mut planes);
     planes
@@ -32,11 +34,11 @@ fn quantised(shipped: &ModelProto) -> ModelProto {
     let watched = wordsight_onnx::encode(&observed(shipped, tensors.iter().copied()));
     let mut session = OnnxSession::from_bytes(&watched, "the watched student", 0).unwrap();
     let facts = StudentFacts::of_model(shipped, "the shipped student").unwrap();
-    let (image, shape) = (frame(&facts), [1, 3, facts.input_height, facts.input_width]);
+    let (image, shape) = (frame(&facts), [1, 3, facts.input_height(), facts.input_width()]);
     let input = Input { name: StudentFacts::INPUT, shape: &shape, data: TensorView::U8(&image) };
     let mut ranges = Ranges::default();
     let watch = |output: usize, _: &[i64], values: &[f32]| {
-        if let Some(at) = output.checked_sub(StudentFacts::OUTPUTS.len()) {
+        if let Some(at) = output.checked_sub(StudentOutput::OF_SOFTMAX.len()) {
             ranges.add(tensors[at], values);
         }
     };

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
+use wordsight_detection::ScoreFunction;
 use wordsight_engines::{CpuEngine, Engine, EngineError, Input, OnnxSession, PortSpec, Regions, TensorView};
 use wordsight_onnx::proto::{ElementType, ModelProto};
 use wordsight_onnx::{Graph, Storage};
@@ -78,10 +79,11 @@ fn an_engine_reads_the_students_facts_and_finds_its_regions() {
     let folder = tempfile::tempdir().unwrap();
     let mut engine = CpuEngine::open(&TinyStudent::new().write(folder.path()), 1).unwrap();
     let facts = engine.facts();
-    assert_eq!((facts.input_width, facts.input_height), (WIDTH, HEIGHT));
+    assert_eq!((facts.input_width(), facts.input_height()), (WIDTH, HEIGHT));
     assert_eq!((facts.proposals, facts.embedding_size), (2, 3));
     assert_eq!(facts.teacher, "colours");
-    assert_eq!(facts.background, [0.6, 0.8, 0.0]);
+    let ScoreFunction::Softmax { background, .. } = &facts.scores else { panic!("{facts:?}") };
+    assert_eq!(background, &[0.6, 0.8, 0.0]);
     assert_eq!(facts.training["steps"], 7);
 
     let planes: Vec<u8> = [10, 20, 30].iter().flat_map(|&x| [x; WIDTH * HEIGHT]).collect();

@@ -143,14 +143,14 @@ fn found_by(hash: u64, facts: &StudentFacts) -> Regions {
         objectness: rows.map(|row| 1.0 / (row + 1) as f32).collect(),
         text_embeddings: embeddings.clone(),
         image_embeddings: embeddings,
-        ranked: None,
+        ..Regions::default()
     }
 }
 
 /// Runs planes and frames by every way, each often enough for a graph.
 fn assert_runs(engine: &mut TensorRtEngine, hash: u64) {
     let wanted = found_by(hash, engine.facts());
-    let planes = vec![7; 3 * engine.facts().input_width * engine.facts().input_height];
+    let planes = vec![7; engine.facts().resize.input_len()];
     let frame = vec![100; 3 * 64 * 48];
     let mut regions = Regions::default();
     for _ in 0..4 {

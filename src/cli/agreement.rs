@@ -57,7 +57,7 @@ mod tests {
             objectness: vec![0.5; 10],
             text_embeddings: embeddings.clone(),
             image_embeddings: embeddings,
-            ranked: None,
+            ..Regions::default()
         }
     }
 

@@ -74,7 +74,8 @@ impl CheckArgs {
         let target = run.target(None).map_err(anyhow::Error::from);
         let Some(target) = checked.note("configuration", target, |_| name) else { return checked };
         let student = checked.note("student", facts_of(&target.engine.student), |facts| {
-            let StudentFacts { input_width, input_height, proposals, teacher, .. } = facts;
+            let StudentFacts { resize, proposals, teacher, .. } = facts;
+            let (input_width, input_height) = resize.input_size;
             let path = target.engine.student.display();
             format!("{path}: {input_width}x{input_height}, {proposals} regions, teacher {teacher}")
         });

@@ -77,8 +77,8 @@ fn student_and_words(configured: &Target) -> Vec<Finding> {
         format!(
             "{}: {}x{}, of the teacher {}; run by {}",
             configured.engine.student.display(),
-            facts.input_width,
-            facts.input_height,
+            facts.input_width(),
+            facts.input_height(),
             facts.teacher,
             engine.title()
         ),

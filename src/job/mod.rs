@@ -119,7 +119,7 @@ impl Job {
         if ranks {
             job.regions.ranked = Some(Vec::with_capacity(regions));
         } else {
-            job.image.reserve(3 * student.input_width * student.input_height);
+            job.image.reserve(student.resize.input_len());
             job.regions.text_embeddings.reserve(values);
             job.regions.image_embeddings.reserve(values);
         }

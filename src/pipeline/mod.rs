@@ -264,7 +264,7 @@ impl<'a> Line<'a> {
         // The kept inputs are for the engine alone, which takes no frames.
         let letterboxed = if takes_frames { inputs_to_keep as u64 } else { u64::MAX };
         let preprocess = PreprocessStage {
-            preprocess: Preprocess::new(student.input_width, student.input_height, letterboxed),
+            preprocess: Preprocess::new(student.resize, letterboxed),
             live: publisher.live().clone(),
             context: context.clone(),
         };

@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use wordsight_capture::{CaptureError, Captured, Frame};
-use wordsight_detection::{DetectionSettings, FrameView, Ranked, RankingTable, Vocabulary, Word};
+use wordsight_detection::{
+    DetectionSettings, FrameView, Ranked, RankingTable, ResizeSettings, ScoreFunction, TextWeights,
+    Vocabulary, Word,
+};
 use wordsight_engines::{
-    EngineError, FrameBlock, FrameMemory, Regions, StepTimes, StudentFacts, WholeFrames,
+    EngineError, FrameBlock, FrameMemory, Regions, StepTimes, StudentFacts, StudentOutput, WholeFrames,
 };
 
 use super::*;
@@ -121,16 +124,18 @@ impl Made {
     fn new(takes_frames: bool) -> Self {
         let facts = StudentFacts {
             teacher: "t".to_owned(),
-            input_width: 32,
-            input_height: 32,
+            resize: ResizeSettings::letterbox(32, 32),
+            outputs: StudentOutput::OF_SOFTMAX.to_vec(),
             proposals: 1,
             embedding_size: 2,
-            temperature: 0.1,
-            background: vec![0.0, 1.0],
-            ensemble_lambda: 0.5,
-            trained_text_weight: 0.5,
+            scores: ScoreFunction::Softmax {
+                temperature: 0.1,
+                background: vec![0.0, 1.0],
+                text_weights: TextWeights { trained: 0.5, others: 0.5 },
+            },
             objectness_weight: 0.5,
             region_statistics: None,
+            stated_id: None,
             training: Value::Null,
         };
         Self {

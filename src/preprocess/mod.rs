@@ -8,7 +8,7 @@
 //!
 //! An engine that takes whole frames letterboxes them itself; only the placing is left then.
 
-use wordsight_detection::{Letterbox, PixelFormat, Preprocessor, Resampler};
+use wordsight_detection::{Letterbox, PixelFormat, Preprocessor, Resampler, ResizeSettings};
 
 use crate::job::{Job, Thumbnail};
 
@@ -16,18 +16,16 @@ use crate::job::{Job, Thumbnail};
 pub struct Preprocess {
     preprocessor: Preprocessor,
     resampler: Resampler,
-    input_size: (usize, usize),
+    resize: ResizeSettings,
     /// How many frames are letterboxed; behind them only the placing is done.
     letterboxed: u64,
 }
 
 impl Preprocess {
-    /// For a student whose input is `input_width` by `input_height` pixels; the first `letterboxed` frames
-    /// are letterboxed.
-    pub fn new(input_width: usize, input_height: usize, letterboxed: u64) -> Self {
-        let preprocessor = Preprocessor::new(input_width, input_height);
-        let resampler = Resampler::new(input_width, input_height);
-        Self { preprocessor, resampler, input_size: (input_width, input_height), letterboxed }
+    /// For a student that wants frames so; the first `letterboxed` frames are letterboxed.
+    pub fn new(resize: ResizeSettings, letterboxed: u64) -> Self {
+        let (preprocessor, resampler) = (Preprocessor::new(resize), Resampler::new(resize));
+        Self { preprocessor, resampler, resize, letterboxed }
     }
 
     /// Fills the job's `image`, `letterbox` and `thumbnail` from its `frame`.
@@ -36,11 +34,11 @@ impl Preprocess {
         job.thumbnail = Thumbnail::of(&frame.view());
         if self.letterboxed == 0 {
             job.image.clear();
-            job.letterbox = Letterbox::new((frame.width, frame.height), self.input_size);
+            job.letterbox = Letterbox::of((frame.width, frame.height), &self.resize);
             return;
         }
         self.letterboxed -= 1;
-        job.image.resize(3 * self.input_size.0 * self.input_size.1, 0);
+        job.image.resize(self.resize.input_len(), 0);
         job.letterbox = match frame.format {
             PixelFormat::Rgb => {
                 self.preprocessor.run(&frame.bytes, frame.width, frame.height, &mut job.image)

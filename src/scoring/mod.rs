@@ -8,7 +8,7 @@ mod settings;
 use std::time::Instant;
 
 use wordsight_detection::{
-    DetectionSettings, RankingTable, Scorer, TextWeights, Vocabulary, VocabularyError,
+    DetectionSettings, RankingTable, RegionsView, Scorer, Vocabulary, VocabularyError,
 };
 use wordsight_engines::StudentFacts;
 
@@ -36,14 +36,9 @@ impl FrameScorer {
         vocabulary.check_against(&student.teacher, student.embedding_size)?;
         vocabulary.check_student(&student.id())?;
         let trained_words = student.trained_words();
-        let scorer = Scorer::with_trained(
-            vocabulary,
-            student.temperature,
-            &student.background,
-            TextWeights { trained: student.trained_text_weight, others: student.ensemble_lambda },
-            student.objectness_weight,
-            |word| word.is_trained(&trained_words),
-        )?;
+        let scorer = Scorer::with_trained(vocabulary, &student.scores, student.objectness_weight, |word| {
+            word.is_trained(&trained_words)
+        })?;
         let words = vocabulary.shown().iter().map(|word| word.word.clone()).collect();
         let mut scorer = Self { scorer, settings, words, in_input: Vec::new() };
         scorer.warm_up(vocabulary, student);
@@ -55,8 +50,16 @@ impl FrameScorer {
         let regions = student.proposals;
         let first = vocabulary.embeddings.get(..student.embedding_size).unwrap_or_default();
         let embeddings = first.repeat(regions);
-        let boxes = vec![[0.0, 0.0, 1.0, 1.0]; regions];
-        self.scorer.rank(&boxes, &vec![1.0; regions], &embeddings, &embeddings, &self.settings);
+        let (boxes, ones) = (vec![[0.0, 0.0, 1.0, 1.0]; regions], vec![1.0; regions]);
+        let view = RegionsView {
+            boxes_in_input: &boxes,
+            objectness: &ones,
+            text_embeddings: &embeddings,
+            image_embeddings: &embeddings,
+            logit_shift: &ones,
+            logit_scale: &ones,
+        };
+        self.scorer.rank(view, &self.settings);
         self.scorer.select(&self.settings, &mut self.in_input);
     }
 
@@ -94,10 +97,7 @@ impl FrameScorer {
         let (boxes, objectness) = (&regions.boxes_in_input, &regions.objectness);
         match &regions.ranked {
             Some(ranked) => self.scorer.take_ranked(boxes, objectness, ranked, &self.settings),
-            None => {
-                let (text, image) = (&regions.text_embeddings, &regions.image_embeddings);
-                self.scorer.rank(boxes, objectness, text, image, &self.settings);
-            }
+            None => self.scorer.rank(regions.view(), &self.settings),
         }
         let ranked = Instant::now();
         if !job.words.are(&self.words) {

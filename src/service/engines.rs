@@ -247,7 +247,7 @@ impl EngineTarget {
 
 fn warm_up(engine: &mut dyn Engine) -> anyhow::Result<()> {
     let facts = engine.facts();
-    let grey = vec![wordsight_detection::PADDING; 3 * facts.input_width * facts.input_height];
+    let grey = vec![wordsight_detection::PADDING; facts.resize.input_len()];
     Ok(engine.infer(&grey, &mut Regions::default())?)
 }
 

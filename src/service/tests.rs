@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use wordsight_capture::{Pacing, ReconnectSettings, SourceUri, StreamSettings};
-use wordsight_detection::{DetectionSettings, Vocabulary, Word};
+use wordsight_detection::{DetectionSettings, ResizeSettings, ScoreFunction, TextWeights, Vocabulary, Word};
 use wordsight_engines::gpu::GpuError;
 use wordsight_engines::nvidia::DriverError;
 use wordsight_engines::tensorrt::TensorRtError;
-use wordsight_engines::{Engine, EngineError, Regions, StudentFacts};
+use wordsight_engines::{Engine, EngineError, Regions, StudentFacts, StudentOutput};
 
 use super::*;
 use crate::pipeline::{EngineKind, Precision, Report};
@@ -114,16 +114,18 @@ impl Engine for MadeEngine {
 fn facts() -> StudentFacts {
     StudentFacts {
         teacher: "t".to_owned(),
-        input_width: 32,
-        input_height: 32,
+        resize: ResizeSettings::letterbox(32, 32),
+        outputs: StudentOutput::OF_SOFTMAX.to_vec(),
         proposals: 1,
         embedding_size: 2,
-        temperature: 0.1,
-        background: vec![0.0, 1.0],
-        ensemble_lambda: 0.5,
-        trained_text_weight: 0.5,
+        scores: ScoreFunction::Softmax {
+            temperature: 0.1,
+            background: vec![0.0, 1.0],
+            text_weights: TextWeights { trained: 0.5, others: 0.5 },
+        },
         objectness_weight: 0.5,
         region_statistics: None,
+        stated_id: None,
         training: Value::Null,
     }
 }

@@ -92,6 +92,11 @@ impl Tables {
         Self { columns: [columns, column_pairs], rows: [rows, row_pairs] }
     }
 
+    /// For each column and for each row of the resized frame, the share of it that is frame and not padding.
+    pub fn cover(&self) -> [&[f32]; 2] {
+        [&self.columns[0].cover, &self.rows[0].cover]
+    }
+
     /// Which samples of its rows make a channel's pixels.
     pub fn columns(&self, channel: &Channel) -> &Taps {
         &self.columns[usize::from(channel.shares_columns)]

@@ -14,13 +14,15 @@ mod preprocessor;
 mod settings;
 mod taps;
 
+use serde::{Deserialize, Serialize};
+
 pub use float::{Channel, Resampler, Tables};
 pub use preprocessor::Preprocessor;
 pub use settings::{PADDING, ResizeFilter, ResizeMode, ResizeSettings};
 pub use taps::{Side, Taps};
 
 /// The placing of one frame in one input.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Letterbox {
     frame_size: [usize; 2],
     /// Of the frame in the input; with [`ResizeMode::Pad`], of the frame with its padding.

@@ -104,13 +104,7 @@ impl Scene {
     }
 
     fn regions(&self) -> RegionsView<'_> {
-        RegionsView {
-            boxes_in_input: &self.boxes,
-            objectness: &self.objectness,
-            text_embeddings: &self.text,
-            image_embeddings: &self.image,
-            ..RegionsView::default()
-        }
+        RegionsView::of_two_heads(&self.boxes, &self.objectness, &self.text, &self.image)
     }
 
     fn detect(&self, settings: &DetectionSettings) -> Vec<Detection> {

@@ -66,7 +66,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         set.names().len(),
         trained_on(&vocabulary)
     );
-    let of_heads = head_rows(arguments, detector.facts().input_width, &mut teacher, &vocabulary, &set)?;
+    let of_heads = head_rows(arguments, detector.facts().input_width(), &mut teacher, &vocabulary, &set)?;
     let whole = annotated::student_row("the student", &mut detector, &vocabulary, &set, Rules::Coco)?;
     let mut rows = of_heads.clone();
     rows.push(whole.clone());

@@ -16,7 +16,7 @@ use anyhow::{Result, ensure};
 use image::RgbImage;
 use rayon::prelude::*;
 use serde::Serialize;
-use wordsight_detection::{Letterbox, Scorer, Vocabulary};
+use wordsight_detection::{Letterbox, RegionsView, Scorer, Vocabulary};
 use wordsight_evaluation::{
     Area, Category, Dataset, Detection, Evaluation, GroundTruth, Image, Over, Protocol, Summary, evaluate,
 };
@@ -386,7 +386,8 @@ impl Found {
             kept.iter().map(|(place, _)| regions.boxes_in_input[*place]).collect();
         let objectness: Vec<f32> = kept.iter().map(|(place, _)| regions.objectness[*place]).collect();
         let mut detections = Vec::new();
-        scorer.detect(&boxes_in_input, &objectness, &embeddings, &embeddings, &EVALUATION, &mut detections);
+        let of_teacher = RegionsView::of_two_heads(&boxes_in_input, &objectness, &embeddings, &embeddings);
+        scorer.detect(of_teacher, &EVALUATION, &mut detections);
         self.time += began.elapsed();
         self.add(image, &letterbox, detector, &detections, categories);
         Ok(())

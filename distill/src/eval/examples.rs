@@ -13,7 +13,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
-use wordsight_detection::{DetectionSettings, Vocabulary, WordExamples, iou};
+use wordsight_detection::{DetectionSettings, RegionsView, Vocabulary, WordExamples, iou};
 
 use super::annotated::{AnnotatedSet, aligned};
 use super::operating_point::Kind;
@@ -242,9 +242,14 @@ impl ExampleEvaluation {
         // Side by side, so that none suppresses another.
         let boxes: Vec<[f32; 4]> =
             (0..count).map(|at| [2.0 * at as f32, 0.0, 2.0 * at as f32 + 1.0, 1.0]).collect();
-        let SeenObjects { text_embeddings, image_embeddings, .. } = &self.judged;
         let objectness = vec![1.0; count];
-        scorer.detect(&boxes, &objectness, text_embeddings, image_embeddings, &EVERY_REGION, &mut named);
+        let regions = RegionsView::of_two_heads(
+            &boxes,
+            &objectness,
+            &self.judged.text_embeddings,
+            &self.judged.image_embeddings,
+        );
+        scorer.detect(regions, &EVERY_REGION, &mut named);
         let mut shares = vec![(0, 0); vocabulary.words.len()];
         for &word in &self.judged.words {
             shares[word].1 += 1;

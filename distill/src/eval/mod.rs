@@ -29,7 +29,8 @@ use std::path::Path;
 use anyhow::Result;
 use image::RgbImage;
 use wordsight_detection::{
-    Detection, DetectionSettings, Letterbox, Preprocessor, Scorer, TextWeights, Vocabulary, Word,
+    Detection, DetectionSettings, Letterbox, Preprocessor, ScoreFunction, Scorer, TextWeights, Vocabulary,
+    Word,
 };
 use wordsight_engines::{CpuEngine, Engine, Regions, StudentFacts};
 use wordsight_teacher::{Teacher, words};
@@ -75,7 +76,7 @@ impl Detector {
         vocabulary.check_against(&facts.teacher, facts.embedding_size)?;
         vocabulary.check_student(&facts.id())?;
         let scorer = scorer(vocabulary, facts)?;
-        let preprocessor = Preprocessor::new(facts.input_width, facts.input_height);
+        let preprocessor = Preprocessor::new(facts.resize);
         let input = vec![0; preprocessor.output_len()];
         Ok(Self { engine, scorer, preprocessor, input, regions: Regions::default() })
     }
@@ -95,33 +96,32 @@ impl Detector {
 
     /// Names the regions.
     fn detect(&mut self, settings: &DetectionSettings) -> Vec<Detection> {
-        let (regions, mut detections) = (&self.regions, Vec::new());
-        self.scorer.detect(
-            &regions.boxes_in_input,
-            &regions.objectness,
-            &regions.text_embeddings,
-            &regions.image_embeddings,
-            settings,
-            &mut detections,
-        );
+        let mut detections = Vec::new();
+        self.scorer.detect(self.regions.view(), settings, &mut detections);
         detections
     }
 }
 
 /// The student's own way to score.
 fn scorer(vocabulary: &Vocabulary, facts: &StudentFacts) -> Result<Scorer> {
-    let weights = TextWeights { trained: facts.trained_text_weight, others: facts.ensemble_lambda };
-    let (temperature, objectness) = (facts.temperature, facts.objectness_weight);
-    let (background, trained) = (&facts.background, facts.trained_words());
+    let trained = facts.trained_words();
     let is_trained = |word: &Word| word.is_trained(&trained);
-    Ok(Scorer::with_trained(vocabulary, temperature, background, weights, objectness, is_trained)?)
+    Ok(Scorer::with_trained(vocabulary, &facts.scores, facts.objectness_weight, is_trained)?)
 }
 
 /// A way to score embeddings of the teacher, which knows no background.
 fn teacher_scorer(vocabulary: &Vocabulary, facts: &StudentFacts) -> Result<Scorer> {
-    let weights = TextWeights { trained: 0.0, others: 0.0 };
-    let (temperature, objectness) = (facts.temperature, facts.objectness_weight);
-    Ok(Scorer::new(vocabulary, temperature, &facts.background, weights, objectness)?)
+    let ScoreFunction::Softmax { temperature, background, .. } = &facts.scores else {
+        anyhow::bail!(
+            "a student whose scores are a sigmoid's says no temperature by which its teacher's crops could be scored"
+        );
+    };
+    let function = ScoreFunction::Softmax {
+        temperature: *temperature,
+        background: background.clone(),
+        text_weights: TextWeights { trained: 0.0, others: 0.0 },
+    };
+    Ok(Scorer::new(vocabulary, &function, facts.objectness_weight)?)
 }
 
 /// A vocabulary of words by the default prompts; those of `trained` are marked as trained on.

@@ -4,9 +4,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nalgebra::{DMatrix, SymmetricEigen};
-use wordsight_detection::{Component, Preprocessor, RegionStatistics};
+use wordsight_detection::{Component, Preprocessor, RegionStatistics, ScoreFunction};
 use wordsight_engines::{CpuEngine, Engine, Regions};
 
 use crate::photographs::open_picture;
@@ -23,8 +23,13 @@ const SHRINKAGE: f32 = 6.0;
 /// When a photograph can't be read, or the student fails.
 pub fn measure_regions(engine: &mut CpuEngine, photographs: &[PathBuf]) -> Result<RegionStatistics> {
     let facts = engine.facts();
+    if let ScoreFunction::Sigmoid = facts.scores {
+        bail!(
+            "words by example are for students whose scores are a softmax's, and this one's are a sigmoid's"
+        );
+    }
     let size = facts.embedding_size;
-    let mut preprocessor = Preprocessor::new(facts.input_width, facts.input_height);
+    let mut preprocessor = Preprocessor::new(facts.resize);
     let mut input = vec![0; preprocessor.output_len()];
     let (mut text, mut image, mut regions) = (Vec::new(), Vec::new(), Regions::default());
     let bar = progress::bar(photographs.len() as u64, "photographs");

@@ -138,14 +138,10 @@ impl Run {
             object.kind == Kind::Wanted && self.categories.contains(&Some(object.category))
         };
         self.objects += objects.iter().filter(asked_for).count();
-        let regions = &detector.regions;
         let mut detections: Vec<Detection> = Vec::new();
         for (place, score_threshold) in Self::thresholds().enumerate() {
             self.scorer.detect(
-                &regions.boxes_in_input,
-                &regions.objectness,
-                &regions.text_embeddings,
-                &regions.image_embeddings,
+                detector.regions.view(),
                 &DetectionSettings { score_threshold, ..AS_DEVICES },
                 &mut detections,
             );

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use serde::Serialize;
-use wordsight_detection::{DetectionSettings, Letterbox, Scorer, Vocabulary};
+use wordsight_detection::{DetectionSettings, Letterbox, RegionsView, Scorer, Vocabulary};
 use wordsight_engines::StudentFacts;
 use wordsight_teacher::Teacher;
 
@@ -128,7 +128,8 @@ pub fn name_true_boxes(
 /// The place of the right word among the first five.
 fn rank(scorer: &mut Scorer, [text, image]: [&[f32]; 2], word: usize) -> Option<usize> {
     let mut best = Vec::new();
-    scorer.detect(&[[0.0, 0.0, 1.0, 1.0]], &[1.0], text, image, &NAMING, &mut best);
+    let region = RegionsView::of_two_heads(&[[0.0, 0.0, 1.0, 1.0]], &[1.0], text, image);
+    scorer.detect(region, &NAMING, &mut best);
     best.iter().position(|detection| detection.word == word)
 }
 

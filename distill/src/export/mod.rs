@@ -505,7 +505,7 @@ pub fn compare(
             objectness: numbers(embeddings.objectness(dense.best(config).0)),
             text_embeddings: numbers(embeddings.text),
             image_embeddings: numbers(embeddings.image),
-            ranked: None,
+            ..Regions::default()
         };
         parity.add(config, &regions, &model);
     }

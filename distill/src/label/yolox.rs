@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
-use wordsight_detection::{Letterbox, Preprocessor, iou};
+use wordsight_detection::{Letterbox, Preprocessor, ResizeSettings, iou};
 use wordsight_engines::{Input, OnnxSession, TensorView};
 use wordsight_onnx::proto::{ModelProto, ValueInfoProto};
 
@@ -231,7 +231,7 @@ impl Yolox {
     /// Writes a photograph, rows of interleaved RGB, into the upper left corner of the input.
     fn fill_input(&mut self, rgb: &[u8], width: usize, height: usize) -> Letterbox {
         let (across, down) = Letterbox::new((width, height), (self.side, self.side)).resized_size();
-        let mut preprocessor = Preprocessor::new(across, down);
+        let mut preprocessor = Preprocessor::new(ResizeSettings::letterbox(across, down));
         self.planes.resize(preprocessor.output_len(), 0);
         let letterbox = preprocessor.run(rgb, width, height, &mut self.planes);
         self.input.fill(PADDING);

@@ -125,8 +125,8 @@ impl Calibration {
             let watching = wordsight_onnx::encode(&observed(&model, tensors.iter().copied()));
             Some(OnnxSession::from_bytes(&watching, "the watched student", 0)?)
         };
-        let mut preprocessor = Preprocessor::new(facts.input_width, facts.input_height);
-        let shape = [1, 3, facts.input_height, facts.input_width];
+        let mut preprocessor = Preprocessor::new(facts.resize);
+        let shape = [1, 3, facts.input_height(), facts.input_width()];
 
         let mut ranges = Ranges::default();
         let (mut kept, mut reference) = (Vec::new(), Vec::new());
@@ -143,8 +143,7 @@ impl Calibration {
             if let Some(session) = &mut session {
                 let input = Input { name: StudentFacts::INPUT, shape: &shape, data: TensorView::U8(&image) };
                 session.run_each(&[input], |output, _, values| {
-                    let tensor =
-                        output.checked_sub(StudentFacts::OUTPUTS.len()).and_then(|at| tensors.get(at));
+                    let tensor = output.checked_sub(facts.outputs.len()).and_then(|at| tensors.get(at));
                     if let Some(tensor) = tensor {
                         ranges.add(tensor, values);
                     }

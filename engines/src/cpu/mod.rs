@@ -54,10 +54,9 @@ impl CpuEngine {
     /// `model`: the same file as a graph, for what it says of its precision.
     fn of(session: OnnxSession, model: Option<&ModelProto>) -> Result<Self, EngineError> {
         let facts = StudentFacts::read(&session)?;
-        let image_shape = [1, 3, facts.input_height, facts.input_width];
-        let (regions, size) = (facts.proposals, facts.embedding_size);
-        let shapes = [vec![regions, 4], vec![regions], vec![regions, size], vec![regions, size]];
-        let outputs: Vec<(&str, Vec<usize>)> = StudentFacts::OUTPUTS.into_iter().zip(shapes).collect();
+        let image_shape = [1, 3, facts.input_height(), facts.input_width()];
+        let outputs = facts.outputs.iter().map(|output| (output.name(), facts.shape_of(*output)));
+        let outputs: Vec<(&str, Vec<usize>)> = outputs.collect();
         let tensors = InPlace::new((StudentFacts::INPUT, &image_shape), &outputs)
             .map_err(|reason| EngineError::Failed { model: session.name().to_owned(), reason })?;
         let precision = model.map(|model| format!(" ({})", wordsight_onnx::precision_of(model)));
@@ -89,7 +88,11 @@ impl Engine for CpuEngine {
             });
         }
         regions.clear();
-        self.session
-            .run_in_place(&mut self.tensors, image, |index, values| regions.take_output(index, values))
+        let outputs = &self.facts.outputs;
+        self.session.run_in_place(&mut self.tensors, image, |place, values| {
+            regions.take_output(outputs[place], values)
+        })?;
+        regions.complete();
+        Ok(())
     }
 }

@@ -12,7 +12,7 @@ use super::frames::PinnedFrames;
 use super::kernels::Kernels;
 use super::letterbox::{GpuLetterbox, Shape};
 use super::ranking::{Outputs, Ranking};
-use crate::{Engine, EngineError, FrameMemory, Regions, StepTimes, StudentFacts, WholeFrames};
+use crate::{Engine, EngineError, FrameMemory, Regions, StepTimes, StudentFacts, StudentOutput, WholeFrames};
 
 /// Runs a student between the kernels.
 ///
@@ -61,10 +61,41 @@ pub struct GpuEngine<N> {
 /// What the network reads and writes.
 struct Buffers {
     input: CudaSlice<u8>,
-    boxes: CudaSlice<f32>,
-    objectness: CudaSlice<f32>,
-    text: CudaSlice<f32>,
-    image: CudaSlice<f32>,
+    /// The network's outputs, in their order.
+    outputs: Vec<(StudentOutput, CudaSlice<f32>)>,
+    /// What stands for the objectness of a student that doesn't tell it: 1.
+    ones: Option<CudaSlice<f32>>,
+}
+
+impl Buffers {
+    fn new(device: &Device, facts: &StudentFacts) -> Result<Self, GpuError> {
+        let buffer =
+            |output: &StudentOutput| Ok((*output, device.zeros(facts.shape_of(*output).iter().product())?));
+        let ones = match facts.has(StudentOutput::Objectness) {
+            true => None,
+            false => Some(device.copy_of(&vec![1.0; facts.proposals])?),
+        };
+        Ok(Self {
+            input: device.zeros(facts.resize.input_len())?,
+            outputs: facts.outputs.iter().map(buffer).collect::<Result<_, GpuError>>()?,
+            ones,
+        })
+    }
+
+    fn of(&self, output: StudentOutput) -> Option<&CudaSlice<f32>> {
+        self.outputs.iter().find(|(of, _)| *of == output).map(|(_, buffer)| buffer)
+    }
+
+    /// What words are ranked by.
+    fn for_words(&self) -> Outputs<'_> {
+        Outputs {
+            objectness: self.of(StudentOutput::Objectness).or(self.ones.as_ref()),
+            text: self.of(StudentOutput::TextEmbeddings),
+            image: self.of(StudentOutput::ImageEmbeddings),
+            logit_shift: self.of(StudentOutput::LogitShift),
+            logit_scale: self.of(StudentOutput::LogitScale),
+        }
+    }
 }
 
 /// Which steps a frame takes.
@@ -84,10 +115,8 @@ struct Slot {
     graph: Option<(Route, CudaGraph)>,
     route: Option<Route>,
     upload: Pinned<u8>,
-    boxes: Pinned<f32>,
-    objectness: Pinned<f32>,
-    text: Pinned<f32>,
-    image: Pinned<f32>,
+    /// The network's outputs, in their order.
+    outputs: Vec<Pinned<f32>>,
     words: Pinned<i32>,
     scores: Pinned<f32>,
     done: CudaEvent,
@@ -99,20 +128,25 @@ unsafe impl<N: Send> Send for GpuEngine<N> {}
 
 impl Slot {
     fn new(device: &Device, facts: &StudentFacts, upload: usize) -> Result<Self, GpuError> {
-        let (regions, values) = (facts.proposals, facts.proposals * facts.embedding_size);
+        let outputs = facts
+            .outputs
+            .iter()
+            .map(|output| Pinned::zeros(device, facts.shape_of(*output).iter().product()));
         Ok(Self {
             graph: None,
             route: None,
             upload: Pinned::zeros(device, upload)?,
-            boxes: Pinned::zeros(device, 4 * regions)?,
-            objectness: Pinned::zeros(device, regions)?,
-            text: Pinned::zeros(device, values)?,
-            image: Pinned::zeros(device, values)?,
+            outputs: outputs.collect::<Result<_, GpuError>>()?,
             words: Pinned::zeros(device, 0)?,
             scores: Pinned::zeros(device, 0)?,
             done: device.event()?,
         })
     }
+}
+
+/// Whether an output is copied from the GPU although its words are ranked there.
+fn is_of_ranked(output: StudentOutput) -> bool {
+    matches!(output, StudentOutput::Boxes | StudentOutput::Objectness)
 }
 
 impl<N: Network> GpuEngine<N> {
@@ -138,25 +172,12 @@ impl<N: Network> GpuEngine<N> {
         device: Device,
         kernels: Kernels,
     ) -> Result<Self, GpuError> {
-        let (regions, values) = (facts.proposals, facts.proposals * facts.embedding_size);
-        let buffers = Buffers {
-            input: device.zeros(3 * facts.input_width * facts.input_height)?,
-            boxes: device.zeros(4 * regions)?,
-            objectness: device.zeros(regions)?,
-            text: device.zeros(values)?,
-            image: device.zeros(values)?,
-        };
-        let [boxes, objectness, text, image] = StudentFacts::OUTPUTS;
+        let buffers = Buffers::new(&device, &facts)?;
         let input = Memory { address: device.address(&buffers.input), len: buffers.input.len() };
         network.bind(StudentFacts::INPUT, input).map_err(GpuError::Network)?;
-        for (port, buffer) in [
-            (boxes, &buffers.boxes),
-            (objectness, &buffers.objectness),
-            (text, &buffers.text),
-            (image, &buffers.image),
-        ] {
+        for (output, buffer) in &buffers.outputs {
             let memory = Memory { address: device.address(buffer), len: size_of::<f32>() * buffer.len() };
-            network.bind(port, memory).map_err(GpuError::Network)?;
+            network.bind(output.name(), memory).map_err(GpuError::Network)?;
         }
         let slots: Result<Vec<Slot>, GpuError> =
             (0..SLOTS).map(|_| Slot::new(&device, &facts, buffers.input.len())).collect();
@@ -236,8 +257,8 @@ impl<N: Network> GpuEngine<N> {
         self.device.enter()?;
         // Frames under way still read the old tables.
         self.device.stream.synchronize().map_err(cuda("wait for the GPU"))?;
-        let input_size = (self.facts.input_width, self.facts.input_height);
-        self.letterbox = Some(GpuLetterbox::new(&self.device, shape, &self.buffers.input, input_size)?);
+        let resize = &self.facts.resize;
+        self.letterbox = Some(GpuLetterbox::new(&self.device, shape, &self.buffers.input, resize)?);
         self.generation += 1;
         Ok(())
     }
@@ -353,14 +374,14 @@ impl<N: Network> GpuEngine<N> {
             ranking.queue(device, &self.kernels)?;
         }
         mark()?;
-        device.download(&buffers.boxes, &mut slot.boxes)?;
-        device.download(&buffers.objectness, &mut slot.objectness)?;
+        for ((output, buffer), slot) in buffers.outputs.iter().zip(&mut slot.outputs) {
+            if ranking.is_none() || is_of_ranked(*output) {
+                device.download(buffer, slot)?;
+            }
+        }
         if let Some(ranking) = ranking {
             device.download(&ranking.answers.words, &mut slot.words)?;
             device.download(&ranking.answers.scores, &mut slot.scores)?;
-        } else {
-            device.download(&buffers.text, &mut slot.text)?;
-            device.download(&buffers.image, &mut slot.image)?;
         }
         mark()
     }
@@ -371,10 +392,14 @@ impl<N: Network> GpuEngine<N> {
         let Some(at) = self.under_way.pop_front() else { return Ok(()) };
         let slot = &self.slots[at];
         slot.done.synchronize().map_err(cuda("finish a frame"))?;
-        regions.boxes_in_input.extend_from_slice(slot.boxes.as_chunks::<4>().0);
-        regions.objectness.extend_from_slice(&slot.objectness);
         // The words are those that the frame started with: setting others loses what is under route.
         let ranking = self.ranking.as_ref().filter(|_| slot.route.is_some_and(|route| route.to_words));
+        for (output, values) in self.facts.outputs.iter().zip(&slot.outputs) {
+            if ranking.is_none() || is_of_ranked(*output) {
+                regions.take_output(*output, values);
+            }
+        }
+        regions.complete();
         if let Some(ranking) = ranking {
             let ranked = regions.ranked.get_or_insert_default();
             let places = slot.words.iter().zip(&slot.scores[..]).enumerate();
@@ -384,8 +409,6 @@ impl<N: Network> GpuEngine<N> {
             }));
         } else {
             regions.ranked = None;
-            regions.text_embeddings.extend_from_slice(&slot.text);
-            regions.image_embeddings.extend_from_slice(&slot.image);
         }
         Ok(())
     }
@@ -447,14 +470,12 @@ impl<N: Network> Engine for GpuEngine<N> {
 
 impl<N: Network> WholeFrames for GpuEngine<N> {
     fn set_words(&mut self, words: &RankingTable) -> Result<(), EngineError> {
-        let outputs = Outputs {
-            objectness: &self.buffers.objectness,
-            text: &self.buffers.text,
-            image: &self.buffers.image,
-        };
         // Made first: should there be no room for it, the old one stays.
         let before = self.ranking.as_ref();
-        let made = self.device.enter().and_then(|()| Ranking::new(&self.device, words, outputs, before));
+        let made = self
+            .device
+            .enter()
+            .and_then(|()| Ranking::new(&self.device, words, self.buffers.for_words(), before));
         let ranking =
             made.and_then(|ranking| self.drain().map(|()| ranking)).map_err(|error| self.named(error))?;
         self.set_ranking(ranking);

@@ -23,8 +23,10 @@ struct Letterbox {
     Channel channels[3];      // red, green, blue; or Y, U, V
     unsigned char const* frame;
     unsigned char* input;     // [3, input_height, input_width]
+    float const* column_cover;  // [resized_width]: the share of a column that is frame and not padding
+    float const* row_cover;     // [resized_height]
     int resized_width, resized_height, pad_x, pad_y, input_width, input_height;
-    int padding;
+    int padding[3];           // red, green, blue
     int is_yuv;
     // What makes RGB of YUV: (y - y_offset) * y_scale + red_v * (v - 128), and so on.
     float y_offset, y_scale, red_v, green_u, green_v, blue_u;
@@ -74,28 +76,30 @@ extern "C" __global__ void letterbox_rows(Letterbox p)
     unsigned char* out = p.input + y * p.input_width + x;
     int column = x - p.pad_x, row = y - p.pad_y;
     if (column < 0 || column >= p.resized_width || row < 0 || row >= p.resized_height) {
-        out[0] = out[plane] = out[2 * plane] = (unsigned char) p.padding;
+        for (int i = 0; i < 3; ++i) out[i * plane] = (unsigned char) p.padding[i];
         return;
     }
     float a = sample(p.channels[0], column, row);
     float b = sample(p.channels[1], column, row);
     float c = sample(p.channels[2], column, row);
+    // 1 but where the frame ends within the pixel: the weights make less then, and the padding the rest.
+    float cover = p.column_cover[column] * p.row_cover[row];
     if (p.is_yuv) {
-        float luma = (a - p.y_offset) * p.y_scale, u = b - 128.0f, v = c - 128.0f;
+        float luma = (a - cover * p.y_offset) * p.y_scale, u = b - cover * 128.0f, v = c - cover * 128.0f;
         a = luma + p.red_v * v;
         b = luma + (p.green_u * u + p.green_v * v);
         c = luma + p.blue_u * u;
     }
-    out[0] = to_byte(a);
-    out[plane] = to_byte(b);
-    out[2 * plane] = to_byte(c);
+    out[0] = to_byte(a + (1.0f - cover) * (float) p.padding[0]);
+    out[plane] = to_byte(b + (1.0f - cover) * (float) p.padding[1]);
+    out[2 * plane] = to_byte(c + (1.0f - cover) * (float) p.padding[2]);
 }
 
 struct Similarities {
     float const* text;   // [regions, size]
-    float const* image;  // [regions, size]
+    float const* image;  // [regions, size]; with a sigmoid none, and blocks of one head alone
     float const* words;  // [columns, size]: the background, then the words
-    float* logits;       // [2, regions, columns]: the text head's, then the image head's
+    float* logits;       // [heads, regions, columns]: the text head's, then the image head's
     int regions, columns, size;
     float scale;         // 1 / temperature
 };
@@ -139,8 +143,10 @@ extern "C" __global__ void similarities(Similarities p)
 }
 
 struct Ranking {
-    float const* logits;        // [2, regions, columns]
+    float const* logits;        // [heads, regions, columns]
     float const* objectness;    // [regions]
+    float const* logit_shift;   // [regions], with a sigmoid; null with a softmax
+    float const* logit_scale;   // [regions], the same
     float const* text_weights;  // [columns - 1]; NaN for a word that is in the sums and not ranked: no comparison holds
     float const* thresholds;    // [columns - 1]
     int* words;                 // [regions, words_per_region]; -1 where no word reaches its threshold
@@ -203,10 +209,11 @@ extern "C" __global__ void rank(Ranking p)
         for (int at = threadIdx.x; at < p.words_per_region; at += RANKING_THREADS) out_words[at] = -1;
         return;
     }
+    bool is_sigmoid = p.logit_scale != 0;
     float const* text = p.logits + (long long) region * p.columns;
-    float const* image = p.logits + (long long) (p.regions + region) * p.columns + 1;
-    float text_shift = log_of_sum(text, p.columns, values);
-    float image_shift = log_of_sum(image, words, values);
+    float const* image = is_sigmoid ? text + 1 : p.logits + (long long) (p.regions + region) * p.columns + 1;
+    float text_shift = is_sigmoid ? 0.0f : log_of_sum(text, p.columns, values);
+    float image_shift = is_sigmoid ? 0.0f : log_of_sum(image, words, values);
     text += 1;  // past the background
 
     // The best, then the best of what comes after it, and so on; equal ones in the order of their places.
@@ -217,8 +224,9 @@ extern "C" __global__ void rank(Ranking p)
         int best_place = words;
         for (int word = threadIdx.x; word < words; word += RANKING_THREADS) {
             float weight = p.text_weights[word];
+            // With a sigmoid the weights are 1, and a region's words are in the order of their cosines.
             float log_p = weight * (text[word] - text_shift) + (1.0f - weight) * (image[word] - image_shift);
-            float value = (1.0f - p.objectness_weight) * log_p;
+            float value = is_sigmoid ? log_p : (1.0f - p.objectness_weight) * log_p;
             bool after = value < last || (value == last && word > last_place);
             if (after && (value > best || (value == best && word < best_place))) {
                 best = value;
@@ -244,7 +252,13 @@ extern "C" __global__ void rank(Ranking p)
         last_place = places[0];
         __syncthreads();
         if (threadIdx.x == 0) {
-            float score = expf(last) * objectness;
+            float score = objectness;
+            if (is_sigmoid) {
+                float logit = p.logit_scale[region] * (last + p.logit_shift[region]);
+                score *= powf(1.0f / (1.0f + expf(-logit)), 1.0f - p.objectness_weight);
+            } else {
+                score *= expf(last);
+            }
             bool told = last_place < words && score >= p.thresholds[last_place];
             out_words[at] = told ? last_place : -1;
             out_scores[at] = score;

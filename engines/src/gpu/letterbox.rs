@@ -1,7 +1,9 @@
 //! The letterbox on the GPU, for frames of one size and pixel format.
 
 use cudarc::driver::{CudaSlice, DeviceRepr, LaunchConfig};
-use wordsight_detection::{Channel, FrameView, Letterbox, PADDING, PixelFormat, Tables, Taps, YuvEncoding};
+use wordsight_detection::{
+    Channel, FrameView, Letterbox, PixelFormat, ResizeSettings, Tables, Taps, YuvEncoding,
+};
 
 use super::device::{Device, GpuError};
 use super::kernels::{Kernel, Kernels, blocks};
@@ -33,13 +35,15 @@ struct Parameters {
     channels: [ChannelParameters; 3],
     frame: u64,
     input: u64,
+    column_cover: u64,
+    row_cover: u64,
     resized_width: i32,
     resized_height: i32,
     pad_x: i32,
     pad_y: i32,
     input_width: i32,
     input_height: i32,
-    padding: i32,
+    padding: [i32; 3],
     is_yuv: i32,
     y_offset: f32,
     y_scale: f32,
@@ -91,6 +95,7 @@ struct DeviceTables {
     spans: Vec<CudaSlice<i32>>,
     weights: Vec<CudaSlice<f32>>,
     sums: Vec<CudaSlice<f32>>,
+    covers: Vec<CudaSlice<f32>>,
     /// The most samples that a row of a channel has.
     most_samples: usize,
 }
@@ -103,6 +108,14 @@ impl DeviceTables {
         self.spans.push(copies.0);
         self.weights.push(copies.1);
         Ok(addresses)
+    }
+
+    /// Copies how much of each pixel is frame, and returns where that lies.
+    fn add_cover(&mut self, device: &Device, cover: &[f32]) -> Result<u64, GpuError> {
+        let copy = device.copy_of(cover)?;
+        let address = device.address(&copy);
+        self.covers.push(copy);
+        Ok(address)
     }
 
     /// The kernels' parameters for a channel that becomes `rows` rows.
@@ -144,34 +157,39 @@ fn number(size: usize) -> i32 {
 }
 
 impl GpuLetterbox {
-    /// For frames of a shape that are to come into `input`, three planes of `input_size` (width, height).
+    /// For frames of a shape that are to come into `input`, three planes, as a student wants them.
     pub fn new(
         device: &Device,
         shape: Shape,
         input: &CudaSlice<u8>,
-        input_size: (usize, usize),
+        resize: &ResizeSettings,
     ) -> Result<Self, GpuError> {
-        assert_eq!(input.len(), 3 * input_size.0 * input_size.1, "the planes of a student's input");
-        let letterbox = Letterbox::new((shape.width, shape.height), input_size);
+        assert_eq!(input.len(), resize.input_len(), "the planes of a student's input");
+        let (input_size, letterbox) = (resize.input_size, Letterbox::of((shape.width, shape.height), resize));
         let (resized, pad) = (letterbox.resized_size(), letterbox.pad());
-        let tables = Tables::new(&letterbox);
+        let tables = Tables::new(&letterbox, resize.filter);
         let frame = device.zeros(shape.format.frame_len(shape.width, shape.height).unwrap_or(0))?;
         let mut on_device = DeviceTables::default();
         let mut channel = |channel: &Channel| on_device.add_channel(device, &tables, channel, resized.1);
         let [a, b, c] = shape.format.channels(shape.width, shape.height);
         let channels = [channel(&a)?, channel(&b)?, channel(&c)?];
+        let [column_cover, row_cover] = tables.cover();
+        let (column_cover, row_cover) =
+            (on_device.add_cover(device, column_cover)?, on_device.add_cover(device, row_cover)?);
         let factors = shape.encoding.factors();
         let parameters = Parameters {
             channels,
             frame: device.address(&frame),
             input: device.address(input),
+            column_cover,
+            row_cover,
             resized_width: number(resized.0),
             resized_height: number(resized.1),
             pad_x: number(pad.0),
             pad_y: number(pad.1),
             input_width: number(input_size.0),
             input_height: number(input_size.1),
-            padding: i32::from(PADDING),
+            padding: resize.padding.map(i32::from),
             is_yuv: i32::from(shape.format.is_yuv()),
             y_offset: factors.y_offset,
             y_scale: factors.y_scale,

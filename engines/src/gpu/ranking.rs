@@ -27,6 +27,11 @@ struct SimilarityParameters {
     scale: f32,
 }
 
+/// Embeddings a region: with a softmax two, with a sigmoid one.
+fn heads(table: &RankingTable) -> usize {
+    if table.is_sigmoid { 1 } else { 2 }
+}
+
 // SAFETY: plain numbers in C's layout.
 unsafe impl DeviceRepr for SimilarityParameters {}
 
@@ -36,6 +41,8 @@ unsafe impl DeviceRepr for SimilarityParameters {}
 struct RankParameters {
     logits: u64,
     objectness: u64,
+    logit_shift: u64,
+    logit_scale: u64,
     text_weights: u64,
     thresholds: u64,
     words: u64,
@@ -53,9 +60,16 @@ unsafe impl DeviceRepr for RankParameters {}
 /// The network's outputs that words are ranked by, on the GPU.
 #[derive(Clone, Copy)]
 pub(super) struct Outputs<'a> {
-    pub objectness: &'a CudaSlice<f32>,
-    pub text: &'a CudaSlice<f32>,
-    pub image: &'a CudaSlice<f32>,
+    /// Always there.
+    pub objectness: Option<&'a CudaSlice<f32>>,
+    /// Always there.
+    pub text: Option<&'a CudaSlice<f32>>,
+    /// With a softmax.
+    pub image: Option<&'a CudaSlice<f32>>,
+    /// With a sigmoid.
+    pub logit_shift: Option<&'a CudaSlice<f32>>,
+    /// With a sigmoid.
+    pub logit_scale: Option<&'a CudaSlice<f32>>,
 }
 
 /// The best words of each region, whatever the vocabulary.
@@ -73,6 +87,7 @@ pub(super) struct Ranking {
     pub answers: Arc<RankedWords>,
     similarities: SimilarityParameters,
     rank: RankParameters,
+    heads: u32,
     _tables: [CudaSlice<f32>; 4],
 }
 
@@ -84,7 +99,8 @@ impl Ranking {
         outputs: Outputs<'_>,
         before: Option<&Self>,
     ) -> Result<Self, GpuError> {
-        let (regions, size) = (outputs.objectness.len(), table.embedding_size);
+        let len = |output: Option<&CudaSlice<f32>>| output.map_or(0, CudaSlice::len);
+        let (regions, size) = (len(outputs.objectness), table.embedding_size);
         let columns = 1 + table.thresholds.len();
         assert_eq!(
             table.background_and_words.len(),
@@ -92,9 +108,15 @@ impl Ranking {
             "an embedding a word and the background's"
         );
         assert_eq!(
-            (outputs.text.len(), outputs.image.len()),
-            (regions * size, regions * size),
-            "regions' embeddings"
+            len(outputs.text) + len(outputs.image),
+            heads(table) * regions * size,
+            "regions' embeddings, of as many heads as the scores take"
+        );
+        let shifted = if table.is_sigmoid { regions } else { 0 };
+        assert_eq!(
+            (len(outputs.logit_shift), len(outputs.logit_scale)),
+            (shifted, shifted),
+            "regions' shifts and scales"
         );
         let answers = match before {
             Some(before) if before.answers.words_per_region == table.words_per_region => {
@@ -102,15 +124,17 @@ impl Ranking {
             }
             _ => Arc::new(RankedWords::new(device, regions, table.words_per_region)?),
         };
-        let logits: CudaSlice<f32> = device.zeros(2 * regions * columns)?;
+        let logits: CudaSlice<f32> = device.zeros(heads(table) * regions * columns)?;
         let vocabulary = device.copy_of(&table.background_and_words)?;
         let text_weights = device.copy_of(&table.text_weights)?;
         let thresholds = device.copy_of(&table.thresholds)?;
         // A vocabulary in memory has fewer words than that, and a student fewer regions.
         let number = |size: usize| size as i32;
+        // 0 where there is none, which the kernels don't read.
+        let address = |output: Option<&CudaSlice<f32>>| output.map_or(0, |output| device.address(output));
         let similarities = SimilarityParameters {
-            text: device.address(outputs.text),
-            image: device.address(outputs.image),
+            text: address(outputs.text),
+            image: address(outputs.image),
             words: device.address(&vocabulary),
             logits: device.address(&logits),
             regions: number(regions),
@@ -120,7 +144,9 @@ impl Ranking {
         };
         let rank = RankParameters {
             logits: similarities.logits,
-            objectness: device.address(outputs.objectness),
+            objectness: address(outputs.objectness),
+            logit_shift: address(outputs.logit_shift),
+            logit_scale: address(outputs.logit_scale),
             text_weights: device.address(&text_weights),
             thresholds: device.address(&thresholds),
             words: device.address(&answers.words),
@@ -132,7 +158,7 @@ impl Ranking {
             lowest_threshold: table.thresholds.iter().copied().fold(f32::INFINITY, f32::min),
         };
         let tables = [logits, vocabulary, text_weights, thresholds];
-        Ok(Self { answers, similarities, rank, _tables: tables })
+        Ok(Self { answers, similarities, rank, heads: heads(table) as u32, _tables: tables })
     }
 
     /// Queues the ranking of what the network's outputs hold then.
@@ -160,7 +186,7 @@ impl Ranking {
     /// The threads of either kernel.
     fn configs(&self) -> [LaunchConfig; 2] {
         let (regions, columns) = (self.rank.regions as usize, self.rank.columns as usize);
-        let tiles = (blocks(columns, TILE.1), blocks(regions, TILE.0), 2);
+        let tiles = (blocks(columns, TILE.1), blocks(regions, TILE.0), self.heads);
         [tiles, (blocks(regions, 1), 1, 1)].map(|grid_dim| LaunchConfig {
             grid_dim,
             block_dim: (THREADS, 1, 1),

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use wordsight_detection::{Letterbox, VocabularyError};
+use wordsight_detection::VocabularyError;
 use wordsight_engines::StudentFacts;
 use wordsight_teacher::words::ListedWords;
 
@@ -80,7 +80,7 @@ impl DetectPhotograph for Photographs {
         let found = self.find(bytes, &target)?;
         let Found { sizes, regions } = found;
         let mut job = Job { regions, ..Job::default() };
-        job.letterbox = Letterbox::new(sizes.size, sizes.input_size);
+        job.letterbox = sizes.letterbox;
         job.frame.source = Arc::from(SOURCE);
         (job.frame.width, job.frame.height) = sizes.size;
         (job.frame.captured_at, job.frame.timestamp_ns) = (received_at, timestamp_ns);
@@ -115,7 +115,7 @@ impl PhotographTarget {
     fn check(&self, found: &Found) -> Result<(), DetectError> {
         let facts = &self.facts;
         let Sizes { input_size, regions, embedding_size, .. } = found.sizes;
-        let is_it = input_size == (facts.input_width, facts.input_height)
+        let is_it = input_size == facts.resize.input_size
             && (regions, embedding_size) == (facts.proposals, facts.embedding_size);
         if is_it { Ok(()) } else { Err(other_student(&self.student)) }
     }

@@ -1,6 +1,6 @@
 //! The region of a photograph that shows a thing.
 
-use wordsight_detection::{Letterbox, iou};
+use wordsight_detection::iou;
 
 use super::worker::Found;
 
@@ -15,7 +15,7 @@ const LEAST_OVERLAP: f32 = 0.4;
 pub fn region_of(found: &Found, box_in_photograph: Option<[f32; 4]>) -> Result<Vec<f32>, String> {
     let Found { sizes, regions } = found;
     let (width, height) = (sizes.size.0 as f32, sizes.size.1 as f32);
-    let letterbox = Letterbox::new(sizes.size, sizes.input_size);
+    let letterbox = &sizes.letterbox;
     let wanted = match box_in_photograph {
         Some([left, top, right, bottom]) => {
             [left.max(0.0), top.max(0.0), right.min(width), bottom.min(height)]
@@ -31,8 +31,7 @@ pub fn region_of(found: &Found, box_in_photograph: Option<[f32; 4]>) -> Result<V
         overlaps.max_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, overlap)| *overlap >= LEAST_OVERLAP);
     let place = match (nearest, box_in_photograph) {
         (Some((place, _)), _) => place,
-        // They come in descending order of objectness.
-        (None, None) => 0,
+        (None, None) => most_striking(&regions.objectness),
         (None, Some(_)) => {
             return Err(
                 "the student sees no thing in that box: draw it close around one whole thing".to_owned()
@@ -46,12 +45,19 @@ pub fn region_of(found: &Found, box_in_photograph: Option<[f32; 4]>) -> Result<V
     }
 }
 
+/// The region with the most objectness; the first of them.
+fn most_striking(objectness: &[f32]) -> usize {
+    let places = objectness.iter().enumerate();
+    places.rev().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(place, _)| place)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::time::Duration;
 
-    use wordsight_engines::Regions;
+    use wordsight_detection::Letterbox;
+    use wordsight_engines::{Regions, StudentOutput};
 
     use super::*;
     use crate::service::photographs::worker::Sizes;
@@ -61,8 +67,10 @@ mod tests {
         let sizes = Sizes {
             size: (200, 100),
             input_size: (100, 100),
+            letterbox: Letterbox::new((200, 100), (100, 100)),
             regions: 2,
             embedding_size: 2,
+            numbers: [0; StudentOutput::ALL.len()],
             preprocess: Duration::ZERO,
             engine: Duration::ZERO,
         };
@@ -71,7 +79,7 @@ mod tests {
             objectness: vec![0.9, 0.8],
             text_embeddings: vec![1.0, 0.0, 0.0, 1.0],
             image_embeddings: vec![0.0; 4],
-            ranked: None,
+            ..Regions::default()
         };
         Found { sizes, regions }
     }

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use wordsight_capture::{CaptureError, decode_photograph};
-use wordsight_engines::{CpuEngine, Engine, EngineError, Regions};
+use wordsight_detection::Letterbox;
+use wordsight_engines::{CpuEngine, Engine, EngineError, Regions, StudentOutput};
 
 use crate::http::DetectError;
 use crate::job::Job;
@@ -48,10 +49,14 @@ pub struct Sizes {
     pub size: (usize, usize),
     /// The same of the student's input.
     pub input_size: (usize, usize),
+    /// How it lies in that.
+    pub letterbox: Letterbox,
     /// How many regions there are.
     pub regions: usize,
     /// The numbers of an embedding.
     pub embedding_size: usize,
+    /// How many numbers follow of each output, in the order of [`StudentOutput::ALL`].
+    pub numbers: [usize; StudentOutput::ALL.len()],
     /// How long the letterbox took.
     pub preprocess: Duration,
     /// How long the engine took.
@@ -149,16 +154,13 @@ fn exchange(mut pipes: Pipes, photograph: &[u8]) -> io::Result<(Pipes, Reply, Re
     pipes.output.read_line(&mut line)?;
     let reply = serde_json::from_str(&line)?;
     let mut regions = Regions::default();
-    if let Reply::Found(Sizes { regions: number, embedding_size, .. }) = &reply {
-        let mut floats = |count: usize| -> io::Result<Vec<f32>> {
+    if let Reply::Found(Sizes { numbers, .. }) = &reply {
+        for (output, count) in StudentOutput::ALL.into_iter().zip(numbers) {
             let mut bytes = vec![0; 4 * count];
             pipes.output.read_exact(&mut bytes)?;
-            Ok(bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
-        };
-        regions.boxes_in_input = floats(4 * number)?.as_chunks::<4>().0.to_vec();
-        regions.objectness = floats(*number)?;
-        regions.text_embeddings = floats(number * embedding_size)?;
-        regions.image_embeddings = floats(number * embedding_size)?;
+            let floats = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+            regions.take_output(output, &floats.collect::<Vec<f32>>());
+        }
     }
     Ok((pipes, reply, regions))
 }
@@ -180,8 +182,8 @@ pub fn answer(student: &Path) -> anyhow::Result<()> {
         drop(photograph);
         writeln!(output, "{}", serde_json::to_string(&reply)?)?;
         if let Reply::Found(_) = reply {
-            let Regions { boxes_in_input, objectness, text_embeddings, image_embeddings, .. } = &job.regions;
-            for floats in [boxes_in_input.as_flattened(), objectness, text_embeddings, image_embeddings] {
+            for of in StudentOutput::ALL {
+                let floats = job.regions.output(of);
                 floats.iter().try_for_each(|float| output.write_all(&float.to_le_bytes()))?;
             }
         }
@@ -214,7 +216,7 @@ impl Finder {
         // One thread: the stream has the other cores.
         let engine = CpuEngine::open(student, 1)?;
         let facts = engine.facts();
-        let preprocess = Preprocess::new(facts.input_width, facts.input_height, u64::MAX);
+        let preprocess = Preprocess::new(facts.resize, u64::MAX);
         Ok(Self { engine, preprocess })
     }
 
@@ -233,9 +235,11 @@ impl Finder {
         let facts = self.engine.facts();
         Reply::Found(Sizes {
             size: (job.frame.width, job.frame.height),
-            input_size: (facts.input_width, facts.input_height),
+            input_size: facts.resize.input_size,
+            letterbox: job.letterbox,
             regions: facts.proposals,
             embedding_size: facts.embedding_size,
+            numbers: StudentOutput::ALL.map(|output| job.regions.output(output).len()),
             preprocess: preprocessed - start,
             engine: preprocessed.elapsed(),
         })
