@@ -20,6 +20,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use wordsight_detection::{Preprocessor, iou};
 use wordsight_engines::{CpuEngine, Engine, Regions};
+use wordsight_files::Durability;
 use wordsight_teacher::Teacher;
 
 use crate::annotations::{self, Annotations};
@@ -391,8 +392,15 @@ fn read_boxes(bytes: &[u8], count: usize) -> Vec<[f32; 4]> {
     sides.as_chunks::<4>().0.to_vec()
 }
 
+/// Shards begin at the same moment, and each of them writes the list.
 fn write_images(images: &[Image], folder: &Path) -> Result<()> {
-    Dataset { images: images.to_vec(), ..Dataset::default() }.save(&folder.join(IMAGES))
+    let (path, list) = (folder.join(IMAGES), Dataset { images: images.to_vec(), ..Dataset::default() });
+    let text = serde_json::to_string(&list)?;
+    if std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
+        return Ok(());
+    }
+    wordsight_files::replace_beside_others(&path, Durability::Whole, text.as_bytes())
+        .with_context(|| format!("cannot write the list of images {}", path.display()))
 }
 
 fn read_images(folder: &Path) -> Result<Vec<Image>> {

@@ -13,6 +13,7 @@ pub mod input;
 pub mod kernels;
 pub mod label;
 pub mod mistake;
+pub mod owl;
 pub mod photographs;
 pub mod progress;
 pub mod quantization;

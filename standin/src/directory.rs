@@ -12,14 +12,14 @@ use wordsight_teacher::read_json;
 use crate::error::StandinError;
 
 /// A directory that isn't in its place yet.
-pub(crate) struct NewDirectory<'a> {
+pub struct NewDirectory<'a> {
     output: &'a Path,
     beside: TempDir,
 }
 
 impl<'a> NewDirectory<'a> {
     /// Makes one with the folder of its models, on the file system of `output`, so that the last step is a rename.
-    pub(crate) fn beside(output: &'a Path) -> Result<Self, StandinError> {
+    pub fn beside(output: &'a Path) -> Result<Self, StandinError> {
         let parent = folder_of(output);
         let made = fs::create_dir_all(parent)
             .and_then(|()| tempfile::Builder::new().prefix(".teacher.").tempdir_in(parent));
@@ -30,17 +30,17 @@ impl<'a> NewDirectory<'a> {
     }
 
     /// Where it is made.
-    pub(crate) fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.beside.path().join("teacher")
     }
 
     /// What could not be written, as the directory that it was for.
-    pub(crate) fn unwritable(&self, reason: io::Error) -> StandinError {
+    pub fn unwritable(&self, reason: io::Error) -> StandinError {
         unwritable(self.output, reason)
     }
 
     /// Puts it in its place; what was there is gone.
-    pub(crate) fn put_in_place(&self) -> Result<(), StandinError> {
+    pub fn put_in_place(&self) -> Result<(), StandinError> {
         let replaced = if self.output.exists() {
             fs::rename(self.output, self.beside.path().join("replaced"))
         } else {
@@ -56,7 +56,7 @@ fn unwritable(output: &Path, reason: io::Error) -> StandinError {
 
 /// Refuses a place where something else stands, which isn't ours to remove: `kept` says what may be replaced, and `is_kept`
 /// tells it by its `config.json`.
-pub(crate) fn refuse_to_replace_others(
+pub fn refuse_to_replace_others(
     output: &Path,
     kept: &'static str,
     is_kept: impl Fn(&Value) -> bool,

@@ -6,7 +6,7 @@
 //! `wordsight-teacher`.
 
 mod assembly;
-mod directory;
+pub mod directory;
 pub mod efficientnet;
 mod error;
 mod minilm;

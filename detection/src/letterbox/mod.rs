@@ -8,8 +8,10 @@
 //! [`Preprocessor`] makes the input on a processor, in integers where the student allows it; [`Resampler`] is the float
 //! arithmetic that the GPU's kernel is compared with.
 
+mod cubic;
 mod fixed_point;
 mod float;
+mod gaussian;
 mod preprocessor;
 mod settings;
 mod taps;

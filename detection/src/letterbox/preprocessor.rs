@@ -7,7 +7,9 @@
 //! OpenCV). A student that was trained with one and runs with the other loses accuracy silently, so this is the only
 //! place in the project where frames are resized.
 
+use super::cubic::CubicResizer;
 use super::fixed_point::FixedPointResizer;
+use super::gaussian::GaussianResizer;
 use super::{Letterbox, Resampler, ResizeFilter, ResizeMode, ResizeSettings};
 use crate::FrameView;
 
@@ -21,7 +23,11 @@ pub struct Preprocessor {
 enum Arithmetic {
     /// Integers: what our students were trained and are evaluated with.
     Integers(FixedPointResizer),
-    /// Floats: cubic weights are negative in part, and padding is blended in.
+    /// Pillow's integers.
+    Cubic(CubicResizer),
+    /// OWLv2's processor's floats.
+    Gaussian(GaussianResizer),
+    /// The weights of cameras' formats: no program has other ones to be equal to.
     Floats(Box<Resampler>),
 }
 
@@ -32,7 +38,11 @@ impl Preprocessor {
             (ResizeFilter::Bilinear, ResizeMode::Letterbox | ResizeMode::Stretch) => {
                 Arithmetic::Integers(FixedPointResizer::new())
             }
-            _ => Arithmetic::Floats(Box::new(Resampler::new(settings))),
+            (ResizeFilter::Bicubic, ResizeMode::Letterbox | ResizeMode::Stretch) => {
+                Arithmetic::Cubic(CubicResizer::new())
+            }
+            (ResizeFilter::Gaussian, _) => Arithmetic::Gaussian(GaussianResizer::default()),
+            (_, ResizeMode::Pad) => Arithmetic::Floats(Box::new(Resampler::new(settings))),
         };
         Self { settings, arithmetic }
     }
@@ -54,15 +64,19 @@ impl Preprocessor {
         assert_eq!(rgb.len(), 3 * width * height, "an RGB frame of {width}x{height}");
         assert_eq!(out.len(), self.output_len(), "the planes of a student's input");
         assert!(!rgb.is_empty(), "a frame has at least one pixel");
-        let resizer = match &mut self.arithmetic {
-            Arithmetic::Integers(resizer) => resizer,
-            Arithmetic::Floats(resampler) => return resampler.run(&FrameView::rgb(rgb, width, height), out),
-        };
         let letterbox = Letterbox::of((width, height), &self.settings);
         if letterbox.resized_size() != self.settings.input_size {
             self.settings.fill(out);
         }
-        resizer.run(rgb, &letterbox, self.settings.input_size.0, out);
+        let input_width = self.settings.input_size.0;
+        match &mut self.arithmetic {
+            Arithmetic::Integers(resizer) => resizer.run(rgb, &letterbox, input_width, out),
+            Arithmetic::Cubic(resizer) => resizer.run(rgb, &letterbox, input_width, out),
+            Arithmetic::Gaussian(resizer) => resizer.run(rgb, &letterbox, &self.settings, out),
+            Arithmetic::Floats(resampler) => {
+                resampler.run(&FrameView::rgb(rgb, width, height), out);
+            }
+        }
         letterbox
     }
 }

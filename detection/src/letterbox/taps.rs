@@ -44,7 +44,7 @@ impl Side {
 }
 
 /// The first sample of a pixel, and the weights from there on: they make 1.
-type Weights = (usize, Vec<f64>);
+pub(super) type Weights = (usize, Vec<f64>);
 
 impl Taps {
     /// For a side of a frame.
@@ -118,7 +118,7 @@ fn bilinear(side: Side, pixel: usize) -> Weights {
 }
 
 /// As PIL's `precompute_coeffs`.
-fn bicubic(side: Side, pixel: usize) -> Weights {
+pub(super) fn bicubic(side: Side, pixel: usize) -> Weights {
     const A: f64 = -0.5;
     let stretch = side.scale.max(1.0);
     let last = side.padded.saturating_sub(1);
@@ -141,11 +141,7 @@ fn bicubic(side: Side, pixel: usize) -> Weights {
 /// As `scipy.ndimage`'s `gaussian_filter` (truncated at four sigmas) and `zoom` (order 1, `grid_mode`), both with the
 /// border mirrored at the middle of its sample.
 fn gaussian(side: Side, pixel: usize) -> Weights {
-    let sigma = ((side.scale - 1.0) / 2.0).max(0.0);
-    let radius = (4.0 * sigma + 0.5) as i64;
-    let kernel: Vec<f64> = (-radius..=radius)
-        .map(|at| if sigma > 0.0 { (-0.5 * (at as f64 / sigma).powi(2)).exp() } else { 1.0 })
-        .collect();
+    let (radius, kernel) = gaussian_kernel(side.scale);
     let centre = (pixel as f64 + 0.5) * side.scale - 0.5;
     let (left, share) = (centre.floor() as i64, centre - centre.floor());
     let mut taps: Vec<(usize, f64)> = Vec::with_capacity(2 * kernel.len());
@@ -163,8 +159,17 @@ fn gaussian(side: Side, pixel: usize) -> Weights {
     normalised(first, weights)
 }
 
+/// The weights of a Gaussian for so many samples a pixel, and how far it reaches to either side.
+pub(super) fn gaussian_kernel(scale: f64) -> (i64, Vec<f64>) {
+    let sigma = ((scale - 1.0) / 2.0).max(0.0);
+    let radius = (4.0 * sigma + 0.5) as i64;
+    let weights = (-radius..=radius)
+        .map(|at| if sigma > 0.0 { (-0.5 * (at as f64 / sigma).powi(2)).exp() } else { 1.0 });
+    (radius, normalised(0, weights.collect()).1)
+}
+
 /// A place beyond a side of `len` samples, mirrored at the middle of its first and last one.
-fn mirrored(at: i64, len: usize) -> usize {
+pub(super) fn mirrored(at: i64, len: usize) -> usize {
     let period = 2 * (len as i64 - 1);
     if period <= 0 {
         return 0;

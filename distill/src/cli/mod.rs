@@ -9,6 +9,7 @@ mod examples;
 mod exit_code;
 mod export;
 mod generate;
+mod import;
 mod label;
 mod memory;
 mod quantize;
@@ -97,6 +98,9 @@ enum Command {
     Label(label::Arguments),
     /// Trains a student on annotated photographs. Goes on from its checkpoint; Ctrl-C saves one and stops.
     Train(train::Arguments),
+    /// Makes a student of another model that fuses late.
+    #[command(subcommand)]
+    Import(import::Import),
     /// Turns an exported student into INT8 and reports what that costs
     Quantize(quantize::Arguments),
     /// Writes a trained student as one .onnx file, compares it with the model, and turns it into FP16 or INT8
@@ -260,6 +264,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::SetAnnotations(arguments) => sets::set_annotations(&arguments),
         Command::Label(arguments) => label::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
+        Command::Import(import) => import::run(&import),
         Command::Quantize(arguments) => quantize::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Average(arguments) => average::run(&arguments),
