@@ -7,12 +7,14 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use safetensors::SafeTensors;
 use serde_json::Value;
 use wordsight_detection::{DetectionSettings, Preprocessor, Scorer, Vocabulary, Word};
 use wordsight_distill::owl::{ImportSettings, Imported, import};
 use wordsight_engines::{CpuEngine, Engine, Regions};
+use wordsight_onnx::proto::{ModelProto, NodeProto, StringStringEntryProto};
 use wordsight_teacher::{EmbedCaptions, TextTeacher};
 
 const MODELS: [&str; 6] = ["owlvit-a", "owlvit-b", "owlvit-c", "owlv2-a", "owlv2-b", "owlv2-c"];
@@ -164,4 +166,183 @@ fn a_photograph_becomes_the_processors_bytes() {
         });
         assert_eq!(others.count(), 0, "{model}, of {}", input.len());
     }
+}
+
+#[test]
+fn two_graphs_are_imported_as_the_one_is() {
+    let Some(_) = support::needed(".deps/onnxruntime", "make deps") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let made = imported(&fixtures().join("owlvit-b-two"), folder.path()).unwrap();
+    let Imported { regions, input_size, .. } = made.imported;
+    assert_eq!((regions, input_size), (49, (98, 98)));
+    let (of_scores, of_boxes) = differences(&made, "owlvit-b");
+    assert!(of_scores < 1e-4 && of_boxes < 1e-4, "{of_scores} {of_boxes}");
+}
+
+/// COCO's 80 words over ten photographs, whose objects were made from a part of the model's detections.
+#[test]
+fn the_table_of_80_words_is_that_of_pycocotools_over_transformers_detections() {
+    let Some(_) = support::needed(".deps/onnxruntime", "make deps") else { return };
+    for model in ["owlvit-a", "owlv2-a"] {
+        let folder = tempfile::tempdir().unwrap();
+        let made = imported(&fixtures().join(model), folder.path()).unwrap();
+        let annotations = fixtures().join(format!("eval/{model}/annotations.json"));
+        let of_file: Value = serde_json::from_str(&fs::read_to_string(&annotations).unwrap()).unwrap();
+        let names =
+            of_file["categories"].as_array().unwrap().iter().map(|category| category["name"].as_str());
+        let names: Vec<String> = names.map(|name| name.unwrap().to_owned()).collect();
+        let captions: Vec<String> = names.iter().map(|name| format!("a photo of a {name}")).collect();
+        let mut teacher = TextTeacher::open(&made.teacher).unwrap();
+        let words = folder.path().join("coco.safetensors");
+        vocabulary(&mut teacher, &names, &captions).save(&words).unwrap();
+        let json = folder.path().join("figures.json");
+        let done = Command::new(env!("CARGO_BIN_EXE_wordsight-distill"))
+            .arg("eval")
+            .args(["--words-per-region", "1", "--nms-iou", "1", "--max-detections", "100"])
+            .args([Path::new("--student"), &made.student, Path::new("--vocabulary"), &words])
+            .args([Path::new("--annotations"), &annotations, Path::new("--json"), &json])
+            .args([Path::new("--images"), &fixtures().join("images")])
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let found: Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+        let expected = fs::read_to_string(fixtures().join(format!("eval/{model}/expected.json"))).unwrap();
+        let expected: Value = serde_json::from_str(&expected).unwrap();
+        // The table has recall at COCO's largest number of detections alone.
+        let wanted =
+            expected.as_object().unwrap().iter().filter(|(key, _)| !["AR1", "AR10"].contains(&key.as_str()));
+        for (key, wanted) in wanted {
+            let found = found["rows"][0]["all"][key].as_f64();
+            assert!(
+                found.is_some_and(|found| (found - wanted.as_f64().unwrap()).abs() < 1e-6),
+                "{model} {key}: {found:?}, pycocotools has {wanted}"
+            );
+        }
+    }
+}
+
+/// A copy of an export with another graph.
+fn changed(model: &str, folder: &Path, change: impl FnOnce(&mut ModelProto)) -> PathBuf {
+    let copy = folder.join("export");
+    fs::create_dir(&copy).unwrap();
+    for entry in fs::read_dir(fixtures().join(model)).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+    }
+    let path = copy.join("model.onnx");
+    let mut graph = wordsight_onnx::read(&path).unwrap();
+    change(&mut graph);
+    wordsight_onnx::write(&graph, &path).unwrap();
+    copy
+}
+
+fn refusal(change: impl FnOnce(&mut ModelProto)) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let export = changed("owlvit-b", folder.path(), change);
+    let error = imported(&export, folder.path()).err().expect("it is refused");
+    assert!(!folder.path().join("student.onnx").exists() && !folder.path().join("teacher").exists());
+    format!("{error:#}")
+}
+
+fn node_of<'a>(model: &'a mut ModelProto, operator: &str) -> &'a mut NodeProto {
+    let nodes = &mut model.graph.as_mut().unwrap().node;
+    nodes.iter_mut().rev().find(|node| node.op_type == operator).unwrap()
+}
+
+#[test]
+fn what_is_no_such_export_is_refused_in_a_sentence() {
+    let Some(_) = support::needed(".deps/onnxruntime", "make deps") else { return };
+    let of_operator_set_9 = refusal(|model| model.opset_import[0].version = 9);
+    assert!(
+        of_operator_set_9.contains("operator set 9") && of_operator_set_9.contains("--opset 17"),
+        "{of_operator_set_9}"
+    );
+
+    let optimised = refusal(|model| node_of(model, "Einsum").domain = "com.microsoft".to_owned());
+    assert!(optimised.contains("com.microsoft") && optimised.contains("TensorRT"), "{optimised}");
+
+    let missing = refusal(|model| {
+        let graph = model.graph.as_mut().unwrap();
+        graph.initializer.retain(|constant| !constant.name.contains("class_head.dense0"));
+    });
+    assert!(missing.contains("class_head.dense0") && missing.contains("nothing makes it"), "{missing}");
+
+    // Another arithmetic behind the product.
+    let otherwise = refusal(|model| node_of(model, "Where").op_type = "Softmax".to_owned());
+    assert!(otherwise.contains("`Softmax`") && otherwise.contains("a shift and a scale"), "{otherwise}");
+
+    // The same structure, of which one operand is exchanged: found only by running both.
+    let exchanged = refusal(|model| {
+        let graph = model.graph.as_mut().unwrap();
+        graph.output.retain(|output| output.name != "pred_boxes");
+        let node = graph.node.iter_mut().find(|node| node.output[0] == "pred_boxes").unwrap();
+        node.output[0] = "elsewhere".to_owned();
+    });
+    assert!(exchanged.contains("no output `pred_boxes`"), "{exchanged}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let export = changed("owlvit-b", folder.path(), |_| ());
+    let bytes = fs::read(export.join("model.onnx")).unwrap();
+    fs::write(export.join("model.onnx"), &bytes[..bytes.len() / 2]).unwrap();
+    let torn = format!("{:#}", imported(&export, folder.path()).err().unwrap());
+    assert!(torn.contains("model.onnx is not an ONNX model"), "{torn}");
+    fs::write(export.join("config.json"), r#"{"model_type": "clip"}"#).unwrap();
+    let other = format!("{:#}", imported(&export, folder.path()).err().unwrap());
+    assert!(other.contains("\"clip\"") && other.contains("owlv2"), "{other}");
+    fs::remove_file(export.join("preprocessor_config.json")).unwrap();
+    fs::copy(fixtures().join("owlvit-b/config.json"), export.join("config.json")).unwrap();
+    let without = format!("{:#}", imported(&export, folder.path()).err().unwrap());
+    assert!(without.contains("preprocessor_config.json"), "{without}");
+}
+
+#[test]
+fn a_text_tower_of_another_size_is_refused() {
+    let Some(_) = support::needed(".deps/onnxruntime", "make deps") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let other = imported(&fixtures().join("owlv2-a"), folder.path()).unwrap();
+    let export = folder.path().join("mixed");
+    fs::create_dir(&export).unwrap();
+    for file in ["config.json", "preprocessor_config.json", "tokenizer.json", "image_encoder.onnx"] {
+        fs::copy(fixtures().join("owlvit-b-two").join(file), export.join(file)).unwrap();
+    }
+    fs::copy(other.teacher.join("onnx/text_model.onnx"), export.join("text_encoder.onnx")).unwrap();
+    let again = tempfile::tempdir().unwrap();
+    let refused = format!("{:#}", imported(&export, again.path()).err().unwrap());
+    assert!(refused.contains("20 numbers and the image's 16"), "{refused}");
+}
+
+#[test]
+fn weights_beside_the_graph_are_read_and_missed() {
+    let Some(_) = support::needed(".deps/onnxruntime", "make deps") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut weights = Vec::new();
+    let export = changed("owlvit-b", folder.path(), |model| {
+        for constant in &mut model.graph.as_mut().unwrap().initializer {
+            if constant.raw_data.len() < 64 {
+                continue;
+            }
+            let entry = |key: &str, value: String| StringStringEntryProto { key: key.to_owned(), value };
+            constant.external_data = vec![
+                entry("location", "model.onnx_data".to_owned()),
+                entry("offset", weights.len().to_string()),
+                entry("length", constant.raw_data.len().to_string()),
+            ];
+            constant.data_location = Some(1);
+            weights.append(&mut constant.raw_data);
+        }
+    });
+    let refused = format!("{:#}", imported(&export, folder.path()).err().unwrap());
+    assert!(refused.contains("model.onnx_data") && refused.contains("comes with the export"), "{refused}");
+    fs::write(export.join("model.onnx_data"), &weights[..weights.len() - 1]).unwrap();
+    let refused = format!("{:#}", imported(&export, folder.path()).err().unwrap());
+    assert!(refused.contains("ends before them"), "{refused}");
+    fs::write(export.join("model.onnx_data"), &weights).unwrap();
+    let made = imported(&export, folder.path()).unwrap();
+    let (of_scores, of_boxes) = differences(&made, "owlvit-b");
+    assert!(of_scores < 1e-4 && of_boxes < 1e-4, "{of_scores} {of_boxes}");
+    // A second import takes the place of the first; nothing else is replaced.
+    imported(&export, folder.path()).unwrap();
+    fs::write(made.teacher.join("config.json"), "{}").unwrap();
+    let refused = format!("{:#}", imported(&export, folder.path()).err().unwrap());
+    assert!(refused.contains("teacher"), "{refused}");
 }

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::json;
-use wordsight_detection::Vocabulary;
-use wordsight_distill::eval::Detector;
+use wordsight_detection::{DetectionSettings, Vocabulary};
 use wordsight_distill::eval::annotated::{self, AnnotatedSet, Row, Rules};
 use wordsight_distill::eval::ov_coco::{self, OvCoco, Split};
 use wordsight_distill::eval::true_boxes::{self, TrueBoxes};
+use wordsight_distill::eval::{Detector, EVALUATION};
 use wordsight_distill::mistake::Mistake;
 use wordsight_distill::photographs::Unreadable;
 use wordsight_teacher::Teacher;
@@ -56,6 +56,16 @@ pub struct Eval {
     /// Leave out, by name, pictures that can't be read, instead of ending.
     #[arg(long)]
     skip_unreadable: bool,
+    /// How many words a region may carry: ViLD's evaluation has several, and with 1 it has its best one, as transformers
+    /// evaluates OWL-ViT.
+    #[arg(long, default_value_t = EVALUATION.words_per_region)]
+    words_per_region: usize,
+    /// The overlap (IoU) above which of two detections of a word one goes; 1: none does, as transformers has it.
+    #[arg(long, default_value_t = EVALUATION.nms_iou, value_parser = super::share)]
+    nms_iou: f32,
+    /// The most detections an image; COCO's and LVIS's own limits come on top.
+    #[arg(long, default_value_t = EVALUATION.max_detections)]
+    max_detections: usize,
     #[command(flatten)]
     small: super::small_vocabularies::Arguments,
     /// Also write the figures as JSON.
@@ -123,6 +133,18 @@ pub fn run(arguments: &Eval) -> Result<()> {
 }
 
 impl Eval {
+    fn evaluation(&self) -> DetectionSettings {
+        // Without suppression no box is another one's.
+        let voting_iou = if self.nms_iou < 1.0 { EVALUATION.voting_iou } else { 1.0 };
+        DetectionSettings {
+            words_per_region: self.words_per_region.max(1),
+            nms_iou: self.nms_iou,
+            voting_iou,
+            max_detections: self.max_detections,
+            ..EVALUATION
+        }
+    }
+
     /// Each set has annotations and images, and what takes one set has one.
     fn check_sets(&self) -> Result<()> {
         let (annotations, images) = (self.annotations.len(), self.images.len());
@@ -171,6 +193,7 @@ fn figures_of(arguments: &Eval, set: &AnnotatedSet, mut teacher: Option<&mut Tea
         (None, None) => anyhow::bail!(Mistake::new("name a --vocabulary or a --teacher")),
     };
     let mut detector = Detector::open(&arguments.student, &vocabulary)?;
+    detector.set_evaluation(arguments.evaluation());
     println!("{} words of {}, {}", vocabulary.shown().len(), vocabulary.teacher, trained_on(&vocabulary));
     let mut figures = Figures { rows: Vec::new(), true_boxes: None, ov_coco: None };
     if let Some(teacher) = teacher {

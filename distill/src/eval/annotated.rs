@@ -355,7 +355,7 @@ impl Found {
     ) -> Result<Letterbox> {
         let began = Instant::now();
         let letterbox = detector.infer(picture)?;
-        let detections = detector.detect(&EVALUATION);
+        let detections = detector.detect_for_evaluation();
         self.time += began.elapsed();
         self.add(image, &letterbox, detector, &detections, categories);
         Ok(letterbox)

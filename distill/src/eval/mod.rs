@@ -35,8 +35,8 @@ use wordsight_detection::{
 use wordsight_engines::{CpuEngine, Engine, Regions, StudentFacts};
 use wordsight_teacher::{Teacher, words};
 
-/// As evaluations score: several words a region, suppression by word, no threshold.
-const EVALUATION: DetectionSettings = DetectionSettings {
+/// As ViLD's evaluation scores: several words a region, suppression by word, no threshold.
+pub const EVALUATION: DetectionSettings = DetectionSettings {
     score_threshold: 0.0,
     nms_iou: 0.5,
     voting_iou: 0.4,
@@ -62,6 +62,8 @@ pub struct Detector {
     preprocessor: Preprocessor,
     input: Vec<u8>,
     regions: Regions,
+    /// How an evaluation scores.
+    evaluation: DetectionSettings,
 }
 
 impl Detector {
@@ -78,7 +80,13 @@ impl Detector {
         let scorer = scorer(vocabulary, facts)?;
         let preprocessor = Preprocessor::new(facts.resize);
         let input = vec![0; preprocessor.output_len()];
-        Ok(Self { engine, scorer, preprocessor, input, regions: Regions::default() })
+        let regions = Regions::default();
+        Ok(Self { engine, scorer, preprocessor, input, regions, evaluation: EVALUATION })
+    }
+
+    /// Has evaluations score otherwise than [`EVALUATION`].
+    pub fn set_evaluation(&mut self, settings: DetectionSettings) {
+        self.evaluation = settings;
     }
 
     /// What the student says of itself.
@@ -92,6 +100,11 @@ impl Detector {
         let letterbox = self.preprocessor.run(picture.as_raw(), width, height, &mut self.input);
         self.engine.infer(&self.input, &mut self.regions)?;
         Ok(letterbox)
+    }
+
+    fn detect_for_evaluation(&mut self) -> Vec<Detection> {
+        let settings = self.evaluation;
+        self.detect(&settings)
     }
 
     /// Names the regions.

@@ -23,8 +23,6 @@ const BOXES: [&str; 2] = ["pred_boxes", "boxes"];
 const OBJECTNESS: [&str; 1] = ["objectness_logits"];
 /// What is added for the student begins so.
 const SCOPE: &str = "wordsight";
-/// And behind that so what the export calls as the student or the teacher calls its outputs.
-const EXPORTS_OWN: &str = "export";
 
 /// The two sides of the cut.
 pub(super) struct Halves {
@@ -210,6 +208,15 @@ fn prepared(model: &ModelProto) -> Result<GraphProto> {
         false
     });
     graph.initializer.extend(constants);
+    // Of a graph that was made here, names that will be given again.
+    let of_nodes = graph.node.iter_mut().flat_map(|node| {
+        let NodeProto { input, output, name, .. } = node;
+        input.iter_mut().chain(output).chain([name])
+    });
+    let of_constants = graph.initializer.iter_mut().map(|constant| &mut constant.name);
+    for name in of_nodes.chain(of_constants).filter(|name| name.starts_with(SCOPE)) {
+        name.insert_str(0, "export/");
+    }
     let mut names = HashSet::new();
     for (place, node) in graph.node.iter_mut().enumerate() {
         if node.name.is_empty() || !names.insert(node.name.clone()) {
@@ -378,7 +385,14 @@ pub(super) fn student(
     let (regions, size) = (parts.regions, parts.embedding_size);
     let (width, height) = source.preprocessor.input_size;
     let mut graph = Builder::of(&image.part, "student");
-    graph.normalisation(&image.input, &source.preprocessor);
+    // NanoOWL calls what it takes as a student does, and takes it normalised.
+    graph.make_free(wordsight_engines::StudentFacts::INPUT);
+    let input = if image.input == wordsight_engines::StudentFacts::INPUT {
+        exports_own(&image.input)
+    } else {
+        image.input.clone()
+    };
+    graph.normalisation(&input, &source.preprocessor);
 
     let boxes = graph.reshaped(&image.boxes, &[regions as i64, 4]);
     let (w, h) = (width as f32, height as f32);
@@ -503,18 +517,23 @@ impl Builder {
         let nodes = self.graph.node.iter_mut().flat_map(|node| node.input.iter_mut().chain(&mut node.output));
         let constants = self.graph.initializer.iter_mut().map(|constant| &mut constant.name);
         for tensor in nodes.chain(constants).filter(|tensor| *tensor == name) {
-            *tensor = format!("{SCOPE}/{EXPORTS_OWN}/{name}");
+            *tensor = exports_own(name);
         }
     }
 
     /// Declares a tensor an output; no sizes: they are not known.
     fn output(&mut self, tensor: &str, name: &str, sizes: &[Option<usize>]) {
         self.make_free(name);
-        let tensor = if tensor == name { format!("{SCOPE}/{EXPORTS_OWN}/{name}") } else { tensor.to_owned() };
+        let tensor = if tensor == name { exports_own(name) } else { tensor.to_owned() };
         let node = NodeProto::new("Identity", vec![tensor], name, &[]);
         self.graph.node.push(NodeProto { name: format!("{SCOPE}/{name}"), ..node });
         self.graph.output.push(value_info(name, ElementType::Float, sizes));
     }
+}
+
+/// The name of what the export calls as the student or the teacher calls its inputs and outputs.
+fn exports_own(name: &str) -> String {
+    format!("{SCOPE}/export/{name}")
 }
 
 /// A port; without sizes nothing is said of its shape.
