@@ -22,6 +22,7 @@ mod plan;
 mod print;
 mod regions;
 mod run;
+mod student;
 mod swaps;
 mod words;
 
@@ -52,6 +53,9 @@ enum Command {
     /// Makes vocabularies of words, shows and checks them
     #[command(subcommand)]
     Words(words::WordsCommand),
+    /// Says whether a file is a student, and what is wrong with it
+    #[command(subcommand)]
+    Student(student::StudentCommand),
     /// Prints the configuration that holds
     Config(config::ConfigArgs),
     /// Tells what the board says of itself: power, heat, clocks, alarms
@@ -84,6 +88,7 @@ impl Cli {
             Command::Bench(args) => args.run(),
             Command::Check(args) => args.run(),
             Command::Words(command) => command.run(),
+            Command::Student(command) => command.run(),
             Command::Config(args) => args.run(),
             Command::Board(args) => args.run(),
             Command::Doctor(args) => args.run(),
