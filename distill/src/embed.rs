@@ -3,7 +3,8 @@
 //! There are two steps, each into a folder of its own. [`propose`] takes images and writes boxes, from the annotations
 //! (each object's box and some moved copies) and from a student's proposal head. [`embed`] takes those boxes and a
 //! teacher and writes embeddings (ViLD, arXiv 2104.13921, section 3.3: computing them during training would make the
-//! method unaffordable). Both are a [`Table`] with a row an image, so both resume, can be split into shards and
+//! method unaffordable). Instead of a teacher that looks at crops, a large student may teach: one pass an image gives it
+//! a region for each box. Both are a [`Table`] with a row an image, so both resume, can be split into shards and
 //! merged.
 //!
 //! Images need no labels for this: a photograph that nobody annotated teaches as well.
@@ -19,12 +20,13 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use wordsight_detection::{Preprocessor, iou};
-use wordsight_engines::{CpuEngine, Engine, Regions};
+use wordsight_engines::{CpuEngine, Engine, Regions, StudentOutput};
 use wordsight_files::Durability;
 use wordsight_teacher::Teacher;
 
 use crate::annotations::{self, Annotations};
 use crate::coco::{Dataset, Image};
+use crate::label::answers::AnswerManifest;
 use crate::mistake::Mistake;
 use crate::photographs::{Unreadable, check_size, open_annotated};
 use crate::table::{self, Shard, Table};
@@ -173,12 +175,80 @@ fn digest_of(image: &annotations::Image, objects: &[&annotations::Object]) -> Ve
     table::digest(&[image.file_name.as_bytes(), size.as_bytes(), &corners]).into_bytes()
 }
 
-/// Writes a teacher's embeddings of the proposals in the folder `proposals`, or of a shard of them, to the
+/// What embeds boxes of a photograph, on one thread.
+pub trait EmbedBoxes: Send {
+    /// In whose space the embeddings are.
+    fn teacher(&self) -> String;
+
+    /// The length of every embedding.
+    fn embedding_size(&self) -> usize;
+
+    /// Boxes `[x1, y1, x2, y2]` in pixels to embeddings of length 1, one each; zeros for a box that it has no region for.
+    ///
+    /// # Errors
+    /// When the model fails.
+    fn embed(&mut self, picture: &RgbImage, boxes: &[[f32; 4]]) -> Result<Vec<Vec<f32>>>;
+}
+
+impl EmbedBoxes for Teacher {
+    fn teacher(&self) -> String {
+        self.id().to_owned()
+    }
+
+    fn embedding_size(&self) -> usize {
+        Teacher::embedding_size(self)
+    }
+
+    fn embed(&mut self, picture: &RgbImage, boxes: &[[f32; 4]]) -> Result<Vec<Vec<f32>>> {
+        Ok(self.embed_crops(picture, boxes)?)
+    }
+}
+
+/// A box that no region of a student overlaps by this IoU is one that the student has no embedding for.
+const SAME_REGION_IOU: f32 = 0.5;
+
+/// A student whose regions' embeddings teach another.
+pub struct StudentRegions(Proposer);
+
+impl StudentRegions {
+    /// Opens a student on one thread.
+    ///
+    /// # Errors
+    /// When the file is no student.
+    pub fn open(student: &Path) -> Result<Self> {
+        Ok(Self(Proposer::open(student)?))
+    }
+}
+
+impl EmbedBoxes for StudentRegions {
+    fn teacher(&self) -> String {
+        self.0.engine.facts().teacher.clone()
+    }
+
+    fn embedding_size(&self) -> usize {
+        self.0.engine.facts().embedding_size
+    }
+
+    fn embed(&mut self, picture: &RgbImage, boxes: &[[f32; 4]]) -> Result<Vec<Vec<f32>>> {
+        let regions = self.0.boxes_of(picture)?;
+        let (size, embeddings) = (self.embedding_size(), &self.0.regions.text_embeddings);
+        let of_box = |sides: &[f32; 4]| {
+            let overlaps = regions.iter().map(|region| iou(*region, *sides)).enumerate();
+            let nearest = overlaps
+                .max_by(|a, b| a.1.total_cmp(&b.1))
+                .filter(|(_, overlap)| *overlap >= SAME_REGION_IOU);
+            nearest.map_or_else(|| vec![0.0; size], |(place, _)| embeddings[place * size..][..size].to_vec())
+        };
+        Ok(boxes.iter().map(of_box).collect())
+    }
+}
+
+/// Writes embeddings of the proposals in the folder `proposals`, or of a shard of them, to the
 /// folder `output`. `teachers`: one a worker.
 pub fn embed(
     proposals: &Path,
     images: &Path,
-    mut teachers: Vec<Teacher>,
+    mut teachers: Vec<Box<dyn EmbedBoxes>>,
     unreadable: Unreadable,
     shard: Shard,
     output: &Path,
@@ -191,7 +261,7 @@ pub fn embed(
         per_image: of.per_image,
         images: of.images,
         proposals: of.proposals.clone(),
-        teacher: first.id().to_owned(),
+        teacher: first.teacher(),
         embedding_size: first.embedding_size(),
     };
     table::start_or_resume(output, &manifest, "embeddings")?;
@@ -215,7 +285,7 @@ pub fn embed(
             return Ok(vec![0; table.row_bytes]);
         };
         let embeddings = teacher
-            .embed_crops(&picture, &real)
+            .embed(&picture, &real)
             .with_context(|| format!("cannot embed the proposals of {}", path.display()))?;
         let mut row: Vec<u8> = boxes.iter().flatten().flat_map(|side| side.to_le_bytes()).collect();
         // Empty boxes come last, and so do their zeros.
@@ -225,10 +295,13 @@ pub fn embed(
     })
 }
 
-/// Joins the shards of a folder of proposals or of embeddings; says how many images it covers.
+/// Joins the shards of a folder of proposals, of embeddings or of a detector's answers; says how many images it covers.
 pub fn merge(folder: &Path) -> Result<usize> {
     if let Ok(Some(manifest)) = table::read_manifest::<EmbeddingManifest>(folder) {
         return embeddings_table(folder, &manifest).merge();
+    }
+    if let Ok(Some(manifest)) = table::read_manifest::<AnswerManifest>(folder) {
+        return manifest.table(folder).merge();
     }
     let manifest = proposal_manifest(folder)?;
     proposals_table(folder, &manifest).merge()
@@ -315,6 +388,24 @@ impl Proposer {
 
     /// Boxes in the picture's pixels, best first.
     fn propose(&mut self, picture: &RgbImage) -> Result<Vec<[f32; 4]>> {
+        let boxes = self.boxes_of(picture)?;
+        let sureness = self.sureness();
+        let mut order: Vec<usize> = (0..boxes.len()).collect();
+        order.sort_by(|&a, &b| sureness[b].total_cmp(&sureness[a]));
+        Ok(order.into_iter().map(|place| boxes[place]).collect())
+    }
+
+    /// How much each region looks like a thing: its objectness, or what it would score with a word of its own direction.
+    fn sureness(&self) -> Vec<f32> {
+        let Regions { objectness, logit_shift, logit_scale, .. } = &self.regions;
+        if self.engine.facts().has(StudentOutput::Objectness) {
+            return objectness.clone();
+        }
+        logit_shift.iter().zip(logit_scale).map(|(shift, scale)| (1.0 + shift) * scale).collect()
+    }
+
+    /// Boxes in the picture's pixels, in the student's order.
+    fn boxes_of(&mut self, picture: &RgbImage) -> Result<Vec<[f32; 4]>> {
         let (width, height) = (picture.width() as usize, picture.height() as usize);
         let letterbox = self.preprocessor.run(picture.as_raw(), width, height, &mut self.input);
         self.engine.infer(&self.input, &mut self.regions)?;

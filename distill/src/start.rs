@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use burn::tensor::Device;
 use wordsight_standin::class_names;
 use wordsight_standin::efficientnet::{EfficientNetLite, Weights};
-use wordsight_teacher::{EmbedCaptions, Teacher, words};
+use wordsight_teacher::{EmbedCaptions, TextTeacher, words};
 
 use crate::student::{Head, Student, StudentConfig};
 
@@ -13,7 +13,7 @@ use crate::student::{Head, Student, StudentConfig};
 pub fn untrained(
     backbone: &Weights,
     sizes: &StudentConfig,
-    teacher: &mut Teacher,
+    teacher: &mut TextTeacher,
     device: &Device,
 ) -> Result<Student> {
     let classifier = EfficientNetLite::LITE0.classifier(backbone)?;
@@ -43,7 +43,7 @@ pub fn with_fresh_head(
 }
 
 /// Text embeddings of names by the default prompts, in their order, L2-normalised.
-pub fn embed_names(names: &[String], teacher: &mut Teacher) -> Result<Vec<Vec<f32>>> {
+pub fn embed_names(names: &[String], teacher: &mut TextTeacher) -> Result<Vec<Vec<f32>>> {
     let names: Vec<(&str, &[String])> = names.iter().map(|name| (name.as_str(), &[][..])).collect();
     Ok(teacher.embed_words(&words::default_prompts(), &names)?)
 }

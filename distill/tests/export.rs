@@ -45,7 +45,7 @@ impl Untrained {
         let backbone = pth::read_pth(&backbone).unwrap();
         let mut teacher = Teacher::open(&teacher).unwrap();
         let sizes = StudentConfig::new(teacher.embedding_size());
-        let names = start::embed_names(&wordsight_standin::class_names(), &mut teacher).unwrap();
+        let names = start::embed_names(&wordsight_standin::class_names(), teacher.text()).unwrap();
         let student = Student::new(&sizes, &backbone, &names, &Device::flex()).unwrap();
         Some(Self { student, sizes, backbone, names, folder: tempfile::tempdir().unwrap() })
     }

@@ -12,6 +12,7 @@ use std::process::Command;
 use safetensors::SafeTensors;
 use serde_json::Value;
 use wordsight_detection::{DetectionSettings, Preprocessor, Scorer, Vocabulary, Word};
+use wordsight_distill::embed::Embedded;
 use wordsight_distill::owl::{ImportSettings, Imported, import};
 use wordsight_engines::{CpuEngine, Engine, Regions};
 use wordsight_onnx::proto::{ModelProto, NodeProto, StringStringEntryProto};
@@ -345,4 +346,108 @@ fn weights_beside_the_graph_are_read_and_missed() {
     fs::write(made.teacher.join("config.json"), "{}").unwrap();
     let refused = format!("{:#}", imported(&export, folder.path()).err().unwrap());
     assert!(refused.contains("teacher"), "{refused}");
+}
+
+fn distill(arguments: &[&str]) -> String {
+    let done = Command::new(env!("CARGO_BIN_EXE_wordsight-distill")).args(arguments).output().unwrap();
+    let told = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{arguments:?}: {told}");
+    told.into_owned()
+}
+
+/// An imported model, and a vocabulary of two words.
+fn labeller(folder: &Path) -> (Made, PathBuf) {
+    let made = imported(&fixtures().join("owlvit-a"), folder).unwrap();
+    let mut teacher = TextTeacher::open(&made.teacher).unwrap();
+    let [words, captions, _] = asked();
+    let path = folder.join("words.safetensors");
+    vocabulary(&mut teacher, &words[..2], &captions[..2]).save(&path).unwrap();
+    (made, path)
+}
+
+#[test]
+fn an_imported_model_labels_photographs_in_parts_as_at_once() {
+    let Some(_) = support::needed(".deps/onnxruntime", "make deps") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (made, words) = labeller(folder.path());
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let images = fixtures().join("images").to_str().unwrap().to_owned();
+    let (student, words) = (made.student.to_str().unwrap(), words.to_str().unwrap());
+    let label = |more: &[&str]| {
+        let given =
+            ["label", "--student", student, "--vocabulary", words, "--images", &images, "--object", "0.6"];
+        distill(&[&given[..], more].concat())
+    };
+    label(&["-o", &path("at-once.json")]);
+    for shard in ["2/3", "1/3", "3/3"] {
+        label(&["--answers", &path("answers"), "--shard", shard]);
+    }
+    assert!(distill(&["merge", &path("answers")]).contains("10 rows"));
+    label(&["--answers", &path("answers"), "-o", &path("in-parts.json")]);
+    let read = |name: &str| fs::read_to_string(path(name)).unwrap();
+    assert!(read("in-parts.json") == read("at-once.json"), "in parts and at once");
+    let found: Value = serde_json::from_str(&read("at-once.json")).unwrap();
+    let annotations = found["annotations"].as_array().unwrap();
+    let sure = annotations.iter().filter(|annotation| annotation.get("ignore").is_none());
+    assert!(annotations.len() > 20 && sure.clone().count() > 5, "{}", annotations.len());
+    assert!(
+        sure.clone()
+            .all(|annotation| annotation["score"].as_f64() >= Some(0.6) && annotation["source"] == "student")
+    );
+    // The same for people's tools.
+    label(&["--answers", &path("answers"), "--format", "cvat", "-o", &path("all.xml")]);
+    assert_eq!(read("all.xml").matches("<box ").count(), annotations.len());
+    label(&["--answers", &path("answers"), "--format", "yolo", "-o", &path("yolo")]);
+    let lines = fs::read_dir(path("yolo/labels")).unwrap();
+    let lines = lines.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap().lines().count());
+    assert_eq!(lines.sum::<usize>(), sure.count());
+}
+
+#[test]
+fn a_student_s_regions_teach_in_the_place_of_crops() {
+    let Some(_) = support::needed(".deps/onnxruntime", "make deps") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (made, _) = labeller(folder.path());
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let images = fixtures().join("images").to_str().unwrap().to_owned();
+    let annotations = fixtures().join("eval/owlvit-a/annotations.json").to_str().unwrap().to_owned();
+    let student = made.student.to_str().unwrap();
+    let proposals = path("proposals");
+    distill(&[
+        "proposals",
+        "--annotations",
+        &annotations,
+        "--images",
+        &images,
+        "--student",
+        student,
+        "--per-image",
+        "6",
+        "-o",
+        &proposals,
+    ]);
+    distill(&[
+        "embed",
+        "--proposals",
+        &proposals,
+        "--images",
+        &images,
+        "--from-student",
+        student,
+        "-o",
+        &path("embeddings"),
+    ]);
+    let embedded = Embedded::open(Path::new(&path("embeddings"))).unwrap();
+    assert_eq!((embedded.images(), embedded.teacher()), (10, made.imported.teacher.as_str()));
+    let mut seen = 0;
+    for image in 0..embedded.images() {
+        for (place, sides) in embedded.boxes_in_image(image).into_iter().enumerate() {
+            let length = embedded.embedding(image, place).iter().map(|x| x * x).sum::<f32>().sqrt();
+            let is_box = sides[2] > sides[0] && sides[3] > sides[1];
+            // Its own region overlaps it wholly.
+            assert!((length - f32::from(u8::from(is_box))).abs() < 1e-2, "{sides:?} {length}");
+            seen += usize::from(is_box);
+        }
+    }
+    assert!(seen > 20, "{seen}");
 }

@@ -140,7 +140,7 @@ fn head_row(
         let checkpoint = Checkpoint::open(training)?;
         let (sizes, words) = (checkpoint.sizes(training)?, checkpoint.words.len());
         let device = Device::flex().autodiff();
-        let student = origin.student(teacher, &sizes, checkpoint.config.fresh_head, words, &device)?;
+        let student = origin.student(teacher.text(), &sizes, checkpoint.config.fresh_head, words, &device)?;
         let student = checkpoint.student(training, student)?;
         let vectors = student.regions.words().context("a supervised head has vectors of its words")?;
         let vectors: Vec<f32> = vectors.into_data().iter().collect();

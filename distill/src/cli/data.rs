@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use wordsight_distill::embed::{self, ProposalSettings};
+use wordsight_distill::embed::{self, EmbedBoxes, ProposalSettings, StudentRegions};
+use wordsight_distill::mistake::Mistake;
 use wordsight_distill::photographs::Unreadable;
 use wordsight_distill::table::{self, Shard};
 use wordsight_files::Content;
@@ -82,9 +83,13 @@ pub struct Embed {
     /// The images' folder.
     #[arg(long)]
     images: PathBuf,
-    /// The teacher's folder.
-    #[arg(long)]
-    teacher: PathBuf,
+    /// The teacher's folder: it looks at two crops of each proposal.
+    #[arg(long, required_unless_present = "from_student")]
+    teacher: Option<PathBuf>,
+    /// Instead of a teacher: a student, such as an imported OWLv2, whose own regions are taken, one pass an image. Proposals
+    /// that it has no region for get no embedding; with proposals of this very student it has one for each.
+    #[arg(long, conflicts_with = "teacher")]
+    from_student: Option<PathBuf>,
     /// Leave out, by name, pictures that can't be read, instead of ending.
     #[arg(long)]
     skip_unreadable: bool,
@@ -118,12 +123,18 @@ pub fn proposals(arguments: &Proposals) -> Result<()> {
 
 /// Embeds proposals.
 pub fn embed(arguments: &Embed) -> Result<()> {
-    let Embed { proposals, images, teacher, part, output, skip_unreadable } = arguments;
-    let mut inputs = super::inputs([Some(proposals), Some(teacher)]);
+    let Embed { proposals, images, teacher, from_student, part, output, skip_unreadable } = arguments;
+    let mut inputs = super::inputs([Some(proposals), teacher.as_ref(), from_student.as_ref()]);
     inputs.add_pictures(images);
     inputs.check_folder(output)?;
-    let teachers: Vec<Teacher> =
-        (0..table::workers()).map(|_| Teacher::open_with_threads(teacher, 1)).collect::<Result<_, _>>()?;
+    let open = |_| -> Result<Box<dyn EmbedBoxes>> {
+        match (teacher, from_student) {
+            (Some(teacher), _) => Ok(Box::new(Teacher::open_with_threads(teacher, 1)?)),
+            (None, Some(student)) => Ok(Box::new(StudentRegions::open(student)?)),
+            (None, None) => anyhow::bail!(Mistake::new("name a --teacher or a student by --from-student")),
+        }
+    };
+    let teachers = (0..table::workers()).map(open).collect::<Result<_>>()?;
     let unreadable = Unreadable::of_flag(*skip_unreadable);
     embed::embed(proposals, images, teachers, unreadable, part.shard, output)?;
     println!("embeddings in {}", output.display());
@@ -132,6 +143,6 @@ pub fn embed(arguments: &Embed) -> Result<()> {
 
 /// Joins shards.
 pub fn merge(folder: &Path) -> Result<()> {
-    println!("{} holds {} rows of proposals", folder.display(), embed::merge(folder)?);
+    println!("{} holds {} rows", folder.display(), embed::merge(folder)?);
     Ok(())
 }

@@ -13,7 +13,7 @@ use wordsight_distill::mistake::Mistake;
 use wordsight_distill::photographs::open_picture;
 use wordsight_distill::train::Checkpoint;
 use wordsight_files::Content;
-use wordsight_teacher::Teacher;
+use wordsight_teacher::{EmbedCaptions, TextTeacher};
 
 use super::quantize::{self, Format, Options, Order, TargetName};
 use super::{Origin, share, side};
@@ -163,7 +163,7 @@ pub(super) fn export_student(
     scoring: &Scoring,
     output: &Path,
 ) -> Result<()> {
-    let mut teacher = Teacher::open(&origin.teacher)?;
+    let mut teacher = TextTeacher::open(&origin.teacher)?;
     let checkpoint = Checkpoint::open(training)?;
     let mut config = checkpoint.sizes(training)?;
     let (head, words) = (checkpoint.config.fresh_head, checkpoint.words.len());

@@ -8,12 +8,14 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::{ArgAction, Args};
 use serde_json::json;
+use wordsight_detection::Vocabulary;
 use wordsight_distill::eval::annotated::{self, AnnotatedSet, Rules};
-use wordsight_distill::label::yolox::{COCO_NAMES, Suppression, Yolox};
-use wordsight_distill::label::{self, AnnotationFile, Settings};
+use wordsight_distill::label::answers::{self, AnswerManifest};
+use wordsight_distill::label::yolox::{Answer, COCO_NAMES, Suppression, Yolox};
+use wordsight_distill::label::{self, AnnotationFile, Detect, Format, Settings, StudentDetector};
 use wordsight_distill::mistake::Mistake;
 use wordsight_distill::photographs::Unreadable;
-use wordsight_distill::table;
+use wordsight_distill::table::{self, Shard};
 
 use super::report::write_json;
 
@@ -21,10 +23,16 @@ use super::report::write_json;
 #[derive(Args)]
 pub struct Arguments {
     /// The detector, a YOLOX as ONNX.
-    #[arg(long)]
-    detector: PathBuf,
+    #[arg(long, required_unless_present = "student", conflicts_with = "student")]
+    detector: Option<PathBuf>,
+    /// Instead of a detector: a student, ours or an imported one.
+    #[arg(long, requires = "vocabulary")]
+    student: Option<PathBuf>,
+    /// What the student looks for (.safetensors).
+    #[arg(long, requires = "student")]
+    vocabulary: Option<PathBuf>,
     /// The detector's words, one a line in its output's order; COCO's 80 by default.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "student")]
     names: Option<PathBuf>,
     /// Annotations to complete, in COCO's format; without them all are the detector's.
     #[arg(long)]
@@ -54,8 +62,18 @@ pub struct Arguments {
     /// Instead of completing the annotations, say how good the detector is on them.
     #[arg(long, requires = "annotations")]
     evaluate: bool,
-    /// The annotation file to write.
-    #[arg(long, short, required_unless_present = "evaluate")]
+    /// A folder that keeps the detector's answers: what is in it is not looked at again.
+    #[arg(long)]
+    answers: Option<PathBuf>,
+    /// Look at one of n equal parts of the photographs alone, 1/n to n/n, and write no annotations: a task of an array on
+    /// a cluster. `merge` joins the parts of --answers; then run it again without --shard.
+    #[arg(long, requires = "answers", conflicts_with = "evaluate")]
+    shard: Option<Shard>,
+    /// How annotations are written.
+    #[arg(long, value_enum, default_value_t = Format::Coco)]
+    format: Format,
+    /// The annotation file to write, or the folder, as --format has it.
+    #[arg(long, short, required_unless_present_any = ["evaluate", "shard"])]
     output: Option<PathBuf>,
     /// Also write the counts, or with --evaluate the figures, as JSON.
     #[arg(long)]
@@ -63,6 +81,17 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// The detector's or the student's file.
+    fn detector(&self) -> Result<&Path> {
+        let file = self.detector.as_deref().or(self.student.as_deref());
+        file.ok_or_else(|| Mistake::new("name a --detector, or a --student and a --vocabulary").into())
+    }
+
+    /// What new annotations say they come from.
+    fn source(&self) -> Result<String> {
+        Ok(self.detector()?.file_stem().unwrap_or_default().to_string_lossy().into_owned())
+    }
+
     fn unreadable(&self) -> Unreadable {
         Unreadable::of_flag(self.skip_unreadable)
     }
@@ -70,20 +99,33 @@ impl Arguments {
 
 /// Completes annotations, or evaluates who would.
 pub fn run(arguments: &Arguments) -> Result<()> {
+    let Arguments { detector, student, vocabulary, names, annotations, output, answers, .. } = arguments;
     let mut inputs =
-        super::inputs([Some(&arguments.detector), arguments.names.as_ref(), arguments.annotations.as_ref()]);
+        super::inputs([detector, student, vocabulary, names, annotations].map(|path| path.as_ref()));
     inputs.add_pictures(&arguments.images);
-    super::check_report(&inputs, arguments.output.as_ref(), None)?;
+    match arguments.format {
+        Format::Coco | Format::LabelStudio => super::check_report(&inputs, output.as_ref(), None)?,
+        // An XML file, or folders.
+        Format::Cvat | Format::Yolo | Format::Voc => {
+            output.as_ref().map(|path| inputs.check_folder(path)).transpose()?;
+        }
+    }
+    answers.as_ref().map(|path| inputs.check_folder(path)).transpose()?;
     super::check_report(&inputs, arguments.json.as_ref(), None)?;
     let mut detectors = open_detectors(arguments)?;
     match (&arguments.annotations, &arguments.output) {
         (Some(annotations), _) if arguments.evaluate => evaluate(arguments, annotations, &mut detectors),
-        (_, Some(output)) => complete(arguments, output, &mut detectors),
-        (_, None) => anyhow::bail!(Mistake::new("name the file to write with --output")),
+        (_, output) => complete(arguments, output.as_deref(), &mut detectors),
     }
 }
 
-fn open_detectors(arguments: &Arguments) -> Result<Vec<Yolox>> {
+fn open_detectors(arguments: &Arguments) -> Result<Vec<Box<dyn Detect>>> {
+    let threads = arguments.threads.map_or_else(table::workers, usize::from);
+    if let (Some(student), Some(vocabulary)) = (&arguments.student, &arguments.vocabulary) {
+        let vocabulary = Vocabulary::load(vocabulary)?;
+        let open = |_| Ok(Box::new(StudentDetector::open(student, &vocabulary)?) as Box<dyn Detect>);
+        return (0..threads).map(open).collect();
+    }
     let text = match &arguments.names {
         Some(path) => fs::read_to_string(path)
             .with_context(|| format!("cannot read the detector's words {}", path.display()))?,
@@ -91,11 +133,12 @@ fn open_detectors(arguments: &Arguments) -> Result<Vec<Yolox>> {
     };
     let names: Arc<[String]> =
         text.lines().map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
-    let threads = arguments.threads.map_or_else(table::workers, usize::from);
-    (0..threads).map(|_| Yolox::open(&arguments.detector, Arc::clone(&names))).collect()
+    let detector = arguments.detector()?;
+    let open = |_| Ok(Box::new(Yolox::open(detector, Arc::clone(&names))?) as Box<dyn Detect>);
+    (0..threads).map(open).collect()
 }
 
-fn complete(arguments: &Arguments, output: &Path, detectors: &mut [Yolox]) -> Result<()> {
+fn complete(arguments: &Arguments, output: Option<&Path>, detectors: &mut [Box<dyn Detect>]) -> Result<()> {
     let settings = Settings {
         object_score: arguments.object,
         ignore_score: arguments.ignore,
@@ -114,12 +157,11 @@ fn complete(arguments: &Arguments, output: &Path, detectors: &mut [Yolox]) -> Re
         None => AnnotationFile::of_folder(&arguments.images)?,
     };
     let suppression = Suppression { score_threshold: settings.ignore_score, ..label::TO_LABEL };
-    let answers =
-        label::detect_all(detectors, &file, &arguments.images, arguments.unreadable(), &suppression)?;
-    let names = detectors.first().map_or(&[][..], Yolox::names);
-    let source = arguments.detector.file_stem().unwrap_or_default().to_string_lossy();
-    let counts = label::complete(&mut file, &answers, names, &source, &settings);
-    file.save(output)?;
+    let Some(answers) = answers(arguments, &file, detectors, &suppression)? else { return Ok(()) };
+    let output = output.ok_or_else(|| Mistake::new("name the file to write with --output"))?;
+    let names = detectors.first().map_or(&[][..], |detector| detector.names());
+    let counts = label::complete(&mut file, &answers, names, &arguments.source()?, &settings);
+    label::write(&file, arguments.format, output)?;
     println!(
         "{} photographs: {} boxes annotated, {} objects and {} ignored boxes added, {} detections dropped; {}",
         counts.images,
@@ -132,16 +174,40 @@ fn complete(arguments: &Arguments, output: &Path, detectors: &mut [Yolox]) -> Re
     write_json(arguments.json.as_deref(), &counts)
 }
 
-fn evaluate(arguments: &Arguments, annotations: &Path, detectors: &mut [Yolox]) -> Result<()> {
+/// What the detectors find in every image; none where one of several parts was looked at.
+fn answers(
+    arguments: &Arguments,
+    file: &AnnotationFile,
+    detectors: &mut [Box<dyn Detect>],
+    suppression: &Suppression,
+) -> Result<Option<Vec<Vec<Answer>>>> {
+    let (images, unreadable) = (&arguments.images, arguments.unreadable());
+    let Some(folder) = &arguments.answers else {
+        return Ok(Some(label::detect_all(detectors, file, images, unreadable, suppression)?));
+    };
+    let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let detector = read(arguments.detector()?)?;
+    let words = arguments.vocabulary.as_deref().or(arguments.names.as_deref()).map(read).transpose()?;
+    let manifest = AnswerManifest::new(file, &[&detector, &words.unwrap_or_default()], suppression);
+    let shard = arguments.shard.unwrap_or(Shard::WHOLE);
+    answers::look(detectors, file, images, unreadable, (&manifest, suppression), shard, folder)?;
+    if shard != Shard::WHOLE {
+        println!("answers in {}", folder.display());
+        return Ok(None);
+    }
+    Ok(Some(answers::read(&manifest, folder)?))
+}
+
+fn evaluate(arguments: &Arguments, annotations: &Path, detectors: &mut [Box<dyn Detect>]) -> Result<()> {
     let set = AnnotatedSet::load(annotations, &arguments.images)?.readable(arguments.unreadable())?;
     let file = AnnotationFile::load(annotations, &arguments.images)?;
     let began = Instant::now();
     let answers =
         label::detect_all(detectors, &file, &arguments.images, arguments.unreadable(), &label::TO_EVALUATE)?;
     let time = began.elapsed();
-    let names = detectors.first().map_or(&[][..], Yolox::names);
+    let names = detectors.first().map_or(&[][..], |detector| detector.names());
     let detections = label::detections(&file, &answers, names, &set);
-    let who = arguments.detector.file_stem().unwrap_or_default().to_string_lossy();
+    let who = arguments.source()?;
     let row = annotated::fixed_words_row(&who, &set, detections, time, Rules::Coco);
     print!("{}", annotated::table(std::slice::from_ref(&row)));
     write_json(arguments.json.as_deref(), &json!({ "rows": [row] }))

@@ -85,7 +85,7 @@ enum Command {
     Proposals(data::Proposals),
     /// Computes the teacher's embeddings of proposals. Goes on where it stopped.
     Embed(data::Embed),
-    /// Joins the shards that `proposals` or `embed` wrote with --shard.
+    /// Joins the shards that `proposals`, `embed` or `label` wrote with --shard.
     Merge {
         /// The folder that they were written to.
         folder: PathBuf,
@@ -181,7 +181,7 @@ impl Origin {
     /// `words`: how many the training has.
     pub(crate) fn student(
         &self,
-        teacher: &mut Teacher,
+        teacher: &mut TextTeacher,
         sizes: &StudentConfig,
         fresh_head: Option<Head>,
         words: usize,

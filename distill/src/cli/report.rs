@@ -45,7 +45,7 @@ pub(super) fn true_boxes_of(
 ) -> Result<TrueBoxes> {
     let weights = super::read_backbone(backbone)?;
     let sizes = export::read_sizes(student)?;
-    let untrained = wordsight_distill::start::untrained(&weights, &sizes, teacher, &Device::flex())?;
+    let untrained = wordsight_distill::start::untrained(&weights, &sizes, teacher.text(), &Device::flex())?;
     let model = export::read_student(student, untrained)
         .context("true boxes can only be named by a student that starts from the classifier")?;
     true_boxes::name_true_boxes(&model, &sizes, detector.facts(), teacher, vocabulary, set)

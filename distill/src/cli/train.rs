@@ -15,7 +15,7 @@ use wordsight_distill::student::imitation::Imitation;
 use wordsight_distill::student::{Backbone, Head, Student, StudentConfig, TrainFrom};
 use wordsight_distill::train::{self, BoxTeacher, Checkpoint, Learn, Material, Optimizer, TrainConfig};
 use wordsight_distill::{export, start};
-use wordsight_teacher::Teacher;
+use wordsight_teacher::{EmbedCaptions, TextTeacher};
 
 use super::{Origin, memory, root, share, side};
 
@@ -239,7 +239,7 @@ impl Arguments {
 fn first_student(
     arguments: &Arguments,
     config: &TrainConfig,
-    teacher: &mut Teacher,
+    teacher: &mut TextTeacher,
     words: usize,
     device: &Device,
 ) -> Result<(Student, StudentConfig)> {
@@ -291,7 +291,7 @@ fn pretrained(arguments: &Arguments, config: &TrainConfig, device: &Device) -> R
 }
 
 /// The words of some sets as the teacher embeds them, which must be the one that looked at the sets' proposals.
-fn embed_words(sets: &Sets, path: &Path, teacher: &mut Teacher) -> Result<Vec<Vec<f32>>> {
+fn embed_words(sets: &Sets, path: &Path, teacher: &mut TextTeacher) -> Result<Vec<Vec<f32>>> {
     if let Some(other) = sets.teacher() {
         ensure!(
             other == teacher.id(),
@@ -318,7 +318,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let load = |path: &Path| Sets::load_with_roots(path, &arguments.root)?.readable(unreadable).map(Arc::new);
     let sets = load(&arguments.sets)?;
     let validation = arguments.validation.as_deref().map(load).transpose()?;
-    let mut teacher = Teacher::open(&arguments.origin.teacher)?;
+    let mut teacher = TextTeacher::open(&arguments.origin.teacher)?;
     let words = embed_words(&sets, &arguments.sets, &mut teacher)?;
     let validation_words = match (&validation, &arguments.validation) {
         (Some(sets), Some(path)) => embed_words(sets, path, &mut teacher)?,

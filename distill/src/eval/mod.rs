@@ -94,6 +94,23 @@ impl Detector {
         self.engine.facts()
     }
 
+    /// What is found in a picture: words, scores, and boxes (left, top, right, bottom) in its pixels, those with an area.
+    ///
+    /// # Errors
+    /// When ONNX Runtime fails.
+    pub fn find(
+        &mut self,
+        picture: &RgbImage,
+        settings: &DetectionSettings,
+    ) -> Result<Vec<(usize, f32, [f32; 4])>> {
+        let letterbox = self.infer(picture)?;
+        let found = self
+            .detect(settings)
+            .into_iter()
+            .map(|found| (found.word, found.score, letterbox.box_in_frame_from_input(found.box_in_input)));
+        Ok(found.filter(|(_, _, [left, top, right, bottom])| right > left && bottom > top).collect())
+    }
+
     /// Finds the regions of a picture; says how it lies in the input.
     fn infer(&mut self, picture: &RgbImage) -> Result<Letterbox> {
         let (width, height) = (picture.width() as usize, picture.height() as usize);

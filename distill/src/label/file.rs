@@ -116,6 +116,11 @@ impl AnnotationEntry {
         Self { id, image_id, category_id, bbox, ignore: u8::from(!is_object), rest }
     }
 
+    /// How sure whoever annotated it was, where that is said.
+    pub(super) fn score(&self) -> Option<f64> {
+        self.rest.get("score").and_then(Value::as_f64)
+    }
+
     fn corners(&self) -> [f32; 4] {
         let [x, y, width, height] = self.bbox;
         [x, y, x + width, y + height].map(|side| side as f32)

@@ -9,7 +9,10 @@
 //! annotates its own words completely, a further detection of one of them is either a false alarm or an object that
 //! the annotators missed, and nobody knows which: it is ignored, however sure the detector is.
 
+pub mod answers;
+mod detect;
 mod file;
+mod formats;
 pub mod yolox;
 
 use std::collections::HashMap;
@@ -21,8 +24,10 @@ use rayon::prelude::*;
 use wordsight_detection::iou;
 use wordsight_evaluation::Detection;
 
+pub use detect::{Detect, StudentDetector};
 pub use file::{AnnotationEntry, AnnotationFile, CategoryEntry, ImageEntry};
-use yolox::{Answer, Suppression, Yolox};
+pub use formats::{Format, write};
+use yolox::{Answer, Suppression};
 
 use crate::eval::annotated::AnnotatedSet;
 use crate::photographs::{Unreadable, open_annotated};
@@ -77,7 +82,7 @@ pub struct Counts {
 /// # Errors
 /// When a picture can't be read or isn't of the size that the file says, or ONNX Runtime fails.
 pub fn detect_all(
-    detectors: &mut [Yolox],
+    detectors: &mut [Box<dyn Detect>],
     file: &AnnotationFile,
     folder: &Path,
     unreadable: Unreadable,
@@ -92,7 +97,7 @@ pub fn detect_all(
             while let Some((place, image)) = at_next(&next, &file.images) {
                 found.extend(
                     unreadable
-                        .take(detect(detector, image, folder, suppression))?
+                        .take(detect(detector.as_mut(), image, folder, suppression))?
                         .map(|found| (place, found)),
                 );
                 bar.inc(1);
@@ -114,7 +119,7 @@ fn at_next<'a, T>(next: &AtomicUsize, of: &'a [T]) -> Option<(usize, &'a T)> {
 }
 
 fn detect(
-    detector: &mut Yolox,
+    detector: &mut dyn Detect,
     image: &ImageEntry,
     folder: &Path,
     suppression: &Suppression,

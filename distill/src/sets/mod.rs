@@ -320,11 +320,12 @@ impl Sets {
         self.tables().next().map_or(0, |embeddings| embeddings.table.embedding_size())
     }
 
-    /// The embedding in a row of the table, of length 1; none where there is no such row.
+    /// The embedding in a row of the table, of length 1; none where there is no such row, or the teacher saw nothing there.
     pub fn embedding(&self, row: usize) -> Option<Vec<f32>> {
         let Embeddings { table, first_row } = self.tables().filter(|table| table.first_row <= row).last()?;
         let (image, place) = ((row - first_row) / table.per_image(), (row - first_row) % table.per_image());
-        (image < table.images()).then(|| table.embedding(image, place))
+        let embedding = (image < table.images()).then(|| table.embedding(image, place))?;
+        embedding.iter().any(|value| *value != 0.0).then_some(embedding)
     }
 
     fn tables(&self) -> impl Iterator<Item = &Embeddings> {
