@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use burn::tensor::Device;
+use wordsight_engines::Placement;
 
 /// Where a training computes; `cpu`, `cuda` or `cuda:N` on a command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +28,19 @@ impl TrainDevice {
         match self {
             Self::Cpu => Ok(Device::flex().autodiff()),
             Self::Cuda(number) => cuda(number),
+        }
+    }
+}
+
+/// Workers that share a GPU: one decodes while the other's picture is computed.
+const WORKERS_ON_GPU: usize = 2;
+
+impl TrainDevice {
+    /// Where ONNX Runtime computes for each of some workers: on a thread of the processor each, or on a GPU together.
+    pub fn placements(self, workers: usize) -> Vec<Placement> {
+        match self {
+            Self::Cpu => vec![Placement::Processor { threads: 1 }; workers],
+            Self::Cuda(device) => vec![Placement::Cuda { device }; WORKERS_ON_GPU],
         }
     }
 }

@@ -20,7 +20,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use wordsight_detection::{Preprocessor, iou};
-use wordsight_engines::{CpuEngine, Engine, Regions, StudentOutput};
+use wordsight_engines::{CpuEngine, Engine, Placement, Regions, StudentOutput};
 use wordsight_files::Durability;
 use wordsight_teacher::Teacher;
 
@@ -116,7 +116,7 @@ pub fn propose(
 
     let objects = found.by_image();
     let mut workers: Vec<Option<Proposer>> = (0..table::workers())
-        .map(|_| settings.student.map(Proposer::open).transpose())
+        .map(|_| settings.student.map(|student| Proposer::open(student, 1.into())).transpose())
         .collect::<Result<_>>()?;
     let digests: Vec<Vec<u8>> =
         found.images.iter().zip(&objects).map(|(image, objects)| digest_of(image, objects)).collect();
@@ -211,12 +211,12 @@ const SAME_REGION_IOU: f32 = 0.5;
 pub struct StudentRegions(Proposer);
 
 impl StudentRegions {
-    /// Opens a student on one thread.
+    /// Opens a student.
     ///
     /// # Errors
     /// When the file is no student.
-    pub fn open(student: &Path) -> Result<Self> {
-        Ok(Self(Proposer::open(student)?))
+    pub fn open(student: &Path, placement: Placement) -> Result<Self> {
+        Ok(Self(Proposer::open(student, placement)?))
     }
 }
 
@@ -379,8 +379,8 @@ struct Proposer {
 }
 
 impl Proposer {
-    fn open(student: &Path) -> Result<Self> {
-        let engine = CpuEngine::open(student, 1)?;
+    fn open(student: &Path, placement: Placement) -> Result<Self> {
+        let engine = CpuEngine::open(student, placement)?;
         let preprocessor = Preprocessor::new(engine.facts().resize);
         let input = vec![0; preprocessor.output_len()];
         Ok(Self { engine, preprocessor, input, regions: Regions::default() })

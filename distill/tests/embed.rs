@@ -163,7 +163,7 @@ fn shards_of_which_one_is_killed_merge_into_the_same_rows_and_hold_the_teachers_
     assert!(whole == parts, "the merged rows differ");
 
     let embedded = Embedded::open(&folder.path().join("parts")).unwrap();
-    let mut teacher = Teacher::open_with_threads(Path::new(&teacher), 1).unwrap();
+    let mut teacher = Teacher::open_at(Path::new(&teacher), 1).unwrap();
     assert_eq!((embedded.images(), embedded.teacher()), (IMAGES as usize, teacher.id()));
     for image in [0, 5, 6, 599] {
         let picture =

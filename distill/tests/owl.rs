@@ -451,3 +451,22 @@ fn a_student_s_regions_teach_in_the_place_of_crops() {
     }
     assert!(seen > 20, "{seen}");
 }
+
+#[test]
+fn a_gpu_without_an_onnx_runtime_for_it_is_said_to_lack_that() {
+    let Some(_) = support::needed(".deps/onnxruntime", "make deps") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (made, words) = labeller(folder.path());
+    let done = Command::new(env!("CARGO_BIN_EXE_wordsight-distill"))
+        .args([Path::new("label"), Path::new("--student"), &made.student, Path::new("--vocabulary"), &words])
+        .args([Path::new("--images"), &fixtures().join("images"), Path::new("--device"), Path::new("cuda")])
+        .args([Path::new("-o"), &folder.path().join("out.json")])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&done.stderr);
+    if done.status.success() {
+        println!("there is a GPU, and an ONNX Runtime with CUDA");
+    } else {
+        assert!(told.contains("no CUDA provider") && told.contains("onnxruntime-gpu"), "{told}");
+    }
+}

@@ -89,6 +89,13 @@ pub enum EngineError {
 /// to open a model gets the same answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LibraryError {
+    /// It was built for the processor alone.
+    #[error(
+        "this ONNX Runtime has no CUDA provider: set ORT_DYLIB_PATH to libonnxruntime.so of the package onnxruntime-gpu, with \
+         its libonnxruntime_providers_cuda.so beside it, or leave --device out"
+    )]
+    WithoutCuda,
+
     /// Nothing was found by the whole search.
     #[error(
         "ONNX Runtime was not found: run `make deps` in the checkout, or install libonnxruntime \

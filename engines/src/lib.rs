@@ -29,8 +29,8 @@ mod student;
 pub mod tensorrt;
 
 pub use agreement::{Agreement, Cosines};
-pub use cpu::CpuEngine;
 pub use cpu::session::{ElementType, Input, OnnxSession, PortSpec, Tensor, TensorView};
+pub use cpu::{CpuEngine, Placement};
 pub use engine::{Engine, StepTimes, WholeFrames};
 pub use error::{EngineError, LibraryError};
 pub use frame_buffer::{FrameBlock, FrameBuffer, FrameMemory};

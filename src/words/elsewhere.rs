@@ -91,6 +91,6 @@ pub fn answer(folder: &Path) -> anyhow::Result<()> {
 
 fn embed(captions: &[Caption], folder: &Path) -> Result<Vec<u8>, TeacherError> {
     // One thread: a stream beside it has the other cores.
-    let mut teacher = TextTeacher::open_with_threads(folder, 1)?;
+    let mut teacher = TextTeacher::open_at(folder, 1)?;
     Ok(teacher.vocabulary_of(captions)?.to_bytes()?)
 }

@@ -33,7 +33,7 @@ fn has(test: &str, files: &[&str]) -> bool {
 }
 
 fn open(directory: &Path) -> TextTeacher {
-    TextTeacher::open_with_threads(directory, 1).unwrap()
+    TextTeacher::open_at(directory, 1).unwrap()
 }
 
 fn fixture(test: &str, name: &str) -> Option<PathBuf> {

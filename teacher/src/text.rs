@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use tokenizers::{Tokenizer, TruncationParams};
-use wordsight_engines::{Input, OnnxSession, TensorView};
+use wordsight_engines::{Input, OnnxSession, Placement, TensorView};
 
 use crate::error::{TeacherError, read_json};
 
@@ -67,9 +67,13 @@ enum TokenText {
 }
 
 impl TextTower {
-    pub(crate) fn open(directory: &Path, config: TextConfig, threads: usize) -> Result<Self, TeacherError> {
+    pub(crate) fn open(
+        directory: &Path,
+        config: TextConfig,
+        placement: Placement,
+    ) -> Result<Self, TeacherError> {
         let model = directory.join("onnx/text_model.onnx");
-        let session = OnnxSession::open(&model, threads)?;
+        let session = OnnxSession::open(&model, placement)?;
         for port in session.inputs() {
             if !["input_ids", "attention_mask", "token_type_ids"].contains(&port.name.as_str()) {
                 return Err(TeacherError::unusable(&model, format!("its input `{}` is unknown", port.name)));

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use wordsight_detection::Vocabulary;
+use wordsight_engines::Placement;
 
 use crate::captions::{Caption, EmbedCaptions, vocabulary_of_captions};
 use crate::error::TeacherError;
@@ -27,16 +28,16 @@ impl TextTeacher {
     /// When a file is missing or not what it should be, the files are others than the id was stated for, or ONNX Runtime
     /// is missing.
     pub fn open(directory: &Path) -> Result<Self, TeacherError> {
-        Self::open_with_threads(directory, 0)
+        Self::open_at(directory, 0)
     }
 
-    /// As [`Self::open`], with the number of threads that work on one batch; 0 is all cores.
+    /// As [`Self::open`], on so many threads of the processor, or elsewhere.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn open_with_threads(directory: &Path, threads: usize) -> Result<Self, TeacherError> {
+    pub fn open_at(directory: &Path, placement: impl Into<Placement>) -> Result<Self, TeacherError> {
         let Identity { id, text_config } = Identity::of(directory)?;
-        let mut tower = TextTower::open(directory, text_config, threads)?;
+        let mut tower = TextTower::open(directory, text_config, placement.into())?;
         let embedding_size = match tower.stated_size() {
             Some(size) => size,
             None => tower.embed(&[PROBE.to_owned()])?.concat().len(),

@@ -15,7 +15,7 @@ use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use wordsight_engines::{Input, OnnxSession, TensorView};
+use wordsight_engines::{Input, OnnxSession, Placement, TensorView};
 
 use crate::error::{TeacherError, read_json};
 use crate::text::{mean_direction, output_named, run_rows, stated_size};
@@ -84,10 +84,10 @@ struct Crop {
 }
 
 impl VisionTower {
-    pub(crate) fn open(directory: &Path, threads: usize) -> Result<Self, TeacherError> {
+    pub(crate) fn open(directory: &Path, placement: Placement) -> Result<Self, TeacherError> {
         let preprocessing = Preprocessing::read(&directory.join("preprocessor_config.json"))?;
         let model = directory.join("onnx/vision_model.onnx");
-        let session = OnnxSession::open(&model, threads)?;
+        let session = OnnxSession::open(&model, placement)?;
         let [input] = session.inputs() else {
             return Err(TeacherError::unusable(&model, "it has several inputs".to_owned()));
         };

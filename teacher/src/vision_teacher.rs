@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use image::RgbImage;
+use wordsight_engines::Placement;
 
 use crate::captions::{Caption, EmbedCaptions};
 use crate::error::TeacherError;
@@ -22,22 +23,23 @@ impl Teacher {
     /// # Errors
     /// When a file of the layout is missing or not what it should be, or ONNX Runtime is missing.
     pub fn open(directory: &Path) -> Result<Self, TeacherError> {
-        Self::open_with_threads(directory, 0)
+        Self::open_at(directory, 0)
     }
 
-    /// As [`Self::open`], with the number of threads that work on one batch; 0 is all cores.
+    /// As [`Self::open`], on so many threads of the processor, or elsewhere.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn open_with_threads(directory: &Path, threads: usize) -> Result<Self, TeacherError> {
+    pub fn open_at(directory: &Path, placement: impl Into<Placement>) -> Result<Self, TeacherError> {
+        let placement = placement.into();
         // Read with the models, and looked for before them.
         for file in ["config.json", "preprocessor_config.json", VISION_MODEL] {
             if !directory.join(file).is_file() {
                 return Err(TeacherError::Missing { directory: directory.into(), file });
             }
         }
-        let text = TextTeacher::open_with_threads(directory, threads)?;
-        let mut vision = VisionTower::open(directory, threads)?;
+        let text = TextTeacher::open_at(directory, placement)?;
+        let mut vision = VisionTower::open(directory, placement)?;
         let of_images = match vision.stated_size() {
             Some(size) => size,
             None => vision.embed(&RgbImage::new(1, 1), &[[0.0, 0.0, 1.0, 1.0]])?.concat().len(),

@@ -73,7 +73,7 @@ fn teachers(test: &str) -> Vec<(&'static str, Teacher, Expected)> {
     let open = |name| {
         let directory = fixtures().join(name);
         let expected = fs::read_to_string(directory.join("expected.json")).unwrap();
-        (name, Teacher::open_with_threads(&directory, 1).unwrap(), serde_json::from_str(&expected).unwrap())
+        (name, Teacher::open_at(&directory, 1).unwrap(), serde_json::from_str(&expected).unwrap())
     };
     TEACHERS.into_iter().map(open).collect()
 }
@@ -270,7 +270,7 @@ fn text_half_of(name: &str) -> tempfile::TempDir {
 fn a_text_half_by_itself_has_the_id_and_the_embeddings_of_the_whole() {
     for (name, mut whole, expected) in teachers("a text half by itself") {
         let half = text_half_of(name);
-        let mut teacher = TextTeacher::open_with_threads(half.path(), 1).unwrap();
+        let mut teacher = TextTeacher::open_at(half.path(), 1).unwrap();
         assert_eq!((teacher.id(), teacher.embedding_size()), (whole.id(), whole.embedding_size()));
         let texts: Vec<String> = expected.texts.iter().map(|text| text.text.clone()).collect();
         assert_eq!(teacher.embed_texts(&texts).unwrap(), whole.text().embed_texts(&texts).unwrap());

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
+use wordsight_distill::device::TrainDevice;
 use wordsight_distill::embed::{self, EmbedBoxes, ProposalSettings, StudentRegions};
 use wordsight_distill::mistake::Mistake;
 use wordsight_distill::photographs::Unreadable;
@@ -90,6 +91,9 @@ pub struct Embed {
     /// that it has no region for get no embedding; with proposals of this very student it has one for each.
     #[arg(long, conflicts_with = "teacher")]
     from_student: Option<PathBuf>,
+    /// Where to compute: cpu, cuda or cuda:N (an ONNX Runtime with CUDA, see docs/teacher.md).
+    #[arg(long, default_value_t = TrainDevice::Cpu)]
+    device: TrainDevice,
     /// Leave out, by name, pictures that can't be read, instead of ending.
     #[arg(long)]
     skip_unreadable: bool,
@@ -123,18 +127,18 @@ pub fn proposals(arguments: &Proposals) -> Result<()> {
 
 /// Embeds proposals.
 pub fn embed(arguments: &Embed) -> Result<()> {
-    let Embed { proposals, images, teacher, from_student, part, output, skip_unreadable } = arguments;
+    let Embed { proposals, images, teacher, from_student, device, part, output, skip_unreadable } = arguments;
     let mut inputs = super::inputs([Some(proposals), teacher.as_ref(), from_student.as_ref()]);
     inputs.add_pictures(images);
     inputs.check_folder(output)?;
-    let open = |_| -> Result<Box<dyn EmbedBoxes>> {
+    let open = |placement| -> Result<Box<dyn EmbedBoxes>> {
         match (teacher, from_student) {
-            (Some(teacher), _) => Ok(Box::new(Teacher::open_with_threads(teacher, 1)?)),
-            (None, Some(student)) => Ok(Box::new(StudentRegions::open(student)?)),
+            (Some(teacher), _) => Ok(Box::new(Teacher::open_at(teacher, placement)?)),
+            (None, Some(student)) => Ok(Box::new(StudentRegions::open(student, placement)?)),
             (None, None) => anyhow::bail!(Mistake::new("name a --teacher or a student by --from-student")),
         }
     };
-    let teachers = (0..table::workers()).map(open).collect::<Result<_>>()?;
+    let teachers = device.placements(table::workers()).into_iter().map(open).collect::<Result<_>>()?;
     let unreadable = Unreadable::of_flag(*skip_unreadable);
     embed::embed(proposals, images, teachers, unreadable, part.shard, output)?;
     println!("embeddings in {}", output.display());

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{ArgAction, Args};
 use serde_json::json;
 use wordsight_detection::Vocabulary;
+use wordsight_distill::device::TrainDevice;
 use wordsight_distill::eval::annotated::{self, AnnotatedSet, Rules};
 use wordsight_distill::label::answers::{self, AnswerManifest};
 use wordsight_distill::label::yolox::{Answer, COCO_NAMES, Suppression, Yolox};
@@ -56,7 +57,10 @@ pub struct Arguments {
     /// Leave out, by name, pictures that can't be read, instead of ending.
     #[arg(long)]
     skip_unreadable: bool,
-    /// How many photographs at once; by default one a core.
+    /// Where a student computes: cpu, cuda or cuda:N (an ONNX Runtime with CUDA, see docs/teacher.md).
+    #[arg(long, default_value_t = TrainDevice::Cpu, conflicts_with = "detector")]
+    device: TrainDevice,
+    /// How many photographs at once on the processor; by default one a core.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     /// Instead of completing the annotations, say how good the detector is on them.
@@ -123,8 +127,10 @@ fn open_detectors(arguments: &Arguments) -> Result<Vec<Box<dyn Detect>>> {
     let threads = arguments.threads.map_or_else(table::workers, usize::from);
     if let (Some(student), Some(vocabulary)) = (&arguments.student, &arguments.vocabulary) {
         let vocabulary = Vocabulary::load(vocabulary)?;
-        let open = |_| Ok(Box::new(StudentDetector::open(student, &vocabulary)?) as Box<dyn Detect>);
-        return (0..threads).map(open).collect();
+        let open = |placement| {
+            Ok(Box::new(StudentDetector::open(student, &vocabulary, placement)?) as Box<dyn Detect>)
+        };
+        return arguments.device.placements(threads).into_iter().map(open).collect();
     }
     let text = match &arguments.names {
         Some(path) => fs::read_to_string(path)

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use image::RgbImage;
 use wordsight_detection::{DetectionSettings, Vocabulary};
-use wordsight_engines::CpuEngine;
+use wordsight_engines::{CpuEngine, Placement};
 
 use super::yolox::{Answer, Suppression, Yolox};
 use crate::eval::Detector;
@@ -39,12 +39,12 @@ pub struct StudentDetector {
 }
 
 impl StudentDetector {
-    /// Opens a student on one thread.
+    /// Opens a student.
     ///
     /// # Errors
     /// When the file is no student, or doesn't speak the vocabulary's language.
-    pub fn open(student: &Path, vocabulary: &Vocabulary) -> Result<Self> {
-        let detector = Detector::of(CpuEngine::open(student, 1)?, vocabulary)?;
+    pub fn open(student: &Path, vocabulary: &Vocabulary, placement: Placement) -> Result<Self> {
+        let detector = Detector::of(CpuEngine::open(student, placement)?, vocabulary)?;
         let names = vocabulary.shown().iter().map(|word| word.word.clone()).collect();
         Ok(Self { detector, names })
     }

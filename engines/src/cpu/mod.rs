@@ -5,11 +5,14 @@
 
 mod in_place;
 pub mod library;
+mod placement;
 pub mod session;
 
 use std::path::Path;
 
 use wordsight_onnx::proto::ModelProto;
+
+pub use placement::Placement;
 
 use crate::cpu::in_place::InPlace;
 use crate::cpu::session::OnnxSession;
@@ -24,12 +27,12 @@ pub struct CpuEngine {
 }
 
 impl CpuEngine {
-    /// Opens a student file. `threads`: how many run one frame together; 0 = all cores.
+    /// Opens a student file, on the processor or elsewhere.
     ///
     /// # Errors
     /// When ONNX Runtime is missing, or the file is missing, no ONNX model, or no student.
-    pub fn open(student: &Path, threads: usize) -> Result<Self, EngineError> {
-        Self::of(OnnxSession::open(student, threads)?, wordsight_onnx::read(student).ok().as_ref())
+    pub fn open(student: &Path, placement: impl Into<Placement>) -> Result<Self, EngineError> {
+        Self::of(OnnxSession::open(student, placement)?, wordsight_onnx::read(student).ok().as_ref())
     }
 
     /// Opens a student in memory; `name` is for errors.

@@ -19,6 +19,7 @@ use ort::value::{Outlet, TensorElementType, TensorRef};
 
 use super::in_place::InPlace;
 use super::library;
+use super::placement::Placement;
 use crate::EngineError;
 use crate::loading::one_line;
 
@@ -131,27 +132,32 @@ pub struct OnnxSession {
 }
 
 impl OnnxSession {
-    /// Opens a model file. `threads`: how many work on one operator together; 0 = all cores.
+    /// Opens a model file, on the processor or elsewhere.
     ///
     /// # Errors
     /// When ONNX Runtime is missing, the file cannot be read, or it is no ONNX model.
-    pub fn open(path: &Path, threads: usize) -> Result<Self, EngineError> {
+    pub fn open(path: &Path, placement: impl Into<Placement>) -> Result<Self, EngineError> {
         let unreadable = |reason| EngineError::Unreadable { path: path.to_path_buf(), reason };
         // Asked here, because ONNX Runtime's own words for a missing file name no file.
         let file = std::fs::File::open(path).map_err(unreadable)?;
         if file.metadata().map_err(unreadable)?.is_dir() {
             return Err(unreadable(std::io::ErrorKind::IsADirectory.into()));
         }
-        Self::commit(&path.display().to_string(), threads, &[], |builder| builder.commit_from_file(path))
+        Self::commit(&path.display().to_string(), placement.into(), &[], |builder| {
+            builder.commit_from_file(path)
+        })
     }
 
-    /// Opens a model from its bytes; `name` stands for it in errors. `threads` as in
-    /// [`OnnxSession::open`].
+    /// Opens a model from its bytes; `name` stands for it in errors.
     ///
     /// # Errors
     /// When ONNX Runtime is missing or the bytes are no ONNX model.
-    pub fn from_bytes(model: &[u8], name: &str, threads: usize) -> Result<Self, EngineError> {
-        Self::commit(name, threads, &[], |builder| builder.commit_from_memory(model))
+    pub fn from_bytes(
+        model: &[u8],
+        name: &str,
+        placement: impl Into<Placement>,
+    ) -> Result<Self, EngineError> {
+        Self::commit(name, placement.into(), &[], |builder| builder.commit_from_memory(model))
     }
 
     /// As [`OnnxSession::from_bytes`], with the integers of a quantised model computed in float, rounded
@@ -160,27 +166,35 @@ impl OnnxSession {
     ///
     /// # Errors
     /// As [`OnnxSession::from_bytes`].
-    pub fn from_bytes_in_float(model: &[u8], name: &str, threads: usize) -> Result<Self, EngineError> {
+    pub fn from_bytes_in_float(
+        model: &[u8],
+        name: &str,
+        placement: impl Into<Placement>,
+    ) -> Result<Self, EngineError> {
         let exact = [("session.disable_quant_qdq", "1")];
-        Self::commit(name, threads, &exact, |builder| builder.commit_from_memory(model))
+        Self::commit(name, placement.into(), &exact, |builder| builder.commit_from_memory(model))
     }
 
     fn commit(
         name: &str,
-        threads: usize,
+        placement: Placement,
         more: &[(&str, &str)],
         commit: impl FnOnce(&mut ort::session::builder::SessionBuilder) -> ort::Result<Session>,
     ) -> Result<Self, EngineError> {
         let environment = library::environment()?;
+        let provider = placement.provider()?;
         let session = (|| {
             let mut builder = Session::builder(environment)?
-                .with_intra_threads(thread_count(threads))?
+                .with_intra_threads(thread_count(placement.threads()))?
                 .with_config_entry("session.intra_op.allow_spinning", "0")?
                 // A pattern is a second home for all tensors, beside the one that the first run has built: a seventh of a
                 // student's memory, and no faster by what the processor's time tells.
                 .with_memory_pattern(false)?;
             for (key, value) in more {
                 builder = builder.with_config_entry(key, value)?;
+            }
+            if let Some(provider) = provider {
+                builder = builder.with_execution_providers([provider])?;
             }
             commit(&mut builder)
         })()
