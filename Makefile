@@ -23,7 +23,7 @@ RELEASE := cargo build --release --locked -p wordsight --features tensorrt,v4l2,
 .DEFAULT_GOAL := help
 # Prerequisites in the order in which they stand: what is installed first decides what is built.
 .NOTPARALLEL:
-.PHONY: help demo test check build-tests run-tests default-build check-demo check-deps api fuzz setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std msrv docs reference shim deb check-deb image image-deps images device device-test device-deps arm64 cameras camera-deps clip photographs heads vocabularies
+.PHONY: help demo test check build-tests run-tests default-build check-demo check-deps api fuzz setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std msrv docs reference shim deb check-deb image image-deps images device device-test device-deps cluster cluster-deps arm64 cameras camera-deps clip photographs heads vocabularies
 
 help: ## What there is to make
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,7 +44,7 @@ check: export WORDSIGHT_REQUIRE_REFERENCE := 1
 check: export WORDSIGHT := $(TESTED)/wordsight
 check: export DISTILL := $(TESTED)/wordsight-distill
 check: export ARM64_RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-check: check-deps fmt clippy docs no-std test default-build api reference shim check-deb images device arm64 ## Everything that CI runs, nothing skipped: about an hour
+check: check-deps fmt clippy docs no-std test default-build api reference shim cluster check-deb images device arm64 ## Everything that CI runs, nothing skipped: about an hour
 	@echo "make check: all passed"
 
 build-tests: setup deps host-deps evaluation-deps
@@ -69,7 +69,7 @@ check-demo: build-tests ## What the shipped student finds in the demo's clip and
 	$(TESTED)/wordsight detect demo/photographs/*.jpg --vocabulary demo/photographs.safetensors --json $(TARGET)/photographs.jsonl > /dev/null
 	$(TESTED)/wordsight-demo check-photographs --truth demo/photographs.truth.json --detections $(TARGET)/photographs.jsonl
 
-check-deps: setup deps host-deps evaluation-deps tensorrt nvrtc camera-deps outputs-deps device-deps image-deps ## What `make check` takes, by apt, pip and rustup
+check-deps: setup deps host-deps evaluation-deps tensorrt nvrtc camera-deps outputs-deps cluster-deps device-deps image-deps ## What `make check` takes, by apt, pip and rustup
 
 setup: ## Compilers, and Python for wheels, by apt where they lack
 	@scripts/setup
@@ -88,6 +88,10 @@ camera-deps: ## GStreamer, and libclang for v4l2's bindings; QEMU and Debian's k
 outputs-deps: setup ## Mosquitto, Chromium, promtool, fonts; schemathesis and playwright-core into .deps/web/
 	@scripts/setup outputs
 	@scripts/fetch-packages web
+
+cluster-deps: setup ## A Slurm of one node, and Kubernetes' schemas into .deps/kubernetes/
+	@scripts/setup slurm
+	@scripts/fetch-packages kubernetes
 
 nvrtc: setup ## CUDA's compiler for kernels, into .deps/nvrtc/
 	@scripts/fetch-packages nvrtc
@@ -138,6 +142,10 @@ reference: ## The shipped student against onnx.checker (Python, test only)
 
 shim: tensorrt ## The C++ shim for TensorRT with every set of headers, and under sanitizers with a real TensorRT
 	@scripts/check-shim
+
+cluster: cluster-deps build-tests ## Embedding as an array job: on a Slurm of one node, and by the commands of Kubernetes' manifest
+	@scripts/check-slurm $(TESTED)/wordsight-distill || [ $$? -eq 3 ]
+	@scripts/check-kubernetes $(TESTED)/wordsight-distill || [ $$? -eq 3 ]
 
 deb: deps tensorrt camera-deps teacher ## Debian packages into target/debian/: the device program for amd64 and arm64, the host program, the teacher's text half
 	@[ -n "$$WORDSIGHT" ] || $(RELEASE)

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use half::f16;
-use wordsight_onnx::Attribute;
 use wordsight_onnx::proto::{AttributeProto, ElementType, GraphProto, ModelProto, NodeProto, TensorProto};
+use wordsight_onnx::{Attribute, lift_constants};
 
 use crate::CalibrationError;
 use crate::integers::{drop_idle_casts, raise_operator_set, steps_are_of_f16};
+use crate::types::element_types;
 use crate::view::View;
 
 /// The model with its convolutions, all that leads to them, its linear layers and its pooling in FP16.
@@ -45,8 +46,16 @@ pub fn to_f16_around_integers(model: &ModelProto) -> Result<ModelProto, Calibrat
 }
 
 fn halved(model: &ModelProto, around_integers: bool) -> Result<ModelProto, CalibrationError> {
-    let view = View::of(model).ok_or(CalibrationError::NothingToQuantise)?;
-    let halves = nodes_in_f16(&view, around_integers);
+    let mut model = model.clone();
+    model.graph.as_mut().into_iter().for_each(lift_constants);
+    let view = View::of(&model).ok_or(CalibrationError::NothingToQuantise)?;
+    let types = element_types(view.graph);
+    // Indices, shapes and truth values stay what they are.
+    let is_of_floats = |tensor: &str| {
+        let is_one = |element: ElementType| types.get(tensor) == Some(&(element as i32));
+        !types.contains_key(tensor) || is_one(ElementType::Float) || is_one(ElementType::Float16)
+    };
+    let halves = nodes_in_f16(&view, around_integers, &is_of_floats);
     if halves.is_empty() {
         return Err(CalibrationError::NothingToQuantise);
     }
@@ -56,6 +65,7 @@ fn halved(model: &ModelProto, around_integers: bool) -> Result<ModelProto, Calib
         .iter()
         .filter(|node| halves.contains(node.name.as_str()) && node.op_type != "QuantizeLinear")
         .flat_map(|node| node.output.iter().map(String::as_str))
+        .filter(|output| is_of_floats(output))
         .collect();
 
     let mut writer =
@@ -68,7 +78,7 @@ fn halved(model: &ModelProto, around_integers: bool) -> Result<ModelProto, Calib
             node.attribute = vec![AttributeProto::new(name, &to)];
         } else {
             let floats = if is_half { float_inputs(&node) } else { 0..node.input.len() };
-            for input in &mut node.input[floats] {
+            for input in node.input[floats].iter_mut().filter(|input| is_of_floats(input)) {
                 *input = match (is_half, made_in_f16.contains(input.as_str())) {
                     (true, false) => writer.in_f16(input),
                     (false, true) => writer.in_f32(input),
@@ -85,12 +95,17 @@ fn halved(model: &ModelProto, around_integers: bool) -> Result<ModelProto, Calib
         ..view.graph.clone()
     };
     drop_idle_casts(&mut graph);
-    Ok(ModelProto { graph: Some(graph), ..model.clone() })
+    let graph = Some(graph);
+    Ok(ModelProto { graph, ..model.clone() })
 }
 
 /// Convolutions in float, whatever leads to one, linear layers with their sums and activations, and pooling; around
 /// integers also what is between these.
-fn nodes_in_f16<'a>(view: &View<'a>, around_integers: bool) -> BTreeSet<&'a str> {
+fn nodes_in_f16<'a>(
+    view: &View<'a>,
+    around_integers: bool,
+    is_of_floats: &impl Fn(&str) -> bool,
+) -> BTreeSet<&'a str> {
     let mut halves = BTreeSet::new();
     let is_in_integers = |node: &NodeProto| {
         let made_of_integers = |input: &String| {
@@ -110,7 +125,8 @@ fn nodes_in_f16<'a>(view: &View<'a>, around_integers: bool) -> BTreeSet<&'a str>
         if !is_in_integers(node) && halves.insert(node.name.as_str()) {
             // Behind integers is what they were made of.
             let inputs = if node.op_type == "DequantizeLinear" { 0..1 } else { float_inputs(node) };
-            let inputs = node.input[inputs].iter().filter(|input| !view.is_constant(input));
+            let inputs =
+                node.input[inputs].iter().filter(|input| !view.is_constant(input) && is_of_floats(input));
             towards.extend(inputs.filter_map(|input| view.producer(input)));
         }
     }

@@ -18,7 +18,14 @@ pub fn element_types(graph: &GraphProto) -> HashMap<&str, i32> {
             "Cast" => cast_to(node),
             "QuantizeLinear" => of_input(2),
             "DequantizeLinear" | "Where" => of_input(1),
-            "Less" | "Greater" | "Equal" | "And" | "Or" | "Not" => Some(ElementType::Bool as i32),
+            "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "Equal" | "And" | "Or" | "Xor"
+            | "Not" | "IsNaN" | "IsInf" => Some(ElementType::Bool as i32),
+            "Shape" | "Size" | "NonZero" | "ArgMax" | "ArgMin" => Some(ElementType::Int64 as i32),
+            "ConstantOfShape" => {
+                let value = node.attribute.iter().find(|attribute| attribute.name == "value");
+                let filled = value.and_then(|value| value.t.as_ref()).map(|tensor| tensor.data_type);
+                Some(filled.unwrap_or(ElementType::Float as i32))
+            }
             _ => of_input(0),
         };
         for (at, output) in node.output.iter().enumerate() {

@@ -56,3 +56,4 @@ pub use source::{Captured, LONGEST_NAP, Source};
 pub use uri::SourceUri;
 pub use wordsight_pictures::framing;
 pub use wordsight_pictures::pictures_in;
+pub use wordsight_pictures::read_bytes as read_picture_file;

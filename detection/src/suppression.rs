@@ -32,7 +32,9 @@ pub(crate) fn suppress_and_vote(
 ) {
     standing.clear();
     suppress(rivals, max_iou, standing);
-    for detection in standing.iter_mut() {
+    // Where none goes there is none to vote.
+    let voted = if max_iou < 1.0 { standing.as_mut_slice() } else { &mut [] };
+    for detection in voted {
         detection.box_in_input = voted_box(detection, rivals, voting_iou);
     }
     suppress(standing, max_iou, kept);
@@ -81,6 +83,15 @@ mod tests {
         let mut kept = Vec::new();
         suppress(rivals, max_iou, &mut kept);
         kept.iter().map(|detection| detection.score).collect()
+    }
+
+    #[test]
+    fn without_suppression_every_box_stays_where_it_is() {
+        let near = |region, bottom| Detection { region, ..detection(0.5, [0.0, 0.0, 10.0, bottom]) };
+        let rivals = [near(0, 10.0), near(1, 11.0), near(2, 12.0)];
+        let (mut standing, mut kept) = (Vec::new(), Vec::new());
+        suppress_and_vote(&rivals, 1.0, 0.5, &mut standing, &mut kept);
+        assert_eq!(kept, rivals);
     }
 
     #[test]

@@ -189,7 +189,7 @@ pub enum VocabularyError {
     /// The student doesn't say what its regions are like.
     #[error(
         "the student's file doesn't say what its regions are like, so it can't be shown examples: add that by \
-         `wordsight-distill measure-regions`"
+         `wordsight-distill measure-regions`, which takes students whose scores are a softmax's"
     )]
     NoRegionStatistics,
     /// Examples can't be used.

@@ -470,3 +470,103 @@ fn a_gpu_without_an_onnx_runtime_for_it_is_said_to_lack_that() {
         assert!(told.contains("no CUDA provider") && told.contains("onnxruntime-gpu"), "{told}");
     }
 }
+
+/// The device program that lies beside the host program, with the feature of a subcommand; nothing, said aloud, where it
+/// doesn't.
+fn wordsight(subcommand: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_BIN_EXE_wordsight-distill")).with_file_name("wordsight");
+    let has_it =
+        Command::new(&path).args([subcommand, "--help"]).output().is_ok_and(|done| done.status.success());
+    if !has_it {
+        support::skipping::skip(
+            "a test of imported models on the device",
+            &format!("{} has no `{subcommand}`", path.display()),
+            "`cargo build --features tensorrt`",
+        );
+    }
+    has_it.then_some(path)
+}
+
+#[test]
+fn the_device_program_finds_what_transformers_finds() {
+    let Some(_) = support::needed(".deps/onnxruntime", "make deps") else { return };
+    let Some(program) = wordsight("detect") else { return };
+    for model in ["owlvit-a", "owlv2-a"] {
+        let folder = tempfile::tempdir().unwrap();
+        let made = imported(&fixtures().join(model), folder.path()).unwrap();
+        let [words, captions, images] = asked();
+        let mut teacher = TextTeacher::open(&made.teacher).unwrap();
+        let list = folder.path().join("words.safetensors");
+        vocabulary(&mut teacher, &words, &captions).save(&list).unwrap();
+        let expected = Expected::of(model);
+        for image in &images {
+            let scores = expected.floats(&format!("scores_{image}"));
+            // Those above the best 30: few enough that all of them are among the 64 that are known.
+            let threshold = (scores[29] + scores[30]) / 2.0;
+            let done = Command::new(&program)
+                .arg("detect")
+                .arg(fixtures().join(format!("images/{image}.png")))
+                .args([Path::new("--student"), &made.student, Path::new("--vocabulary"), &list])
+                .args([
+                    "--nms-iou",
+                    "1",
+                    "--max-detections",
+                    "100",
+                    "--score-threshold",
+                    &threshold.to_string(),
+                ])
+                .args(["--engine", "onnxruntime", "--json", "-"])
+                .output()
+                .unwrap();
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            let found: Value = serde_json::from_slice(&done.stdout).unwrap();
+            let found: Vec<(f32, [f32; 4])> = found["detections"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|found| {
+                    let sides = serde_json::from_value(found["box_in_frame"].clone()).unwrap();
+                    (found["score"].as_f64().unwrap() as f32, sides)
+                })
+                .collect();
+            let boxes = expected.floats(&format!("boxes_{image}"));
+            let picture = image::open(fixtures().join(format!("images/{image}.png"))).unwrap();
+            let frame = (picture.width() as f32, picture.height() as f32);
+            // What lies in the padding alone isn't told.
+            let has_area = |[left, top, right, bottom]: [f32; 4]| right > left && bottom > top;
+            let known = boxes.as_chunks().0.iter().map(|sides| clipped(*sides, frame)).zip(&scores).take(30);
+            let known: Vec<([f32; 4], &f32)> = known.filter(|(sides, _)| has_area(*sides)).collect();
+            assert_eq!(found.len(), known.len(), "{model} {image}");
+            for ((score, sides), (known, known_score)) in found.iter().zip(known) {
+                // Scores are told to four digits, boxes to hundredths of a pixel.
+                let differences = ((score - known_score).abs(), largest(sides, &known));
+                assert!(differences.0 < 1e-4 && differences.1 < 0.02, "{model} {image}: {differences:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn imported_models_become_plans_in_fp16() {
+    let Some(_) = support::needed(".deps/onnxruntime", "make deps") else { return };
+    let Some(libraries) = support::needed(".deps/tensorrt/lib", "make tensorrt") else { return };
+    let Some(program) = wordsight("plan") else { return };
+    for model in ["owlvit-c", "owlv2-b"] {
+        let folder = tempfile::tempdir().unwrap();
+        let made = imported(&fixtures().join(model), folder.path()).unwrap();
+        let done = Command::new(&program)
+            .args(["plan", "build", made.student.to_str().unwrap(), "--target", "89", "--json", "--tensorrt"])
+            .arg(&libraries)
+            .env("STATE_DIRECTORY", folder.path().join("state"))
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let built: Value = serde_json::from_slice(&done.stdout).unwrap();
+        let manifest = &built["manifest"];
+        assert_eq!(manifest["key"]["precision"], "fp16", "{model}");
+        let outputs =
+            manifest["outputs"].as_array().unwrap().iter().map(|port| port["name"].as_str().unwrap());
+        let outputs: Vec<&str> = outputs.collect();
+        assert_eq!(outputs, ["boxes", "text_embeddings", "logit_shift", "logit_scale"]);
+    }
+}

@@ -29,7 +29,7 @@ pub enum EngineError {
 
     /// It is an ONNX model, but not a student as this program understands one.
     #[error(
-        "{model} is not a student for this version of wordsight: {reason}; export it with `wordsight-distill export`, or see docs/bring.md for other models"
+        "{model} is not a student for this version of wordsight: {reason}; docs/bring.md says what a student is, and `wordsight-distill export` writes one"
     )]
     NotAStudent {
         /// The student's file.

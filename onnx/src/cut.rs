@@ -66,6 +66,22 @@ impl Part {
     }
 }
 
+/// Makes initializers of `Constant` nodes, as exporters write them that keep none.
+pub fn lift_constants(graph: &mut GraphProto) {
+    let mut constants = Vec::new();
+    graph.node.retain_mut(|node| {
+        let mut attributes = node.attribute.iter_mut().filter(|_| node.op_type == "Constant");
+        let Some(tensor) =
+            attributes.find(|attribute| attribute.name == "value").and_then(|value| value.t.take())
+        else {
+            return true;
+        };
+        constants.push(TensorProto { name: node.output.first().cloned().unwrap_or_default(), ..tensor });
+        false
+    });
+    graph.initializer.extend(constants);
+}
+
 /// The names of what a node reads; those of its branches and bodies too, which may read what is around them.
 pub fn reads(node: &NodeProto) -> Vec<&str> {
     let mut read: Vec<&str> = node.input.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();

@@ -16,7 +16,7 @@ mod file;
 pub mod proto;
 
 pub use builder::{Attribute, Graph, Storage, Value};
-pub use cut::{CutError, Part, reads};
+pub use cut::{CutError, Part, lift_constants, reads};
 pub use file::{OnnxFileError, decode, encode, metadata, read, set_metadata, write};
 
 /// What a model computes in: `fp32`, `fp16` or `int8`.

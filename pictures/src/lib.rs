@@ -8,7 +8,7 @@ pub mod framing;
 mod jpeg;
 
 use std::fs;
-use std::io::{self, Cursor};
+use std::io::{self, Cursor, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -68,16 +68,33 @@ pub fn pictures_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(pictures)
 }
 
-/// The bytes of a file, unless it is a pipe: reading one without a writer would block for ever.
+/// The most bytes of a picture's file.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// The bytes of a picture's file. No pipe without a writer, which would block for ever, no device, and nothing that is
+/// longer than any picture.
 ///
 /// # Errors
 /// When it can't be read.
 pub fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let facts = path.metadata()?;
+    let kind = facts.file_type();
     // What a shell's `<(...)` makes lies in /dev, and has a writer.
-    if path.metadata()?.file_type().is_fifo() && !path.starts_with("/dev") {
+    if kind.is_fifo() && !path.starts_with("/dev") {
         return Err(io::Error::other("it is a pipe, which nobody may ever write to: name a file"));
     }
-    fs::read(path)
+    if kind.is_char_device() || kind.is_block_device() {
+        return Err(io::Error::other("it is a device, and no file"));
+    }
+    let mut bytes = Vec::with_capacity(facts.len().min(MOST_BYTES) as usize);
+    fs::File::open(path)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(io::Error::other(format!(
+            "it has more than {} MiB, and no picture has",
+            MOST_BYTES >> 20
+        )));
+    }
+    Ok(bytes)
 }
 
 /// Reads a picture.
@@ -222,6 +239,16 @@ fn upright((width, height): (u32, u32), orientation: Orientation) -> (u32, u32) 
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn devices_and_what_is_longer_than_any_picture_are_refused() {
+        assert!(read_bytes(Path::new("/dev/zero")).unwrap_err().to_string().contains("no file"));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("long.jpg");
+        // Sparse: it takes no room on the disk.
+        fs::File::create(&path).unwrap().set_len(MOST_BYTES + 1).unwrap();
+        assert!(read_bytes(&path).unwrap_err().to_string().contains("more than 256 MiB"));
+    }
 
     fn png(picture: &DynamicImage) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());

@@ -1,6 +1,6 @@
 //! `wordsight student`: what a student's file says, and whether its network answers as one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -52,9 +52,26 @@ struct Checked {
     examples: bool,
     milliseconds: f64,
     problems: Vec<String>,
+    /// Metadata that means nothing: perhaps misspelt.
+    unknown_keys: Vec<String>,
 }
 
 impl CheckArgs {
+    /// What is wrong with the answers, and whether the file declares what its graph makes: TensorRT goes by the one, ONNX
+    /// Runtime by the other.
+    fn problems(&self, answers: &[Regions], facts: &StudentFacts) -> Vec<String> {
+        let mut problems = problems(answers, facts);
+        let declared = wordsight_onnx::read(&self.student)
+            .map_err(anyhow::Error::from)
+            .and_then(|model| Ok(StudentFacts::of_model(&model, &self.student.display().to_string())?));
+        match declared {
+            Ok(declared) if declared == *facts => {}
+            Ok(_) => problems.push("its declared outputs are others than its graph makes".to_owned()),
+            Err(error) => problems.push(format!("as it is declared, {error}")),
+        }
+        problems
+    }
+
     fn run(self) -> anyhow::Result<ExitCode> {
         let mut engine = CpuEngine::open(&self.student, 0)?;
         let facts = engine.facts().clone();
@@ -72,9 +89,11 @@ impl CheckArgs {
                 ScoreFunction::Sigmoid => "sigmoid",
             },
             outputs: facts.outputs.iter().map(|output| output.name()).collect(),
-            examples: facts.region_statistics.is_some(),
+            examples: facts.region_statistics.is_some()
+                && matches!(facts.scores, ScoreFunction::Softmax { .. }),
             milliseconds: 1e3 * shortest.as_secs_f64(),
-            problems: problems(&answers, &facts),
+            problems: self.problems(&answers, &facts),
+            unknown_keys: unknown_keys(&self.student),
             teacher: facts.teacher,
         };
         if self.json {
@@ -88,22 +107,25 @@ impl CheckArgs {
 
 impl Checked {
     fn table(&self) -> String {
-        let Self {
-            input_width, input_height, resize, resize_filter, padding, regions, embedding_size, ..
-        } = self;
+        let Self { input_width, input_height, resize, resize_filter, regions, embedding_size, .. } = self;
+        let padding =
+            if *resize == "stretch" { String::new() } else { format!(", padding {:?}", self.padding) };
         let examples = if self.examples { "takes examples" } else { "takes no examples" };
         let mut table = format!(
-            "input       {input_width}x{input_height}, {resize}, {resize_filter}, padding {padding:?}\n\
+            "input       {input_width}x{input_height}, {resize}, {resize_filter}{padding}\n\
              regions     {regions}, embeddings of {embedding_size}\n\
              scores      {}\n\
              outputs     {}\n\
              teacher     {}; {examples}\n\
-             speed       {:.0} ms a frame on the processor\n",
+             speed       {:.1} ms a frame on the processor\n",
             self.scores,
             self.outputs.join(", "),
             self.teacher,
             self.milliseconds
         );
+        for key in &self.unknown_keys {
+            table += &format!("unknown     the key `{key}` means nothing: is it misspelt?\n");
+        }
         for problem in &self.problems {
             table += &format!("wrong       {problem}\n");
         }
@@ -114,6 +136,15 @@ impl Checked {
                 "docs/bring.md says what a student answers\n"
             }
     }
+}
+
+/// Keys of a student's file that begin as its own do and mean nothing.
+fn unknown_keys(student: &Path) -> Vec<String> {
+    let model = wordsight_onnx::read(student).ok();
+    let keys = model.iter().flat_map(|model| &model.metadata_props).map(|entry| &entry.key);
+    let unknown =
+        keys.filter(|key| key.starts_with("wordsight.") && !StudentFacts::KEYS.contains(&key.as_str()));
+    unknown.cloned().collect()
 }
 
 /// What a student answers to a grey frame, soft waves and noise, and the shortest time that it took.
@@ -150,7 +181,7 @@ fn problems(answers: &[Regions], facts: &StudentFacts) -> Vec<String> {
             problems.push(format!("`{name}` has {value} in it"));
         }
         if answers.windows(2).all(|pair| pair[0].output(*output) == pair[1].output(*output))
-            && name != "logit_scale"
+            && !name.starts_with("logit_")
         {
             problems.push(format!(
                 "`{name}` is the same for a grey frame, waves and noise: it doesn't depend on the image"
@@ -269,7 +300,7 @@ mod tests {
             (|regions| regions.objectness[0] = 7.0, "is the sigmoid missing"),
             (|regions| regions.logit_scale[1] = 0.0, "must be above 0"),
             (|regions| regions.text_embeddings[3] = 5.0, "one has 5"),
-            (|regions| regions.logit_shift = vec![0.0, 0.0], "`logit_shift` is the same"),
+            (|regions| regions.objectness = vec![0.5, 0.5], "`objectness` is the same"),
             (
                 |regions| {
                     regions

@@ -11,7 +11,7 @@ use wordsight_onnx::proto::{
     Dimension, DimensionProto, ElementType, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
-use wordsight_onnx::{Attribute, Part, reads};
+use wordsight_onnx::{Attribute, Part, lift_constants, reads};
 
 use super::source::{Preprocessor, Source};
 
@@ -196,18 +196,7 @@ impl TextHalf {
 /// A graph whose nodes all have names and whose constants are all initializers.
 fn prepared(model: &ModelProto) -> Result<GraphProto> {
     let mut graph = model.graph.clone().context("it has no graph")?;
-    let mut constants = Vec::new();
-    graph.node.retain_mut(|node| {
-        let mut attributes = node.attribute.iter_mut().filter(|_| node.op_type == "Constant");
-        let Some(tensor) =
-            attributes.find(|attribute| attribute.name == "value").and_then(|value| value.t.take())
-        else {
-            return true;
-        };
-        constants.push(TensorProto { name: node.output.first().cloned().unwrap_or_default(), ..tensor });
-        false
-    });
-    graph.initializer.extend(constants);
+    lift_constants(&mut graph);
     // Of a graph that was made here, names that will be given again.
     let of_nodes = graph.node.iter_mut().flat_map(|node| {
         let NodeProto { input, output, name, .. } = node;

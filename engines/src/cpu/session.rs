@@ -78,6 +78,17 @@ pub enum ElementType {
     Other(String),
 }
 
+impl std::fmt::Display for ElementType {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::F32 => out.write_str("float32"),
+            Self::U8 => out.write_str("uint8"),
+            Self::I64 => out.write_str("int64"),
+            Self::Other(name) => out.write_str(name),
+        }
+    }
+}
+
 /// One input or output of a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortSpec {
@@ -87,6 +98,15 @@ pub struct PortSpec {
     pub shape: Vec<i64>,
     /// What it holds.
     pub element_type: ElementType,
+}
+
+impl std::fmt::Display for PortSpec {
+    /// `float32 [100, ?]`: a dimension that the graph leaves open is a question mark.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sizes: Vec<String> =
+            self.shape.iter().map(|size| if *size < 0 { "?".to_owned() } else { size.to_string() }).collect();
+        write!(out, "{} [{}]", self.element_type, sizes.join(", "))
+    }
 }
 
 impl PortSpec {

@@ -52,28 +52,30 @@ impl Metadata<'_> {
 
     fn of_others(&self, ports: Ports) -> Result<StudentFacts, String> {
         let key = "wordsight.scores";
-        let (scores, must_have, takes) = match self.text(key)?.as_str() {
-            "softmax" => {
-                let outputs = &StudentOutput::OF_SOFTMAX;
-                (self.softmax(ports.embedding_size)?, outputs, &outputs[..])
-            }
+        let named = self.text(key)?;
+        // The outputs first: what else is asked follows from the scores.
+        let (must_have, takes) = match named.as_str() {
+            "softmax" => (&StudentOutput::OF_SOFTMAX, &StudentOutput::OF_SOFTMAX[..]),
             "sigmoid" => {
                 use StudentOutput::{Boxes, LogitScale, LogitShift, Objectness, TextEmbeddings};
-                let takes = &[Boxes, TextEmbeddings, LogitShift, LogitScale, Objectness][..];
-                (ScoreFunction::Sigmoid, &StudentOutput::OF_SIGMOID, takes)
+                (&StudentOutput::OF_SIGMOID, &[Boxes, TextEmbeddings, LogitShift, LogitScale, Objectness][..])
             }
             other => return Err(format!("`{key}` is {other:?}, and must be \"softmax\" or \"sigmoid\"")),
         };
         let fits = must_have.iter().all(|output| ports.outputs.contains(output))
             && ports.outputs.iter().all(|output| takes.contains(output));
         if !fits {
+            let may = if takes.len() > must_have.len() { ", and may have `objectness`" } else { "" };
             return Err(format!(
-                "its outputs are {:?}, and with `{key}` they must be {:?}, and may be {:?}",
+                "its outputs are {:?}, and with {named:?} as `{key}` they must be {:?}{may}",
                 names(&ports.outputs),
-                names(must_have),
-                names(takes)
+                names(must_have)
             ));
         }
+        let scores = match named.as_str() {
+            "softmax" => self.softmax(ports.embedding_size)?,
+            _ => ScoreFunction::Sigmoid,
+        };
         let objectness_weight = match ports.outputs.contains(&StudentOutput::Objectness) {
             true => self.weight(OBJECTNESS_WEIGHT)?,
             false => 0.0,
@@ -121,8 +123,12 @@ impl Metadata<'_> {
             settings.filter = ResizeFilter::of_name(&filter)
                 .ok_or_else(|| not_among("wordsight.resize_filter", &filter, ResizeFilter::NAMES))?;
         }
-        if (self.0)("wordsight.padding").is_some() {
-            settings.padding = self.json("wordsight.padding")?;
+        if let Some(padding) = (self.0)("wordsight.padding") {
+            settings.padding = serde_json::from_str(&padding).map_err(|_| {
+                format!(
+                    "`wordsight.padding` is {padding:?}, and must be three whole numbers from 0 to 255, as [114, 114, 114]"
+                )
+            })?;
         }
         Ok(settings)
     }

@@ -58,6 +58,27 @@ impl StudentFacts {
     /// The key of [`Self::region_statistics`], JSON.
     pub const REGION_STATISTICS: &str = "wordsight.region_statistics";
 
+    /// All keys of `metadata_props` that mean something.
+    pub const KEYS: [&str; 17] = [
+        "wordsight.background",
+        "wordsight.ensemble_lambda",
+        "wordsight.format",
+        "wordsight.id",
+        "wordsight.objectness_weight",
+        "wordsight.padding",
+        "wordsight.precision",
+        "wordsight.quantisation",
+        "wordsight.region_statistics",
+        "wordsight.resize",
+        "wordsight.resize_filter",
+        "wordsight.scores",
+        "wordsight.sizes",
+        "wordsight.teacher",
+        "wordsight.temperature",
+        "wordsight.trained_text_weight",
+        "wordsight.training",
+    ];
+
     /// Width of its input, pixels.
     pub fn input_width(&self) -> usize {
         self.resize.input_size.0

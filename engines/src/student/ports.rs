@@ -92,7 +92,7 @@ impl Ports {
         let [batch, channels, input_height, input_width] =
             static_shape(image, ElementType::U8, "[1, 3, H, W]")?;
         if [batch, channels] != [1, 3] {
-            return Err(format!("`image` is {:?}, and must be [1, 3, H, W]", image.shape));
+            return Err(format!("`image` is {image}, and must be uint8 [1, 3, H, W]"));
         }
         let found = outputs.iter().map(|port| StudentOutput::of_name(&port.name));
         let Some(known) = found.collect::<Option<Vec<StudentOutput>>>() else {
@@ -121,11 +121,9 @@ impl Ports {
             };
             if fixed_shape(port, &ElementType::F32).is_none_or(|found| found != wanted) {
                 return Err(format!(
-                    "its shapes do not fit together: `{}` is {:?} {:?}, and must be F32 {} with K = {proposals} and D = \
+                    "its shapes do not fit together: `{}` is {port}, and must be float32 {} with K = {proposals} and D = \
                      {embedding_size}, as its boxes and text_embeddings have them",
                     port.name,
-                    port.element_type,
-                    port.shape,
                     output.meaning()
                 ));
             }
@@ -154,9 +152,6 @@ fn static_shape<const RANK: usize>(
     meaning: &str,
 ) -> Result<[usize; RANK], String> {
     fixed_shape(port, &element_type).and_then(|sizes| sizes.try_into().ok()).ok_or_else(|| {
-        format!(
-            "`{}` is {:?} {:?}, and must be {element_type:?} {meaning} with every size fixed",
-            port.name, port.element_type, port.shape
-        )
+        format!("`{}` is {port}, and must be {element_type} {meaning} with every size fixed", port.name)
     })
 }

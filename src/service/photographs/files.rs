@@ -129,9 +129,8 @@ pub fn check_files(files: &[ShownFile]) -> anyhow::Result<()> {
 /// The bytes of a picture, if they can be those of one.
 fn read(picture: &Path) -> anyhow::Result<Vec<u8>> {
     let facts = fs::metadata(picture).context("cannot read it")?;
-    ensure!(facts.is_file(), "it is no file");
     ensure!(facts.len() <= LONGEST_PICTURE, "it has {} MiB, and a picture has 64 at most", facts.len() >> 20);
-    fs::read(picture).context("cannot read it")
+    wordsight_capture::read_picture_file(picture).context("cannot read it")
 }
 
 /// The picture, or all of its folder.
