@@ -125,8 +125,13 @@ fn nodes_in_f16<'a>(
         if !is_in_integers(node) && halves.insert(node.name.as_str()) {
             // Behind integers is what they were made of.
             let inputs = if node.op_type == "DequantizeLinear" { 0..1 } else { float_inputs(node) };
-            let inputs =
-                node.input[inputs].iter().filter(|input| !view.is_constant(input) && is_of_floats(input));
+            let leads = |input: &&String| {
+                // Integers between the two of a pair lead back to what was quantised.
+                let is_quantised =
+                    view.producer(input).is_some_and(|producer| producer.op_type == "QuantizeLinear");
+                !view.is_constant(input) && (is_quantised || is_of_floats(input))
+            };
+            let inputs = node.input[inputs].iter().filter(leads);
             towards.extend(inputs.filter_map(|input| view.producer(input)));
         }
     }

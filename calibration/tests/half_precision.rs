@@ -8,7 +8,7 @@ use wordsight_calibration::{
     Layers, Method, Ranges, Target, element_types, fold_casts, quantize, to_f16, to_f16_around_integers,
     without_integers,
 };
-use wordsight_onnx::proto::{ElementType, ModelProto, NodeProto};
+use wordsight_onnx::proto::{AttributeProto, AttributeType, ElementType, ModelProto, NodeProto, TensorProto};
 use wordsight_onnx::{Attribute, Graph, Storage, Value};
 
 fn shipped() -> ModelProto {
@@ -174,4 +174,52 @@ fn casts_are_of_what_is_small() {
         .collect();
     // Rows and columns of the fine map, and cells of the coarse one.
     assert_eq!(casts.len(), 3, "{casts:?}");
+}
+
+/// As exporters of other people write them: indices, sizes, and numbers in `Constant` nodes.
+#[test]
+fn indices_and_sizes_in_front_of_a_convolution_stay_whole_numbers() {
+    let mut graph = Graph::new("of others", Storage::F32);
+    let image = graph.input("image", ElementType::Float, &[1, 8, 8, 8]);
+    let channels = graph.ints(&[0, 2, 4, 6]);
+    let chosen = graph.node("Gather", &[&image, &channels], &[("axis", Attribute::Int(1))]);
+    let [starts, ends, axes] = [&[0_i64, 0][..], &[6, 6], &[2, 3]].map(|values| graph.ints(values));
+    let cut = graph.node("Slice", &[&chosen, &starts, &ends, &axes], &[]);
+    let divisor = graph.scalar(255.0);
+    let scaled = graph.div(&cut, &divisor);
+    let weights = graph.floats(&[4, 4, 3, 3], &[0.1; 144]);
+    let made = graph.node("Conv", &[&scaled, &weights], &[]);
+    graph.output(&made, "made", ElementType::Float, &[1, 4, 4, 4]);
+    let mut model = graph.into_model(&[]);
+    let graph = model.graph.as_mut().unwrap();
+    let is_divisor = |constant: &TensorProto| constant.dims.is_empty();
+    let place = graph.initializer.iter().position(is_divisor).unwrap();
+    let constant = graph.initializer.remove(place);
+    let mut node = NodeProto::new("Constant", Vec::new(), &constant.name, &[]);
+    node.attribute = vec![AttributeProto {
+        name: "value".to_owned(),
+        t: Some(constant),
+        r#type: AttributeType::Tensor as i32,
+        ..AttributeProto::default()
+    }];
+    graph.node.insert(0, node);
+
+    let halved = to_f16(&model).unwrap();
+    let graph = halved.graph.as_ref().unwrap();
+    let types = element_types(graph);
+    let is = |tensor: &String, element: ElementType| types.get(tensor.as_str()) == Some(&(element as i32));
+    for node in &graph.node {
+        match node.op_type.as_str() {
+            "Gather" | "Slice" => {
+                assert!(is(&node.input[0], ElementType::Float16), "{}", node.op_type);
+                assert!(
+                    node.input[1..].iter().all(|input| is(input, ElementType::Int64)),
+                    "{}",
+                    node.op_type
+                );
+            }
+            "Div" | "Conv" => assert!(node.input.iter().all(|input| is(input, ElementType::Float16))),
+            _ => {}
+        }
+    }
 }
