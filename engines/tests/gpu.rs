@@ -410,7 +410,12 @@ fn words_of_a_sigmoid_are_those_of_the_scorer() {
                 assert!(regions.text_embeddings.is_empty() && regions.logit_scale.is_empty());
                 let wanted = detect(&mut scorer, &found, &settings);
                 assert!(wanted.len() > 20, "{}", wanted.len());
-                assert_same(&settle(&mut scorer, &regions, &settings), &wanted);
+                // Of thousands some score the same to the last digits, and come in another order.
+                let by_region = |mut found: Vec<Detection>| {
+                    found.sort_by_key(|found| (found.region, found.word));
+                    found
+                };
+                assert_same(&by_region(settle(&mut scorer, &regions, &settings)), &by_region(wanted));
             }
         }
     });
