@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
-use wordsight_detection::ScoreFunction;
+use wordsight_detection::{ResizeFilter, ResizeMode, ResizeSettings, ScoreFunction};
 use wordsight_engines::{CpuEngine, Engine, EngineError, Input, OnnxSession, PortSpec, Regions, TensorView};
 use wordsight_onnx::proto::{ElementType, ModelProto};
 use wordsight_onnx::{Graph, Storage};
@@ -116,7 +116,7 @@ fn a_student_without_a_fact_is_refused_with_the_facts_name() {
 #[test]
 fn a_student_with_an_impossible_fact_is_refused_with_the_reason() {
     let cases = [
-        ("wordsight.format", "2", "reads \"1\""),
+        ("wordsight.format", "3", "reads \"1\" and \"2\""),
         ("wordsight.temperature", "0", "above 0"),
         ("wordsight.temperature", "NaN", "not a number"),
         ("wordsight.background", "[1, 0]", "2 numbers"),
@@ -128,6 +128,39 @@ fn a_student_with_an_impossible_fact_is_refused_with_the_reason() {
     ];
     for (key, value, reason) in cases {
         let error = refusal(&TinyStudent::new().with(key, Some(value)));
+        assert!(error.contains(reason), "{key} = {value}: {error}");
+    }
+}
+
+#[test]
+fn a_student_of_the_second_format_says_how_frames_are_resized_and_scored() {
+    let second =
+        || TinyStudent::new().with("wordsight.format", Some("2")).with("wordsight.scores", Some("softmax"));
+    let folder = tempfile::tempdir().unwrap();
+    let student = second()
+        .with("wordsight.resize", Some("pad"))
+        .with("wordsight.resize_filter", Some("gaussian"))
+        .with("wordsight.padding", Some("[1, 2, 3]"))
+        .with("wordsight.training", None);
+    let facts = CpuEngine::open(&student.write(folder.path()), 1).unwrap().facts().clone();
+    let resize = ResizeSettings {
+        input_size: (WIDTH, HEIGHT),
+        mode: ResizeMode::Pad,
+        filter: ResizeFilter::Gaussian,
+        padding: [1, 2, 3],
+    };
+    assert_eq!((facts.resize, facts.objectness_weight), (resize, 0.25));
+
+    for (key, value, reason) in [
+        ("wordsight.scores", "relu", "\"softmax\" or \"sigmoid\""),
+        ("wordsight.scores", "sigmoid", "with \"sigmoid\" as `wordsight.scores` they must be"),
+        ("wordsight.resize", "crop", "[\"letterbox\", \"stretch\", \"pad\"]"),
+        ("wordsight.resize_filter", "nearest", "\"bicubic\""),
+        ("wordsight.padding", "[300, 0, 0]", "three whole numbers from 0 to 255"),
+        ("wordsight.padding", "", "three whole numbers from 0 to 255"),
+        ("wordsight.temperature", "0", "above 0"),
+    ] {
+        let error = refusal(&second().with(key, Some(value)));
         assert!(error.contains(reason), "{key} = {value}: {error}");
     }
 }
