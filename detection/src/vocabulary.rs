@@ -218,13 +218,16 @@ impl VocabularyProblem {
     }
 }
 
+/// The most bytes of a vocabulary's file: a million words of 1,024 numbers.
+const LONGEST_FILE: u64 = 4 << 30;
+
 impl Vocabulary {
     /// Reads and checks a vocabulary file.
     ///
     /// # Errors
     /// When it cannot be read, is no safetensors file, or anything in it is not as the module says.
     pub fn load(path: &Path) -> Result<Self, VocabularyError> {
-        let bytes = std::fs::read(path)
+        let bytes = wordsight_files::read_whole(path, LONGEST_FILE)
             .map_err(|reason| VocabularyError::Unreadable { path: path.to_path_buf(), reason })?;
         Self::of_bytes(&bytes, path)
     }

@@ -84,6 +84,12 @@ impl Table {
         is_current: impl Fn(usize, &[u8]) -> bool,
         compute: impl Fn(&mut W, usize) -> Result<Vec<u8>> + Sync,
     ) -> Result<()> {
+        if shard == Shard::WHOLE && !self.path.exists() && self.has_shards() {
+            bail!(
+                "{} lies in shards: finish them, join them by `wordsight-distill merge`, then run this again",
+                self.path.display()
+            );
+        }
         let range = shard.rows(self.rows);
         let is_merged = shard != Shard::WHOLE && self.path.exists();
         let (path, first) =
@@ -223,6 +229,17 @@ impl Table {
             return self.path.clone();
         }
         with_suffix(&self.path, &format!(".{}-of-{}", shard.number, shard.of))
+    }
+
+    /// Whether parts of it lie beside it.
+    fn has_shards(&self) -> bool {
+        let prefix = format!("{}.", self.path.file_name().unwrap_or_default().to_string_lossy());
+        let entries = self.path.parent().and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten();
+        entries.flatten().any(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name.strip_prefix(&prefix)
+                .is_some_and(|rest| rest.replacen("-of-", "/", 1).parse::<Shard>().is_ok())
+        })
     }
 
     /// The complete set of shards that lies beside the table, in order; none where it was made whole.

@@ -570,3 +570,36 @@ fn imported_models_become_plans_in_fp16() {
         assert_eq!(outputs, ["boxes", "text_embeddings", "logit_shift", "logit_scale"]);
     }
 }
+
+#[test]
+fn values_that_no_model_has_are_named_by_their_file() {
+    let Some(_) = support::needed(".deps/onnxruntime", "make deps") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let export = changed("owlvit-b", folder.path(), |_| ());
+    let refused = |file: &str, change: &dyn Fn(&mut Value)| {
+        let path = export.join(file);
+        let before = fs::read_to_string(&path).unwrap();
+        let mut value: Value = serde_json::from_str(&before).unwrap();
+        change(&mut value);
+        fs::write(&path, value.to_string()).unwrap();
+        let told = format!("{:#}", imported(&export, folder.path()).err().expect("it is refused"));
+        fs::write(&path, before).unwrap();
+        assert!(!folder.path().join("student.onnx").exists() && !folder.path().join("teacher").exists());
+        assert!(told.contains(file), "{told}");
+        told
+    };
+    let preprocessor = "preprocessor_config.json";
+    refused(preprocessor, &|value| value["rescale_factor"] = 0.into());
+    refused(preprocessor, &|value| value["image_std"] = serde_json::json!([0.2, 0.0, 0.2]));
+    refused(preprocessor, &|value| value["do_resize"] = false.into());
+    refused(preprocessor, &|value| value["size"] = serde_json::json!({"height": 0, "width": 98}));
+    let told =
+        refused(preprocessor, &|value| value["size"] = serde_json::json!({"height": 112, "width": 112}));
+    assert!(told.contains("112x112"), "{told}");
+    refused("config.json", &|value| value["text_config"]["max_position_embeddings"] = 1_000_000_000.into());
+    refused("config.json", &|value| value["text_config"]["max_position_embeddings"] = 17.into());
+    fs::remove_file(export.join("config.json")).unwrap();
+    assert!(Command::new("mkfifo").arg(export.join("config.json")).status().unwrap().success());
+    let told = format!("{:#}", imported(&export, folder.path()).err().unwrap());
+    assert!(told.contains("it is a pipe"), "{told}");
+}

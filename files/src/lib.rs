@@ -8,8 +8,8 @@ mod inputs;
 use std::collections::hash_map::RandomState;
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 pub use inputs::{Content, Inputs, OutputError, is_named_as_picture};
@@ -26,6 +26,42 @@ pub enum Durability {
     Whole,
     /// The new file, as soon as the call has returned: the folder is on the disk too.
     Kept,
+}
+
+/// Opens a file to be read whole. No pipe without a writer, which would block for ever, no device, and nothing longer
+/// than `most_bytes`.
+///
+/// # Errors
+/// When it is something of that kind, or the system refuses.
+pub fn open_whole(path: &Path, most_bytes: u64) -> io::Result<File> {
+    let facts = path.metadata()?;
+    let kind = facts.file_type();
+    // What a shell's `<(...)` makes lies in /dev, and has a writer.
+    if kind.is_fifo() && !path.starts_with("/dev") {
+        return Err(io::Error::other("it is a pipe, which nobody may ever write to: name a file"));
+    }
+    if kind.is_char_device() || kind.is_block_device() {
+        return Err(io::Error::other("it is a device, and no file"));
+    }
+    if kind.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if facts.len() > most_bytes {
+        let mib = |bytes: u64| bytes >> 20;
+        let (has, most) = (mib(facts.len()), mib(most_bytes));
+        return Err(io::Error::other(format!("it has {has} MiB, and there are {most} at most")));
+    }
+    File::open(path)
+}
+
+/// The bytes of a file that [`open_whole`] opens.
+///
+/// # Errors
+/// As [`open_whole`].
+pub fn read_whole(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_whole(path, most_bytes)?.take(most_bytes).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Replaces a file by one with these bytes.
@@ -98,6 +134,11 @@ impl Unfinished {
     fn named(place: &Path, suffix: &str) -> io::Result<Self> {
         if place.is_dir() {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder: name a file in it"));
+        }
+        if is_written_into(place) {
+            return Err(io::Error::other(
+                "it is a pipe or a device, which no file takes the place of: name a file",
+            ));
         }
         let path = unfinished(place, suffix)?;
         // A link in its place would lead the bytes elsewhere.
@@ -230,6 +271,23 @@ mod tests {
             }
         });
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn pipes_and_devices_are_neither_read_whole_nor_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let device = folder.path().join("device");
+        std::os::unix::fs::symlink("/dev/zero", &device).unwrap();
+        for path in [&pipe, &device] {
+            assert!(read_whole(path, 1 << 20).is_err() && replace(path, Durability::Fleeting, b"x").is_err());
+            assert!(!path.metadata().unwrap().is_file());
+        }
+        let long = folder.path().join("long");
+        File::create(&long).unwrap().set_len((1 << 20) + 1).unwrap();
+        assert!(read_whole(&long, 1 << 20).unwrap_err().to_string().contains("1 at most"));
+        assert_eq!(read_whole(&long, 1 << 21).unwrap().len(), (1 << 20) + 1);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! `.onnx` files on disk.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -38,12 +37,16 @@ pub enum OnnxFileError {
     },
 }
 
+/// Protocol buffers end at 2 GiB.
+const LONGEST_FILE: u64 = 2 << 30;
+
 /// Reads a model.
 ///
 /// # Errors
 /// When the file can't be read or isn't an ONNX model with a graph.
 pub fn read(path: &Path) -> Result<ModelProto, OnnxFileError> {
-    let bytes = fs::read(path).map_err(|reason| OnnxFileError::Read { path: path.into(), reason })?;
+    let bytes = wordsight_files::read_whole(path, LONGEST_FILE)
+        .map_err(|reason| OnnxFileError::Read { path: path.into(), reason })?;
     decode(&bytes).map_err(|reason| OnnxFileError::Parse { path: path.into(), reason })
 }
 

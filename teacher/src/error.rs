@@ -16,7 +16,7 @@ pub enum TeacherError {
     /// The directory lacks a file of the layout.
     #[error(
         "{} is not a teacher: it has no {file}; a teacher is a directory as Hugging Face's ONNX exports of CLIP are, \
-         and `wordsight-distill teacher standin` assembles one",
+         and `wordsight-distill teacher standin` assembles one; `wordsight-distill import owl` makes an OWL's",
         directory.display()
     )]
     Missing {
@@ -54,7 +54,7 @@ pub enum TeacherError {
     /// A text half whose files are others than those that its id was stated for.
     #[error(
         "the text model or the tokenizer in {} is not the one that was cut from the teacher `{id}`: it was changed or \
-         damaged; install it again, or cut it again by `wordsight-distill teacher text-only`",
+         damaged; install it again, or make it again by `wordsight-distill teacher text-only` or `import`",
         directory.display()
     )]
     Changed {

@@ -160,7 +160,7 @@ fn complete(arguments: &Arguments, output: Option<&Path>, detectors: &mut [Box<d
     );
     let mut file = match &arguments.annotations {
         Some(path) => AnnotationFile::load(path, &arguments.images)?,
-        None => AnnotationFile::of_folder(&arguments.images)?,
+        None => AnnotationFile::of_folder(&arguments.images, arguments.unreadable())?,
     };
     let suppression = Suppression { score_threshold: settings.ignore_score, ..label::TO_LABEL };
     let Some(answers) = answers(arguments, &file, detectors, &suppression)? else { return Ok(()) };

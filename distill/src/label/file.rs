@@ -12,6 +12,7 @@ use wordsight_pictures::pictures_in;
 
 use super::normal_name;
 use crate::annotations::Annotations;
+use crate::photographs::Unreadable;
 
 /// One `instances.json`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -169,16 +170,25 @@ impl AnnotationFile {
     ///
     /// # Errors
     /// When the folder can't be listed, has no pictures (`.jpg`, `.png`, `.webp`), or one can't be read.
-    pub fn of_folder(folder: &Path) -> Result<Self> {
+    pub fn of_folder(folder: &Path, unreadable: Unreadable) -> Result<Self> {
         let pictures =
             pictures_in(folder).with_context(|| format!("cannot list the folder {}", folder.display()))?;
         ensure!(!pictures.is_empty(), "{} has no pictures (.jpg, .png or .webp)", folder.display());
-        let images = pictures.into_iter().zip(1..).map(|(path, id)| {
-            let (width, height) = wordsight_pictures::size_of(&path)?;
-            let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok(ImageEntry { id, file_name, width, height, rest: Map::new() })
-        });
-        Ok(Self { images: images.collect::<Result<_>>()?, ..Self::default() })
+        let mut images = Vec::new();
+        for path in pictures {
+            let size = wordsight_pictures::size_of(&path).map_err(anyhow::Error::from);
+            if let Some((width, height)) = unreadable.take(size)? {
+                let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                images.push(ImageEntry {
+                    id: images.len() as u64 + 1,
+                    file_name,
+                    width,
+                    height,
+                    rest: Map::new(),
+                });
+            }
+        }
+        Ok(Self { images, ..Self::default() })
     }
 
     /// Writes the file whole or not at all.
@@ -230,13 +240,15 @@ mod tests {
             image::RgbImage::new(width, 4).save(folder.path().join(name)).unwrap();
         }
         fs::write(folder.path().join("notes.txt"), "none").unwrap();
-        let file = AnnotationFile::of_folder(folder.path()).unwrap();
+        let file = AnnotationFile::of_folder(folder.path(), Unreadable::Refused).unwrap();
         let images: Vec<_> =
             file.images.iter().map(|image| (image.id, image.file_name.as_str(), image.width)).collect();
         assert_eq!(images, [(1, "a.PNG", 2), (2, "b.png", 3)]);
         fs::write(folder.path().join("c.jpg"), "none").unwrap();
-        let error = AnnotationFile::of_folder(folder.path()).unwrap_err().to_string();
+        let error = AnnotationFile::of_folder(folder.path(), Unreadable::Refused).unwrap_err().to_string();
         assert!(error.contains("c.jpg"), "{error}");
+        std::os::unix::fs::symlink("nowhere", folder.path().join("d.png")).unwrap();
+        assert_eq!(AnnotationFile::of_folder(folder.path(), Unreadable::Skipped).unwrap().images.len(), 2);
     }
 
     #[test]

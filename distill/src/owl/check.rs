@@ -31,7 +31,9 @@ pub(super) fn run(source: &Source, halves: &Halves) -> Result<(StudentParts, Agr
     let as_floats = |name| Input { name, shape: &shape, data: TensorView::F32(&pixels) };
 
     let mut probe = session(&graph::probe(halves), "the image's side of the export")?;
-    let probed = probe.run(&[as_floats(graph::image_input(halves))])?;
+    let probed = probe.run(&[as_floats(graph::image_input(halves))]).with_context(|| {
+        format!("the model doesn't run on an image of {width}x{height}: does `size` in preprocessor_config.json fit it?")
+    })?;
     drop(probe);
     let parts = parts_of(&probed)?;
     let captions = Captions::new(source);
@@ -154,7 +156,12 @@ impl Captions {
 fn embedded(halves: &Halves, captions: &Captions, size: usize) -> Result<Vec<f32>> {
     let mut text = session(&graph::text_model(halves, None), "the captions' side of the export")?;
     let names: Vec<String> = text.inputs().iter().map(|port| port.name.clone()).collect();
-    let found = text.run(&captions.inputs(names.iter().map(String::as_str)))?;
+    let found = text.run(&captions.inputs(names.iter().map(String::as_str))).with_context(|| {
+        format!(
+            "the model doesn't run on captions of {} tokens: does `text_config` in config.json fit it?",
+            captions.shape[1]
+        )
+    })?;
     let numbers = found.first().map_or(0, |embeddings| embeddings.data.len());
     ensure!(
         numbers == CAPTIONS * size,

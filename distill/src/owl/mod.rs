@@ -72,7 +72,7 @@ pub fn import(source: &Path, settings: &ImportSettings<'_>) -> Result<Imported> 
     let source = Source::open(source)?;
     let halves = Halves::cut(&source)?;
     let (parts, agreement) = check::run(&source, &halves)?;
-    let teacher = write_teacher(&source, &halves, &parts, settings)?;
+    let (new_teacher, teacher) = prepare_teacher(&source, &halves, &parts, settings)?;
     let student = graph::student(&source, &halves, &parts, &metadata(&source, &parts, &teacher, settings)?);
     let bytes = wordsight_onnx::encode(&student);
     // Read as the device reads it, so that what is written is a student.
@@ -81,6 +81,7 @@ pub fn import(source: &Path, settings: &ImportSettings<'_>) -> Result<Imported> 
     fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
     wordsight_files::replace(settings.student, Durability::Whole, &bytes)
         .with_context(|| format!("cannot write the student {}", settings.student.display()))?;
+    new_teacher.put_in_place()?;
     let Agreement { logits, boxes } = agreement;
     Ok(Imported {
         model_type: source.config.model_type.clone(),
@@ -94,13 +95,13 @@ pub fn import(source: &Path, settings: &ImportSettings<'_>) -> Result<Imported> 
     })
 }
 
-/// Writes the text half into its folder, whole or not at all. Returns its id.
-fn write_teacher(
+/// Writes the text half beside its folder, which it takes the place of when the student is written. Returns its id.
+fn prepare_teacher<'a>(
     source: &Source,
     halves: &Halves,
     parts: &StudentParts,
-    settings: &ImportSettings<'_>,
-) -> Result<String> {
+    settings: &ImportSettings<'a>,
+) -> Result<(NewDirectory<'a>, String)> {
     let new = NewDirectory::beside(settings.teacher)?;
     let made = new.path();
     let model = graph::text_model(halves, Some(parts.embedding_size));
@@ -112,7 +113,7 @@ fn write_teacher(
         }
     }
     let stated = TextOnly::of_directory(&made, "")?;
-    let name = settings.name.unwrap_or(&source.config.name).to_lowercase();
+    let name = plain(settings.name.unwrap_or(&source.config.name));
     let id = format!("{name}-{}", stated.sha256.get(..ID_DIGITS).unwrap_or_default());
     let config = json!({
         "_name_or_path": source.config.name,
@@ -124,10 +125,20 @@ fn write_teacher(
     let path = made.join("config.json");
     fs::write(&path, format!("{config:#}\n")).with_context(|| format!("cannot write {}", path.display()))?;
     // Those that compete with every list come along, so that a device embeds what is new and nothing else.
-    let competitors = TextTeacher::open(&made)?.vocabulary_of(&competitors::built_in_captions())?;
+    let tokenizer =
+        || format!("the tokenizer or the text model of {} can't be used", source.folder.display());
+    let mut text = TextTeacher::open(&made).with_context(tokenizer)?;
+    let competitors = text.vocabulary_of(&competitors::built_in_captions())?;
     competitors.save(&made.join(CAPTIONS_FILE))?;
-    new.put_in_place()?;
-    Ok(id)
+    Ok((new, id))
+}
+
+/// A name as an id has it: what a log, a topic and a file name can all hold.
+fn plain(name: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+    let name: String =
+        name.chars().map(|letter| if is_plain(letter) { letter.to_ascii_lowercase() } else { '-' }).collect();
+    if name.is_empty() { "owl".to_owned() } else { name }
 }
 
 /// Hexadecimal digits of the hash in an id.

@@ -12,6 +12,10 @@ use wordsight_teacher::read_json;
 
 /// How long a caption may be where `config.json` doesn't say: OWL's.
 const LONGEST_CAPTION: usize = 16;
+/// The most bytes of a JSON file.
+const LONGEST_JSON: u64 = 256 << 20;
+/// The most of either: more than any text tower has.
+const MOST_TOKENS: u64 = 1 << 20;
 /// How many tokens there are where it doesn't say: CLIP's.
 const TOKENS: usize = 49_408;
 /// The most bytes of weights that one file can hold: protocol buffers end at 2 GiB.
@@ -49,10 +53,13 @@ pub(super) struct Preprocessor {
 impl Source {
     pub fn open(path: &Path) -> Result<Self> {
         let (folder, files) = files_of(path)?;
+        for name in ["config.json", "preprocessor_config.json", "tokenizer.json"] {
+            let path = folder.join(name);
+            wordsight_files::open_whole(&path, LONGEST_JSON)
+                .with_context(|| format!("cannot read {}, which comes with the export", path.display()))?;
+        }
         let config = Config::read(&folder)?;
         let preprocessor = Preprocessor::read(&folder, &config)?;
-        let tokenizer = folder.join("tokenizer.json");
-        ensure!(tokenizer.is_file(), "there is no {}: it comes with the export", tokenizer.display());
         let mut graphs = Vec::new();
         for file in files {
             let mut model = wordsight_onnx::read(&file)?;
@@ -66,7 +73,7 @@ impl Source {
 
 /// The folder of the JSON files, and the graphs: one with both towers, or two.
 fn files_of(path: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
-    if path.is_file() {
+    if path.exists() && !path.is_dir() {
         let parent = wordsight_files::folder_of(path);
         let is_below =
             !parent.join("config.json").is_file() && parent.file_name().is_some_and(|name| name == "onnx");
@@ -109,11 +116,22 @@ impl Config {
         };
         let named = text(&config["_name_or_path"]);
         let last = named.as_deref().and_then(|name| name.trim_end_matches('/').rsplit('/').next());
-        let number = |key: &str| config["text_config"][key].as_u64().map(|number| number as usize);
+        let number = |key: &str, default: usize| -> Result<usize> {
+            let value = &config["text_config"][key];
+            let number = if value.is_null() { Some(default as u64) } else { value.as_u64() };
+            let number = number.filter(|number| (4..=MOST_TOKENS).contains(number));
+            let number = number.with_context(|| {
+                format!(
+                    "{}: `text_config.{key}` is {value}, and must be from 4 to {MOST_TOKENS}",
+                    path.display()
+                )
+            })?;
+            Ok(number as usize)
+        };
         Ok(Self {
             name: last.filter(|name| !name.is_empty()).unwrap_or(&model_type).to_owned(),
-            longest_caption: number("max_position_embeddings").unwrap_or(LONGEST_CAPTION),
-            tokens: number("vocab_size").unwrap_or(TOKENS),
+            longest_caption: number("max_position_embeddings", LONGEST_CAPTION)?,
+            tokens: number("vocab_size", TOKENS)?,
             model_type,
         })
     }
@@ -129,6 +147,7 @@ struct PreprocessorFile {
     resample: Option<u32>,
     do_pad: Option<bool>,
     do_center_crop: Option<bool>,
+    do_resize: Option<bool>,
     do_normalize: Option<bool>,
 }
 
@@ -140,6 +159,11 @@ impl Preprocessor {
     fn read(folder: &Path, config: &Config) -> Result<Self> {
         let path = folder.join("preprocessor_config.json");
         let file: PreprocessorFile = read_json(&path)?;
+        ensure!(
+            file.do_resize != Some(false),
+            "{} has no do_resize, and a camera's frames are of other sizes than a model's input",
+            path.display()
+        );
         ensure!(
             file.do_center_crop != Some(true),
             "{} has do_center_crop, which a detector can't have: what is cut off is never found",
@@ -169,6 +193,14 @@ impl Preprocessor {
         let mean = if normalises { file.image_mean.unwrap_or(MEAN) } else { [0.0; 3] };
         let deviation = if normalises { file.image_std.unwrap_or(DEVIATION) } else { [1.0; 3] };
         let rescale = file.rescale_factor.unwrap_or(1.0 / 255.0);
+        let is_above_0 = |number: &f32| *number > 0.0 && number.is_finite();
+        ensure!(
+            deviation.iter().all(is_above_0)
+                && is_above_0(&rescale)
+                && mean.iter().all(|mean| mean.is_finite()),
+            "{}: `image_std` is {deviation:?} and `rescale_factor` {rescale}, and must be above 0",
+            path.display()
+        );
         Ok(Self {
             input_size: (width, height),
             mode,
