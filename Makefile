@@ -23,7 +23,7 @@ RELEASE := cargo build --release --locked -p wordsight --features tensorrt,v4l2,
 .DEFAULT_GOAL := help
 # Prerequisites in the order in which they stand: what is installed first decides what is built.
 .NOTPARALLEL:
-.PHONY: help demo test check build-tests run-tests default-build check-demo check-deps api fuzz setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc kernels bench peers teacher fmt clippy no-std msrv docs reference shim deb check-deb image image-deps images device device-test device-deps cluster cluster-deps arm64 cameras camera-deps clip photographs heads vocabularies
+.PHONY: help demo test check build-tests run-tests default-build check-demo check-deps api fuzz setup deps host-deps evaluation-deps outputs-deps tensorrt nvrtc kernels bench peers owl teacher fmt clippy no-std msrv docs reference shim deb check-deb image image-deps images device device-test device-deps cluster cluster-deps arm64 cameras camera-deps clip photographs heads vocabularies
 
 help: ## What there is to make
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -101,6 +101,9 @@ bench: deps ## The letterbox against other crates, and scoring from 1 to 100,000
 
 peers: setup ## The student beside YOLO-World-S, YOLOE-S and OWL-ViT on the same cores: speed of architecture, not accuracy
 	@benches/peers
+
+owl: setup ## An imported OWL-ViT-B/32 in the pipeline, in a bare session and in transformers: speed, not accuracy
+	@benches/owl
 
 kernels: nvrtc tensorrt ## Compile the GPU's kernels again: engines/src/gpu/kernels.ptx and kernels.sm_87.cubin
 	WORDSIGHT_UPDATE_PTX=1 $(CARGO_TEST) --test kernels
