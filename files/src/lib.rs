@@ -47,9 +47,7 @@ pub fn open_whole(path: &Path, most_bytes: u64) -> io::Result<File> {
         return Err(io::ErrorKind::IsADirectory.into());
     }
     if facts.len() > most_bytes {
-        let mib = |bytes: u64| bytes >> 20;
-        let (has, most) = (mib(facts.len()), mib(most_bytes));
-        return Err(io::Error::other(format!("it has {has} MiB, and there are {most} at most")));
+        return Err(too_long(most_bytes));
     }
     File::open(path)
 }
@@ -59,9 +57,16 @@ pub fn open_whole(path: &Path, most_bytes: u64) -> io::Result<File> {
 /// # Errors
 /// As [`open_whole`].
 pub fn read_whole(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open_whole(path, most_bytes)?.take(most_bytes).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    let file = open_whole(path, most_bytes)?;
+    let mut bytes = Vec::with_capacity(file.metadata()?.len() as usize);
+    file.take(most_bytes + 1).read_to_end(&mut bytes)?;
+    // A pipe's length is known at its end.
+    if bytes.len() as u64 > most_bytes { Err(too_long(most_bytes)) } else { Ok(bytes) }
+}
+
+fn too_long(most_bytes: u64) -> io::Error {
+    let most = most_bytes >> 20;
+    io::Error::other(format!("it has more than {most} MiB, and {most} at most are read"))
 }
 
 /// Replaces a file by one with these bytes.
@@ -288,6 +293,23 @@ mod tests {
         File::create(&long).unwrap().set_len((1 << 20) + 1).unwrap();
         assert!(read_whole(&long, 1 << 20).unwrap_err().to_string().contains("1 at most"));
         assert_eq!(read_whole(&long, 1 << 21).unwrap().len(), (1 << 20) + 1);
+    }
+
+    #[test]
+    fn what_comes_longer_from_a_shells_pipe_is_refused() {
+        use std::os::fd::AsRawFd;
+        for (length, is_read) in [(1 << 20, true), ((1 << 20) + 1, false)] {
+            let (reader, mut writer) = io::pipe().unwrap();
+            let path = PathBuf::from(format!("/dev/fd/{}", reader.as_raw_fd()));
+            std::thread::scope(|scope| {
+                // The reader stops at what it refuses.
+                scope.spawn(move || writer.write_all(&vec![b'x'; length]));
+                let read = read_whole(&path, 1 << 20);
+                drop(reader);
+                assert_eq!(read.as_ref().map(Vec::len).ok(), is_read.then_some(length));
+                assert!(read.map_or_else(|error| error.to_string().contains("more than 1 MiB"), |_| is_read));
+            });
+        }
     }
 
     #[test]

@@ -8,8 +8,7 @@ pub mod framing;
 mod jpeg;
 
 use std::fs;
-use std::io::{self, Cursor, Read};
-use std::os::unix::fs::FileTypeExt;
+use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 
 use image::metadata::Orientation;
@@ -77,24 +76,7 @@ const MOST_BYTES: u64 = 256 << 20;
 /// # Errors
 /// When it can't be read.
 pub fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let facts = path.metadata()?;
-    let kind = facts.file_type();
-    // What a shell's `<(...)` makes lies in /dev, and has a writer.
-    if kind.is_fifo() && !path.starts_with("/dev") {
-        return Err(io::Error::other("it is a pipe, which nobody may ever write to: name a file"));
-    }
-    if kind.is_char_device() || kind.is_block_device() {
-        return Err(io::Error::other("it is a device, and no file"));
-    }
-    let mut bytes = Vec::with_capacity(facts.len().min(MOST_BYTES) as usize);
-    fs::File::open(path)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(io::Error::other(format!(
-            "it has more than {} MiB, and no picture has",
-            MOST_BYTES >> 20
-        )));
-    }
-    Ok(bytes)
+    wordsight_files::read_whole(path, MOST_BYTES)
 }
 
 /// Reads a picture.
