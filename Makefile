@@ -57,8 +57,11 @@ run-tests: build-tests
 
 # Tests of what is answered otherwise without TensorRT and cameras.
 DEFAULT_BUILD_TESTS := check doctor mistakes package pictures secrets video
-default-build: build-tests ## Tests in the default build, as where no TensorRT and no GStreamer are installed
-	env -u WORDSIGHT_REQUIRE_REFERENCE cargo test --workspace --locked --profile $(PROFILE) $(addprefix --test ,$(DEFAULT_BUILD_TESTS))
+# The host program does not depend on it: with TensorRT in the crate `engines`, as everywhere else, it isn't built again.
+default-build: build-tests ## The default build compiles, and tests in it, as where no TensorRT and no GStreamer are installed
+	cargo check --locked
+	env -u WORDSIGHT_REQUIRE_REFERENCE cargo test --workspace --locked --profile $(PROFILE) \
+		$(if $(findstring wordsight/tensorrt,$(FEATURES)),--features wordsight-engines/tensorrt) $(addprefix --test ,$(DEFAULT_BUILD_TESTS))
 	cargo build --workspace --locked --profile $(PROFILE) $(addprefix --features ,$(FEATURES)) --bins # as they were
 
 check-demo: build-tests ## What the shipped student finds in the demo's clip and photographs, against boxes marked by hand
@@ -117,8 +120,11 @@ host-deps: setup ## Weights and tokenizer of the stand-in teacher, into .deps/
 teacher: setup deps host-deps ## The stand-in teacher, into .deps/teacher/
 	@[ -e $(TEACHER)/config.json ] || cargo run --release --locked -p wordsight-distill -- teacher standin -o $(TEACHER)
 
+# What ends a pipe early kills the program before it, which pipefail takes for its failure: now and then, on a busy machine.
 fmt:
 	cargo fmt --all --check
+	@! git grep -nE '[^|]\| *(grep -[a-zA-Z]*q|head) ' -- .ci scripts benches tests distill/cluster || \
+		{ echo "these pipes end early: \`grep PATTERN >/dev/null\` and \`sed\` read to the end"; exit 1; }
 
 clippy: tensorrt camera-deps
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
