@@ -34,6 +34,7 @@ pub mod assignment;
 mod motion;
 mod tracker;
 mod votes;
+pub mod zones;
 
 use std::time::Duration;
 
