@@ -27,7 +27,7 @@ const ALLOWED: [&str; 14] = [
 ];
 
 /// Declared to switch on a feature of a package that a dependency brings along, never named in the source.
-const FOR_FEATURES: [&str; 1] = ["cubecl-cuda"];
+const FOR_FEATURES: [&str; 3] = ["cubecl-cuda", "either", "smallvec"];
 
 fn cargo(arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO"));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use half::f16;
-use wordsight_onnx::proto::{AttributeProto, ElementType, GraphProto, ModelProto, NodeProto, TensorProto};
+use wordsight_onnx::proto::{AttributeProto, ElementType, ModelProto, NodeProto, TensorProto};
 use wordsight_onnx::{Attribute, lift_constants};
 
 use crate::CalibrationError;
@@ -89,14 +89,12 @@ fn halved(model: &ModelProto, around_integers: bool) -> Result<ModelProto, Calib
         writer.nodes.push(node);
     }
     let Writer { constants, nodes, .. } = writer;
-    let mut graph = GraphProto {
-        node: nodes,
-        initializer: view.graph.initializer.iter().cloned().chain(constants.into_values()).collect(),
-        ..view.graph.clone()
-    };
-    drop_idle_casts(&mut graph);
-    let graph = Some(graph);
-    Ok(ModelProto { graph, ..model.clone() })
+    if let Some(graph) = &mut model.graph {
+        graph.node = nodes;
+        graph.initializer.extend(constants.into_values());
+        drop_idle_casts(graph);
+    }
+    Ok(model)
 }
 
 /// Convolutions in float, whatever leads to one, linear layers with their sums and activations, and pooling; around

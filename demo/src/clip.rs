@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use indicatif::{ProgressBar, ProgressStyle};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+use wordsight_pictures::resize::{Canvas, FilterType, Resizer};
 
 use crate::boxes::{MarkedPhoto, MarkedPhotos};
 use crate::camera::view_in_photo;
@@ -20,7 +19,7 @@ pub fn render(recipe: &Recipe, photos: &MarkedPhotos, folder: &Path) -> Result<V
     let progress = ProgressBar::new((recipe.shots.len() * recipe.frames_per_shot) as u64);
     progress.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} frames {msg}")?);
     let mut opened = BTreeMap::new();
-    let mut resizer = Resizer::new();
+    let mut resizer = Resizer::default();
     let mut clip = Vec::new();
     for shot in &recipe.shots {
         progress.set_message(shot.name.clone());
@@ -75,13 +74,11 @@ fn check_path(shot: &Shot, photo: &RgbImage) -> Result<()> {
 /// One frame, RGB, rows from the top: the view, resized to the frame.
 fn see(photo: &RgbImage, view: [f64; 4], recipe: &Recipe, resizer: &mut Resizer) -> Result<Vec<u8>> {
     let [x1, y1, x2, y2] = view;
-    let source = ImageRef::new(photo.width(), photo.height(), photo.as_raw(), PixelType::U8x3)?;
-    let mut frame = Image::new(recipe.width, recipe.height, PixelType::U8x3);
-    let options = ResizeOptions::new()
-        .crop(x1, y1, x2 - x1, y2 - y1)
-        .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
-    resizer.resize(&source, &mut frame, &options)?;
-    Ok(frame.into_vec())
+    let mut frame = RgbImage::new(recipe.width, recipe.height);
+    let canvas = Canvas { pixels: &mut frame, size: [recipe.width, recipe.height] };
+    let part = [x1, y1, x2 - x1, y2 - y1];
+    resizer.draw(photo, part, FilterType::CatmullRom, canvas, [0, 0, recipe.width, recipe.height])?;
+    Ok(frame.into_raw())
 }
 
 fn append_jpeg(clip: &mut Vec<u8>, rgb: &[u8], recipe: &Recipe) -> Result<()> {

@@ -5,10 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+use wordsight_pictures::resize::{FilterType, Resizer};
 
 /// The longer side of a photograph, in pixels, at most.
 pub const LONGEST_SIDE: u32 = 640;
@@ -57,13 +56,8 @@ fn scaled(photo: RgbImage) -> Result<RgbImage> {
         return Ok(photo);
     }
     let side = |pixels: u32| (f64::from(pixels * LONGEST_SIDE) / f64::from(longest)).round().max(1.0) as u32;
-    let (width, height) = (side(photo.width()), side(photo.height()));
-    let source = ImageRef::new(photo.width(), photo.height(), photo.as_raw(), PixelType::U8x3)?;
-    let mut small = Image::new(width, height, PixelType::U8x3);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
-    Resizer::new().resize(&source, &mut small, &options)?;
-    RgbImage::from_raw(width, height, small.into_vec())
-        .context("the scaled picture is not as large as it says")
+    let size = [side(photo.width()), side(photo.height())];
+    Ok(Resizer::default().resize(&photo, size, FilterType::Lanczos3)?)
 }
 
 #[cfg(test)]

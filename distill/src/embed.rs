@@ -26,9 +26,10 @@ use wordsight_teacher::Teacher;
 
 use crate::annotations::{self, Annotations};
 use crate::coco::{Dataset, Image};
+use crate::images::Images;
 use crate::label::answers::AnswerManifest;
 use crate::mistake::Mistake;
-use crate::photographs::{Unreadable, check_size, open_annotated};
+use crate::photographs::{Unreadable, check_size};
 use crate::table::{self, Shard, Table};
 
 /// Two proposals that overlap by more than this are one.
@@ -85,7 +86,7 @@ struct EmbeddingManifest {
 /// Writes proposals for the images of an annotation file, or for a shard of them, to the folder `output`.
 pub fn propose(
     annotations: &Path,
-    images: &Path,
+    images: &Images,
     settings: &ProposalSettings<'_>,
     shard: Shard,
     output: &Path,
@@ -126,8 +127,7 @@ pub fn propose(
         let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
         rng.set_stream(index as u64);
         let image = &found.images[index];
-        let path = images.join(&image.file_name);
-        let boxes = boxes_of(image, &path, &objects[index], settings, proposer, &mut rng);
+        let boxes = boxes_of(image, images, &objects[index], settings, proposer, &mut rng);
         let Some(mut boxes) = settings.unreadable.take(boxes)? else {
             return Ok(vec![0; table.row_bytes]);
         };
@@ -140,18 +140,19 @@ pub fn propose(
 /// The proposals of one image: annotated ones, moved copies of them, and a student's.
 fn boxes_of(
     image: &annotations::Image,
-    path: &Path,
+    images: &Images,
     objects: &[&annotations::Object],
     settings: &ProposalSettings<'_>,
     proposer: &mut Option<Proposer>,
     rng: &mut ChaCha8Rng,
 ) -> Result<Vec<[f32; 4]>> {
-    let picture = proposer.as_ref().map(|_| open_annotated(path, image.size)).transpose()?;
+    let name = &image.file_name;
+    let picture = proposer.as_ref().map(|_| images.picture(name, image.size)).transpose()?;
     let (width, height) = match &picture {
         Some(picture) => picture.dimensions(),
-        None => wordsight_pictures::size_of(path)?,
+        None => images.size_of(name)?,
     };
-    check_size(path, (width, height), image.size)?;
+    check_size(&images.path_of(name), (width, height), image.size)?;
     let mut boxes = Vec::new();
     if let Some(copies) = settings.moved_copies {
         let single = objects.iter().filter(|object| !object.crowd);
@@ -247,7 +248,7 @@ impl EmbedBoxes for StudentRegions {
 /// folder `output`. `teachers`: one a worker.
 pub fn embed(
     proposals: &Path,
-    images: &Path,
+    images: &Images,
     mut teachers: Vec<Box<dyn EmbedBoxes>>,
     unreadable: Unreadable,
     shard: Shard,
@@ -280,13 +281,12 @@ pub fn embed(
             boxes.iter().copied().filter(|&box_in_image| is_a_box(box_in_image)).collect();
         let image = &list[index];
         let size = (image.width > 0 && image.height > 0).then_some([image.width, image.height]);
-        let path = images.join(&image.file_name);
-        let Some(picture) = unreadable.take(open_annotated(&path, size))? else {
+        let Some(picture) = unreadable.take(images.picture(&image.file_name, size))? else {
             return Ok(vec![0; table.row_bytes]);
         };
-        let embeddings = teacher
-            .embed(&picture, &real)
-            .with_context(|| format!("cannot embed the proposals of {}", path.display()))?;
+        let embeddings = teacher.embed(&picture, &real).with_context(|| {
+            format!("cannot embed the proposals of {}", images.path_of(&image.file_name).display())
+        })?;
         let mut row: Vec<u8> = boxes.iter().flatten().flat_map(|side| side.to_le_bytes()).collect();
         // Empty boxes come last, and so do their zeros.
         row.extend(table::f16_bytes(&embeddings.concat()));

@@ -17,6 +17,16 @@ pub fn open_picture(path: &Path) -> Result<image::RgbImage> {
     Ok(wordsight_pictures::open(path)?)
 }
 
+/// Why pictures that lie in one file can't all be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{} {reason}", path.display())]
+pub struct ShardError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it, behind its name.
+    pub reason: String,
+}
+
 /// What becomes of pictures that can't be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unreadable {
@@ -37,20 +47,15 @@ impl Unreadable {
     pub fn take<T>(self, read: Result<T>) -> Result<Option<T>> {
         match read {
             Ok(read) => Ok(Some(read)),
-            Err(error) if self == Self::Skipped && error.is::<PictureError>() => {
+            Err(error)
+                if self == Self::Skipped && (error.is::<PictureError>() || error.is::<ShardError>()) =>
+            {
                 tracing::warn!("left out: {error}");
                 Ok(None)
             }
             Err(error) => Err(error),
         }
     }
-}
-
-/// Reads a picture whose annotations say its width and height.
-pub fn open_annotated(path: &Path, annotated: Option<[u32; 2]>) -> Result<image::RgbImage> {
-    let picture = open_picture(path)?;
-    check_size(path, picture.dimensions(), annotated)?;
-    Ok(picture)
 }
 
 /// Holds a picture's size against what its annotations say: boxes in another size's pixels lie elsewhere.

@@ -290,6 +290,10 @@ fn what_is_no_such_export_is_refused_in_a_sentence() {
     fs::write(export.join("config.json"), r#"{"model_type": "clip"}"#).unwrap();
     let other = format!("{:#}", imported(&export, folder.path()).err().unwrap());
     assert!(other.contains("\"clip\"") && other.contains("owlv2"), "{other}");
+    let config = fs::read_to_string(fixtures().join("owlvit-b/config.json")).unwrap();
+    fs::write(export.join("config.json"), config.replace("\"owlvit\"", "\"owlv2\"")).unwrap();
+    let mixed = format!("{:#}", imported(&export, folder.path()).err().unwrap());
+    assert!(mixed.contains("is of an owlvit") && mixed.contains("`owlv2`"), "{mixed}");
     fs::remove_file(export.join("preprocessor_config.json")).unwrap();
     fs::copy(fixtures().join("owlvit-b/config.json"), export.join("config.json")).unwrap();
     let without = format!("{:#}", imported(&export, folder.path()).err().unwrap());
@@ -452,22 +456,55 @@ fn a_student_s_regions_teach_in_the_place_of_crops() {
     assert!(seen > 20, "{seen}");
 }
 
+/// A word's boxes in a file of annotations: image, category, box and score, in this order.
+fn boxes_of(path: &Path) -> Vec<[f64; 7]> {
+    let labels: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let number = |value: &Value| value.as_f64().unwrap();
+    let mut boxes: Vec<[f64; 7]> = labels["annotations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|annotation| {
+            let [x, y, width, height] = [0, 1, 2, 3].map(|side| number(&annotation["bbox"][side]));
+            let [image, category, score] =
+                ["image_id", "category_id", "score"].map(|key| number(&annotation[key]));
+            [image, category, x, y, width, height, score]
+        })
+        .collect();
+    boxes.sort_by(|a, b| a.partial_cmp(b).unwrap());
+    boxes
+}
+
 #[test]
-fn a_gpu_without_an_onnx_runtime_for_it_is_said_to_lack_that() {
+fn a_gpu_labels_as_the_processor_does_or_says_what_it_lacks() {
     let Some(_) = support::needed(".deps/onnxruntime", "make deps") else { return };
     let folder = tempfile::tempdir().unwrap();
     let (made, words) = labeller(folder.path());
-    let done = Command::new(env!("CARGO_BIN_EXE_wordsight-distill"))
-        .args([Path::new("label"), Path::new("--student"), &made.student, Path::new("--vocabulary"), &words])
-        .args([Path::new("--images"), &fixtures().join("images"), Path::new("--device"), Path::new("cuda")])
-        .args([Path::new("-o"), &folder.path().join("out.json")])
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&done.stderr);
-    if done.status.success() {
-        println!("there is a GPU, and an ONNX Runtime with CUDA");
-    } else {
-        assert!(told.contains("no CUDA provider") && told.contains("onnxruntime-gpu"), "{told}");
+    let label = |device: &str| {
+        let done = Command::new(env!("CARGO_BIN_EXE_wordsight-distill"))
+            .args([Path::new("label"), Path::new("--student"), &made.student])
+            .args([Path::new("--vocabulary"), &words, Path::new("--images"), &fixtures().join("images")])
+            .args(["--device", device, "--object", "0.6", "-o"])
+            .arg(folder.path().join(device))
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&done.stderr).into_owned();
+        done.status.success().then(|| boxes_of(&folder.path().join(device))).ok_or(told)
+    };
+    let on_processor = label("cpu").unwrap();
+    assert!(!on_processor.is_empty());
+    match label("cuda") {
+        Ok(on_gpu) => {
+            assert_eq!(on_gpu.len(), on_processor.len());
+            // Pixels and scores; products of matrices have ten bits of fraction there (TF32).
+            for (gpu, processor) in on_gpu.iter().flatten().zip(on_processor.iter().flatten()) {
+                assert!((gpu - processor).abs() < 0.5, "{on_gpu:?} beside {on_processor:?}");
+            }
+        }
+        Err(told) => {
+            assert!(told.contains("no CUDA provider") && told.contains("onnxruntime-gpu"), "{told}");
+            support::skipping::skip_anywhere("SKIPPED: labels of a GPU: there is no ONNX Runtime with CUDA");
+        }
     }
 }
 

@@ -92,7 +92,7 @@ fn the_costliest_layers_are_pinned_until_the_budget_holds() {
     let budget = |least_cosine: f64, least_tenth: f64| {
         let (least_cosine, least_tenth) = (format!("{least_cosine:.4}"), format!("{least_tenth:.4}"));
         let flags =
-            ["--target", "tensorrt", "--few-images", "--count", "8", "--method", "max", "--least-kept", "0"];
+            ["--target", "tensorrt", "--few-images", "--count", "4", "--method", "max", "--least-kept", "0"];
         let least = ["--least-cosine", &least_cosine, "--least-lowest-tenth", &least_tenth];
         let plot = ["--plot", plot.to_str().unwrap()];
         let output = bench.quantize(&shipped(), &[&flags[..], &least, &plot].concat());

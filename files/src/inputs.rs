@@ -39,6 +39,8 @@ pub enum Content {
     Safetensors,
     /// A plot.
     Svg,
+    /// Annotations as XML.
+    Xml,
     /// A plot in pixels.
     Png,
     /// A video.
@@ -265,6 +267,7 @@ impl Content {
             Self::Onnx => "a student",
             Self::Safetensors => "a vocabulary",
             Self::Svg | Self::Png => "a plot",
+            Self::Xml => "XML",
             Self::Video => "a video",
             Self::Plan => "a plan",
         }
@@ -276,6 +279,7 @@ impl Content {
             Self::Onnx => &["onnx"],
             Self::Safetensors => &["safetensors"],
             Self::Svg => &["svg"],
+            Self::Xml => &["xml"],
             Self::Png => &["png"],
             Self::Video => &["mp4", "mkv"],
             Self::Plan => &["plan", "engine"],
@@ -291,7 +295,7 @@ impl Content {
             Self::Onnx => start.starts_with(&[0x08]),
             // The header's length, eight bytes, and the header.
             Self::Safetensors => start.get(8) == Some(&b'{'),
-            Self::Svg => text.starts_with(b"<"),
+            Self::Svg | Self::Xml => text.starts_with(b"<"),
             Self::Png => start.starts_with(b"\x89PNG"),
             Self::Video => start.starts_with(b"\x1a\x45\xdf\xa3") || start.get(4..8) == Some(b"ftyp"),
             Self::Plan => kind_of_start(start) == BINARY,

@@ -64,7 +64,8 @@ pub fn read_whole(path: &Path, most_bytes: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > most_bytes { Err(too_long(most_bytes)) } else { Ok(bytes) }
 }
 
-fn too_long(most_bytes: u64) -> io::Error {
+/// What is said of a file that is longer than `most_bytes`.
+pub fn too_long(most_bytes: u64) -> io::Error {
     let most = most_bytes >> 20;
     io::Error::other(format!("it has more than {most} MiB, and {most} at most are read"))
 }

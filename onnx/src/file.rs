@@ -37,8 +37,8 @@ pub enum OnnxFileError {
     },
 }
 
-/// Protocol buffers end at 2 GiB.
-const LONGEST_FILE: u64 = 2 << 30;
+/// The most bytes of a model: protocol buffers end at 2 GiB.
+pub const LONGEST_FILE: u64 = 2 << 30;
 
 /// Reads a model.
 ///

@@ -17,7 +17,7 @@ pub mod proto;
 
 pub use builder::{Attribute, Graph, Storage, Value};
 pub use cut::{CutError, Part, lift_constants, reads};
-pub use file::{OnnxFileError, decode, encode, metadata, read, set_metadata, write};
+pub use file::{LONGEST_FILE, OnnxFileError, decode, encode, metadata, read, set_metadata, write};
 
 /// What a model computes in: `fp32`, `fp16` or `int8`.
 pub fn precision_of(model: &proto::ModelProto) -> &'static str {

@@ -1,4 +1,4 @@
-//! Reads pictures for both programs.
+//! Reads pictures for both programs, and with the feature `resize` resizes them.
 //!
 //! Takes the bytes of one JPEG, PNG or WebP, recognised by its content and not by the file's name, and returns rows of
 //! RGB as people see them: turned upright as EXIF says, and over white where they are transparent. A picture that is
@@ -6,6 +6,8 @@
 
 pub mod framing;
 mod jpeg;
+#[cfg(feature = "resize")]
+pub mod resize;
 
 use std::fs;
 use std::io::{self, Cursor};
@@ -68,7 +70,7 @@ pub fn pictures_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// The most bytes of a picture's file.
-const MOST_BYTES: u64 = 256 << 20;
+pub const MOST_BYTES: u64 = 256 << 20;
 
 /// The bytes of a picture's file. No pipe without a writer, which would block for ever, no device, and nothing that is
 /// longer than any picture.
@@ -84,7 +86,15 @@ pub fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// When it can't be read, or is no whole picture.
 pub fn open(path: &Path) -> Result<RgbImage, PictureError> {
-    open_by(path, decode)
+    open_bytes(path, read_bytes(path))
+}
+
+/// Reads a picture whose file's bytes were had elsewhere, if they could be; `path`: what errors name.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_bytes(path: &Path, bytes: io::Result<Vec<u8>>) -> Result<RgbImage, PictureError> {
+    of_bytes(path, bytes, decode)
 }
 
 /// Reads a picture with its transparency: what is to be pasted over another.
@@ -92,7 +102,7 @@ pub fn open(path: &Path) -> Result<RgbImage, PictureError> {
 /// # Errors
 /// When it can't be read, or is no whole picture.
 pub fn open_with_alpha(path: &Path) -> Result<RgbaImage, PictureError> {
-    open_by(path, |bytes| {
+    of_bytes(path, read_bytes(path), |bytes| {
         let mended = mended(bytes)?;
         let mut decoder = checked_decoder_of(mended.as_deref().unwrap_or(bytes))?;
         let orientation = orientation_of(&mut decoder);
@@ -106,7 +116,15 @@ pub fn open_with_alpha(path: &Path) -> Result<RgbaImage, PictureError> {
 /// When it can't be read, or is no picture.
 pub fn size_of(path: &Path) -> Result<(u32, u32), PictureError> {
     // All of it: what stands before a JPEG's size may be long, and damaged headers are mended in memory.
-    open_by(path, |bytes| {
+    size_of_bytes(path, read_bytes(path))
+}
+
+/// The same of a picture whose file's bytes were had elsewhere, if they could be; `path`: what errors name.
+///
+/// # Errors
+/// As [`size_of`].
+pub fn size_of_bytes(path: &Path, bytes: io::Result<Vec<u8>>) -> Result<(u32, u32), PictureError> {
+    of_bytes(path, bytes, |bytes| {
         let mended = mended(bytes)?;
         let mut decoder = decoder_of(mended.as_deref().unwrap_or(bytes))?;
         Ok(upright(decoder.dimensions(), orientation_of(&mut decoder)))
@@ -114,9 +132,12 @@ pub fn size_of(path: &Path) -> Result<(u32, u32), PictureError> {
 }
 
 /// What `decode` makes of a file's bytes.
-fn open_by<T>(path: &Path, decode: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<T, PictureError> {
-    let bytes =
-        read_bytes(path).map_err(|reason| PictureError::Unreadable { path: path.to_owned(), reason })?;
+fn of_bytes<T>(
+    path: &Path,
+    bytes: io::Result<Vec<u8>>,
+    decode: impl FnOnce(&[u8]) -> Result<T, String>,
+) -> Result<T, PictureError> {
+    let bytes = bytes.map_err(|reason| PictureError::Unreadable { path: path.to_owned(), reason })?;
     decode(&bytes).map_err(|reason| PictureError::Unusable { path: path.to_owned(), reason })
 }
 

@@ -93,11 +93,9 @@ pub enum TeacherError {
         height: usize,
     },
     /// A crop could not be resized.
-    #[error("a crop could not be resized for the teacher: {problem}")]
-    Resize {
-        /// What the resizer said.
-        problem: String,
-    },
+    #[cfg(feature = "vision")]
+    #[error("a crop could not be resized for the teacher: {0}")]
+    Resize(#[from] wordsight_pictures::resize::ResizeError),
     /// A prompt template doesn't say where the word goes.
     #[error("the prompt \"{0}\" must contain {{}} once, where the word goes")]
     Prompt(String),

@@ -9,13 +9,11 @@
 
 use std::path::Path;
 
-use fast_image_resize::images::{TypedImage, TypedImageRef};
-use fast_image_resize::pixels::U8x3;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use wordsight_engines::{Input, OnnxSession, Placement, TensorView};
+use wordsight_pictures::resize::{FilterType, Resizer};
 
 use crate::error::{TeacherError, read_json};
 use crate::text::{mean_direction, output_named, run_rows, stated_size};
@@ -105,7 +103,7 @@ impl VisionTower {
             }
         };
         let output = output_named(&session, &OUTPUTS, &model)?;
-        Ok(Self { session, preprocessing, output, batch, resizer: Resizer::new() })
+        Ok(Self { session, preprocessing, output, batch, resizer: Resizer::default() })
     }
 
     /// The embeddings' length, where the model states it.
@@ -198,10 +196,10 @@ impl Preprocessing {
         let (width, height) = self.size_of(crop);
         let (left, top) = ((self.side - width) / 2, (self.side - height) / 2);
         let resized = resize(image, crop, (width, height), self.filter, resizer)?;
-        for (y, row) in resized.chunks_exact(width).enumerate() {
+        for (y, row) in resized.rows().enumerate() {
             for channel in 0..3 {
                 let start = (channel * self.side + top + y) * self.side + left;
-                for (value, pixel) in planes[start..start + width].iter_mut().zip(row) {
+                for (value, pixel) in planes[start..start + width].iter_mut().zip(row.clone()) {
                     *value = f32::from(pixel.0[channel]) * self.scale[channel] + self.offset[channel];
                 }
             }
@@ -261,22 +259,12 @@ fn resize(
     (width, height): (usize, usize),
     filter: FilterType,
     resizer: &mut Resizer,
-) -> Result<Vec<U8x3>, TeacherError> {
-    let problem = |problem: String| TeacherError::Resize { problem };
+) -> Result<RgbImage, TeacherError> {
     // Cut out first and resized whole: with a crop box of its own, fast_image_resize 6.1 has read
     // outside of the picture.
     let cut = image::imageops::crop_imm(image, crop.left, crop.top, crop.width, crop.height).to_image();
-    let source = TypedImageRef::<U8x3>::from_buffer(cut.width(), cut.height(), cut.as_raw())
-        .map_err(|error| problem(error.to_string()))?;
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
-    let mut narrowed = TypedImage::<U8x3>::new(width as u32, cut.height());
-    resizer.resize_typed(&source, &mut narrowed, &options).map_err(|error| problem(error.to_string()))?;
-    let mut resized = vec![U8x3::new([0; 3]); width * height];
-    let mut target = TypedImage::from_pixels_slice(width as u32, height as u32, &mut resized)
-        .map_err(|error| problem(error.to_string()))?;
-    resizer.resize_typed(&narrowed, &mut target, &options).map_err(|error| problem(error.to_string()))?;
-    drop(target);
-    Ok(resized)
+    let narrowed = resizer.resize(&cut, [width as u32, cut.height()], filter)?;
+    Ok(resizer.resize(&narrowed, [width as u32, height as u32], filter)?)
 }
 
 #[cfg(test)]
@@ -357,10 +345,9 @@ mod tests {
                 let (source, theirs) = (open("images"), open(&format!("resized/{side}")));
                 let whole = Crop { left: 0, top: 0, width: source.width(), height: source.height() };
                 let filter = FilterType::CatmullRom;
-                let ours = resize(&source, &whole, (side, side), filter, &mut Resizer::new()).unwrap();
-                let ours = ours.iter().flat_map(|pixel| pixel.0);
-                let differences: Vec<u8> =
-                    ours.zip(theirs.as_raw()).map(|(a, b)| a.abs_diff(*b)).filter(|&x| x > 0).collect();
+                let ours = resize(&source, &whole, (side, side), filter, &mut Resizer::default()).unwrap();
+                let both = ours.as_raw().iter().zip(theirs.as_raw());
+                let differences: Vec<u8> = both.map(|(a, b)| a.abs_diff(*b)).filter(|&x| x > 0).collect();
                 assert!(differences.iter().all(|&x| x == 1), "{name} to {side}: {differences:?}");
                 assert!(differences.len() * 100 <= theirs.len(), "{name} to {side}: {}", differences.len());
             }
@@ -374,7 +361,7 @@ mod tests {
         let image = RgbImage::from_fn(16, 4, |x, _| image::Rgb(if x < 8 { [255; 3] } else { [0; 3] }));
         let crop = Crop::around([0.0, 0.0, 16.0, 4.0], 1.0, &image).unwrap();
         let mut planes = vec![0.0; 3 * 64];
-        read.write(&image, &crop, &mut Resizer::new(), &mut planes).unwrap();
+        read.write(&image, &crop, &mut Resizer::default(), &mut planes).unwrap();
         let red_row = |y: usize| &planes[y * 8..(y + 1) * 8];
         for y in [0, 1, 2, 5, 6, 7] {
             assert!(red_row(y).iter().all(|&x| x == 0.0), "row {y} is padding");

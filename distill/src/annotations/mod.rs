@@ -20,6 +20,7 @@ use serde_json::Value;
 use wordsight_evaluation::Frequency;
 use wordsight_teacher::prompts;
 
+use crate::images::Images;
 use raw::Id;
 
 /// How many of each oddity are named.
@@ -113,16 +114,16 @@ impl Annotations {
         Self::told(Self::parse(&text), path)
     }
 
-    /// The same, of images in a folder: those that only an address names lie in it, or in its folder of their split.
+    /// The same, of images somewhere: those that only an address names lie there, or in a folder of their split there.
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub fn load_with_images(path: &Path, images: &Path) -> Result<Self> {
+    pub fn load_with_images(path: &Path, images: &Images) -> Result<Self> {
         Ok(Self::load(path)?.found_in(images))
     }
 
     /// The same, and the parts of the file as they are, with `null` for what is no number.
-    pub(crate) fn load_with_parts(path: &Path, images: &Path) -> Result<(Self, Value)> {
+    pub(crate) fn load_with_parts(path: &Path, images: &Images) -> Result<(Self, Value)> {
         let parts: Value = serde_json::from_str(&raw::without_nan(&read_text(path)?))
             .with_context(|| format!("{}: {NO_ANNOTATIONS}", path.display()))?;
         let file = serde_path_to_error::deserialize(&parts).context(NO_ANNOTATIONS);
@@ -138,12 +139,10 @@ impl Annotations {
         Ok(annotations)
     }
 
-    fn found_in(mut self, folder: &Path) -> Self {
+    fn found_in(mut self, images: &Images) -> Self {
         for image in &mut self.images {
-            let in_split = image
-                .in_split
-                .take()
-                .filter(|name| !folder.join(&image.file_name).is_file() && folder.join(name).is_file());
+            let in_split =
+                image.in_split.take().filter(|name| !images.has(&image.file_name) && images.has(name));
             image.file_name = in_split.unwrap_or_else(|| std::mem::take(&mut image.file_name));
         }
         self

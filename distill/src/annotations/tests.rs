@@ -129,11 +129,12 @@ fn an_image_that_only_its_address_names_lies_in_the_folder_or_in_that_of_its_spl
         fs::write(images.join(name), "").unwrap();
     }
     let expected = ["train2017/1.jpg", "2.jpg", "3.jpg", "4.jpg", "5.jpg", "6.jpg"];
+    let opened = Images::open(&images).unwrap();
     let names = |found: &Annotations| -> Vec<String> {
         found.images.iter().map(|image| image.file_name.clone()).collect()
     };
-    assert_eq!(names(&Annotations::load_with_images(&path, &images).unwrap()), expected);
-    let (found, parts) = Annotations::load_with_parts(&path, &images).unwrap();
+    assert_eq!(names(&Annotations::load_with_images(&path, &opened).unwrap()), expected);
+    let (found, parts) = Annotations::load_with_parts(&path, &opened).unwrap();
     assert_eq!((names(&found), &parts["images"]), (expected.map(str::to_owned).to_vec(), &file["images"]));
     assert_eq!(names(&Annotations::load(&path).unwrap())[0], "1.jpg");
 }
@@ -199,7 +200,7 @@ fn what_is_wrong_in_a_file_of_one_line_is_named_by_its_place_in_the_lists() {
     fs::write(&path, nameless.to_string()).unwrap();
     for error in [
         Annotations::load(&path).unwrap_err(),
-        Annotations::load_with_parts(&path, folder.path()).unwrap_err(),
+        Annotations::load_with_parts(&path, &Images::open(folder.path()).unwrap()).unwrap_err(),
     ] {
         assert!(
             error.to_string().contains("nameless.json: ") && error.to_string().contains("categories[1].name"),

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use wordsight_distill::device::TrainDevice;
 use wordsight_distill::embed::{self, EmbedBoxes, ProposalSettings, StudentRegions};
+use wordsight_distill::images::Images as Photographs;
 use wordsight_distill::mistake::Mistake;
 use wordsight_distill::photographs::Unreadable;
 use wordsight_distill::table::{self, Shard};
@@ -29,7 +30,8 @@ struct Images {
     /// Instead of --scenes: an annotation file in COCO's format. It may have no annotations.
     #[arg(long, conflicts_with = "scenes", requires = "images")]
     annotations: Option<PathBuf>,
-    /// With --annotations: the images' folder.
+    /// With --annotations: the images' folder, tar shards (a .tar, a folder of them, or a pattern as in
+    /// 'photographs-{000..099}.tar'), or a .txt with one a line.
     #[arg(long, conflicts_with = "scenes", requires = "annotations")]
     images: Option<PathBuf>,
 }
@@ -81,7 +83,8 @@ pub struct Embed {
     /// Folder that `proposals` wrote.
     #[arg(long)]
     proposals: PathBuf,
-    /// The images' folder.
+    /// The images' folder, tar shards (a .tar, a folder of them, or a pattern as in 'photographs-{000..099}.tar'), or a .txt
+    /// with one a line.
     #[arg(long)]
     images: PathBuf,
     /// The teacher's folder: it looks at two crops of each proposal.
@@ -115,12 +118,13 @@ pub fn proposals(arguments: &Proposals) -> Result<()> {
     };
     let Proposals { images, part, output, .. } = arguments;
     let mut inputs = super::inputs([Some(&images.annotations()), arguments.student.as_ref()]);
-    inputs.add_pictures(&images.folder());
+    super::add_images(&mut inputs, &images.folder())?;
     inputs.check_folder(output)?;
     for name in [embed::IMAGES, table::MANIFEST] {
         inputs.check(&output.join(name), Content::Json)?;
     }
-    embed::propose(&images.annotations(), &images.folder(), &settings, part.shard, output)?;
+    let pictures = Photographs::open(&images.folder())?;
+    embed::propose(&images.annotations(), &pictures, &settings, part.shard, output)?;
     println!("proposals in {}", output.display());
     Ok(())
 }
@@ -129,7 +133,7 @@ pub fn proposals(arguments: &Proposals) -> Result<()> {
 pub fn embed(arguments: &Embed) -> Result<()> {
     let Embed { proposals, images, teacher, from_student, device, part, output, skip_unreadable } = arguments;
     let mut inputs = super::inputs([Some(proposals), teacher.as_ref(), from_student.as_ref()]);
-    inputs.add_pictures(images);
+    super::add_images(&mut inputs, images)?;
     inputs.check_folder(output)?;
     let open = |placement| -> Result<Box<dyn EmbedBoxes>> {
         match (teacher, from_student) {
@@ -139,8 +143,8 @@ pub fn embed(arguments: &Embed) -> Result<()> {
         }
     };
     let teachers = device.placements(table::workers()).into_iter().map(open).collect::<Result<_>>()?;
-    let unreadable = Unreadable::of_flag(*skip_unreadable);
-    embed::embed(proposals, images, teachers, unreadable, part.shard, output)?;
+    let (images, unreadable) = (Photographs::open(images)?, Unreadable::of_flag(*skip_unreadable));
+    embed::embed(proposals, &images, teachers, unreadable, part.shard, output)?;
     println!("embeddings in {}", output.display());
     Ok(())
 }

@@ -11,12 +11,14 @@ use serde_json::json;
 use wordsight_detection::Vocabulary;
 use wordsight_distill::device::TrainDevice;
 use wordsight_distill::eval::annotated::{self, AnnotatedSet, Rules};
+use wordsight_distill::images::Images;
 use wordsight_distill::label::answers::{self, AnswerManifest};
 use wordsight_distill::label::yolox::{Answer, COCO_NAMES, Suppression, Yolox};
 use wordsight_distill::label::{self, AnnotationFile, Detect, Format, Settings, StudentDetector};
 use wordsight_distill::mistake::Mistake;
 use wordsight_distill::photographs::Unreadable;
 use wordsight_distill::table::{self, Shard};
+use wordsight_files::Content;
 
 use super::report::write_json;
 
@@ -38,7 +40,8 @@ pub struct Arguments {
     /// Annotations to complete, in COCO's format; without them all are the detector's.
     #[arg(long)]
     annotations: Option<PathBuf>,
-    /// The images' folder.
+    /// The images: their folder, tar shards (a .tar, a folder of them, or a pattern as in 'photographs-{000..099}.tar'), or a
+    /// .txt with one a line.
     #[arg(long)]
     images: PathBuf,
     /// Detections of this score and more become annotations.
@@ -64,7 +67,11 @@ pub struct Arguments {
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     /// Instead of completing the annotations, say how good the detector is on them.
-    #[arg(long, requires = "annotations")]
+    #[arg(
+        long,
+        requires = "annotations",
+        conflicts_with_all = ["object", "ignore", "complete_for_own", "complete_for", "answers", "format", "output"]
+    )]
     evaluate: bool,
     /// A folder that keeps the detector's answers: what is in it is not looked at again.
     #[arg(long)]
@@ -96,6 +103,11 @@ impl Arguments {
         Ok(self.detector()?.file_stem().unwrap_or_default().to_string_lossy().into_owned())
     }
 
+    /// Whether only some of the photographs are looked at.
+    fn is_part(&self) -> bool {
+        self.shard.is_some_and(|shard| shard != Shard::WHOLE)
+    }
+
     fn unreadable(&self) -> Unreadable {
         Unreadable::of_flag(self.skip_unreadable)
     }
@@ -106,12 +118,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let Arguments { detector, student, vocabulary, names, annotations, output, answers, .. } = arguments;
     let mut inputs =
         super::inputs([detector, student, vocabulary, names, annotations].map(|path| path.as_ref()));
-    inputs.add_pictures(&arguments.images);
+    super::add_images(&mut inputs, &arguments.images)?;
     match arguments.format {
         Format::Coco | Format::LabelStudio => super::check_report(&inputs, output.as_ref(), None)?,
-        // An XML file, or folders.
-        Format::Cvat | Format::Yolo | Format::Voc => {
+        Format::Cvat => {
+            output.as_ref().map(|path| inputs.check(path, Content::Xml)).transpose()?.unwrap_or(())
+        }
+        Format::Yolo | Format::Voc => {
             output.as_ref().map(|path| inputs.check_folder(path)).transpose()?;
+            output.as_ref().map(|path| label::check_folder(arguments.format, path)).transpose()?;
         }
     }
     answers.as_ref().map(|path| inputs.check_folder(path)).transpose()?;
@@ -158,12 +173,17 @@ fn complete(arguments: &Arguments, output: Option<&Path>, detectors: &mut [Box<d
             settings.ignore_score, settings.object_score
         ))
     );
+    let images = Images::open(&arguments.images)?;
     let mut file = match &arguments.annotations {
-        Some(path) => AnnotationFile::load(path, &arguments.images)?,
-        None => AnnotationFile::of_folder(&arguments.images, arguments.unreadable())?,
+        Some(path) => AnnotationFile::load(path, &images)?,
+        // A part needs no sizes but its own photographs'.
+        None if arguments.is_part() && arguments.unreadable() == Unreadable::Refused => {
+            AnnotationFile::of_names(&images)?
+        }
+        None => AnnotationFile::of_images(&images, arguments.unreadable())?,
     };
     let suppression = Suppression { score_threshold: settings.ignore_score, ..label::TO_LABEL };
-    let Some(answers) = answers(arguments, &file, detectors, &suppression)? else { return Ok(()) };
+    let Some(answers) = answers(arguments, &file, &images, detectors, &suppression)? else { return Ok(()) };
     let output = output.ok_or_else(|| Mistake::new("name the file to write with --output"))?;
     let names = detectors.first().map_or(&[][..], |detector| detector.names());
     let counts = label::complete(&mut file, &answers, names, &arguments.source()?, &settings);
@@ -184,10 +204,11 @@ fn complete(arguments: &Arguments, output: Option<&Path>, detectors: &mut [Box<d
 fn answers(
     arguments: &Arguments,
     file: &AnnotationFile,
+    images: &Images,
     detectors: &mut [Box<dyn Detect>],
     suppression: &Suppression,
 ) -> Result<Option<Vec<Vec<Answer>>>> {
-    let (images, unreadable) = (&arguments.images, arguments.unreadable());
+    let unreadable = arguments.unreadable();
     let Some(folder) = &arguments.answers else {
         return Ok(Some(label::detect_all(detectors, file, images, unreadable, suppression)?));
     };
@@ -205,11 +226,11 @@ fn answers(
 }
 
 fn evaluate(arguments: &Arguments, annotations: &Path, detectors: &mut [Box<dyn Detect>]) -> Result<()> {
-    let set = AnnotatedSet::load(annotations, &arguments.images)?.readable(arguments.unreadable())?;
-    let file = AnnotationFile::load(annotations, &arguments.images)?;
+    let images = Images::open(&arguments.images)?;
+    let set = AnnotatedSet::of_images(annotations, &images)?.readable(arguments.unreadable())?;
+    let file = AnnotationFile::load(annotations, &images)?;
     let began = Instant::now();
-    let answers =
-        label::detect_all(detectors, &file, &arguments.images, arguments.unreadable(), &label::TO_EVALUATE)?;
+    let answers = label::detect_all(detectors, &file, &images, arguments.unreadable(), &label::TO_EVALUATE)?;
     let time = began.elapsed();
     let names = detectors.first().map_or(&[][..], |detector| detector.names());
     let detections = label::detections(&file, &answers, names, &set);

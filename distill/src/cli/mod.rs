@@ -11,6 +11,7 @@ mod export;
 mod generate;
 mod import;
 mod label;
+mod learning_curves;
 mod memory;
 mod quantize;
 mod report;
@@ -98,6 +99,8 @@ enum Command {
     Label(label::Arguments),
     /// Trains a student on annotated photographs. Goes on from its checkpoint; Ctrl-C saves one and stops.
     Train(train::Arguments),
+    /// Trainings side by side: what their validations said, over the time that they took.
+    LearningCurves(learning_curves::Arguments),
     /// Makes a student of another model that fuses late.
     #[command(subcommand)]
     Import(import::Import),
@@ -204,6 +207,12 @@ fn inputs<'a>(paths: impl IntoIterator<Item = Option<&'a PathBuf>>) -> Inputs {
     Inputs::of(paths.into_iter().flatten().map(PathBuf::as_path))
 }
 
+/// What `--images` names.
+fn add_images(inputs: &mut Inputs, images: &Path) -> Result<()> {
+    wordsight_distill::images::files_of(images)?.iter().for_each(|path| inputs.add_pictures(path));
+    Ok(())
+}
+
 /// A teacher's folder, in which vocabularies may lie beside what is the teacher's.
 fn add_teacher(inputs: &mut Inputs, teacher: &Path) {
     for name in ["config.json", "preprocessor_config.json", "tokenizer.json", "onnx"] {
@@ -264,6 +273,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::SetAnnotations(arguments) => sets::set_annotations(&arguments),
         Command::Label(arguments) => label::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
+        Command::LearningCurves(arguments) => learning_curves::run(&arguments),
         Command::Import(import) => import::run(&import),
         Command::Quantize(arguments) => quantize::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),

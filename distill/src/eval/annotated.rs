@@ -25,7 +25,8 @@ use wordsight_teacher::{Teacher, prompts};
 pub use super::tables::{aligned, table, word_table};
 use super::{Detector, EVALUATION, teacher_scorer};
 use crate::annotations::{self, Annotations};
-use crate::photographs::{Unreadable, open_annotated};
+use crate::images::Images;
+use crate::photographs::Unreadable;
 use crate::progress;
 
 /// Whose rules apply.
@@ -78,10 +79,12 @@ pub struct AnnotatedSet {
 pub struct AnnotatedFile {
     /// Its number.
     pub id: u64,
-    /// Its file.
+    /// Its file, as errors name it.
     pub path: PathBuf,
     /// Width and height that its annotations say.
     pub size: Option<[u32; 2]>,
+    images: Images,
+    name: String,
 }
 
 impl AnnotatedFile {
@@ -90,7 +93,7 @@ impl AnnotatedFile {
     /// # Errors
     /// When it can't be read, or is of another size than its annotations.
     pub fn open(&self) -> Result<RgbImage> {
-        open_annotated(&self.path, self.size)
+        self.images.picture(&self.name, self.size)
     }
 }
 
@@ -126,12 +129,22 @@ impl AnnotatedSet {
     /// # Errors
     /// When the file can't be read or is of another format, or lists no images.
     pub fn load(annotations: &Path, images: &Path) -> Result<Self> {
+        Self::of_images(annotations, &Images::open(images)?)
+    }
+
+    /// The same, of images that are open already.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn of_images(annotations: &Path, images: &Images) -> Result<Self> {
         let found = Annotations::load_with_images(annotations, images)?;
         ensure!(!found.images.is_empty(), "{} lists no images", annotations.display());
         let files = found.images.iter().map(|image| AnnotatedFile {
             id: image.id,
-            path: images.join(&image.file_name),
+            path: images.path_of(&image.file_name),
             size: image.size,
+            images: images.clone(),
+            name: image.file_name.clone(),
         });
         let names = found.categories.iter().map(|category| (category.id, category.name.clone())).collect();
         Ok(Self::new(truth_of(&found), names, files.collect()))

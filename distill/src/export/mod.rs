@@ -19,16 +19,16 @@ use burn::tensor::{Device, Tensor};
 use image::RgbImage;
 use serde::Serialize;
 use wordsight_detection::TextWeights;
+use wordsight_distill_kernels::{Activation, BINS};
 use wordsight_engines::{CpuEngine, Engine, Regions};
 use wordsight_onnx::proto::{ElementType, ModelProto};
 use wordsight_onnx::{Attribute, Graph, Storage, Value};
 use wordsight_standin::efficientnet::{EfficientNetLite, FoldedConvolution, Stage, convolve};
 
 use crate::input::InputMaker;
-use crate::kernels::Activation;
 use crate::student::backbone::{Backbone, Block};
 use crate::student::layer::{Layer, Separable};
-use crate::student::roi::{BINS, Pooling};
+use crate::student::roi::Pooling;
 use crate::student::{Head, LOG_DISTANCE_BOUNDS, NORM_EPSILON, Student, StudentConfig};
 pub use reading::{read_sizes, read_student};
 

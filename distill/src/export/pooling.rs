@@ -1,8 +1,9 @@
 //! RoI pooling in the exported graph: what [`crate::student::roi`] computes in training.
 
+use wordsight_distill_kernels::{BINS, SAMPLES};
 use wordsight_onnx::{Attribute, Graph, Value};
 
-use crate::student::roi::{BINS, SAMPLES, sample_offsets};
+use crate::student::roi::sample_offsets;
 use crate::student::{STRIDES, StudentConfig};
 
 /// Which cells each of K regions covers and how much.

@@ -3,12 +3,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::yolox::{Answer, Suppression};
-use super::{AnnotationFile, Detect, ImageEntry};
-use crate::photographs::{Unreadable, open_annotated};
+use super::{AnnotationFile, Detect, ImageEntry, detect};
+use crate::images::Images;
+use crate::photographs::Unreadable;
 use crate::table::{self, Shard, Table};
 
 /// The most answers that are kept of a photograph, the surest.
@@ -50,30 +51,27 @@ impl AnswerManifest {
 pub fn look(
     detectors: &mut [Box<dyn Detect>],
     file: &AnnotationFile,
-    images: &Path,
+    images: &Images,
     unreadable: Unreadable,
     (manifest, suppression): (&AnswerManifest, &Suppression),
     shard: Shard,
     folder: &Path,
 ) -> Result<()> {
     table::start_or_resume(folder, manifest, "answers")?;
-    let digests: Vec<String> = file.images.iter().map(digest_of).collect();
+    let digest_of = |index: usize| digest_of(&file.images[index], images, file.lacks_sizes);
     let table = manifest.table(folder);
-    let is_current = |index: usize, row: &[u8]| row.ends_with(digests[index].as_bytes());
+    // A picture that can't be read any more has no row to keep.
+    let is_current =
+        |index: usize, row: &[u8]| digest_of(index).is_ok_and(|digest| row.ends_with(digest.as_bytes()));
     table.append_missing(shard, "photographs", detectors, is_current, |detector, index| {
         let image = &file.images[index];
-        let path = images.join(&image.file_name);
-        let found = open_annotated(&path, image.size()).and_then(|picture| {
-            detector
-                .detect(&picture, suppression)
-                .with_context(|| format!("cannot detect in {}", path.display()))
-        });
+        let found = detect(detector.as_mut(), image, images, suppression);
         let mut row = match unreadable.take(found)? {
             Some(answers) => row_of(answers),
             None => return Ok(vec![0; table.row_bytes]),
         };
         row.resize(table.row_bytes - DIGEST_BYTES, 0);
-        row.extend(digests[index].as_bytes());
+        row.extend(digest_of(index)?.as_bytes());
         Ok(row)
     })
 }
@@ -88,8 +86,9 @@ pub fn read(manifest: &AnswerManifest, folder: &Path) -> Result<Vec<Vec<Answer>>
     Ok(rows.chunks_exact(table.row_bytes).map(answers_of).collect())
 }
 
-fn digest_of(image: &ImageEntry) -> String {
-    table::digest(&[image.file_name.as_bytes(), format!("{:?}", image.size()).as_bytes()])
+fn digest_of(image: &ImageEntry, images: &Images, lacks_size: bool) -> Result<String> {
+    let size = if lacks_size { Some(images.size_of(&image.file_name)?.into()) } else { image.size() };
+    Ok(table::digest(&[image.file_name.as_bytes(), format!("{size:?}").as_bytes()]))
 }
 
 fn row_of(mut answers: Vec<Answer>) -> Vec<u8> {

@@ -4,14 +4,15 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use wordsight_files::Durability;
-use wordsight_pictures::pictures_in;
 
 use super::normal_name;
 use crate::annotations::Annotations;
+use crate::images::Images;
 use crate::photographs::Unreadable;
 
 /// One `instances.json`.
@@ -23,6 +24,9 @@ pub struct AnnotationFile {
     pub annotations: Vec<AnnotationEntry>,
     /// The words for the objects.
     pub categories: Vec<CategoryEntry>,
+    /// Whether the sizes are the pictures' own, and not known yet.
+    #[serde(skip)]
+    pub(super) lacks_sizes: bool,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -129,12 +133,12 @@ impl AnnotationEntry {
 }
 
 impl AnnotationFile {
-    /// Reads an annotation file of images in a folder, and checks that its parts refer to each other.
+    /// Reads an annotation file of images, and checks that its parts refer to each other.
     ///
     /// # Errors
     /// When it can't be read, is of another format, or has annotations of images or categories that it doesn't
     /// list.
-    pub fn load(path: &Path, images: &Path) -> Result<Self> {
+    pub fn load(path: &Path, images: &Images) -> Result<Self> {
         let (normal, mut value) = Annotations::load_with_parts(path, images)?;
         let parts = |value: &mut Value, name: &str| match value[name].take() {
             Value::Array(parts) => parts,
@@ -166,29 +170,32 @@ impl AnnotationFile {
             .with_context(|| format!("{} is not a COCO annotation file", path.display()))
     }
 
-    /// A file without annotations for the pictures of a folder, in the order of their names.
+    /// A file without annotations for all photographs, in the order of [`Images::names`].
     ///
     /// # Errors
-    /// When the folder can't be listed, has no pictures (`.jpg`, `.png`, `.webp`), or one can't be read.
-    pub fn of_folder(folder: &Path, unreadable: Unreadable) -> Result<Self> {
-        let pictures =
-            pictures_in(folder).with_context(|| format!("cannot list the folder {}", folder.display()))?;
-        ensure!(!pictures.is_empty(), "{} has no pictures (.jpg, .png or .webp)", folder.display());
-        let mut images = Vec::new();
-        for path in pictures {
-            let size = wordsight_pictures::size_of(&path).map_err(anyhow::Error::from);
-            if let Some((width, height)) = unreadable.take(size)? {
-                let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                images.push(ImageEntry {
-                    id: images.len() as u64 + 1,
-                    file_name,
-                    width,
-                    height,
-                    rest: Map::new(),
-                });
-            }
-        }
-        Ok(Self { images, ..Self::default() })
+    /// When there are none, or one can't be read.
+    pub fn of_images(images: &Images, unreadable: Unreadable) -> Result<Self> {
+        let sized = |name: String| {
+            let size = unreadable.take(images.size_of(&name))?;
+            Ok(size.map(|(width, height)| (name, width, height)))
+        };
+        let found: Vec<Option<(String, u32, u32)>> =
+            images.names(unreadable)?.into_par_iter().map(sized).collect::<Result<_>>()?;
+        let images = found.into_iter().flatten().zip(1..).map(|((file_name, width, height), id)| {
+            ImageEntry { id, file_name, width, height, rest: Map::new() }
+        });
+        Ok(Self { images: images.collect(), ..Self::default() })
+    }
+
+    /// The same before anything is known of the photographs but their names.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn of_names(images: &Images) -> Result<Self> {
+        let named = images.names(Unreadable::Refused)?.into_iter().zip(1..);
+        let images =
+            named.map(|(file_name, id)| ImageEntry { id, file_name, width: 0, height: 0, rest: Map::new() });
+        Ok(Self { images: images.collect(), lacks_sizes: true, ..Self::default() })
     }
 
     /// Writes the file whole or not at all.
@@ -240,15 +247,16 @@ mod tests {
             image::RgbImage::new(width, 4).save(folder.path().join(name)).unwrap();
         }
         fs::write(folder.path().join("notes.txt"), "none").unwrap();
-        let file = AnnotationFile::of_folder(folder.path(), Unreadable::Refused).unwrap();
-        let images: Vec<_> =
+        let images = Images::open(folder.path()).unwrap();
+        let file = AnnotationFile::of_images(&images, Unreadable::Refused).unwrap();
+        let found: Vec<_> =
             file.images.iter().map(|image| (image.id, image.file_name.as_str(), image.width)).collect();
-        assert_eq!(images, [(1, "a.PNG", 2), (2, "b.png", 3)]);
+        assert_eq!(found, [(1, "a.PNG", 2), (2, "b.png", 3)]);
         fs::write(folder.path().join("c.jpg"), "none").unwrap();
-        let error = AnnotationFile::of_folder(folder.path(), Unreadable::Refused).unwrap_err().to_string();
+        let error = AnnotationFile::of_images(&images, Unreadable::Refused).unwrap_err().to_string();
         assert!(error.contains("c.jpg"), "{error}");
         std::os::unix::fs::symlink("nowhere", folder.path().join("d.png")).unwrap();
-        assert_eq!(AnnotationFile::of_folder(folder.path(), Unreadable::Skipped).unwrap().images.len(), 2);
+        assert_eq!(AnnotationFile::of_images(&images, Unreadable::Skipped).unwrap().images.len(), 2);
     }
 
     #[test]
@@ -258,7 +266,8 @@ mod tests {
         let text = r#"{"images": [{"id": 1, "file_name": "a.png", "width": 4, "height": 4}],
             "annotations": [{"id": 9, "image_id": 1, "category_id": 2, "bbox": [0, 0, 1, 1]}], "categories": []}"#;
         fs::write(&path, text).unwrap();
-        let error = AnnotationFile::load(&path, folder.path()).unwrap_err().to_string();
+        let error =
+            AnnotationFile::load(&path, &Images::open(folder.path()).unwrap()).unwrap_err().to_string();
         assert!(error.contains("annotation 9 is of image 1 and category 2"), "{error}");
     }
 
@@ -271,6 +280,8 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         let path = folder.path().join("fresh.json");
         AnnotationFile::default().save(&path).unwrap();
-        assert!(AnnotationFile::load(&path, folder.path()).unwrap().images.is_empty());
+        assert!(
+            AnnotationFile::load(&path, &Images::open(folder.path()).unwrap()).unwrap().images.is_empty()
+        );
     }
 }

@@ -6,13 +6,15 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use wordsight_files::Durability;
+use wordsight_pictures::is_hidden;
 
 use super::{AnnotationEntry, AnnotationFile, ImageEntry};
+use crate::mistake::Mistake;
 
 /// How annotations are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -66,6 +68,61 @@ pub fn write(file: &AnnotationFile, format: Format, output: &Path) -> Result<()>
     }
 }
 
+/// Whether a format's folder may be written into: into one that is new, empty, or of the same format alone.
+///
+/// # Errors
+/// When something else lies in it.
+pub fn check_folder(format: Format, folder: &Path) -> Result<()> {
+    let own: &dyn Fn(&Path, bool) -> bool = match format {
+        Format::Yolo => &|path, is_folder| match path.components().count() {
+            // The photographs belong beside the labels.
+            1 => {
+                path == Path::new("data.yaml")
+                    || (is_folder && ["images", "labels"].iter().any(|name| path == Path::new(name)))
+            }
+            _ => path.starts_with("images") || is_folder || has_ending(path, "txt"),
+        },
+        Format::Voc => &|path, is_folder| is_folder || has_ending(path, "xml"),
+        Format::Coco | Format::LabelStudio | Format::Cvat => return Ok(()),
+    };
+    if let Some(other) = other_in(folder, Path::new(""), own)? {
+        bail!(Mistake::new(format!(
+            "{} has {} in it, which is none of what this format writes: name a new folder or an empty one",
+            folder.display(),
+            other.display()
+        )));
+    }
+    Ok(())
+}
+
+fn has_ending(path: &Path, ending: &str) -> bool {
+    path.extension().is_some_and(|found| found == ending)
+}
+
+/// The first entry below a folder that isn't its own, hidden ones aside; photographs are not looked through.
+fn other_in(folder: &Path, below: &Path, own: &dyn Fn(&Path, bool) -> bool) -> Result<Option<PathBuf>> {
+    let here = folder.join(below);
+    if !here.is_dir() || below == Path::new("images") {
+        return Ok(None);
+    }
+    let context = || format!("cannot list the folder {}", here.display());
+    let mut entries = fs::read_dir(&here)
+        .with_context(context)?
+        .collect::<std::io::Result<Vec<_>>>()
+        .with_context(context)?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries.iter().filter(|entry| !is_hidden(&entry.path())) {
+        let (path, is_folder) = (below.join(entry.file_name()), entry.path().is_dir());
+        if !own(&path, is_folder) {
+            return Ok(Some(path));
+        }
+        if let Some(other) = other_in(folder, &path, own)?.filter(|_| is_folder) {
+            return Ok(Some(other));
+        }
+    }
+    Ok(None)
+}
+
 fn write_file(path: &Path, text: &str) -> Result<()> {
     wordsight_files::replace(path, Durability::Whole, text.as_bytes())
         .with_context(|| format!("cannot write {}; is the disk full?", path.display()))
@@ -76,7 +133,14 @@ fn make_folder(path: &Path) -> Result<()> {
 }
 
 /// A photograph's file in a folder, with another extension.
-fn path_of(image: &ImageEntry, folder: &Path, extension: &str) -> Result<std::path::PathBuf> {
+fn path_of(image: &ImageEntry, folder: &Path, extension: &str) -> Result<PathBuf> {
+    let is_inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    ensure!(
+        Path::new(&image.file_name).components().all(is_inside),
+        "the photograph {} has a name that leads out of {}: give it a name relative to --images",
+        image.file_name,
+        folder.display()
+    );
     let path = folder.join(&image.file_name).with_extension(extension);
     make_folder(wordsight_files::folder_of(&path))?;
     Ok(path)
@@ -210,6 +274,45 @@ mod tests {
             "categories": [{"id": 3, "name": "red \"cup\""}, {"id": 9, "name": "dog"}]
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn a_folder_with_something_else_in_it_is_refused() {
+        for (format, others) in [
+            (Format::Yolo, ["notes.md", "labels/a.xml", "train/a.txt"]),
+            (Format::Voc, ["notes.md", "day/a.txt", "a.png"]),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            assert!(check_folder(format, &folder.path().join("new")).is_ok());
+            assert!(check_folder(format, folder.path()).is_ok());
+            // Its own, of before, is replaced.
+            write(&file(), format, folder.path()).unwrap();
+            fs::create_dir_all(folder.path().join("images")).unwrap();
+            assert!(check_folder(format, folder.path()).is_ok());
+            for other in others {
+                let path = folder.path().join(other);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(&path, "mine").unwrap();
+                let told = check_folder(format, folder.path()).unwrap_err().to_string();
+                assert!(told.contains(other.split('/').next().unwrap()), "{other}: {told}");
+                fs::remove_file(path).unwrap();
+                drop(fs::remove_dir(folder.path().join("train")));
+            }
+            assert!(check_folder(format, folder.path()).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_photographs_name_leads_out_of_no_folder() {
+        for name in ["/etc/a.png", "../a.png", "a/../../b.png"] {
+            let mut file = file();
+            file.images[0].file_name = name.to_owned();
+            let folder = tempfile::tempdir().unwrap();
+            for format in [Format::Yolo, Format::Voc] {
+                let told = write(&file, format, &folder.path().join("out")).unwrap_err().to_string();
+                assert!(told.contains(name), "{told}");
+            }
+        }
     }
 
     #[test]

@@ -16,7 +16,6 @@ mod formats;
 pub mod yolox;
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
@@ -26,11 +25,12 @@ use wordsight_evaluation::Detection;
 
 pub use detect::{Detect, StudentDetector};
 pub use file::{AnnotationEntry, AnnotationFile, CategoryEntry, ImageEntry};
-pub use formats::{Format, write};
+pub use formats::{Format, check_folder, write};
 use yolox::{Answer, Suppression};
 
 use crate::eval::annotated::AnnotatedSet;
-use crate::photographs::{Unreadable, open_annotated};
+use crate::images::Images;
+use crate::photographs::Unreadable;
 use crate::progress;
 
 /// A detection that overlaps an annotated box by this IoU is that object.
@@ -84,7 +84,7 @@ pub struct Counts {
 pub fn detect_all(
     detectors: &mut [Box<dyn Detect>],
     file: &AnnotationFile,
-    folder: &Path,
+    images: &Images,
     unreadable: Unreadable,
     suppression: &Suppression,
 ) -> Result<Vec<Vec<Answer>>> {
@@ -97,7 +97,7 @@ pub fn detect_all(
             while let Some((place, image)) = at_next(&next, &file.images) {
                 found.extend(
                     unreadable
-                        .take(detect(detector.as_mut(), image, folder, suppression))?
+                        .take(detect(detector.as_mut(), image, images, suppression))?
                         .map(|found| (place, found)),
                 );
                 bar.inc(1);
@@ -121,12 +121,13 @@ fn at_next<'a, T>(next: &AtomicUsize, of: &'a [T]) -> Option<(usize, &'a T)> {
 fn detect(
     detector: &mut dyn Detect,
     image: &ImageEntry,
-    folder: &Path,
+    images: &Images,
     suppression: &Suppression,
 ) -> Result<Vec<Answer>> {
-    let path = folder.join(&image.file_name);
-    let picture = open_annotated(&path, image.size())?;
-    detector.detect(&picture, suppression).with_context(|| format!("cannot detect in {}", path.display()))
+    let picture = images.picture(&image.file_name, image.size())?;
+    detector
+        .detect(&picture, suppression)
+        .with_context(|| format!("cannot detect in {}", images.path_of(&image.file_name).display()))
 }
 
 /// Adds a detector's answers, for each image in the file's order, to a file's annotations. `names`: the

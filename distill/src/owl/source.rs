@@ -149,6 +149,17 @@ struct PreprocessorFile {
     do_center_crop: Option<bool>,
     do_resize: Option<bool>,
     do_normalize: Option<bool>,
+    image_processor_type: Option<String>,
+    feature_extractor_type: Option<String>,
+}
+
+impl PreprocessorFile {
+    /// Whose processor it is of, where it says so: `Owlv2ImageProcessor`, `OwlViTFeatureExtractor`.
+    fn model_type(&self) -> Option<&'static str> {
+        let named =
+            self.image_processor_type.as_ref().or(self.feature_extractor_type.as_ref())?.to_lowercase();
+        ["owlvit", "owlv2"].into_iter().find(|kind| named.starts_with(kind))
+    }
 }
 
 /// CLIP's, which OWL's are trained with.
@@ -169,6 +180,14 @@ impl Preprocessor {
             "{} has do_center_crop, which a detector can't have: what is cut off is never found",
             path.display()
         );
+        // The graphs of both are alike, so that only these two files tell which it is.
+        if let Some(other) = file.model_type().filter(|kind| *kind != config.model_type) {
+            bail!(
+                "{} is of an {other}, and config.json beside it says `{}`: take both from one model",
+                path.display(),
+                config.model_type
+            );
+        }
         let side =
             |value: &Value| value.as_u64().map(|side| side as usize).filter(|side| (1..=4096).contains(side));
         let (height, width) = match &file.size {

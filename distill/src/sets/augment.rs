@@ -5,10 +5,10 @@
 //! their objects. Nothing else is random, so the same generator makes the same bytes.
 
 use anyhow::{Context, Result, ensure};
-use fast_image_resize::Resizer;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
+use wordsight_pictures::resize::Resizer;
 
 use super::cache::Cache;
 use super::colour::ColourChange;
@@ -114,7 +114,7 @@ pub(super) struct Augmenter<'a> {
 impl<'a> Augmenter<'a> {
     /// Of photographs of `sets`, which `cache` holds.
     pub fn new(sets: &'a Sets, cache: &'a Cache) -> Self {
-        Self { sets, cache, resizer: Resizer::new() }
+        Self { sets, cache, resizer: Resizer::default() }
     }
 
     /// The picture that shows `photograph`; a mosaic's other three are drawn from `others`.

@@ -11,7 +11,6 @@ use anyhow::Result;
 use image::RgbImage;
 
 use super::Sets;
-use crate::photographs::open_picture;
 
 /// The decoded photographs of some sets, up to a number of bytes.
 pub(super) struct Cache {
@@ -32,7 +31,7 @@ impl Cache {
         if let Some(picture) = self.pictures[photograph].get() {
             return Ok(picture.clone());
         }
-        let picture = Arc::new(open_picture(&sets.photographs[photograph].path)?);
+        let picture = Arc::new(sets.picture(&sets.photographs[photograph])?);
         let bytes = picture.as_raw().len() as u64;
         if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.most_bytes
             || self.pictures[photograph].set(picture.clone()).is_err()

@@ -1,4 +1,4 @@
-//! Photographs in folders: a set without labels.
+//! Photographs in folders or in tar shards: a set without labels.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,40 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use wordsight_pictures::{ENDINGS, is_hidden};
 
+use crate::images::Images;
+use crate::photographs::Unreadable;
+
 use super::file::{SetEntry, SetsFile};
 use super::{Annotated, Annotations, Photograph, file_name};
 
 /// Reads a set of which nothing is annotated.
 pub(super) fn read(file: &SetsFile, entry: &SetEntry) -> Result<Annotations> {
-    let photographs = pictures_in(&entry.images(file)?)?
+    let path = entry.images(file)?;
+    let images = Images::open(&path)?;
+    if images.are_in_shards() {
+        return of_shards(images);
+    }
+    let photographs = pictures_in(&path)?
         .into_iter()
         .map(|path| {
             let photograph = Photograph { path, ..Photograph::default() };
             Annotated { id: file_name(&photograph.path), photograph }
         })
         .collect();
-    Ok(Annotations { words: Vec::new(), photographs })
+    Ok(Annotations { photographs, ..Annotations::default() })
+}
+
+fn of_shards(images: Images) -> Result<Annotations> {
+    let photograph = |name: String| Annotated {
+        id: file_name(Path::new(&name)),
+        photograph: Photograph {
+            path: images.path_of(&name),
+            in_shards: Some(name),
+            ..Photograph::default()
+        },
+    };
+    let photographs = images.names(Unreadable::Refused)?.into_iter().map(photograph).collect();
+    Ok(Annotations { photographs, shards: Some(images), ..Annotations::default() })
 }
 
 /// The pictures in a folder and in its folders, in the order of their names.

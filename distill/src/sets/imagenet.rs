@@ -28,6 +28,6 @@ pub(super) fn read(file: &SetsFile, entry: &SetEntry) -> Result<Annotations> {
             Some(Annotated { id: photograph.file.clone(), photograph: found })
         })
         .collect();
-    check_files(&photographs)?;
-    Ok(Annotations { words, photographs })
+    check_files(&photographs, None)?;
+    Ok(Annotations { words, photographs, shards: None })
 }

@@ -32,11 +32,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use image::RgbImage;
 use rayon::prelude::*;
 use wordsight_files::Inputs;
 
 use crate::coco::{Annotation, Category, Dataset, Image};
 use crate::embed::Embedded;
+use crate::images::Images;
 use crate::mistake::Mistake;
 use crate::photographs::{Unreadable, open_picture};
 use cutouts::Cutout;
@@ -73,6 +75,8 @@ pub struct Set {
     pub weight: f32,
     /// Its photographs: places in [`Sets::photographs`].
     pub photographs: Range<usize>,
+    /// Where they lie, if in tar shards.
+    shards: Option<Images>,
     embeddings: Option<Embeddings>,
 }
 
@@ -86,8 +90,10 @@ struct Embeddings {
 /// One photograph and what is annotated in it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Photograph {
-    /// Its file.
+    /// Its file; in a tar shard, the shard with its member behind it.
     pub path: PathBuf,
+    /// What it is called in its set's shards, if it lies there.
+    in_shards: Option<String>,
     /// The place of its set in [`Sets::sets`].
     pub set: usize,
     /// Width and height in pixels that the annotations are in; none: the file's own.
@@ -116,6 +122,7 @@ pub struct AnnotatedObject {
 struct Annotations {
     words: Vec<String>,
     photographs: Vec<Annotated>,
+    shards: Option<Images>,
 }
 
 /// One photograph as a reader found it; its objects' words are places in [`Annotations::words`].
@@ -209,7 +216,7 @@ impl Sets {
         self.photographs.extend(annotations.photographs.into_iter().map(
             |Annotated { mut photograph, .. }| {
                 photograph.set = set;
-                photograph.embedded = embedded.get(&file_name(&photograph.path)).copied();
+                photograph.embedded = embedded.get(&photograph.file_name()).copied();
                 for object in &mut photograph.objects {
                     object.word = object.word.and_then(|word| places[word]);
                 }
@@ -222,6 +229,7 @@ impl Sets {
             exhaustive: entry.complete == Complete::Exhaustive,
             weight: entry.weight,
             photographs: first..self.photographs.len(),
+            shards: annotations.shards,
             embeddings,
         });
         Ok(())
@@ -236,8 +244,7 @@ impl Sets {
         if unreadable == Unreadable::Refused {
             return Ok(self);
         }
-        let can_be_read =
-            |photograph: &Photograph| Ok(unreadable.take(open_picture(&photograph.path))?.is_some());
+        let can_be_read = |photograph: &Photograph| Ok(unreadable.take(self.picture(photograph))?.is_some());
         let kept: Vec<bool> = self.photographs.par_iter().map(can_be_read).collect::<Result<_>>()?;
         let place = |before: usize| kept[..before].iter().filter(|kept| **kept).count();
         for set in &mut self.sets {
@@ -252,6 +259,17 @@ impl Sets {
         });
         self.cutouts = cutouts.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
         Ok(self)
+    }
+
+    /// A photograph's pixels.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    fn picture(&self, photograph: &Photograph) -> Result<RgbImage> {
+        match (&photograph.in_shards, &self.sets[photograph.set].shards) {
+            (Some(name), Some(shards)) => shards.picture(name, None),
+            _ => open_picture(&photograph.path),
+        }
     }
 
     /// What was read for them, beside the list itself.
@@ -284,14 +302,18 @@ impl Sets {
         let words = self.words.iter().zip(1..);
         dataset.categories = words.map(|(name, id)| Category { id, name: name.clone() }).collect();
         for (photograph, id) in self.photographs[set.photographs.clone()].iter().zip(1..) {
-            let file_name = photograph.path.strip_prefix(images).with_context(|| {
-                format!("{} does not lie in {}", photograph.path.display(), images.display())
-            })?;
-            let [width, height] = match photograph.size {
-                Some(size) => size,
-                None => wordsight_pictures::size_of(&photograph.path)?.into(),
+            let in_folder = || {
+                let file_name = photograph.path.strip_prefix(images).with_context(|| {
+                    format!("{} does not lie in {}", photograph.path.display(), images.display())
+                })?;
+                anyhow::Ok(file_name.to_string_lossy().into_owned())
             };
-            let file_name = file_name.to_string_lossy().into_owned();
+            let file_name = photograph.in_shards.clone().map_or_else(in_folder, Ok)?;
+            let [width, height] = match (photograph.size, &set.shards) {
+                (Some(size), _) => size,
+                (None, Some(shards)) => shards.size_of(&file_name)?.into(),
+                (None, None) => wordsight_pictures::size_of(&photograph.path)?.into(),
+            };
             dataset.images.push(Image { id, file_name, width, height, exhaustive: set.exhaustive });
             for object in &photograph.objects {
                 let ([x1, y1, x2, y2], Some(word)) = (object.box_in_photograph, object.word) else {
@@ -344,12 +366,19 @@ impl Sets {
     }
 }
 
+impl Photograph {
+    /// What it is called among its set's embeddings.
+    fn file_name(&self) -> String {
+        file_name(self.in_shards.as_deref().map_or(&self.path, Path::new))
+    }
+}
+
 impl Annotated {
     /// What lists of photographs may call it.
     fn names(&self) -> [String; 3] {
-        let path = &self.photograph.path;
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        [self.id.clone(), file_name(path), stem]
+        let name = self.photograph.file_name();
+        let stem = Path::new(&name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        [self.id.clone(), name, stem]
     }
 }
 
@@ -384,7 +413,7 @@ fn select(
     entry: &SetEntry,
     words: &WordTable,
 ) -> Result<Vec<bool>> {
-    let Annotations { words: own, photographs } = annotations;
+    let Annotations { words: own, photographs, .. } = annotations;
     if let Some(split) = &entry.split {
         let split = file.photographs_named(split)?;
         photographs.retain(|annotated| annotated.names().iter().any(|name| split.contains(name)));
@@ -453,11 +482,15 @@ fn complete_for(
 }
 
 /// Checks that every photograph's file is there; a list of files of the folder would not see sub-folders.
-fn check_files(photographs: &[Annotated]) -> Result<()> {
+fn check_files(photographs: &[Annotated], shards: Option<&Images>) -> Result<()> {
+    let is_there = |photograph: &Photograph| match (&photograph.in_shards, shards) {
+        (Some(name), Some(shards)) => shards.has(name),
+        _ => photograph.path.is_file(),
+    };
     let missing: Vec<&Path> = photographs
         .iter()
+        .filter(|annotated| !is_there(&annotated.photograph))
         .map(|annotated| annotated.photograph.path.as_path())
-        .filter(|path| !path.is_file())
         .collect();
     let Some(first) = missing.first() else { return Ok(()) };
     bail!(

@@ -3,13 +3,11 @@
 //! Takes photographs with the views that they are seen through, and cutouts. Returns a [`TrainingImage`].
 
 use anyhow::Result;
-use fast_image_resize::images::{TypedCroppedImageMut, TypedImage, TypedImageRef};
-use fast_image_resize::pixels::U8x3;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{RgbImage, Rgba, RgbaImage};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use wordsight_detection::PADDING;
+use wordsight_pictures::resize::{Canvas, FilterType, Resizer};
 
 use super::colour::ColourChange;
 use super::view::{View, area, intersection};
@@ -86,14 +84,9 @@ impl TrainingImage {
     ) -> Result<()> {
         let [left, top, right, bottom] = view.rectangle;
         let side = self.side as u32;
-        let source = TypedImageRef::<U8x3>::from_buffer(picture.width(), picture.height(), picture.as_raw())?;
-        let whole = TypedImage::<U8x3>::from_buffer(side, side, &mut self.pixels)?;
-        let (width, height) = ((right - left) as u32, (bottom - top) as u32);
-        let mut shown = TypedCroppedImageMut::new(whole, left as u32, top as u32, width, height)?;
-        let [x, y, w, h] = view.window;
-        let options =
-            ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(x, y, w, h);
-        resizer.resize_typed(&source, &mut shown, &options)?;
+        let canvas = Canvas { pixels: &mut self.pixels, size: [side; 2] };
+        let rectangle = [left, top, right - left, bottom - top].map(|pixels| pixels as u32);
+        resizer.draw(picture, view.window, FilterType::Bilinear, canvas, rectangle)?;
         for row in self.pixels.chunks_exact_mut(3 * self.side).take(bottom).skip(top) {
             let row = &mut row[3 * left..3 * right];
             if view.is_flipped {

@@ -35,7 +35,7 @@ pub(super) fn read(file: &SetsFile, entry: &SetEntry) -> Result<Annotations> {
     if left_out > 0 {
         tracing::warn!("{}: left out {left_out} objects that are no boxes", folder.display());
     }
-    check_files(&found.photographs)?;
+    check_files(&found.photographs, None)?;
     Ok(found)
 }
 

@@ -46,7 +46,7 @@ pub(super) fn read(file: &SetsFile, entry: &SetEntry) -> Result<Annotations> {
     if left_out > 0 {
         tracing::warn!("{}: left out {left_out} objects that are no boxes", folder.display());
     }
-    Ok(Annotations { words, photographs })
+    Ok(Annotations { words, photographs, shards: None })
 }
 
 /// Where an image's labels are, if it has any.

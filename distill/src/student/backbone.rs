@@ -4,10 +4,10 @@ use anyhow::Result;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
+use wordsight_distill_kernels::Activation;
 use wordsight_standin::efficientnet::{EfficientNetLite, STAGE_STRIDES, Weights};
 
 use super::layer::Layer;
-use crate::kernels::Activation;
 
 /// From where on the backbone trains; what lies before stays as it is.
 #[derive(

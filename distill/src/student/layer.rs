@@ -2,10 +2,8 @@
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
+use wordsight_distill_kernels::{Activation, Convolution, Kind, ops};
 use wordsight_standin::efficientnet::FoldedConvolution;
-
-use crate::kernels::ops;
-use crate::kernels::{Activation, Convolution, Kind};
 
 /// One convolution with its bias and activation. Maps are `[N, height, width, channels]`.
 #[derive(Module, Debug)]

@@ -3,11 +3,11 @@
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor, TensorData};
+use wordsight_distill_kernels::{Activation, ops};
 
 use super::backbone::{DETAIL_CHANNELS, Features};
 use super::layer::{Layer, Separable, pointwise};
 use super::{BACKBONE_CHANNELS, LOG_DISTANCE_BOUNDS, STRIDES, StudentConfig, corner_boxes, suppression};
-use crate::kernels::{Activation, ops};
 
 /// An objectness of 1% before training, or the many cells without an object drown the few with one.
 const INITIAL_OBJECTNESS_LOGIT: f32 = -4.6;

@@ -5,8 +5,9 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
+use wordsight_distill_kernels::BINS;
 
-use super::{Box4, StudentConfig, roi};
+use super::{Box4, StudentConfig};
 
 /// Width of its hidden layer.
 const WIDTH: usize = 128;
@@ -22,7 +23,7 @@ pub struct Refiner {
 
 impl Refiner {
     pub(super) fn new(config: &StudentConfig, device: &Device) -> Self {
-        let pooled = config.region_channels * roi::BINS * roi::BINS;
+        let pooled = config.region_channels * BINS * BINS;
         Self {
             hidden: LinearConfig::new(pooled, WIDTH).init(device),
             shifts: LinearConfig::new(WIDTH, 4).with_initializer(Initializer::Zeros).init(device),

@@ -5,11 +5,11 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::{relu, sigmoid, softmax};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
+use wordsight_distill_kernels::{Activation, BINS};
 use wordsight_standin::efficientnet::{Classifier, FoldedConvolution};
 
 use super::layer::Layer;
 use super::{NORM_EPSILON, StudentConfig, roi};
-use crate::kernels::Activation;
 
 /// What a region head answers with and what it learns from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
@@ -174,7 +174,7 @@ impl RegionHead {
     ) -> Self {
         let outputs = head.shape[0];
         let (width, size) = (config.region_width, config.embedding_size);
-        let pooled = config.region_channels * roi::BINS * roi::BINS;
+        let pooled = config.region_channels * BINS * BINS;
         let vectors = Initializer::Normal { mean: 0.0, std: 1.0 / (size as f64).sqrt() };
         let layer = |from: usize, to: usize| LinearConfig::new(from, to).init(device);
         Self {

@@ -31,6 +31,12 @@ pub struct Checkpoint {
     pub sizes: Option<StudentConfig>,
     /// How fast the last run of it was: images a second, validation left out.
     pub images_per_second: f32,
+    /// Seconds that all steps took, validation left out.
+    #[serde(default)]
+    pub seconds: f64,
+    /// Processor time of all steps in seconds.
+    #[serde(default)]
+    pub processor_seconds: f64,
     /// Lines of metrics so far.
     pub metrics: Vec<Metrics>,
 }

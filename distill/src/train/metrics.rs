@@ -1,7 +1,7 @@
 //! The metrics that a training writes.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,12 @@ pub struct Metrics {
     /// Images learnt from a second.
     #[serde(default)]
     pub images_per_second: f32,
+    /// Seconds that all steps so far took, validation left out.
+    #[serde(default)]
+    pub seconds: f64,
+    /// Processor time of these steps in seconds, of all threads: on a busy machine it says more than `seconds`.
+    #[serde(default)]
+    pub processor_seconds: f64,
     /// Share of validation objects covered with IoU >= 0.5 by the ten best proposals, where measured.
     pub recall_of_ten: Option<f32>,
     /// Share covered by all proposals, averaged over IoUs from 0.5 to 0.95 (COCO's AR@100), where measured.
@@ -91,6 +97,34 @@ pub(super) fn write(metrics: &[Metrics], path: &Path) -> Result<()> {
     let lines: Result<Vec<String>, _> = metrics.iter().map(serde_json::to_string).collect();
     wordsight_files::replace(path, Durability::Whole, (lines?.join("\n") + "\n").as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Times a step by the clock and by the processor's time of this process.
+pub(super) struct StepTimer {
+    began: Instant,
+    processor: Duration,
+}
+
+impl StepTimer {
+    /// From here on.
+    pub(super) fn start() -> Self {
+        Self { began: Instant::now(), processor: processor_time() }
+    }
+
+    /// Time and processor time since the start.
+    pub(super) fn elapsed(&self) -> (Duration, Duration) {
+        (self.began.elapsed(), processor_time().saturating_sub(self.processor))
+    }
+}
+
+/// Processor time of all threads of this process.
+fn processor_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: it writes the structure that it is given and nothing else.
+    match unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) } {
+        0 => Duration::new(time.tv_sec as u64, time.tv_nsec as u32),
+        _ => Duration::ZERO,
+    }
 }
 
 /// How fast a run is.

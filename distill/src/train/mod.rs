@@ -24,7 +24,6 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use burn::optim::{GradientsParams, ModuleOptimizer};
@@ -44,7 +43,8 @@ pub use checkpoint::Checkpoint;
 pub use config::{Learn, Optimizer, TrainConfig};
 use frozen::FrozenBackbone;
 pub use metrics::Metrics;
-use metrics::Pace;
+use metrics::{Pace, StepTimer};
+pub use plot::{Curve, draw_curves};
 use soft_words::SharedWords;
 use words::Words;
 
@@ -175,9 +175,9 @@ pub fn train(
     let bar = progress::bar(config.steps as u64, "training");
     while run.checkpoint.step < config.steps {
         bar.set_position(run.checkpoint.step as u64);
-        let began = Instant::now();
+        let timer = StepTimer::start();
         run = run.step(&context, &loader.next()?)?;
-        run.checkpoint.images_per_second = run.pace.add(config.batch, began.elapsed());
+        run.count_time(&timer);
         let last = run.checkpoint.step == config.steps || stop.load(Ordering::Relaxed);
         run.record(material, last, &bar)?;
         if last {
@@ -256,6 +256,14 @@ impl<'a> Run<'a> {
         Ok(self)
     }
 
+    /// Counts the time of a step.
+    fn count_time(&mut self, timer: &StepTimer) {
+        let (time, processor) = timer.elapsed();
+        self.checkpoint.images_per_second = self.pace.add(self.config.batch, time);
+        self.checkpoint.seconds += time.as_secs_f64();
+        self.checkpoint.processor_seconds += processor.as_secs_f64();
+    }
+
     /// Writes metrics and a checkpoint down where it is time to, and the last ones in any case.
     fn record(&mut self, material: &Material, last: bool, bar: &ProgressBar) -> Result<()> {
         let step = self.checkpoint.step;
@@ -265,6 +273,8 @@ impl<'a> Run<'a> {
         }
         let mut line = std::mem::take(&mut self.sums).mean(step);
         line.images_per_second = self.checkpoint.images_per_second;
+        line.seconds = self.checkpoint.seconds;
+        line.processor_seconds = self.checkpoint.processor_seconds;
         bar.set_message(format!(
             "objectness {:.2}, boxes {:.2}/{:.2}, text {:.2}, image {:.2}, {:.1} images/s",
             line.objectness, line.boxes, line.refined, line.text, line.image, line.images_per_second

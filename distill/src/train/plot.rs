@@ -13,8 +13,16 @@ const SIZE: (u32, u32) = (960, 540);
 
 /// Draws the losses, each relative to its first value, and the validation's recall as SVG.
 pub fn draw(metrics: &[Metrics], path: &Path) -> Result<()> {
+    write(path, |svg| draw_chart(metrics, svg))
+}
+
+/// Writes what is drawn to a file.
+fn write(
+    path: &Path,
+    draw: impl FnOnce(&mut String) -> Result<(), Box<dyn std::error::Error>>,
+) -> Result<()> {
     let mut svg = String::new();
-    draw_chart(metrics, &mut svg)
+    draw(&mut svg)
         .and_then(|()| Ok(wordsight_files::replace(path, Durability::Whole, svg.as_bytes())?))
         .map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))
 }
@@ -56,6 +64,60 @@ fn draw_chart(metrics: &[Metrics], svg: &mut String) -> Result<(), Box<dyn std::
         .label("recall by 10 proposals, IoU 0.5")
         .legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], BLACK.stroke_width(2)));
     chart.configure_series_labels().border_style(BLACK).background_style(WHITE.mix(0.8)).draw()?;
+    root.present()?;
+    Ok(())
+}
+
+/// A training among others in one picture.
+pub struct Curve {
+    /// What it is called there.
+    pub name: String,
+    /// Its validated lines of metrics, in order.
+    pub points: Vec<Metrics>,
+}
+
+/// Draws what trainings' validations said over the processor time that their steps had taken, as SVG: AR@100 of
+/// proposals in full lines, objects named rightly in thin ones.
+///
+/// # Errors
+/// When the picture can't be written.
+pub fn draw_curves(curves: &[Curve], path: &Path) -> Result<()> {
+    write(path, |svg| draw_curves_chart(curves, svg))
+}
+
+fn draw_curves_chart(curves: &[Curve], svg: &mut String) -> Result<(), Box<dyn std::error::Error>> {
+    let minutes = |point: &Metrics| point.processor_seconds / 60.0;
+    let points = || curves.iter().flat_map(|curve| &curve.points);
+    let longest = points().map(minutes).fold(1e-3, f64::max);
+    let highest =
+        points().flat_map(|point| [point.average_recall, point.named]).flatten().fold(0.1, f32::max);
+    let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    root.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&root)
+        .caption("Validation over processor time", ("sans-serif", 20))
+        .margin(12)
+        .x_label_area_size(40)
+        .y_label_area_size(56)
+        .build_cartesian_2d(0.0..longest * 1.02, 0.0..highest * 1.1)?;
+    chart.configure_mesh().x_desc("processor time of the steps, minutes").y_desc("share").draw()?;
+    for (place, curve) in curves.iter().enumerate() {
+        let colour = Palette99::pick(place).to_rgba();
+        for (measure, width) in [("AR@100", 3), ("named", 1)] {
+            let of = |point: &Metrics| if measure == "named" { point.named } else { point.average_recall };
+            let line = curve.points.iter().filter_map(|point| Some((minutes(point), of(point)?)));
+            let style = colour.stroke_width(width);
+            chart
+                .draw_series(LineSeries::new(line, style))?
+                .label(format!("{}: {measure}", curve.name))
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], style));
+        }
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .border_style(BLACK)
+        .background_style(WHITE.mix(0.8))
+        .draw()?;
     root.present()?;
     Ok(())
 }

@@ -29,6 +29,7 @@ impl Sets {
             exhaustive,
             weight: 1.0,
             photographs: 0..0,
+            shards: None,
             embeddings: None,
         };
         Self {

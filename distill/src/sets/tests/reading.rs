@@ -106,6 +106,42 @@ fn a_set_is_written_as_annotations_that_read_back_as_the_same() {
 }
 
 #[test]
+fn photographs_in_shards_are_those_in_a_folder() {
+    let made = Made::new();
+    made.write_coco(|_| ());
+    for (shard, numbers) in [[0, 1], [2, 3]].iter().enumerate() {
+        let mut tar =
+            tar::Builder::new(fs::File::create(made.path().join(format!("s-{shard}.tar"))).unwrap());
+        for number in numbers {
+            let path = made.path().join(format!("images/{number}.png"));
+            tar.append_path_with_name(path, format!("{number}.png")).unwrap();
+        }
+        tar.finish().unwrap();
+    }
+    let set = |format: &str, images: &str| {
+        let annotations = if format == "coco" { "annotations = \"instances.json\"\n" } else { "" };
+        let list =
+            format!("[[set]]\nname = \"a\"\nformat = \"{format}\"\n{annotations}images = \"{images}\"\n");
+        made.sets(&list).unwrap()
+    };
+    for format in ["coco", "folder"] {
+        let [files, shards] = ["images", "s-{0..1}.tar"].map(|images| set(format, images));
+        for (of_file, of_shard) in files.photographs.iter().zip(&shards.photographs) {
+            assert_eq!((&of_file.objects, of_file.size), (&of_shard.objects, of_shard.size));
+            assert_eq!(files.picture(of_file).unwrap(), shards.picture(of_shard).unwrap());
+        }
+        assert_eq!(shards.photographs.len(), 4);
+        let [files, shards] =
+            [files, shards].map(|sets| sets.dataset("a", &made.path().join("images")).unwrap());
+        assert_eq!(files.images, shards.images);
+    }
+    fs::File::options().write(true).open(made.path().join("s-1.tar")).unwrap().set_len(600).unwrap();
+    let cut = "[[set]]\nname = \"a\"\nformat = \"coco\"\nannotations = \"instances.json\"\nimages = \"s-{0..1}.tar\"\n";
+    let told = made.refusal(cut);
+    assert!(told.contains("1 of its 4 photographs are not there"), "{told}");
+}
+
+#[test]
 fn boxes_of_other_words_than_those_asked_for_are_dropped_and_not_ignored() {
     let made = Made::new();
     made.write_coco(|_| ());

@@ -45,6 +45,7 @@ macro_rules! vectorised {
     };
 }
 
+mod bins;
 pub mod composed;
 pub mod convolution;
 mod dense;
@@ -56,6 +57,7 @@ pub mod pooling;
 #[cfg(test)]
 mod tests;
 
+pub use bins::{BINS, SAMPLES, bin_weights};
 pub use convolution::{Activation, Convolution, Kind, Size};
 
 /// A matrix as `gemm` takes it: where it begins, and the distances from row to row and from column to column.

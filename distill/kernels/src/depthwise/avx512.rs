@@ -7,7 +7,7 @@ use std::arch::x86_64::{
 };
 
 use super::{Axis, LANES, forward_cells};
-use crate::kernels::convolution::{Activation, Convolution, Operands};
+use crate::convolution::{Activation, Convolution, Operands};
 
 /// Cells that are summed at a time.
 const TOGETHER: usize = 8;

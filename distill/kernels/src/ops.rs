@@ -13,7 +13,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use burn_flex::FlexTensor;
 
 use super::convolution::{Convolution, Operands, Size};
-use super::{composed, enlarge, pooling};
+use super::{BINS, composed, enlarge, pooling};
 
 /// Boxes of all images one after another, as many for each.
 pub type Boxes = Arc<Vec<[f32; 4]>>;
@@ -112,7 +112,6 @@ impl ChannelsLast for Flex {
     }
 
     fn pooled(map: FlexTensor, boxes_in_input: Boxes, stride: usize) -> FlexTensor {
-        use crate::student::roi::BINS;
         let size = size_of(&map);
         let out = pooling::forward(&numbers(&map), size, &boxes_in_input, stride);
         tensor(out, [boxes_in_input.len(), BINS, BINS, size.channels])

@@ -7,7 +7,7 @@ use burn::tensor::ops::{ConvOptions, PadMode};
 use burn::tensor::{Tensor, TensorData};
 
 use super::convolution::{Activation, Convolution, Kind};
-use crate::student::roi::{self, BINS};
+use super::{BINS, bin_weights};
 
 /// One convolution with its bias `[outputs]` and activation.
 pub fn convolution(
@@ -61,8 +61,8 @@ pub fn pooled(map: Tensor<4>, boxes_in_input: &[[f32; 4]], stride: usize) -> Ten
     let [images, height, width, channels] = map.dims();
     let (boxes, device) = (boxes_in_input.len(), map.device());
     let regions = boxes / images.max(1);
-    let down = boxes_in_input.iter().flat_map(|&[_, y1, _, y2]| roi::bin_weights(y1, y2, stride, height));
-    let across = boxes_in_input.iter().flat_map(|&[x1, _, x2, _]| roi::bin_weights(x1, x2, stride, width));
+    let down = boxes_in_input.iter().flat_map(|&[_, y1, _, y2]| bin_weights(y1, y2, stride, height));
+    let across = boxes_in_input.iter().flat_map(|&[x1, _, x2, _]| bin_weights(x1, x2, stride, width));
     let down = TensorData::new(down.collect::<Vec<f32>>(), [images, regions * BINS, height]);
     let across = TensorData::new(across.collect::<Vec<f32>>(), [boxes, 1, BINS, width]);
     let rows = Tensor::<3>::from_data(down, &device).matmul(map.reshape([images, height, width * channels]));

@@ -3,9 +3,9 @@
 
 use rayon::prelude::*;
 
+use super::bins::{BINS, SAMPLES, sampling_points};
 use super::convolution::Size;
 use super::unwritten;
-use crate::student::roi::{self, BINS, SAMPLES};
 
 /// Cells that one bin of one axis reads, and how much of each.
 type Taps = [(usize, f32); 2 * SAMPLES];
@@ -39,7 +39,7 @@ impl Region {
 }
 
 fn taps(from: f32, to: f32, stride: usize, cells: usize) -> [Taps; BINS] {
-    let points = roi::sampling_points(from, to, stride, cells);
+    let points = sampling_points(from, to, stride, cells);
     std::array::from_fn(|bin| {
         std::array::from_fn(|tap| {
             let point = points[bin * SAMPLES + tap / 2];
