@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wordsight_detection::{FrameView, RankingTable};
 
-use crate::{EngineError, FrameMemory, Regions, StudentFacts};
+use crate::{EngineError, EngineQueue, FrameMemory, Regions, StudentFacts};
 
 /// Runs one student, one frame at a time.
 ///
@@ -36,6 +36,25 @@ pub trait Engine: Send {
     fn whole_frames(&mut self) -> Option<&mut dyn WholeFrames> {
         None
     }
+
+    /// This engine as one that several streams of frames use side by side, if it is one.
+    fn many_streams(&self) -> Option<&dyn ManyStreams> {
+        None
+    }
+
+    /// Where this stream waits for its turn, if it shares the engine with others. A frame is to be run that has one.
+    fn queue(&self) -> Option<EngineQueue> {
+        None
+    }
+}
+
+/// An engine whose network several threads use side by side, each with frames and words of its own.
+pub trait ManyStreams: Engine {
+    /// The same engine for another stream of frames.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    fn for_another(&self) -> Result<Box<dyn ManyStreams>, EngineError>;
 }
 
 /// An engine that letterboxes frames and ranks words itself: on a GPU both are near the network, and only boxes and

@@ -24,6 +24,7 @@ pub mod gpu;
 mod loading;
 pub mod nvidia;
 mod regions;
+mod shared;
 mod student;
 #[cfg(feature = "tensorrt")]
 pub mod tensorrt;
@@ -31,8 +32,9 @@ pub mod tensorrt;
 pub use agreement::{Agreement, Cosines};
 pub use cpu::session::{ElementType, Input, OnnxSession, PortSpec, Tensor, TensorView};
 pub use cpu::{CpuEngine, Placement};
-pub use engine::{Engine, StepTimes, WholeFrames};
+pub use engine::{Engine, ManyStreams, StepTimes, WholeFrames};
 pub use error::{EngineError, LibraryError};
 pub use frame_buffer::{FrameBlock, FrameBuffer, FrameMemory};
 pub use regions::Regions;
+pub use shared::{EngineQueue, EngineTurn, SharedEngine};
 pub use student::{StudentFacts, StudentOutput};

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use cudarc::driver::sys::{self, CUstreamCaptureMode, CUstreamCaptureStatus};
 use cudarc::driver::{
@@ -29,7 +30,7 @@ use wordsight_detection::{
 };
 use wordsight_engines::gpu::{GpuEngine, Memory, Network, Stream};
 use wordsight_engines::{
-    Engine, EngineError, FrameBuffer, Regions, StudentFacts, StudentOutput, WholeFrames, nvidia,
+    Engine, EngineError, FrameBuffer, Regions, SharedEngine, StudentFacts, StudentOutput, WholeFrames, nvidia,
 };
 
 /// Where the process of a test finds the stand-in.
@@ -147,6 +148,8 @@ fn vocabulary(words: usize, seed: u64) -> Vocabulary {
 #[derive(Clone, Copy, PartialEq)]
 enum Manner {
     Good,
+    /// Is captured for so long that other threads come meanwhile.
+    SlowToCapture,
     /// Does not let itself be captured.
     Uncapturable,
     /// Fails from its second run on.
@@ -204,6 +207,9 @@ impl Network for Canned {
             status.is_ok_and(|status| status == CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE);
         let count = if is_plain { &self.counts.plain } else { &self.counts.captured };
         count.fetch_add(1, Ordering::Relaxed);
+        if self.manner == Manner::SlowToCapture && !is_plain {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         if self.manner == Manner::Failing && self.runs > 1 {
             return Err("the network has had enough".to_owned());
         }
@@ -977,6 +983,138 @@ fn the_stand_in_refuses_what_a_driver_refuses() {
             result::free_host(pinned).unwrap();
             assert_eq!(code(result::stream::synchronize(raw)), 0, "and the stream goes on");
         }
+    });
+}
+
+/// Streams of frames that share an engine.
+fn streams(engine: GpuEngine<Canned>, number: usize) -> Vec<SharedEngine> {
+    let engine = SharedEngine::new(Box::new(engine)).unwrap();
+    (0..number).map(|_| engine.for_another().unwrap()).collect()
+}
+
+/// Sends a frame of noise on its way in a stream.
+fn start_in(stream: &mut SharedEngine, (width, height): (usize, usize)) {
+    let bytes = frame_bytes(PixelFormat::Rgb, width, height, 1);
+    stream.whole_frames().unwrap().start(&FrameView::rgb(&bytes, width, height)).unwrap();
+}
+
+fn finish_in(stream: &mut SharedEngine) -> Regions {
+    let mut regions = Regions::default();
+    stream.whole_frames().unwrap().finish(&mut regions).unwrap();
+    regions
+}
+
+#[test]
+fn streams_share_a_network_and_each_has_words_and_graphs_of_its_own() {
+    on_a_gpu("streams_share_a_network_and_each_has_words_and_graphs_of_its_own", || {
+        let found = random_regions(2);
+        let (engine, counts) = counting_engine(&found);
+        let mut streams = streams(engine, 3);
+        let mut words = [20, 300, 64];
+        let sizes = [(32, 24), (64, 36), (24, 32)];
+        let set = |stream: &mut SharedEngine, words: usize| {
+            let table = scorer(&vocabulary(words, words as u64)).table(&SETTINGS);
+            stream.whole_frames().unwrap().set_words(&table).unwrap();
+        };
+        streams.iter_mut().zip(words).for_each(|(stream, words)| set(stream, words));
+        for round in 0..4 {
+            // All have two frames under way, before any of them finishes one.
+            for _ in 0..2 {
+                streams.iter_mut().zip(sizes).for_each(|(stream, size)| start_in(stream, size));
+            }
+            for (at, stream) in streams.iter_mut().enumerate() {
+                let settings = SETTINGS;
+                let mut scorer = scorer(&vocabulary(words[at], words[at] as u64));
+                let wanted = detect(&mut scorer, &found, &settings);
+                for _ in 0..2 {
+                    let regions = finish_in(stream);
+                    assert_same(&settle(&mut scorer, &regions, &settings), &wanted);
+                }
+            }
+            // A first frame and a graph for each of two places, whatever words a stream gets.
+            assert_eq!(counts.get(), (3, if round == 0 { 3 } else { 6 }), "round {round}");
+            words[round % 3] += 1;
+            set(&mut streams[round % 3], words[round % 3]);
+        }
+    });
+}
+
+#[test]
+fn a_stream_that_goes_leaves_the_frames_of_others_on_their_way() {
+    on_a_gpu("a_stream_that_goes_leaves_the_frames_of_others_on_their_way", || {
+        let mut streams = streams(engine(&random_regions(1), true, Manner::Good), 2);
+        for _ in 0..3 {
+            start_in(&mut streams[0], (32, 24));
+            start_in(&mut streams[1], (64, 36));
+            drop(finish_in(&mut streams[0]));
+            drop(finish_in(&mut streams[1]));
+        }
+        start_in(&mut streams[0], (32, 24));
+        start_in(&mut streams[1], (64, 36));
+        start_in(&mut streams[0], (32, 24));
+        drop(streams.remove(0));
+        let bytes = frame_bytes(PixelFormat::Rgb, 64, 36, 1);
+        assert!(shown_input(&finish_in(&mut streams[0])) == planes_of(&FrameView::rgb(&bytes, 64, 36)));
+        start_in(&mut streams[0], (30, 30));
+        let bytes = frame_bytes(PixelFormat::Rgb, 30, 30, 1);
+        assert!(shown_input(&finish_in(&mut streams[0])) == planes_of(&FrameView::rgb(&bytes, 30, 30)));
+    });
+}
+
+/// Threads that capture, queue, reserve and free in one CUDA stream, all at once.
+#[test]
+fn streams_of_several_threads_do_not_mix() {
+    const STREAMS: usize = 3;
+    const CHANGES: usize = 5;
+    on_a_gpu("streams_of_several_threads_do_not_mix", || {
+        let found = random_regions(2);
+        let made = |shows_input| {
+            let network = Canned::new(&found, shows_input, Manner::SlowToCapture).unwrap();
+            let counts = Arc::clone(&network.counts);
+            (streams(GpuEngine::new("canned", facts(), || Ok(network)).unwrap(), STREAMS), counts)
+        };
+        // A frame of another size takes another letterbox, and other words another ranking, while others capture.
+        let (showing, of_showing) = made(true);
+        let (ranking, of_ranking) = made(false);
+        std::thread::scope(|scope| {
+            for (number, mut stream) in showing.into_iter().enumerate() {
+                scope.spawn(move || {
+                    for frame in 0..4 * CHANGES {
+                        let (width, height) = (16 + 2 * number + 8 * (frame / 4), 24);
+                        let bytes = frame_bytes(PixelFormat::Rgb, width, height, frame as u64);
+                        let view = FrameView::rgb(&bytes, width, height);
+                        stream.whole_frames().unwrap().start(&view).unwrap();
+                        let shown = shown_input(&finish_in(&mut stream));
+                        assert!(shown == planes_of(&view), "frame {frame} of stream {number}");
+                    }
+                });
+            }
+            for (number, mut stream) in ranking.into_iter().enumerate() {
+                let found = &found;
+                scope.spawn(move || {
+                    for swap in 0..CHANGES {
+                        let words = 1 + 40 * number + 7 * swap;
+                        let mut scorer = scorer(&vocabulary(words, words as u64));
+                        // Another number of words a region takes other graphs.
+                        let words_per_region = 1 + swap % 2;
+                        let settings =
+                            DetectionSettings { words_per_region, score_threshold: 0.02, ..SETTINGS };
+                        stream.whole_frames().unwrap().set_words(&scorer.table(&settings)).unwrap();
+                        let wanted = detect(&mut scorer, found, &settings);
+                        // A stream that comes and goes.
+                        drop(stream.for_another().unwrap());
+                        for _ in 0..3 {
+                            start_in(&mut stream, (32, 24));
+                            let regions = finish_in(&mut stream);
+                            assert_same(&settle(&mut scorer, &regions, &settings), &wanted);
+                        }
+                    }
+                });
+            }
+        });
+        // A plain frame and a capture for each: none was spoilt by another thread.
+        let each = STREAMS * CHANGES;
+        assert_eq!((of_showing.get(), of_ranking.get()), ((each, each), (each, each)));
     });
 }
 

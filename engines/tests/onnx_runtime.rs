@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use prost::Message as _;
 use wordsight_detection::{ResizeFilter, ResizeMode, ResizeSettings, ScoreFunction};
-use wordsight_engines::{CpuEngine, Engine, EngineError, Input, OnnxSession, PortSpec, Regions, TensorView};
+use wordsight_engines::{
+    CpuEngine, Engine, EngineError, Input, OnnxSession, PortSpec, Regions, StudentFacts, TensorView,
+};
 use wordsight_onnx::proto::{ElementType, ModelProto};
 use wordsight_onnx::{Graph, Storage};
 
@@ -226,4 +228,24 @@ fn an_output_that_is_not_float_is_refused_by_name() {
     let input = Input { name: "x", shape: &[1], data: TensorView::F32(&[1.0]) };
     let error = session.run(&[input]).unwrap_err().to_string();
     assert!(error.contains("`rounded`") && error.contains("32-bit float"), "{error}");
+}
+
+#[test]
+fn a_pipe_without_a_writer_is_refused_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("student.onnx");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(CpuEngine::open(&pipe, 1).err().map(|error| error.to_string())));
+    let error = receiver.recv_timeout(std::time::Duration::from_secs(60)).expect("it waits for a writer");
+    assert!(error.is_some_and(|error| error.contains("it is a pipe")));
+}
+
+#[test]
+fn keys_that_mean_nothing_in_a_student_are_known() {
+    let unused = |student: TinyStudent| StudentFacts::unused_keys(&student.model(), "tiny").unwrap();
+    assert_eq!(unused(TinyStudent::new()), [""; 0]);
+    // How a student of the first format takes frames is fixed.
+    let more = TinyStudent::new().with("wordsight.resize", Some("fold")).with("wordsight.id", Some("x"));
+    assert_eq!(unused(more.with("wordsight.precision", Some("fp16"))), ["wordsight.id", "wordsight.resize"]);
 }

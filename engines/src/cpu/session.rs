@@ -158,11 +158,8 @@ impl OnnxSession {
     /// When ONNX Runtime is missing, the file cannot be read, or it is no ONNX model.
     pub fn open(path: &Path, placement: impl Into<Placement>) -> Result<Self, EngineError> {
         let unreadable = |reason| EngineError::Unreadable { path: path.to_path_buf(), reason };
-        // Asked here, because ONNX Runtime's own words for a missing file name no file.
-        let file = std::fs::File::open(path).map_err(unreadable)?;
-        if file.metadata().map_err(unreadable)?.is_dir() {
-            return Err(unreadable(std::io::ErrorKind::IsADirectory.into()));
-        }
+        // Asked here, because ONNX Runtime's own words for a missing file name no file, and it would wait for a pipe's writer.
+        drop(wordsight_files::open_whole(path, wordsight_onnx::LONGEST_FILE).map_err(unreadable)?);
         Self::commit(&path.display().to_string(), placement.into(), &[], |builder| {
             builder.commit_from_file(path)
         })

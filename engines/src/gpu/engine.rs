@@ -1,7 +1,7 @@
 //! Runs a frame on the GPU: upload, letterbox, network, ranking of words, download.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys::{CUevent_flags, CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaEvent, CudaGraph, CudaSlice};
@@ -12,7 +12,10 @@ use super::frames::PinnedFrames;
 use super::kernels::Kernels;
 use super::letterbox::{GpuLetterbox, Shape};
 use super::ranking::{Outputs, Ranking};
-use crate::{Engine, EngineError, FrameMemory, Regions, StepTimes, StudentFacts, StudentOutput, WholeFrames};
+use crate::{
+    Engine, EngineError, FrameMemory, ManyStreams, Regions, StepTimes, StudentFacts, StudentOutput,
+    WholeFrames,
+};
 
 /// Runs a student between the kernels.
 ///
@@ -34,19 +37,17 @@ pub trait Network: Send {
 /// Frames that may be under route.
 const SLOTS: usize = 2;
 
-/// A student and all that surrounds it, on one GPU.
+/// A student and all that surrounds it, on one GPU, for one stream of frames. [`ManyStreams::for_another`] makes the same for
+/// another stream: both run one network, and each has its own frames, letterbox, words and graphs.
 pub struct GpuEngine<N> {
     name: String,
     facts: StudentFacts,
-    // Dropped first: what they were captured from and read lies below.
     slots: Vec<Slot>,
-    network: N,
     letterbox: Option<GpuLetterbox>,
     ranking: Option<Ranking>,
-    buffers: Buffers,
-    kernels: Kernels,
     frames: Arc<PinnedFrames>,
     device: Device,
+    shared: Arc<Shared<N>>,
     /// Slots that are under route, oldest first.
     under_way: VecDeque<usize>,
     /// Which ways have been gone without a graph, so that the next time one is captured.
@@ -56,6 +57,21 @@ pub struct GpuEngine<N> {
     patches: bool,
     /// Counts changes of `letterbox` and of the ranking's answers: graphs of another generation are of no use.
     generation: u64,
+}
+
+/// What all streams of frames share.
+struct Shared<N> {
+    /// Whoever holds it has the CUDA stream, too: what one thread captures must not mix with what another queues,
+    /// reserves or frees there. Dropped before the memory that it is bound to.
+    network: Mutex<N>,
+    buffers: Buffers,
+    kernels: Kernels,
+}
+
+impl<N> Shared<N> {
+    fn hold(&self) -> MutexGuard<'_, N> {
+        self.network.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What the network reads and writes.
@@ -179,19 +195,23 @@ impl<N: Network> GpuEngine<N> {
             let memory = Memory { address: device.address(buffer), len: size_of::<f32>() * buffer.len() };
             network.bind(output.name(), memory).map_err(GpuError::Network)?;
         }
+        let shared = Shared { network: Mutex::new(network), buffers, kernels };
+        Self::of(name, facts, device, Arc::new(shared))
+    }
+
+    /// For a stream of frames that has none yet.
+    fn of(name: &str, facts: StudentFacts, device: Device, shared: Arc<Shared<N>>) -> Result<Self, GpuError> {
         let slots: Result<Vec<Slot>, GpuError> =
-            (0..SLOTS).map(|_| Slot::new(&device, &facts, buffers.input.len())).collect();
+            (0..SLOTS).map(|_| Slot::new(&device, &facts, shared.buffers.input.len())).collect();
         Ok(Self {
             name: name.to_owned(),
             slots: slots?,
             facts,
-            network,
             letterbox: None,
             ranking: None,
-            buffers,
-            kernels,
             frames: Arc::new(PinnedFrames::new(&device)),
             device,
+            shared,
             under_way: VecDeque::with_capacity(SLOTS),
             warm: Vec::new(),
             captures: true,
@@ -222,12 +242,15 @@ impl<N: Network> GpuEngine<N> {
         }
         slot.route = Some(route);
 
+        let shared = Arc::clone(&self.shared);
+        let mut network = shared.hold();
         let captured = matches!(&slot.graph, Some((of, _)) if *of == route);
         if !captured {
             // A graph of another route is of no use to this frame.
             slot.graph = None;
             if self.captures && self.warm.contains(&route) {
-                self.slots[at].graph = self.capture(at, route, bytes)?.map(|graph| (route, graph));
+                self.slots[at].graph =
+                    self.capture(at, route, bytes, &mut network)?.map(|graph| (route, graph));
             }
         }
         if let Some((_, graph)) = &self.slots[at].graph {
@@ -237,7 +260,7 @@ impl<N: Network> GpuEngine<N> {
             graph.launch().map_err(cuda("run a frame"))?;
         } else {
             self.queue_upload(at, route, bytes)?;
-            self.queue(at, route, &[])?;
+            self.queue(at, route, &mut network, &[])?;
             if !self.warm.contains(&route) {
                 self.warm.retain(|known| known.generation == route.generation);
                 self.warm.push(route);
@@ -255,10 +278,11 @@ impl<N: Network> GpuEngine<N> {
             return Ok(());
         }
         self.device.enter()?;
+        let _stream = self.shared.hold();
         // Frames under way still read the old tables.
         self.device.stream.synchronize().map_err(cuda("wait for the GPU"))?;
         let resize = &self.facts.resize;
-        self.letterbox = Some(GpuLetterbox::new(&self.device, shape, &self.buffers.input, resize)?);
+        self.letterbox = Some(GpuLetterbox::new(&self.device, shape, &self.shared.buffers.input, resize)?);
         self.generation += 1;
         Ok(())
     }
@@ -275,9 +299,11 @@ impl<N: Network> GpuEngine<N> {
         self.start(frame.bytes, true, self.ranking.is_some())?;
         self.finish_oldest(&mut Regions::default())?;
         let route = self.route_of(frame.bytes, true, self.ranking.is_some());
+        let shared = Arc::clone(&self.shared);
+        let mut network = shared.hold();
         marks[0].record(&self.device.stream).map_err(cuda("mark a step"))?;
         self.queue_upload(0, route, frame.bytes)?;
-        self.queue(0, route, &marks[1..])?;
+        self.queue(0, route, &mut network, &marks[1..])?;
         let mut times = [0.0; StepTimes::STEPS];
         for (time, ends) in times.iter_mut().zip(marks.windows(2)) {
             *time = milliseconds_between(&ends[0], &ends[1])?;
@@ -287,14 +313,20 @@ impl<N: Network> GpuEngine<N> {
     }
 
     /// Captures a frame's route as a graph; `None` where that can't be, which is logged once.
-    fn capture(&mut self, at: usize, route: Route, bytes: &[u8]) -> Result<Option<CudaGraph>, GpuError> {
+    fn capture(
+        &mut self,
+        at: usize,
+        route: Route,
+        bytes: &[u8],
+        network: &mut N,
+    ) -> Result<Option<CudaGraph>, GpuError> {
         const DOING: &str = "capture a graph";
         self.device
             .stream
             .begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED)
             .map_err(cuda(DOING))?;
         let uploaded = if route.in_place { Ok(()) } else { self.queue_upload(at, route, bytes) };
-        let queued = uploaded.and_then(|()| self.queue(at, route, &[]));
+        let queued = uploaded.and_then(|()| self.queue(at, route, network, &[]));
         // Ends the capture whatever came of it.
         let graph = self.device.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(cuda(DOING));
         match (queued, graph) {
@@ -324,7 +356,7 @@ impl<N: Network> GpuEngine<N> {
                 continue;
             }
             if self.patches
-                && let Err(error) = ranking.patch(graph, &self.kernels)
+                && let Err(error) = ranking.patch(graph, &self.shared.kernels)
             {
                 tracing::info!(%error, "new words take a new capture of the CUDA graph: the driver does not patch it");
                 self.patches = false;
@@ -345,7 +377,7 @@ impl<N: Network> GpuEngine<N> {
     /// where that is its route.
     fn queue_upload(&self, at: usize, route: Route, bytes: &[u8]) -> Result<(), GpuError> {
         let letterbox = self.letterbox.as_ref().filter(|_| route.from_frame);
-        let to = letterbox.map_or(&self.buffers.input, |letterbox| &letterbox.frame);
+        let to = letterbox.map_or(&self.shared.buffers.input, |letterbox| &letterbox.frame);
         if route.in_place {
             // SAFETY: they lie in a block of `frames`, which is pinned.
             return unsafe { self.device.upload_from(bytes, to) };
@@ -354,8 +386,15 @@ impl<N: Network> GpuEngine<N> {
     }
 
     /// Puts what follows the copy to the GPU in the stream; `marks`, if there are any, before and after each step.
-    fn queue(&mut self, at: usize, route: Route, marks: &[CudaEvent]) -> Result<(), GpuError> {
-        let (device, buffers, slot) = (&self.device, &self.buffers, &mut self.slots[at]);
+    fn queue(
+        &mut self,
+        at: usize,
+        route: Route,
+        network: &mut N,
+        marks: &[CudaEvent],
+    ) -> Result<(), GpuError> {
+        let (device, slot) = (&self.device, &mut self.slots[at]);
+        let Shared { buffers, kernels, .. } = &*self.shared;
         let mut marks = marks.iter();
         let mut mark = || match marks.next() {
             Some(mark) => mark.record(&device.stream).map_err(cuda("mark a step")),
@@ -365,13 +404,13 @@ impl<N: Network> GpuEngine<N> {
         let ranking = self.ranking.as_ref().filter(|_| route.to_words);
         mark()?;
         if let Some(letterbox) = letterbox {
-            letterbox.queue(device, &self.kernels)?;
+            letterbox.queue(device, kernels)?;
         }
         mark()?;
-        self.network.queue(Stream::of(device)).map_err(GpuError::Network)?;
+        network.queue(Stream::of(device)).map_err(GpuError::Network)?;
         mark()?;
         if let Some(ranking) = ranking {
-            ranking.queue(device, &self.kernels)?;
+            ranking.queue(device, kernels)?;
         }
         mark()?;
         for ((output, buffer), slot) in buffers.outputs.iter().zip(&mut slot.outputs) {
@@ -413,10 +452,11 @@ impl<N: Network> GpuEngine<N> {
         Ok(())
     }
 
-    /// Nothing is under way after it; what was is lost.
+    /// Nothing of this stream of frames is under way after it; what was is lost.
     fn drain(&mut self) -> Result<(), GpuError> {
         self.under_way.clear();
         self.device.enter()?;
+        let _stream = self.shared.hold();
         self.device.stream.synchronize().map_err(cuda("wait for the GPU"))
     }
 
@@ -427,15 +467,19 @@ impl<N: Network> GpuEngine<N> {
 
 impl<N> Drop for GpuEngine<N> {
     fn drop(&mut self) {
+        let _stream = self.shared.hold();
         // Kernels read what the fields own, until they have come by.
         let ended = self.device.enter().and_then(|()| self.device.stream.synchronize().map_err(cuda("end")));
         if let Err(error) = ended {
             tracing::debug!(%error, "the GPU did not end cleanly");
         }
+        // Freed in the CUDA stream. The graphs go before what they read.
+        self.slots.clear();
+        (self.letterbox, self.ranking) = (None, None);
     }
 }
 
-impl<N: Network> Engine for GpuEngine<N> {
+impl<N: Network + 'static> Engine for GpuEngine<N> {
     fn name(&self) -> &str {
         &self.name
     }
@@ -445,13 +489,13 @@ impl<N: Network> Engine for GpuEngine<N> {
     }
 
     fn infer(&mut self, image: &[u8], regions: &mut Regions) -> Result<(), EngineError> {
-        if image.len() != self.buffers.input.len() {
+        if image.len() != self.shared.buffers.input.len() {
             return Err(EngineError::BadInput {
                 model: self.name.clone(),
                 input: StudentFacts::INPUT.to_owned(),
                 reason: format!(
                     "it takes {} bytes, and {} were given",
-                    self.buffers.input.len(),
+                    self.shared.buffers.input.len(),
                     image.len()
                 ),
             });
@@ -466,20 +510,34 @@ impl<N: Network> Engine for GpuEngine<N> {
     fn whole_frames(&mut self) -> Option<&mut dyn WholeFrames> {
         Some(self)
     }
+
+    fn many_streams(&self) -> Option<&dyn ManyStreams> {
+        Some(self)
+    }
 }
 
-impl<N: Network> WholeFrames for GpuEngine<N> {
+impl<N: Network + 'static> ManyStreams for GpuEngine<N> {
+    fn for_another(&self) -> Result<Box<dyn ManyStreams>, EngineError> {
+        let shared = Arc::clone(&self.shared);
+        match Self::of(&self.name, self.facts.clone(), self.device.clone(), shared) {
+            Ok(another) => Ok(Box::new(another)),
+            Err(error) => Err(self.named(error)),
+        }
+    }
+}
+
+impl<N: Network + 'static> WholeFrames for GpuEngine<N> {
     fn set_words(&mut self, words: &RankingTable) -> Result<(), EngineError> {
-        // Made first: should there be no room for it, the old one stays.
-        let before = self.ranking.as_ref();
-        let made = self
-            .device
-            .enter()
-            .and_then(|()| Ranking::new(&self.device, words, self.buffers.for_words(), before));
-        let ranking =
-            made.and_then(|ranking| self.drain().map(|()| ranking)).map_err(|error| self.named(error))?;
-        self.set_ranking(ranking);
-        Ok(())
+        let set = self.drain().and_then(|()| {
+            let shared = Arc::clone(&self.shared);
+            let _stream = shared.hold();
+            // Made first: should there be no room for it, the old one stays.
+            let ranking =
+                Ranking::new(&self.device, words, shared.buffers.for_words(), self.ranking.as_ref())?;
+            self.set_ranking(ranking);
+            Ok(())
+        });
+        set.map_err(|error| self.named(error))
     }
 
     fn frame_memory(&self) -> Option<Arc<dyn FrameMemory>> {

@@ -10,6 +10,9 @@
 //! graph, one launch a frame, if the network allows it. Other words are patched into that graph, if the driver allows
 //! it.
 //!
+//! Several streams of frames share a network ([`crate::ManyStreams`]). Each has a letterbox, words, graphs and pinned memory
+//! of its own; a lock gives the CUDA stream to one thread at a time, for as long as it queues.
+//!
 //! Kernels are shipped as PTX for compute capability 7.5, the oldest that TensorRT 10 supports (`kernels.ptx`, made by
 //! NVRTC and kept in the repository; a test compares it with `kernels.cu`). The driver compiles PTX for the GPU that
 //! is there and caches the result, so neither building nor running needs a CUDA toolkit. For Orin's GPU there is

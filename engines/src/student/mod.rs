@@ -11,6 +11,7 @@
 mod metadata;
 mod ports;
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 
 use serde_json::Value;
@@ -78,6 +79,9 @@ impl StudentFacts {
         "wordsight.trained_text_weight",
         "wordsight.training",
     ];
+
+    /// Those that other readers take, and those for people.
+    const KEYS_OF_OTHERS: [&str; 3] = ["wordsight.precision", "wordsight.quantisation", "wordsight.sizes"];
 
     /// Width of its input, pixels.
     pub fn input_width(&self) -> usize {
@@ -150,11 +154,43 @@ impl StudentFacts {
     /// # Errors
     /// As [`Self::read`].
     pub fn of_model(model: &wordsight_onnx::proto::ModelProto, name: &str) -> Result<Self, EngineError> {
+        Self::of_ports(model, name, &|key| wordsight_onnx::metadata(model, key).map(str::to_owned))
+    }
+
+    fn of_ports(
+        model: &wordsight_onnx::proto::ModelProto,
+        name: &str,
+        metadata: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, EngineError> {
         let ports =
             |ports: &[wordsight_onnx::proto::ValueInfoProto]| ports.iter().map(PortSpec::of_model).collect();
         let (inputs, outputs): (Vec<_>, Vec<_>) =
             model.graph.as_ref().map(|graph| (ports(&graph.input), ports(&graph.output))).unwrap_or_default();
-        Self::of(name, &inputs, &outputs, &|key| wordsight_onnx::metadata(model, key).map(str::to_owned))
+        Self::of(name, &inputs, &outputs, metadata)
+    }
+
+    /// The keys of a student's file that mean something in others and nothing in this one, a temperature beside a sigmoid
+    /// for example; their values were never looked at.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn unused_keys(
+        model: &wordsight_onnx::proto::ModelProto,
+        name: &str,
+    ) -> Result<Vec<&'static str>, EngineError> {
+        let asked = RefCell::new(HashSet::new());
+        let value = |key: &str| wordsight_onnx::metadata(model, key).map(str::to_owned);
+        let facts = Self::of_ports(model, name, &|key| {
+            asked.borrow_mut().insert(key.to_owned());
+            value(key)
+        })?;
+        let is_unused = |key: &&str| {
+            let is_for_examples = **key == *Self::REGION_STATISTICS;
+            let takes_no_examples = facts.scores == ScoreFunction::Sigmoid;
+            !asked.borrow().contains(*key) || (is_for_examples && takes_no_examples)
+        };
+        let own = Self::KEYS.into_iter().filter(|key| !Self::KEYS_OF_OTHERS.contains(key));
+        Ok(own.filter(|key| value(key).is_some()).filter(is_unused).collect())
     }
 
     fn of(

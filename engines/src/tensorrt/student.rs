@@ -1,6 +1,5 @@
 //! Runs a student with TensorRT: finds or builds its plan, loads it, and puts it between the GPU's kernels.
 
-use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -49,7 +48,7 @@ impl TensorRtEngine {
             .into());
         };
         let library = Library::open(settings.libraries.as_deref())?;
-        let bytes = fs::read(student)
+        let bytes = wordsight_files::read_whole(student, wordsight_onnx::LONGEST_FILE)
             .map_err(|reason| EngineError::Unreadable { path: student.to_owned(), reason })?;
         let name = student.display().to_string();
         let model = wordsight_onnx::decode(&bytes)
