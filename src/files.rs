@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 pub use wordsight_files::{
     Content, Durability, Inputs, OutputError, UNFINISHED, folder_of, is_standard_output, is_written_into,
-    open_result, replace, replace_for_group, write_result,
+    open_result, read_whole, replace, replace_for_group, write_result,
 };
 
 /// Finds out whether a file can be written, by a neighbour that is removed again.

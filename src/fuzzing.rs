@@ -37,6 +37,9 @@ pub fn configuration(bytes: &[u8]) {
         Ok(sinks) => sinks.iter().for_each(|sink| drop((sink.place(), sink.folder()))),
         Err(error) => assert_told(&error),
     }
+    if let Err(error) = config.zones() {
+        assert_told(&error);
+    }
     match config.source_uri() {
         Ok(source) => drop((source.display().to_owned(), source.is_live())),
         Err(error) => assert_told(&error),

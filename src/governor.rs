@@ -1,13 +1,13 @@
 //! The governor's thread: reads the board once a second, and limits the frame rate before the board throttles.
 //!
-//! In flow once a second the board's readings; out flows a limit on the frames that are let in ([`RateLimit`]), and what
+//! In flow once a second the board's readings; out flows a limit on the frames that are let in (`RateLimit`), and what
 //! was decided to the log, the health and a benchmark's report. What is decided, and why, is in the crate `board`.
 //!
 //! On a machine without sensors, such as a virtual one, the governor does nothing, at no measurable cost, and there is
 //! no switch for it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use wordsight_board::{Decision, Governor, GovernorSettings, Look, Readings, Reason, Sampler};
 
 use crate::health::{GovernorHealth, Health};
-use crate::pipeline::RateLimit;
+use crate::pipeline::Control;
 use crate::settings::{Degrees, Part};
 use crate::threads::locked;
 
@@ -84,8 +84,8 @@ impl Governing {
         *locked(&self.governed)
     }
 
-    /// Looks at the board until the stream is over.
-    pub fn run(&self, limit: &RateLimit, health: &Health, is_over: &dyn Fn() -> bool) {
+    /// Looks at the board until the streams are over. All of them are held back by the same part of their rates.
+    pub fn run(&self, streams: &dyn Fn() -> Vec<(Arc<Control>, Health)>, is_over: &dyn Fn() -> bool) {
         let sampler = Sampler::open(&self.root);
         let mut settings = *locked(&self.settings);
         let mut governor = Governor::new(settings.unwrap_or_default());
@@ -109,15 +109,20 @@ impl Governing {
                 Some(_) => governor.decide(elapsed, &Look::between(&before, &now)),
                 None => Decision::FREE,
             };
-            let decided = Decided::new(decision, limit.full_fps(), &now);
-            limit.set(decided.limit_fps);
+            let streams = streams();
+            let full_fps = streams.iter().filter_map(|(control, _)| control.rate_limit().full_fps());
+            let decided = Decided::new(decision, full_fps.reduce(|sum, fps| sum + fps), &now);
             self.note(&decided, elapsed);
             told.tell(&decided);
             let held_back_s = self.governed().map_or(0.0, |governed| governed.seconds);
-            health.governed(settings.map(|_| decided.health(held_back_s)));
+            for (control, health) in streams {
+                let decided = Decided::new(decision, control.rate_limit().full_fps(), &now);
+                control.rate_limit().set(decided.limit_fps);
+                health.governed(settings.map(|_| decided.health(held_back_s)));
+            }
             before = now;
         }
-        limit.set(None);
+        streams().iter().for_each(|(control, _)| control.rate_limit().set(None));
     }
 
     fn note(&self, decided: &Decided<'_>, elapsed: Duration) {

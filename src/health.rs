@@ -215,6 +215,14 @@ impl Health {
         self.noticed().governor = governor;
     }
 
+    /// The stream could not be started, and is tried again.
+    pub fn could_not_start(&self, reason: &str) {
+        let mut noticed = self.noticed();
+        noticed.turn(SourceState::Lost);
+        noticed.reason = Some(reason.to_owned());
+        noticed.attempts += 1;
+    }
+
     /// The stream has ended.
     pub fn ended(&self) {
         self.noticed().turn(SourceState::Ended);
@@ -250,9 +258,116 @@ impl Health {
             written_at: since_1970().as_secs_f64(),
         }
     }
+}
 
+/// What a file tells of.
+pub trait Reported: Send + 'static {
+    /// Counts changes of everything but frames.
+    fn changes(&self) -> u64;
+
+    /// The report.
+    ///
+    /// # Errors
+    /// Never: all of it can be written.
+    fn json(&self) -> serde_json::Result<Vec<u8>>;
+}
+
+impl Reported for Health {
     fn changes(&self) -> u64 {
         self.noticed().changes
+    }
+
+    fn json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&self.report())
+    }
+}
+
+/// How several cameras are at a moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DeviceReport {
+    /// How the cameras are: lost where one is, starting where one is and none is lost, ended where all are.
+    pub state: SourceState,
+    /// Frames that were published since the start, of all cameras that there are.
+    pub published: u64,
+    /// What came of loading the list of cameras again.
+    pub reload: ReloadHealth,
+    /// Each camera, in the order of the configuration.
+    pub cameras: Vec<CameraReport>,
+    /// When this was written, seconds since 1970.
+    pub written_at: f64,
+}
+
+/// How a camera is at a moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CameraReport {
+    /// What it is called.
+    pub name: String,
+    /// How its stream is.
+    #[serde(flatten)]
+    pub health: HealthReport,
+}
+
+/// The health of several cameras.
+#[derive(Debug, Clone, Default)]
+pub struct DeviceHealth(Arc<Mutex<Device>>);
+
+#[derive(Debug, Default)]
+struct Device {
+    cameras: Vec<(String, Health)>,
+    reload: ReloadHealth,
+    changes: u64,
+}
+
+impl DeviceHealth {
+    /// These are the cameras from now on.
+    pub fn set(&self, cameras: Vec<(String, Health)>) {
+        let mut device = locked(&self.0);
+        device.cameras = cameras;
+        device.changes += 1;
+    }
+
+    /// The list of cameras that was loaded again is in use.
+    pub fn reloaded(&self) {
+        let mut device = locked(&self.0);
+        device.reload.count += 1;
+        device.reload.last_error = None;
+        device.changes += 1;
+    }
+
+    /// The list that was loaded again is wrong, and isn't used.
+    pub fn reload_refused(&self, reason: &str) {
+        let mut device = locked(&self.0);
+        device.reload.refused += 1;
+        device.reload.last_error = Some(reason.to_owned());
+        device.changes += 1;
+    }
+
+    /// How all are now.
+    pub fn report(&self) -> DeviceReport {
+        let device = locked(&self.0);
+        let report =
+            |(name, health): &(String, Health)| CameraReport { name: name.clone(), health: health.report() };
+        let cameras: Vec<CameraReport> = device.cameras.iter().map(report).collect();
+        let is = |state| cameras.iter().any(|camera| camera.health.state == state);
+        let in_order = [SourceState::Lost, SourceState::Starting, SourceState::Running];
+        DeviceReport {
+            state: in_order.into_iter().find(|state| is(*state)).unwrap_or(SourceState::Ended),
+            published: cameras.iter().map(|camera| camera.health.published).sum(),
+            reload: device.reload.clone(),
+            cameras,
+            written_at: since_1970().as_secs_f64(),
+        }
+    }
+}
+
+impl Reported for DeviceHealth {
+    fn changes(&self) -> u64 {
+        let device = locked(&self.0);
+        device.changes + device.cameras.iter().map(|(_, health)| health.changes()).sum::<u64>()
+    }
+
+    fn json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&self.report())
     }
 }
 
@@ -297,7 +412,7 @@ impl HealthFile {
     ///
     /// # Errors
     /// When the file can't be written now. Later failures go to the log: the stream is worth more than its health.
-    pub fn start(health: Health, path: PathBuf) -> std::io::Result<Self> {
+    pub fn start(health: impl Reported, path: PathBuf) -> std::io::Result<Self> {
         write(&health, &path)?;
         let (stop, stopped) = mpsc::channel();
         let work = move || keep_fresh(&health, &path, &stopped);
@@ -313,7 +428,7 @@ impl Drop for HealthFile {
     }
 }
 
-fn keep_fresh(health: &Health, path: &Path, stopped: &mpsc::Receiver<()>) {
+fn keep_fresh(health: &impl Reported, path: &Path, stopped: &mpsc::Receiver<()>) {
     let (mut written, mut changes, mut has_failed) = (Instant::now(), health.changes(), false);
     loop {
         let is_last = stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Disconnected);
@@ -335,8 +450,8 @@ fn keep_fresh(health: &Health, path: &Path, stopped: &mpsc::Receiver<()>) {
 }
 
 /// Writes the report whole or not at all: a reader never sees half of it.
-fn write(health: &Health, path: &Path) -> std::io::Result<()> {
-    let mut text = serde_json::to_vec(&health.report())?;
+fn write(health: &impl Reported, path: &Path) -> std::io::Result<()> {
+    let mut text = health.json()?;
     text.push(b'\n');
     // A source's address and reasons of its loss are nobody's but the owner's and the group's.
     replace_for_group(path, Durability::Fleeting, &text)

@@ -14,6 +14,7 @@ use wordsight_teacher::words::ListedWords;
 
 use crate::job::WordList;
 use crate::threads::locked;
+use crate::tracking::WrittenZones;
 
 /// How long a request may take: an engine may be busy opening, or a teacher embedding.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -113,9 +114,13 @@ pub enum ChangeRequest {
     ForgetExamples(String),
     /// Another score threshold, 0 to 1, of words without a threshold of their own.
     ScoreThreshold(f32),
+    /// These zones, lines and masks.
+    Zones(WrittenZones),
+    /// The zones, lines and masks that the configuration has.
+    ZonesAsConfigured,
     /// Whether what was chosen, now and later, also holds after a restart.
     Keep(bool),
-    /// Everything as the configuration says.
+    /// Words and threshold as the configuration says.
     AsConfigured,
 }
 
@@ -138,12 +143,16 @@ pub struct Current {
     pub words: WordList,
     /// The score threshold of words without a threshold of their own.
     pub score_threshold: f32,
-    /// Whether that is what the configuration says, or what was asked for since.
+    /// Whether words and threshold are what the configuration says, or what was asked for since.
     pub is_as_configured: bool,
     /// Whether what was asked for also holds after a restart.
     pub is_kept: bool,
     /// What was shown on the page or by programs.
     pub examples: Vec<ExampleCount>,
+    /// The zones, lines and masks.
+    pub zones: WrittenZones,
+    /// Whether these are those of the configuration.
+    pub are_zones_configured: bool,
     /// The student's file.
     pub student: PathBuf,
     /// What runs it.
@@ -205,6 +214,48 @@ impl Requests {
         let waited = self.0.woken.wait_timeout_while(waiting, longest, |waiting| waiting.is_empty());
         let (mut waiting, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
         std::mem::take(&mut *waiting)
+    }
+}
+
+/// A change of the list of cameras.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CameraChange {
+    /// A camera of this name with these keys: one more, or in the place of the one that there is.
+    Set(String, toml::Table),
+    /// The camera of this name no more.
+    Remove(String),
+    /// The cameras that the configuration lists, as it lists them.
+    AsConfigured,
+}
+
+/// Changes of the list of cameras, and where each answer goes. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct CameraRequests(Arc<Mutex<Vec<PendingCamera>>>);
+
+/// What is asked for, and where it is told whether it is so now, or why not.
+pub type PendingCamera = (CameraChange, mpsc::Sender<Result<(), String>>);
+
+impl CameraRequests {
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// Why it is refused; the cameras go on as they were.
+    pub fn ask(&self, change: CameraChange) -> Result<(), String> {
+        let (answer, answered) = mpsc::channel();
+        {
+            let mut waiting = locked(&self.0);
+            if waiting.len() >= MOST_WAITING {
+                return Err("too much is asked for at once; ask again".to_owned());
+            }
+            waiting.push((change, answer));
+        }
+        let answer = answered.recv_timeout(LONGEST);
+        answer.unwrap_or_else(|_| Err("the cameras are busy or have ended; ask again".to_owned()))
+    }
+
+    /// What waits to be done.
+    pub fn take(&self) -> Vec<PendingCamera> {
+        std::mem::take(&mut locked(&self.0))
     }
 }
 

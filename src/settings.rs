@@ -49,6 +49,16 @@ number_within! {
     Degrees(0.0..=50.0), "is no number of degrees to keep away by (0 to 50)"
 }
 
+number_within! {
+    /// How many turns a stream gets beside others.
+    Priority(0.01..=100.0), "is no priority (0.01 to 100; 1 is that of a camera of which nobody says otherwise)"
+}
+
+number_within! {
+    /// The most frames per second; 0: as many as come.
+    RateOrAll(0.0..=1e6), "is no number of frames per second (0 for all, to 1000000)"
+}
+
 impl FromStr for Fraction {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use wordsight_capture::{Pacing, ReconnectSettings, Secret, StreamSettings};
 
-use crate::settings::{FramesPerSecond, LongSeconds, Seconds};
+use crate::settings::{FramesPerSecond, LongSeconds, Priority, RateOrAll, Seconds};
 
 /// `[source]`, as it is written.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -19,6 +19,8 @@ pub struct SourceKeys {
     pub longest_wait_s: LongSeconds,
     pub give_up_after_s: Seconds,
     pub wait_at_start: bool,
+    pub max_fps: RateOrAll,
+    pub priority: Priority,
 }
 
 impl SourceKeys {

@@ -84,6 +84,23 @@ fn words_of_another_teacher_are_wrong_for_this_student() {
 }
 
 #[test]
+fn each_cameras_words_are_held_against_the_student_and_named() {
+    let bench = orin();
+    let mut other = vocabulary(&[("red", RED)]);
+    other.teacher = "another".to_owned();
+    other.save(&bench.path("other.safetensors")).unwrap();
+    let cameras =
+        "[[camera]]\nname = \"yard\"\n[[camera]]\nname = \"door\"\nvocabulary = \"other.safetensors\"\n";
+    let (findings, code) = doctor(&bench, &bench.write_config(&format!("{WORKS}{cameras}")));
+    let [("vocabulary", told)] = wrong(&findings)[..] else { panic!("{findings:#?}") };
+    assert!(told.starts_with("camera door: ") && told.contains("does not fit the student"), "{told}");
+    let fits = |finding: &&Value| finding["about"] == "vocabulary" && finding["state"] == "ok";
+    let found = findings.iter().find(fits).unwrap()["found"].as_str().unwrap();
+    assert!(found.starts_with("camera yard: ") && found.ends_with("which fit the student"), "{found}");
+    assert_eq!(code, Some(1));
+}
+
+#[test]
 fn the_table_has_a_line_for_each_and_says_what_to_do() {
     let bench = orin();
     fs::write(bench.path("orin/sys/class/hwmon/hwmon3/oc1_event_cnt"), "5\n").unwrap();

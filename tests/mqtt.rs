@@ -361,6 +361,46 @@ fn the_broker_keeps_counts_snapshots_and_the_state_and_that_we_are_gone() {
     later.hear("a/b/front_door/events", |heard| heard.json()["id"].as_str() == Some(&last));
 }
 
+#[test]
+fn a_zone_has_retained_topics_and_a_sensor_in_home_assistant() {
+    if !has_mosquitto() {
+        return;
+    }
+    let bench = Bench::new();
+    let broker = Broker::anonymous(&bench);
+    let output = format!(
+        "[[mqtt]]\nurl = \"mqtt://127.0.0.1:{}\"\nhome_assistant = true\n\
+         [[zone]]\nname = \"red corner\"\npoints = [[0, 0], [0.6, 0], [0.6, 0.6], [0, 0.6]]\nwords = [\"red\"]\n",
+        broker.port
+    );
+    let mut running = bench.start_comings_and_goings(&output);
+    let ear = Ear::open(broker.port, &[]);
+    let topic = "wordsight/front_door/zones/red_corner";
+    for count in ["1", "0", "1"] {
+        ear.hear(&format!("{topic}/count"), |heard| heard.text() == count);
+        ear.forget();
+    }
+    let entered = ear.hear("wordsight/front_door/events", |heard| heard.json()["event"] == "entered").json();
+    assert_eq!((&entered["zone"], &entered["word"]), (&"red corner".into(), &"red".into()));
+    let later = Ear::open(broker.port, &[]);
+    let all = later.hear(topic, |heard| heard.is_retained).json();
+    assert!(all["words"]["red"]["entered"].as_u64().unwrap() >= 2, "{all}");
+    let config = "homeassistant/sensor/wordsight_front_door/";
+    let is_sensor = |heard: &Heard| heard.topic.starts_with(config) && heard.topic.ends_with("/config");
+    let sensor = later.heard.lock().unwrap().iter().find(|heard| is_sensor(heard)).cloned().unwrap().json();
+    assert_eq!(
+        (&sensor["name"], &sensor["state_topic"]),
+        (&"red corner".into(), &format!("{topic}/count").into())
+    );
+    // Another run without the zone takes away what the broker keeps of it.
+    running.terminate();
+    let text = std::fs::read_to_string(bench.path("wordsight.toml")).unwrap();
+    let without = text.split("[[zone]]").next().unwrap();
+    let _running = bench.start(&bench.write("wordsight.toml", without));
+    later.hear(&format!("{topic}/count"), |heard| heard.payload.is_empty());
+    later.hear(topic, |heard| heard.payload.is_empty());
+}
+
 /// The width and height of a JPEG that is whole.
 fn image_size(bytes: &[u8]) -> Option<(u32, u32)> {
     let picture = image::load_from_memory_with_format(bytes, image::ImageFormat::Jpeg).ok()?;

@@ -111,3 +111,52 @@ fn a_person_can_look_switch_and_log_in_on_the_page() {
     println!("{told}pictures of the page are in {}", pictures.display());
     assert!(output.status.success(), "{told}");
 }
+
+/// So many cameras, each of which sees a pattern of its own, served.
+fn serve_cameras(bench: &Bench, number: usize) -> (Process, SocketAddr) {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let names =
+        ["front door", "yard", "car park", "stairs", "shop", "loading bay, north-west", "roof", "cellar"];
+    let camera = |place: usize| {
+        let name = names.get(place).map_or_else(|| format!("aisle {place}"), |name| name.replace(',', ""));
+        let pattern = ["bars", "ff0000", "0000ff", "noise"][place % 4];
+        format!("[[camera]]\nname = {name:?}\nuri = \"test://{pattern}?width=640&height=360\"\n")
+    };
+    let cameras: String = (0..number).map(camera).collect();
+    let configuration = bench.write_config(&format!(
+        "[source]\npacing = \"camera\"\nfps = 5\n[engine]\nthreads = 1\n[publish]\njson = \"\"\nhealth = \"health.json\"\n\
+         [http]\nlisten = \"{address}\"\n{cameras}"
+    ));
+    let running = bench.start(&configuration);
+    running.health_when(|health| health["state"] == "running");
+    (running, address)
+}
+
+#[test]
+fn all_cameras_are_seen_on_one_page_and_one_of_them_large() {
+    let Ok(playwright) = playwright() else {
+        skip("the page of all cameras", "what drives a browser is not here", "`make outputs-deps`");
+        return;
+    };
+    let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("page");
+    fs::create_dir_all(&pictures).unwrap();
+    for number in [1, 4, 16] {
+        let bench = Bench::new();
+        let (_running, address) = serve_cameras(&bench, number);
+        let output = Command::new("node")
+            .arg(checkout().join("tests/page/cameras.mjs"))
+            .args([
+                playwright.to_str().unwrap(),
+                CHROMIUM,
+                &format!("http://{address}/"),
+                &number.to_string(),
+            ])
+            .arg(&pictures)
+            .output()
+            .unwrap();
+        let told =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{number} cameras: {told}");
+    }
+    println!("pictures of the page are in {}", pictures.display());
+}

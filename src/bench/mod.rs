@@ -5,6 +5,7 @@
 //!
 //! Nothing here runs a pipeline: a report from a Jetson is compared and plotted on a PC.
 
+mod cameras;
 mod compare;
 mod estimate;
 mod json;
@@ -14,13 +15,14 @@ mod report;
 mod swaps;
 mod table;
 
+pub use cameras::{CameraRates, CamerasMeasured, CamerasReport};
 pub use compare::{Dice, compare};
 pub use estimate::{Board, Estimate};
 pub use plot::{PlotPath, draw};
 pub use recorder::{FrameTimes, Recorder};
 pub use report::{
     Allocations, Cpu, Drops, Frame, Measured, Memory, Mode, Report, ReportError, Settings, StartAndEnd,
-    Student, Vocabulary,
+    Statistics, Student, Vocabulary,
 };
 pub use swaps::{Percentiles, SwapReport, Swaps, microseconds};
 

@@ -13,6 +13,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::flags::CommonArgs;
+use super::many_cameras::measure_cameras;
 use super::measure::{Wanted, measure};
 use super::print::print;
 use super::swaps::measure_swaps;
@@ -55,19 +56,22 @@ pub struct BenchArgs {
     /// Measure instead what it costs to swap vocabularies while the stream runs, of so many words each: 10,1000,20000
     #[arg(long, value_name = "N,...", value_delimiter = ',', conflicts_with_all = ["seconds", "warm_up", "plot", "least_inference_ms"])]
     swaps: Option<Vec<NonZeroUsize>>,
+    /// Measure instead so many cameras on one engine, each with the source and the frames a second of a camera
+    #[arg(long, value_name = "N", conflicts_with_all = ["mode", "plot", "swaps"])]
+    cameras: Option<NonZeroUsize>,
     /// Measure nothing, and compare two measurements that --json wrote: B against A
     #[arg(
         long,
         num_args = 2,
         value_names = ["A.json", "B.json"],
-        conflicts_with_all = ["seconds", "warm_up", "mode", "fps", "source", "decode", "least_inference_ms", "plot", "swaps", "CommonArgs"]
+        conflicts_with_all = ["seconds", "warm_up", "mode", "fps", "source", "decode", "least_inference_ms", "plot", "swaps", "cameras", "CommonArgs"]
     )]
     compare: Option<Vec<PathBuf>>,
     /// Measure nothing, and estimate what the student's network would take on a board with its clocks locked
     #[arg(
         long,
         value_name = "BOARD",
-        conflicts_with_all = ["seconds", "warm_up", "mode", "fps", "source", "decode", "least_inference_ms", "plot", "swaps", "compare"]
+        conflicts_with_all = ["seconds", "warm_up", "mode", "fps", "source", "decode", "least_inference_ms", "plot", "swaps", "cameras", "compare"]
     )]
     estimate: Option<Board>,
     /// Exit with 1 when the comparison shows B slower in anything
@@ -88,6 +92,9 @@ impl BenchArgs {
         }
         if let Some(sizes) = &self.swaps {
             return self.measure_swaps(sizes);
+        }
+        if let Some(cameras) = self.cameras {
+            return self.measure_cameras(cameras.get());
         }
         let report = measure(&self.common, &self.wanted())?;
         self.tell(&report)?;
@@ -128,6 +135,14 @@ impl BenchArgs {
     fn measure_swaps(&self, sizes: &[NonZeroUsize]) -> anyhow::Result<ExitCode> {
         let sizes: Vec<usize> = sizes.iter().map(|words| words.get()).collect();
         let report = measure_swaps(&self.common, &self.wanted(), &sizes)?;
+        self.show(&report, |path| {
+            report.write(path).with_context(|| format!("cannot write {}", path.display()))
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn measure_cameras(&self, cameras: usize) -> anyhow::Result<ExitCode> {
+        let report = measure_cameras(&self.common, &self.wanted(), cameras)?;
         self.show(&report, |path| {
             report.write(path).with_context(|| format!("cannot write {}", path.display()))
         })?;

@@ -40,6 +40,9 @@ pub struct CheckArgs {
 /// One part.
 #[derive(Serialize)]
 struct Part {
+    /// Of which camera, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    camera: Option<String>,
     part: &'static str,
     is_fine: bool,
     /// Whether it works, and something should be done.
@@ -54,6 +57,9 @@ struct Checked {
     parts: Vec<Part>,
     #[serde(skip)]
     code: u8,
+    /// The camera that is looked at, where there are several.
+    #[serde(skip)]
+    camera: Option<String>,
 }
 
 impl CheckArgs {
@@ -68,31 +74,47 @@ impl CheckArgs {
     }
 
     fn check(&self) -> Checked {
-        let mut checked = Checked { is_fine: true, parts: Vec::new(), code: 0 };
+        let mut checked = Checked { is_fine: true, parts: Vec::new(), code: 0, camera: None };
         let name = self.file.as_deref().map_or("built in".to_owned(), |file| file.display().to_string());
         let run = RunArgs::of_configuration(self.file.clone());
-        let target = run.target(None).map_err(anyhow::Error::from);
-        let Some(target) = checked.note("configuration", target, |_| name) else { return checked };
+        let device = run.device_or_single().map_err(anyhow::Error::from);
+        let Some(device) = checked.note("configuration", device, |_| name) else { return checked };
+        for target in &device.cameras {
+            checked.camera = target.is_camera.then(|| target.name.clone());
+            self.check_stream(target, &mut checked);
+        }
+        checked.camera = None;
+        if let Some(path) =
+            device.health.as_ref().filter(|_| device.cameras.iter().all(|target| target.is_camera))
+        {
+            checked.note("health", can_write_health(path), |()| path.display().to_string());
+        }
+        if let Some(http) = &device.http {
+            checked.note("page", http.check(), |says| says.clone());
+        }
+        checked
+    }
+
+    fn check_stream(&self, target: &Target, checked: &mut Checked) {
         let student = checked.note("student", facts_of(&target.engine.student), |facts| {
             let StudentFacts { resize, proposals, teacher, .. } = facts;
             let (input_width, input_height) = resize.input_size;
             let path = target.engine.student.display();
             format!("{path}: {input_width}x{input_height}, {proposals} regions, teacher {teacher}")
         });
-        let words = checked.note("vocabulary", words_of(&target, student.as_ref()), |words| {
+        let words = checked.note("vocabulary", words_of(target, student.as_ref()), |words| {
             let fits = if student.is_some() { ", which the student understands" } else { "" };
             format!("{}: {} words{fits}", target.words.vocabulary.display(), words.shown().len())
         });
         if let Some(words) = &words {
-            checked.warn_of_labels(&target, words);
+            checked.warn_of_labels(target, words);
         }
-        checked.note("source", source_of(&target), |says| says.clone());
-        checked
-            .note("results", outputs_of(&target, self.file.as_deref(), words.as_ref()), |says| says.clone());
-        if let Some(http) = &target.http {
-            checked.note("page", http.check(), |says| says.clone());
+        checked.note("source", source_of(target), |says| says.clone());
+        if let Some(zones) = target.zones.told() {
+            checked.note("zones", Ok(zones), |says| says.clone());
         }
         checked
+            .note("results", outputs_of(target, self.file.as_deref(), words.as_ref()), |says| says.clone());
     }
 }
 
@@ -111,7 +133,7 @@ impl Checked {
             self.is_fine = false;
             self.code = self.code.max(code_of(error));
         }
-        self.parts.push(Part { part, is_fine, is_warning: false, says });
+        self.parts.push(Part { camera: self.camera.clone(), part, is_fine, is_warning: false, says });
         result.ok()
     }
 
@@ -120,14 +142,20 @@ impl Checked {
         let words = words.shown().iter().map(|known| known.word.as_str());
         if let Some(undrawable) = target.undrawable_words(words) {
             let says = format!("{undrawable}; {}", undrawable.remedy());
-            self.parts.push(Part { part: "labels", is_fine: true, is_warning: true, says });
+            let camera = self.camera.clone();
+            self.parts.push(Part { camera, part: "labels", is_fine: true, is_warning: true, says });
         }
     }
 }
 
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Part { part, is_fine, is_warning, says } in &self.parts {
+        let mut of = &None;
+        for Part { camera, part, is_fine, is_warning, says } in &self.parts {
+            if let Some(name) = camera.as_ref().filter(|_| camera != of) {
+                writeln!(f, "camera {name}")?;
+            }
+            of = camera;
             let state = match (is_fine, is_warning) {
                 (false, _) => "WRONG",
                 (true, true) => "warning",
@@ -178,6 +206,10 @@ fn source_of(target: &Target) -> anyhow::Result<String> {
     Ok(uri.display().to_owned())
 }
 
+fn can_write_health(path: &Path) -> anyhow::Result<()> {
+    try_file(path).with_context(|| format!("cannot write the health file {}", path.display()))
+}
+
 /// What a start would find out of the outputs.
 fn outputs_of(
     target: &Target,
@@ -192,6 +224,7 @@ fn outputs_of(
         appends: true,
         state: state.clone(),
         requests: Requests::default(),
+        places: Default::default(),
     };
     let checked = target.sinks.iter().try_for_each(|sink| sink.check(&context));
     // It may never have been made.
@@ -199,11 +232,11 @@ fn outputs_of(
     checked?;
     let mut places: Vec<String> = target.sinks.iter().map(SinkSettings::place).collect();
     if let Some(path) = &target.health {
-        try_file(path).with_context(|| format!("cannot write the health file {}", path.display()))?;
+        can_write_health(path)?;
         places.push(path.display().to_string());
     }
     if let Some(words) = words {
-        let unknown = target.unknown_words(words.shown().iter().map(|known| known.word.as_str()));
+        let unknown = target.unknown_names(words.shown().iter().map(|known| known.word.as_str()));
         if let Some(first) = unknown.first() {
             let reasons: Vec<&str> = unknown.iter().map(|unknown| unknown.reason.as_str()).collect();
             return Err(SettingError { section: first.section, reason: reasons.join("; ") }.into());

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::print::print;
 use crate::config::{Config, Effective, Origin};
 
-/// Prints the configuration that holds: every key, with the value of the file or else the built-in one.
+/// Prints the configuration that holds: every key, with the value of the environment, the file, or else the built-in one.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
     /// The configuration file (TOML); without it the built-in one holds
@@ -36,7 +36,10 @@ impl ConfigArgs {
 fn as_toml(effective: &[Effective], file: Option<PathBuf>) -> String {
     let mut text = match file {
         Some(file) => format!("# Values of {} are marked; all others are built in.\n", file.display()),
-        None => "# All values are built in.\n".to_owned(),
+        None if effective.iter().all(|key| key.origin == Origin::BuiltIn) => {
+            "# All values are built in.\n".to_owned()
+        }
+        None => "# Values of the environment are marked; all others are built in.\n".to_owned(),
     };
     let mut place = ("", None);
     // Writing to a string cannot fail.
@@ -49,6 +52,9 @@ fn as_toml(effective: &[Effective], file: Option<PathBuf>) -> String {
             };
         }
         let _ = match (&key.value, key.origin) {
+            (Some(value), Origin::Environment) => {
+                writeln!(text, "{} = {value}  # of the environment", key.name)
+            }
             (Some(value), Origin::File) => writeln!(text, "{} = {value}  # of the file", key.name),
             (Some(value), Origin::BuiltIn) => writeln!(text, "{} = {value}", key.name),
             (None, _) => writeln!(text, "# {} is not set", key.name),
@@ -62,6 +68,7 @@ fn as_json(effective: &[Effective]) -> serde_json::Value {
     for key in effective {
         let origin = match (key.origin, &key.value) {
             (_, None) => "not set",
+            (Origin::Environment, _) => "environment",
             (Origin::File, _) => "file",
             (Origin::BuiltIn, _) => "built in",
         };

@@ -9,9 +9,10 @@ use super::flags::{CommonArgs, SourceArgs};
 use super::print::print;
 use super::run::RunArgs;
 use crate::bench;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::doctor::{Device, Finding, State, examine};
 use crate::governor::board_root;
+use crate::service::{DeviceTarget, Target};
 
 /// Where the service's configuration is.
 const SERVICE: &str = "etc/wordsight/wordsight.toml";
@@ -36,8 +37,12 @@ impl DoctorArgs {
         let file =
             self.common.config.clone().or_else(|| Some(root.join(SERVICE)).filter(|path| path.exists()));
         let run = RunArgs::of_parts(self.source, self.common);
-        let configured = Config::load(file.as_deref()).and_then(|config| run.target_of(config));
-        let findings = examine(&Device { file, configured, root, now: SystemTime::now() });
+        let configured = Config::load(file.as_deref()).and_then(|config| targets(&run, config));
+        let (configured, others) = match configured {
+            Ok((first, others)) => (Ok(first), others),
+            Err(error) => (Err(error), Vec::new()),
+        };
+        let findings = examine(&Device { file, configured, others, root, now: SystemTime::now() });
         if self.json {
             print(&(serde_json::to_string_pretty(&findings)? + "\n"))?;
         } else {
@@ -46,6 +51,17 @@ impl DoctorArgs {
         let is_wrong = findings.iter().any(|finding| finding.state == State::Wrong);
         Ok(if is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
+}
+
+/// The stream of a configuration, or the first of its cameras and the others.
+fn targets(run: &RunArgs, config: Config) -> Result<(Target, Vec<Target>), ConfigError> {
+    if config.cameras().is_empty() {
+        return Ok((run.target_of(config)?, Vec::new()));
+    }
+    let DeviceTarget { cameras, http, health, governor } = run.device_of(config)?;
+    let mut cameras = cameras.into_iter();
+    let first = cameras.next().ok_or_else(|| ConfigError::Cameras("there is none".to_owned()))?;
+    Ok((Target { http, health, governor, ..first }, cameras.collect()))
 }
 
 fn table(findings: &[Finding]) -> String {

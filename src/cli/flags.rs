@@ -91,6 +91,14 @@ pub(super) struct SourceArgs {
 }
 
 impl SourceArgs {
+    /// The first of these flags that is given.
+    pub(super) fn flag(&self) -> Option<&'static str> {
+        let Self { source, pacing, fps } = self;
+        let given =
+            [(source.is_some(), "--source"), (pacing.is_some(), "--pacing"), (fps.is_some(), "--fps")];
+        given.into_iter().find_map(|(is_given, flag)| is_given.then_some(flag))
+    }
+
     /// Puts these flags over a configuration.
     pub(super) fn apply(&self, config: &mut Config) {
         if let Some(written) = &self.source {

@@ -80,18 +80,24 @@ pub(super) fn measure(common: &CommonArgs, wanted: &Wanted<'_>) -> anyhow::Resul
     let slices = (!is_stream_the_only_one).then_some(SLICES);
     let outputs = Outputs { json: Some(Box::new(std::io::sink())), ..Outputs::default() };
     let publisher = Publisher::new(outputs)?;
+    let mut tracking = Tracking::new(config.tracking.settings());
+    tracking.set_zones(config.zones()?);
     let pipeline = Pipeline {
         repeat: true,
-        tracking: Tracking::new(config.tracking.settings()),
+        tracking,
         inputs_to_keep: if is_stream_the_only_one { 0 } else { INPUTS_ALONE },
         health: health.clone(),
         measurement: Some(measurement(wanted, slices, &recorder)),
         ..Pipeline::new(source.source, source.pacing, engine, scorer, publisher)
     };
-    let (control, governing) = (Control::default(), Governing::new(config.governor.settings(), &board));
+    let (control, governing) =
+        (Arc::new(Control::default()), Governing::new(config.governor.settings(), &board));
     let is_over = AtomicBool::new(false);
     let run = thread::scope(|scope| {
-        scope.spawn(|| governing.run(control.rate_limit(), &health, &|| is_over.load(Ordering::Relaxed)));
+        scope.spawn(|| {
+            let governed = || vec![(Arc::clone(&control), health.clone())];
+            governing.run(&governed, &|| is_over.load(Ordering::Relaxed));
+        });
         let _over = Over(&is_over);
         with_progress(wanted, &stop, || pipeline.run(&stop, &control))
     })??;
@@ -128,7 +134,11 @@ impl Before {
 }
 
 /// How the stream is measured, and the engine alone in between, if it is.
-fn measurement(wanted: &Wanted<'_>, slices: Option<Slices>, recorder: &Arc<Mutex<Recorder>>) -> Measurement {
+pub(super) fn measurement(
+    wanted: &Wanted<'_>,
+    slices: Option<Slices>,
+    recorder: &Arc<Mutex<Recorder>>,
+) -> Measurement {
     Measurement {
         settings: MeasurementSettings {
             warm_up: wanted.warm_up,
@@ -361,7 +371,7 @@ struct Slowed {
 }
 
 /// The engine, held to at least so long an inference, if that is asked for.
-fn slowed(engine: Box<dyn Engine>, least: Option<Duration>) -> Box<dyn Engine> {
+pub(super) fn slowed(engine: Box<dyn Engine>, least: Option<Duration>) -> Box<dyn Engine> {
     match least {
         Some(least) => Box::new(Slowed { name: slowed_name(&*engine, least), engine, least }),
         None => engine,

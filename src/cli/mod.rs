@@ -16,6 +16,7 @@ mod exit_code;
 mod flags;
 mod generate;
 mod installed;
+mod many_cameras;
 mod measure;
 #[cfg(feature = "tensorrt")]
 mod plan;

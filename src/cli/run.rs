@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,11 +14,14 @@ use wordsight_engines::{Cosines, Regions, StepTimes};
 use super::agreement::Bound;
 use super::flags::{CommonArgs, SourceArgs, put};
 use super::installed::INSTALLED;
-use crate::config::{Config, ConfigError};
+use crate::config::{ChosenCameras, Config, ConfigError, Environment};
 use crate::http::parse_address;
 use crate::job::Stage;
 use crate::pipeline::{Report, run_alone};
-use crate::service::{EngineTarget, Engines, GpuWait, Service, Target, of_usage};
+use crate::service::{
+    CameraService, DeviceTarget, EngineTarget, Engines, GpuWait, Service, Target, kept_configuration,
+    of_usage,
+};
 use crate::threads::Stop;
 
 /// How long a stream may take to end when it is asked to. One whose results are read takes two seconds at most.
@@ -71,6 +74,9 @@ pub struct RunArgs {
 impl RunArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let stop = Stop::on_signals()?;
+        if self.has_cameras()? {
+            return self.run_cameras(stop);
+        }
         let service = Service {
             load: &|text| Ok(self.target(text)?),
             configuration: self.common.config.clone(),
@@ -99,6 +105,41 @@ impl RunArgs {
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
+    /// Whether the configuration lists cameras. One that is wrong says so when it is loaded.
+    fn has_cameras(&self) -> anyhow::Result<bool> {
+        let path = self.common.config.as_deref();
+        let has_cameras = |config: &Config| !config.cameras().is_empty();
+        Ok(match Config::load(path) {
+            Ok(config) => has_cameras(&config),
+            Err(_) => kept_configuration()
+                .zip(path)
+                .and_then(|(text, path)| Config::parse(&text, path).ok())
+                .is_some_and(|config| has_cameras(&config)),
+        })
+    }
+
+    /// Runs several cameras on one engine.
+    fn run_cameras(self, stop: Stop) -> anyhow::Result<ExitCode> {
+        if self.compare_engine {
+            return Err(ConfigError::FlagOfOneSource("--compare-engine").into());
+        }
+        let service = CameraService {
+            load: &|text, chosen| Ok(self.device(text, chosen)?),
+            configuration: self.common.config.clone().unwrap_or_default(),
+            frames: self.frames.map(NonZeroU64::get),
+            longest_stop: LONGEST_STOP,
+            stop,
+            engines: &INSTALLED,
+            gpu_wait: GpuWait::SERVICE,
+        };
+        let reports = service.run()?;
+        for (name, report) in &reports {
+            tell!("camera    {name}");
+            print_summary(report);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
     /// No flags but a configuration.
     pub(super) fn of_configuration(file: Option<PathBuf>) -> Self {
         Self::of_parts(SourceArgs::default(), CommonArgs { config: file, ..CommonArgs::default() })
@@ -111,23 +152,67 @@ impl RunArgs {
 
     /// What these flags ask for, over the configuration's file, or over this text in its place.
     pub(super) fn target(&self, text: Option<&str>) -> Result<Target, ConfigError> {
-        self.target_of(match (text, self.common.config.as_deref()) {
-            (Some(text), Some(path)) => Config::parse(text, path)?,
-            (_, path) => Config::load(path)?,
-        })
+        let config = self.config(text)?;
+        if !config.cameras().is_empty() {
+            return Err(ConfigError::Cameras("they are new, and take a restart of wordsight".to_owned()));
+        }
+        self.target_of(config)
+    }
+
+    fn config(&self, text: Option<&str>) -> Result<Config, ConfigError> {
+        match (text, self.common.config.as_deref()) {
+            (Some(text), Some(path)) => Config::parse_over(text, path, &Environment::of_process()?),
+            (_, path) => Config::load(path),
+        }
+    }
+
+    /// What these flags ask of all cameras, or of the one source that there is.
+    pub(super) fn device_or_single(&self) -> Result<DeviceTarget, ConfigError> {
+        let config = self.config(None)?;
+        if !config.cameras().is_empty() {
+            return self.device_of(config);
+        }
+        Ok(DeviceTarget::of_single(self.target_of(config)?))
+    }
+
+    /// What these flags ask of several cameras, over the configuration's file, or over this text in its place, and over what
+    /// was chosen beside it.
+    fn device(&self, text: Option<&str>, chosen: &ChosenCameras) -> Result<DeviceTarget, ConfigError> {
+        let path = self.common.config.as_deref().unwrap_or(Path::new(""));
+        let text = text.map_or_else(|| Config::text_of(path), |text| Ok(text.to_owned()))?;
+        self.device_of(Config::parse_with(&text, path, &Environment::of_process()?, chosen)?)
+    }
+
+    /// The same over a configuration.
+    pub(super) fn device_of(&self, mut config: Config) -> Result<DeviceTarget, ConfigError> {
+        if let Some(flag) = self.source.flag().or(self.repeat.then_some("--loop")) {
+            return Err(ConfigError::FlagOfOneSource(flag));
+        }
+        if config.cameras().is_empty() {
+            let reason = "there is none any more: one source alone takes a restart of wordsight";
+            return Err(ConfigError::Cameras(reason.to_owned()));
+        }
+        config.cameras_mut().iter_mut().for_each(|camera| self.apply(camera));
+        self.apply(&mut config);
+        DeviceTarget::of(&config)
     }
 
     /// What these flags ask for, over a configuration.
     pub(super) fn target_of(&self, mut config: Config) -> Result<Target, ConfigError> {
-        self.common.apply(&mut config);
         self.source.apply(&mut config);
         config.source.repeat |= self.repeat;
+        self.apply(&mut config);
+        Target::of(&config)
+    }
+
+    /// Puts these flags, those of the source apart, over a configuration.
+    fn apply(&self, config: &mut Config) {
+        self.common.apply(config);
         put(&mut config.publish.json, self.json.clone());
         put(&mut config.publish.save_every, self.save_every);
         put(&mut config.publish.save, self.save.clone().map(Some));
         put(&mut config.publish.health, self.health.clone().map(Some));
         put(&mut config.http.listen, self.http.map(|address| address.to_string()));
-        Target::of(&config)
     }
 }
 
@@ -144,7 +229,7 @@ fn print_summary(report: &Report) {
         tell!("dropped   (before) {}", places.join(", "));
     }
     if drops.held_back > 0 {
-        tell!("held back {} frames, for the board's sake", drops.held_back);
+        tell!("held back {} frames, for the board's sake or by max_fps", drops.held_back);
     }
     // Those that were under way when it was enough.
     let dropped = drops.held_back + drops.before.iter().sum::<u64>();

@@ -1,5 +1,6 @@
 //! `wordsight student`: what a student's file says, and whether its network answers as one.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -54,6 +55,8 @@ struct Checked {
     problems: Vec<String>,
     /// Metadata that means nothing: perhaps misspelt.
     unknown_keys: Vec<String>,
+    /// Metadata that means nothing in this student, with its values, which nobody has looked at.
+    unused_keys: BTreeMap<&'static str, String>,
 }
 
 impl CheckArgs {
@@ -94,6 +97,7 @@ impl CheckArgs {
             milliseconds: 1e3 * shortest.as_secs_f64(),
             problems: self.problems(&answers, &facts),
             unknown_keys: unknown_keys(&self.student),
+            unused_keys: unused_keys(&self.student),
             teacher: facts.teacher,
         };
         if self.json {
@@ -126,6 +130,10 @@ impl Checked {
         for key in &self.unknown_keys {
             table += &format!("unknown     the key `{key}` means nothing: is it misspelt?\n");
         }
+        for (key, value) in &self.unused_keys {
+            table +=
+                &format!("unused      `{key}` is {value}, and has no effect on a student of this kind\n");
+        }
         for problem in &self.problems {
             table += &format!("wrong       {problem}\n");
         }
@@ -145,6 +153,21 @@ fn unknown_keys(student: &Path) -> Vec<String> {
     let unknown =
         keys.filter(|key| key.starts_with("wordsight.") && !StudentFacts::KEYS.contains(&key.as_str()));
     unknown.cloned().collect()
+}
+
+/// The longest value of a key that is shown.
+const LONGEST_SHOWN: usize = 40;
+
+/// Keys of a student's file that have no effect in it, with their values.
+fn unused_keys(student: &Path) -> BTreeMap<&'static str, String> {
+    let Ok(model) = wordsight_onnx::read(student) else { return BTreeMap::new() };
+    let shown = |key: &str| {
+        let value = wordsight_onnx::metadata(&model, key).unwrap_or_default();
+        let cut: String = value.chars().take(LONGEST_SHOWN).collect();
+        if cut.len() < value.len() { format!("{cut:?}...") } else { format!("{cut:?}") }
+    };
+    let unused = StudentFacts::unused_keys(&model, &student.display().to_string()).unwrap_or_default();
+    unused.into_iter().map(|key| (key, shown(key))).collect()
 }
 
 /// What a student answers to a grey frame, soft waves and noise, and the shortest time that it took.
@@ -178,7 +201,9 @@ fn problems(answers: &[Regions], facts: &StudentFacts) -> Vec<String> {
         let name = output.name();
         let values = || answers.iter().flat_map(|regions| regions.output(*output)).copied();
         if let Some(value) = values().find(|value| !value.is_finite()) {
+            // Nothing else that is said of such numbers means anything.
             problems.push(format!("`{name}` has {value} in it"));
+            continue;
         }
         if answers.windows(2).all(|pair| pair[0].output(*output) == pair[1].output(*output))
             && !name.starts_with("logit_")
@@ -218,7 +243,10 @@ fn problems(answers: &[Regions], facts: &StudentFacts) -> Vec<String> {
             _ => {}
         }
     }
-    problems.extend(problem_of_boxes(answers, facts));
+    let are_finite = |regions: &Regions| regions.boxes_in_input.iter().flatten().all(|side| side.is_finite());
+    if answers.iter().all(are_finite) {
+        problems.extend(problem_of_boxes(answers, facts));
+    }
     problems
 }
 
@@ -328,6 +356,20 @@ mod tests {
         ] {
             let told = told(change);
             assert!(told.contains(says), "{says}: {told}");
+        }
+    }
+
+    #[test]
+    fn what_is_infinite_is_told_once() {
+        let faults: [fn(&mut Regions); 4] = [
+            |regions| regions.boxes_in_input = vec![[f32::INFINITY; 4]; 2],
+            |regions| regions.objectness = vec![f32::INFINITY; 2],
+            |regions| regions.logit_scale = vec![f32::INFINITY; 2],
+            |regions| regions.text_embeddings = vec![f32::INFINITY; 4],
+        ];
+        for fault in faults {
+            let told = told(fault);
+            assert!(told.ends_with("has inf in it") && !told.contains(';'), "{told}");
         }
     }
 }

@@ -2,15 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use super::environment::Environment;
 use super::error::ConfigError;
-use super::keys::{Key, keys};
-use super::load::BUILT_IN;
+use super::keys::{BUILT_IN, Key, keys};
 use super::secrets::shown_value;
 use super::values::Config;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
+    /// A variable of the environment.
+    Environment,
     /// The user's file.
     File,
     /// The built-in configuration.
@@ -33,13 +35,14 @@ pub struct Effective {
 }
 
 impl Config {
-    /// What holds for each key, by a file over what is built in; paths as they are looked for.
+    /// What holds for each key, by the environment over a file over what is built in; paths as they are looked for.
     ///
     /// # Errors
     /// As [`Config::load`].
     pub fn effective(path: Option<&Path>) -> Result<Vec<Effective>, ConfigError> {
         let text = path.map(Self::text_of).transpose()?.unwrap_or_default();
-        let mut config = Self::parse(&text, path.unwrap_or(Path::new("")))?;
+        let environment = Environment::of_process()?;
+        let mut config = Self::parse_over(&text, path.unwrap_or(Path::new("")), &environment)?;
         let [own, built_in] = [&text, BUILT_IN].map(|text| text.parse::<toml::Table>().unwrap_or_default());
         let value = |table: &toml::Table, key: Key| match key.section {
             "" => table.get(key.name).cloned(),
@@ -48,10 +51,20 @@ impl Config {
         let mut effective = Vec::new();
         let keys = keys();
         for &key in keys.iter().filter(|key| !key.is_repeated) {
-            let own = value(&own, key);
-            let origin = if own.is_some() { Origin::File } else { Origin::BuiltIn };
+            let of_environment = environment.value(key.section, key.name).cloned();
+            let of_file = value(&own, key);
+            let origin = match (&of_environment, &of_file) {
+                (Some(_), _) => Origin::Environment,
+                (None, Some(_)) => Origin::File,
+                (None, None) => Origin::BuiltIn,
+            };
+            let own = of_environment.or(of_file);
             // Words in the configuration stand in the built-in file's place.
-            let is_replaced = (key.section, key.name) == ("", "vocabulary") && config.words.is_some();
+            let is_replaced = match (key.section, key.name) {
+                ("", "vocabulary") => config.words.is_some(),
+                ("", "words") => config.words.is_none(),
+                _ => false,
+            };
             let value = own.or_else(|| value(&built_in, key)).filter(|_| !is_replaced);
             let value = config.file_of(key).map(|path| path.display().to_string().into()).or(value);
             let value = value.map(|value| shown_value(key.section, key.name, value));

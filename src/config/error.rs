@@ -26,6 +26,40 @@ pub enum ConfigError {
         /// What toml says, with line and column, and what may have been meant.
         reason: String,
     },
+    /// Cameras that can't be told apart, or are none.
+    #[error("the configuration's [[camera]] is wrong: {0}")]
+    Cameras(String),
+    /// What is wrong with one of several cameras.
+    #[error("camera {name}: {reason}")]
+    OfCamera {
+        /// What it is called.
+        name: String,
+        /// What is wrong.
+        reason: Box<ConfigError>,
+    },
+    /// A flag about the one source of a file, and a file with several.
+    #[error(
+        "the configuration has several cameras, and {0} is about one source: change the configuration's [[camera]]"
+    )]
+    FlagOfOneSource(&'static str),
+    /// A variable of the environment that is no key's, or holds what its key doesn't take.
+    #[error("the environment's variable {variable} is wrong: {reason}")]
+    Environment {
+        /// The variable.
+        variable: String,
+        /// What is wrong, and what may have been meant.
+        reason: String,
+    },
+    /// A secret that systemd hasn't handed over.
+    #[error("the configuration has {key} = \"credential:{name}\": {reason}")]
+    Credential {
+        /// The key.
+        key: String,
+        /// The credential.
+        name: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// Words in two places.
     #[error(
         "the configuration {} has both `vocabulary` and `words`: what is looked for stands in one of them; take one out",
@@ -78,6 +112,10 @@ pub enum ConfigError {
 impl ConfigError {
     /// Whether the user wrote something wrong, as against a file that isn't there.
     pub fn is_a_mistake_of_usage(&self) -> bool {
-        !matches!(self, Self::NoDemoFile { .. })
+        match self {
+            Self::NoDemoFile { .. } => false,
+            Self::OfCamera { reason, .. } => reason.is_a_mistake_of_usage(),
+            _ => true,
+        }
     }
 }

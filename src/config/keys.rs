@@ -6,6 +6,7 @@ use serde::de::value::Error;
 use serde::de::{Deserialize, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
+use super::cameras::{AT_THE_TOP, SECTIONS};
 use super::values::Config;
 use crate::governor::GovernorKeys;
 use crate::http::HttpKeys;
@@ -13,7 +14,10 @@ use crate::pipeline::EngineKeys;
 use crate::publish::{LinesKeys, MqttKeys, PicturesKeys, PublishKeys, VideoKeys, WebhookKeys};
 use crate::scoring::DetectionKeys;
 use crate::source::SourceKeys;
-use crate::tracking::TrackingKeys;
+use crate::tracking::{CrossingLineKeys, MaskKeys, TrackingKeys, ZoneKeys};
+
+/// The configuration that holds where the user's says nothing.
+pub(super) const BUILT_IN: &str = include_str!("../../demo/wordsight.toml");
 
 /// A key that there is: the section, empty for those at the top, and the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub(super) struct Key {
 
 /// All keys, in the order in which the built-in file documents them.
 pub(super) fn keys() -> Vec<Key> {
+    let of_camera: Vec<&str> =
+        AT_THE_TOP.into_iter().chain(names_of::<SourceKeys>().iter().copied()).collect();
     let sections = [
         ("source", names_of::<SourceKeys>(), false),
         ("detection", names_of::<DetectionKeys>(), false),
@@ -34,6 +40,10 @@ pub(super) fn keys() -> Vec<Key> {
         ("governor", names_of::<GovernorKeys>(), false),
         ("publish", names_of::<PublishKeys>(), false),
         ("http", names_of::<HttpKeys>(), false),
+        ("camera", of_camera.as_slice(), true),
+        ("zone", names_of::<ZoneKeys>(), true),
+        ("crossing_line", names_of::<CrossingLineKeys>(), true),
+        ("mask", names_of::<MaskKeys>(), true),
         ("lines", names_of::<LinesKeys>(), true),
         ("mqtt", names_of::<MqttKeys>(), true),
         ("pictures", names_of::<PicturesKeys>(), true),
@@ -47,6 +57,11 @@ pub(super) fn keys() -> Vec<Key> {
         keys.extend(names.iter().map(|name| Key { section, name, is_repeated }));
     }
     keys
+}
+
+/// The names of a section's keys.
+pub(super) fn names_in(section: &str) -> Vec<&'static str> {
+    keys().into_iter().filter(|key| key.section == section).map(|key| key.name).collect()
 }
 
 /// The names of a structure's keys, in its order, as serde tells them to whoever deserialises it.
@@ -105,11 +120,12 @@ pub(super) fn hint_for(message: &str, user: &toml::Table) -> Option<String> {
         section => format!("under [{section}]"),
     };
     if let Some(here) = nearest(unknown, listed.iter().copied(), ALIKE_IN_SECTION) {
+        let listed_keys = listed.iter().filter(|name| !SECTIONS.contains(name)).count();
         // The section that has the very keys that could have been; at the top there are sections as well.
         let is_listed = |section: &str| {
             let own = || keys.iter().filter(|key| key.section == section);
             own().all(|key| listed.contains(&key.name))
-                && (section.is_empty() || own().count() == listed.len())
+                && (section.is_empty() || own().count() == listed_keys)
         };
         let told = match keys.iter().find(|key| key.name == here && is_listed(key.section)) {
             Some(key) => format!("`{here}`, {}", place(key)),

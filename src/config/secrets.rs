@@ -24,6 +24,11 @@ pub(super) fn shown_error(mut error: toml::de::Error, text: &str) -> String {
     if is_telling { shown.replace(&message, &without_values(&message)) } else { shown }
 }
 
+/// A message of the parser about a line, without a value that may be secret.
+pub(super) fn shown_message(message: &str, line: &str) -> String {
+    if hidden(line) == line { message.to_owned() } else { without_values(message) }
+}
+
 /// The same text with stars, byte for byte, in the place of values that may be secret.
 fn hidden(text: &str) -> String {
     let mut hidden = String::with_capacity(text.len());
@@ -74,7 +79,7 @@ fn without_values(message: &str) -> String {
 pub(super) fn shown_value(section: &str, name: &str, value: Value) -> Value {
     let Value::String(text) = &value else { return value };
     let shown = match (section, name) {
-        ("source", "uri") => match SourceUri::parse(text) {
+        ("source" | "camera", "uri") => match SourceUri::parse(text) {
             Ok(uri) => uri.display().to_owned(),
             Err(_) => "***".to_owned(),
         },

@@ -2,8 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use std::path::Path;
 
-use super::keys::{Key, keys};
-use super::load::BUILT_IN;
+use super::keys::{BUILT_IN, Key, keys};
 use super::*;
 use crate::settings::Fraction;
 
@@ -119,6 +118,17 @@ fn what_is_wrong_is_shown_with_its_line() {
         ("score_threshold = 0.5", "line 1", "`score_threshold` stands under [detection]"),
         ("[source]\nstudent = \"x\"", "line 2", "`student` stands at the top of the file"),
         ("[detecton]\nnms_iou = 0.5", "line 1", "did you mean [detection]?"),
+        (
+            "[[camera]]\nname = \"a\"\nzzz = 1",
+            "line 3",
+            "expected one of `name`, `vocabulary`, `words`, `uri`",
+        ),
+        ("[[camera]]\nname = \"a\"\nnam = 1", "line 3", "did you mean `name`, under [[camera]]?"),
+        (
+            "[[camera]]\nname = \"a\"\n[camera.detection]\nzzz = 1",
+            "line 4",
+            "expected one of `score_threshold`",
+        ),
     ];
     for (text, line, reason) in cases {
         let error = with(text).unwrap_err();

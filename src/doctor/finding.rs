@@ -70,6 +70,8 @@ pub struct Device {
     pub file: Option<PathBuf>,
     /// What it asks for.
     pub configured: Result<Target, ConfigError>,
+    /// The cameras beside that one, where there are several.
+    pub others: Vec<Target>,
     /// Where the system's files are.
     pub root: PathBuf,
     /// What time the clock says it is.

@@ -13,6 +13,7 @@ mod system;
 use std::path::{Path, PathBuf};
 
 use wordsight_board::{Machine, Readings};
+use wordsight_engines::StudentFacts;
 use wordsight_engines::cpu::library;
 
 use crate::health::Health;
@@ -29,15 +30,20 @@ pub fn examine(device: &Device) -> Vec<Finding> {
     let service = Service::look(device);
     let mut found = vec![configuration(device)];
     if let Ok(configured) = &device.configured {
-        found.extend(student_and_words(configured));
-        found.push(source(configured, service.runs()));
+        let (student, facts) = student(configured);
+        found.push(student);
+        for target in std::iter::once(configured).chain(&device.others) {
+            found.extend(facts.as_ref().map_or_else(|| words_alone(target), |facts| words(target, facts)));
+            found.push(source(target, service.runs()));
+        }
     }
     found.extend(system::permissions(root));
     let (machine, readings) = (Machine::read(root), Readings::read(root));
     found.push(system::releases(&machine));
     found.push(tensorrt(device, &machine));
     found.extend(system::power(root, &machine, &readings));
-    let written = device.configured.as_ref().map_or(Vec::new(), folders_written);
+    let targets = device.configured.iter().chain(&device.others);
+    let written: Vec<PathBuf> = targets.flat_map(folders_written).collect();
     found.push(system::disk(root, &written));
     found.push(system::clock(root, device.now));
     found.extend(service.findings(root));
@@ -61,51 +67,63 @@ fn configuration(device: &Device) -> Finding {
     }
 }
 
-/// The engine is opened as a stream would, but no plan is built for it: that takes minutes.
-fn student_and_words(configured: &Target) -> Vec<Finding> {
+/// The student, and what it says of itself. The engine is opened as a stream would, but no plan is built for it: that takes
+/// minutes.
+fn student(configured: &Target) -> (Finding, Option<StudentFacts>) {
     let engine = EngineTarget { builds_plans: false, ..configured.engine.clone() };
     let engine = match engine.open(&Installed::QUIET, &Stop::default(), &|| ()) {
         Ok(engine) => engine,
-        Err(error) => {
-            let student = Finding::failed("student", error);
-            return std::iter::once(student).chain(words_alone(configured)).collect();
-        }
+        Err(error) => return (Finding::failed("student", error), None),
     };
     let facts = engine.facts();
-    let student = Finding::ok(
-        "student",
-        format!(
-            "{}: {}x{}, of the teacher {}; run by {}",
-            configured.engine.student.display(),
-            facts.input_width(),
-            facts.input_height(),
-            facts.teacher,
-            engine.title()
-        ),
+    let says = format!(
+        "{}: {}x{}, of the teacher {}; run by {}",
+        configured.engine.student.display(),
+        facts.input_width(),
+        facts.input_height(),
+        facts.teacher,
+        engine.title()
     );
-    let mut found = vec![student];
+    (Finding::ok("student", says), Some(facts.clone()))
+}
+
+/// The words of a configuration, held against the student.
+fn words(configured: &Target, facts: &StudentFacts) -> Vec<Finding> {
     match configured.words.open(facts, &Stop::default()) {
         Ok(opened) => {
-            let (path, words) = (configured.words.vocabulary.display(), opened.scorer.words());
-            let says = format!("{path}: {} words, which fit the student", words.len());
-            found.push(Finding::ok("vocabulary", says));
-            found.extend(labels(configured, words.iter()));
+            let (path, words) = (vocabulary_of(configured), opened.scorer.words());
+            let found =
+                Finding::ok("vocabulary", format!("{path}: {} words, which fit the student", words.len()));
+            std::iter::once(found).chain(labels(configured, words.iter())).collect()
         }
-        Err(error) => found.push(Finding::failed("vocabulary", error)),
+        Err(error) => vec![Finding::failed("vocabulary", of_camera(configured, &error))],
     }
-    found
+}
+
+/// Whose it is, where there are several cameras.
+fn camera_prefix(configured: &Target) -> String {
+    configured.camera().map_or_else(String::new, |name| format!("camera {name}: "))
+}
+
+fn of_camera(configured: &Target, error: &anyhow::Error) -> anyhow::Error {
+    anyhow::anyhow!("{}{error:#}", camera_prefix(configured))
+}
+
+/// A vocabulary's path.
+fn vocabulary_of(configured: &Target) -> String {
+    format!("{}{}", camera_prefix(configured), configured.words.vocabulary.display())
 }
 
 /// The words of a configuration whose student can't be opened.
 fn words_alone(configured: &Target) -> Vec<Finding> {
-    let path = configured.words.vocabulary.display();
+    let path = vocabulary_of(configured);
     let (words, says) = match configured.words.list() {
         Ok(Some(list)) => (list.words, "no student says for which teacher"),
         Ok(None) => match wordsight_detection::Vocabulary::load(&configured.words.vocabulary) {
             Ok(vocabulary) => (vocabulary.words, "no student to hold them against"),
-            Err(error) => return vec![Finding::failed("vocabulary", error)],
+            Err(error) => return vec![Finding::failed("vocabulary", of_camera(configured, &error.into()))],
         },
-        Err(error) => return vec![Finding::failed("vocabulary", error)],
+        Err(error) => return vec![Finding::failed("vocabulary", of_camera(configured, &error.into()))],
     };
     let shown = words.iter().filter(|word| !word.hidden).map(|word| word.word.as_str());
     let found = Finding::ok("vocabulary", format!("{path}: {} words; {says}", shown.clone().count()));
@@ -119,14 +137,16 @@ fn labels<'a>(configured: &Target, words: impl Iterator<Item = &'a str> + Clone)
 }
 
 fn source(configured: &Target, is_in_use: bool) -> Finding {
+    let camera = camera_prefix(configured);
     let uri = &configured.source.uri;
     if is_in_use && uri.is_live() {
-        return Finding::ok("source", format!("{}: in use by the service, and left alone", uri.display()));
+        let says = format!("{camera}{}: in use by the service, and left alone", uri.display());
+        return Finding::ok("source", says);
     }
     // Not by hand: a camera's daemon that hangs would keep whoever asks.
     match configured.source.at_once().open(&Health::default(), &Stop::default()) {
-        Ok(_) => Finding::ok("source", format!("{}: opens", uri.display())),
-        Err(error) => Finding::failed("source", error),
+        Ok(_) => Finding::ok("source", format!("{camera}{}: opens", uri.display())),
+        Err(error) => Finding::failed("source", anyhow::anyhow!("{camera}{error}")),
     }
 }
 

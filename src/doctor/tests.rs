@@ -17,6 +17,7 @@ fn device(root: &Path) -> Device {
     Device {
         file: Some("/etc/wordsight/wordsight.toml".into()),
         configured: Err(ConfigError::NotAPhotograph("none".into())),
+        others: Vec::new(),
         root: root.to_owned(),
         now: SystemTime::UNIX_EPOCH + Duration::from_secs(NOW_S),
     }

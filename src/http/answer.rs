@@ -47,6 +47,15 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// The way to another path of this server.
+pub fn redirect(to: &str) -> Response {
+    let mut response = StatusCode::PERMANENT_REDIRECT.into_response();
+    if let Ok(to) = HeaderValue::from_str(to) {
+        response.headers_mut().insert(header::LOCATION, to);
+    }
+    response
+}
+
 /// Something as JSON.
 pub fn json(value: &impl Serialize) -> Response {
     json_with(StatusCode::OK, value)

@@ -33,9 +33,9 @@ pub(super) fn colour(word: &str) -> String {
     format!("#{red:02x}{green:02x}{blue:02x}")
 }
 
-/// The live page.
+/// The camera's page.
 pub(super) async fn page(State(state): State<Arc<AppState>>) -> Response {
-    state.page.response()
+    state.shared.page.response()
 }
 
 #[derive(Serialize)]
@@ -44,7 +44,7 @@ struct HealthJson {
     reasons: Vec<String>,
 }
 
-fn health_of(reasons: Vec<String>) -> Response {
+pub(super) fn health_of(reasons: Vec<String>) -> Response {
     let is_well = reasons.is_empty();
     let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json_with(status, &HealthJson { is_well, reasons })
@@ -57,9 +57,7 @@ pub(super) async fn health(State(state): State<Arc<AppState>>) -> Response {
 
 /// Whether frames come.
 pub(super) async fn ready(State(state): State<Arc<AppState>>) -> Response {
-    let Reasons { mut stuck, no_frames, .. } = Reasons::of(&state, &state.stream.health.report(), &[]);
-    stuck.extend(no_frames);
-    health_of(stuck)
+    health_of(Reasons::of(&state, &state.stream.health.report(), &[]).no_frames)
 }
 
 /// How everything is.
@@ -125,8 +123,8 @@ pub(super) async fn vocabularies(State(state): State<Arc<AppState>>) -> Answer {
         vocabularies: Vec<Listed>,
     }
     let listed = tokio::task::spawn_blocking(move || {
-        let (vocabularies, has_more) = state.folder.list(&state.stream.requests.current().vocabulary);
-        Vocabularies { is_there: state.folder.is_there(), has_more, vocabularies }
+        let (vocabularies, has_more) = state.shared.folder.list(&state.stream.requests.current().vocabulary);
+        Vocabularies { is_there: state.shared.folder.is_there(), has_more, vocabularies }
     });
     Ok(json(&listed.await.map_err(|_| Refusal::busy())?))
 }
@@ -142,7 +140,7 @@ pub(super) async fn set_vocabulary(
     State(state): State<Arc<AppState>>,
     JsonBody(ByName { name }): JsonBody<ByName>,
 ) -> Answer {
-    let request = move |state: &AppState| Ok(ChangeRequest::Vocabulary(state.folder.file(&name)?));
+    let request = move |state: &AppState| Ok(ChangeRequest::Vocabulary(state.shared.folder.file(&name)?));
     ask(state, request).await
 }
 
@@ -227,19 +225,28 @@ pub(super) async fn ask(
     state: Arc<AppState>,
     request: impl FnOnce(&AppState) -> Result<ChangeRequest, Refusal> + Send + 'static,
 ) -> Answer {
+    ask_for(state, request, |state| json(&InUse::of(state))).await
+}
+
+/// Asks the stream for something, and answers with what `tell` says then.
+pub(super) async fn ask_for(
+    state: Arc<AppState>,
+    request: impl FnOnce(&AppState) -> Result<ChangeRequest, Refusal> + Send + 'static,
+    tell: fn(&AppState) -> Response,
+) -> Answer {
     let asking = tokio::task::spawn_blocking(move || {
         let request = request(&state)?;
-        let _place = state.changes.try_acquire().map_err(|_| Refusal::busy())?;
+        let _place = state.shared.seats.changes.try_acquire().map_err(|_| Refusal::busy())?;
         let answer = state.stream.requests.ask(request);
         answer.map_err(|reason| Refusal::new(StatusCode::CONFLICT, reason))?;
-        Ok(json(&InUse::of(&state)))
+        Ok(tell(&state))
     });
     asking.await.map_err(|_| Refusal::busy())?
 }
 
 /// What the board says of itself.
 pub(super) async fn board(State(state): State<Arc<AppState>>) -> Answer {
-    let taken = state.board.read().await.ok_or_else(Refusal::busy)?;
+    let taken = state.shared.board.read().await.ok_or_else(Refusal::busy)?;
     Ok(json(&BoardJson::of(&taken)))
 }
 

@@ -65,7 +65,7 @@ pub(super) async fn look_at<W: Send + 'static, T: Send + 'static>(
     look: impl FnOnce(&dyn DetectPhotograph, Photograph, W) -> Result<T, DetectError> + Send + 'static,
 ) -> Result<T, Refusal> {
     let (parts, body) = request.into_parts();
-    let admitted = wanted.and_then(|wanted| Ok((wanted, state.photographs.place()?)));
+    let admitted = wanted.and_then(|wanted| Ok((wanted, state.shared.seats.photographs.place()?)));
     let (wanted, place) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => {
@@ -74,7 +74,7 @@ pub(super) async fn look_at<W: Send + 'static, T: Send + 'static>(
         }
     };
     let photograph = read(&parts.headers, body).await?;
-    let turn = state.photographs.turn().await?;
+    let turn = state.shared.seats.photographs.turn().await?;
     let photographs = Arc::clone(&state.stream.photographs);
     let looking = tokio::task::spawn_blocking(move || {
         let seen = look(&*photographs, photograph, wanted);

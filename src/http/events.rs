@@ -37,7 +37,7 @@ struct Gone;
 
 /// Tells whoever asks what happens, until they go.
 pub(super) async fn events(State(state): State<Arc<AppState>>, headers: HeaderMap) -> Answer {
-    let seat = Arc::clone(&state.listeners).try_acquire_owned().map_err(|_| {
+    let seat = Arc::clone(&state.shared.seats.listeners).try_acquire_owned().map_err(|_| {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many are told of events already; try again later")
     })?;
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);

@@ -4,7 +4,7 @@
 //! answers is the same.
 #![allow(clippy::unwrap_used)]
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,12 +18,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use wordsight_teacher::words::ListedWords;
 
+use super::device::Device;
 use super::photographs::{DetectError, DetectPhotograph, Photograph, Thing};
 use super::routes;
 use super::security::Guard;
-use super::served_stream::ServedStream;
+use super::served_stream::{ServedCameras, ServedStream};
 use super::settings::HttpSettings;
-use super::state::AppState;
+use super::state::SharedState;
 use crate::publish::Record;
 use crate::requests::ShownExamples;
 
@@ -39,8 +40,7 @@ pub fn served_stream() -> ServedStream {
         control: Arc::default(),
         requests: Default::default(),
         photographs: Arc::new(NoStudent),
-        // A board that tells nothing: its files are looked for where none are.
-        board_root: PathBuf::from("/proc/self/fdinfo"),
+        camera: None,
     }
 }
 
@@ -72,10 +72,12 @@ pub fn answers(bytes: &[u8], longest: Duration) -> Vec<u8> {
     let answers = runtime.block_on(async {
         let (stop, stopped) = watch::channel(());
         let guard = Guard::new(&settings).unwrap();
-        let state = AppState::new(&settings, served_stream(), guard, stopped);
+        // A board that tells nothing: its files are looked for where none are.
+        let shared = SharedState::new(&settings, guard, Path::new("/proc/self/fdinfo"), stopped);
         // Nobody is there to grant any, and a thread would wait for that.
-        state.changes.close();
-        let router = routes::router(Arc::new(state));
+        shared.seats.changes.close();
+        let device = Device::new(ServedCameras::single(served_stream()), shared, routes::router);
+        let router = routes::of_device(Arc::new(device));
         let router = TowerToHyperService::new(router);
         let service =
             service_fn(move |request: hyper::Request<Incoming>| router.call(request.map(Body::new)));

@@ -29,9 +29,9 @@ pub(super) async fn log_in(
     peer: Option<axum::Extension<Peer>>,
     JsonBody(login): JsonBody<Login>,
 ) -> Answer {
-    let Some(token) = &state.guard.token else { return Ok(StatusCode::NO_CONTENT.into_response()) };
+    let Some(token) = &state.shared.guard.token else { return Ok(StatusCode::NO_CONTENT.into_response()) };
     if !token.is(login.token.trim().as_bytes()) {
-        state.guard.delay_wrong_token(peer.map(|axum::Extension(peer)| peer)).await;
+        state.shared.guard.delay_wrong_token(peer.map(|axum::Extension(peer)| peer)).await;
         return Err(Refusal::new(StatusCode::UNAUTHORIZED, "that is not the token")
             .with(header::WWW_AUTHENTICATE, "Bearer"));
     }
@@ -41,7 +41,7 @@ pub(super) async fn log_in(
 
 /// Logs a browser out.
 pub(super) async fn log_out(State(state): State<Arc<AppState>>) -> Answer {
-    match &state.guard.token {
+    match &state.shared.guard.token {
         Some(token) => with_cookie(token, "", Duration::ZERO),
         None => Ok(StatusCode::NO_CONTENT.into_response()),
     }

@@ -12,7 +12,9 @@ mod answer;
 mod api;
 mod board;
 mod body;
+mod camera_list;
 mod detect;
+mod device;
 mod events;
 mod examples;
 #[cfg(any(test, fuzzing))]
@@ -33,9 +35,11 @@ mod status;
 mod stream;
 mod vocabularies;
 mod vocabulary_files;
+mod zone_counts;
+mod zones;
 
 pub use photographs::{DetectError, DetectPhotograph, Photograph, Thing};
-pub use served_stream::ServedStream;
+pub use served_stream::{ServedCameras, ServedStream};
 pub use server::Server;
 pub use settings::{HttpKeys, HttpSettings, parse_address};
 pub use vocabularies::VocabularyFolder;

@@ -14,25 +14,32 @@ use axum::routing::{MethodFilter, on};
 
 use super::answer::Refusal;
 use super::body::{EXAMPLES, PHOTOGRAPHS};
-use super::state::AppState;
-use super::{api, detect, events, examples, login, metrics, security, stream, vocabulary_files};
+use super::device::Device;
+use super::state::{AppState, SharedState};
+use super::{
+    api, camera_list, detect, device, events, examples, login, security, stream, vocabulary_files, zones,
+};
 
+/// A camera of the list.
+const CAMERA: &str = "/api/cameras/{name}";
+/// Zones, lines and masks.
+const ZONES: &str = "/api/zones";
 /// A vocabulary of the folder.
 const VOCABULARY_FILE: &str = "/api/vocabularies/{name}";
 
 /// What is asked for by which method and path.
-struct Routes {
-    router: Router<Arc<AppState>>,
+struct Routes<T> {
+    router: Router<Arc<T>>,
     #[cfg_attr(not(test), allow(dead_code, reason = "for the test that compares them with the document"))]
     listed: Vec<(Method, &'static str)>,
 }
 
-impl Routes {
+impl<S: Send + Sync + 'static> Routes<S> {
     fn with<T: 'static>(
         mut self,
         method: Method,
         path: &'static str,
-        handler: impl Handler<T, Arc<AppState>>,
+        handler: impl Handler<T, Arc<S>>,
     ) -> Self {
         // There is a filter for every method that is named below.
         let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
@@ -42,7 +49,8 @@ impl Routes {
     }
 }
 
-fn routes() -> Routes {
+/// What there is of one camera.
+fn routes() -> Routes<AppState> {
     Routes { router: Router::new(), listed: Vec::new() }
         .with(Method::GET, "/", api::page)
         .with(Method::POST, "/login", login::log_in)
@@ -51,7 +59,6 @@ fn routes() -> Routes {
         .with(Method::GET, "/snapshot.jpg", stream::snapshot)
         .with(Method::GET, "/healthz", api::health)
         .with(Method::GET, "/readyz", api::ready)
-        .with(Method::GET, "/metrics", metrics::metrics)
         .with(Method::GET, "/api/status", api::status)
         .with(Method::GET, "/api/detections", api::detections)
         .with(Method::GET, "/api/events", events::events)
@@ -63,6 +70,9 @@ fn routes() -> Routes {
         .with(Method::PUT, VOCABULARY_FILE, vocabulary_files::upload)
         .with(Method::DELETE, VOCABULARY_FILE, vocabulary_files::delete)
         .with(Method::PUT, "/api/threshold", api::set_threshold)
+        .with(Method::GET, ZONES, zones::zones)
+        .with(Method::PUT, ZONES, zones::set_zones)
+        .with(Method::DELETE, ZONES, zones::forget_zones)
         .with(Method::PUT, "/api/choices", api::keep_choices)
         .with(Method::DELETE, "/api/choices", api::forget_choices)
         .with(Method::POST, PHOTOGRAPHS, detect::detect)
@@ -73,28 +83,52 @@ fn routes() -> Routes {
         .with(Method::GET, "/api/openapi.json", api::openapi)
 }
 
+/// What there is of all cameras together.
+fn routes_of_device() -> Routes<Device> {
+    Routes { router: Router::new(), listed: Vec::new() }
+        .with(Method::GET, "/", device::page)
+        .with(Method::GET, "/healthz", device::health)
+        .with(Method::GET, "/readyz", device::ready)
+        .with(Method::GET, "/metrics", device::metrics)
+        .with(Method::GET, "/api/cameras", camera_list::list)
+        .with(Method::DELETE, "/api/cameras", camera_list::forget)
+        .with(Method::PUT, CAMERA, camera_list::set)
+        .with(Method::DELETE, CAMERA, camera_list::remove)
+}
+
 /// Lets a request on, or not; and puts what browsers should know to every answer.
-async fn admit(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
-    let answered = match security::check(&state.guard, request).await {
+async fn admit(State(shared): State<Arc<SharedState>>, request: Request, next: Next) -> Response {
+    let answered = match security::check(&shared.guard, request).await {
         Ok(request) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     };
     security::with_headers(answered)
 }
 
-/// What answers requests.
+/// What answers a path that is there and not for the method.
+async fn other_method() -> Refusal {
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "that path is not for this method; `Allow` says for which")
+}
+
+/// What answers requests about one camera.
 pub(super) fn router(state: Arc<AppState>) -> Router {
     routes()
         .router
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is nothing under that path"))
-        .method_not_allowed_fallback(async || {
-            Refusal::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "that path is not for this method; `Allow` says for which",
-            )
-        })
-        .layer(from_fn_with_state(Arc::clone(&state), admit))
+        .method_not_allowed_fallback(other_method)
+        .layer(from_fn_with_state(Arc::clone(&state.shared), admit))
         .with_state(state)
+}
+
+/// What answers all requests, or has a camera's router answer them.
+pub(super) fn of_device(device: Arc<Device>) -> Router {
+    routes_of_device()
+        .router
+        .method_not_allowed_fallback(other_method)
+        .layer(from_fn_with_state(Arc::clone(device.shared()), admit))
+        // Not admitted here: a camera's router does that.
+        .fallback(device::dispatch)
+        .with_state(device)
 }
 
 #[cfg(test)]
@@ -117,13 +151,13 @@ mod tests {
                 of_path.map(move |method| (method.clone(), path.clone()))
             })
             .collect();
-        let listed = routes().listed;
-        let routed: BTreeSet<(String, String)> = listed
-            .iter()
-            .map(|(method, path)| (method.as_str().to_ascii_lowercase(), (*path).to_owned()))
-            .collect();
+        let (of_camera, of_device) = (routes().listed, routes_of_device().listed);
+        // Of one camera alone both stand at the top.
+        let listed: BTreeSet<_> =
+            of_camera.iter().chain(&of_device).map(|(method, path)| (method.to_string(), *path)).collect();
+        let routed: BTreeSet<(String, String)> =
+            listed.iter().map(|(method, path)| (method.to_ascii_lowercase(), (*path).to_owned())).collect();
         assert_eq!(documented, routed);
-        assert_eq!(listed.len(), routed.len(), "none stands there twice");
         assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
     }
 

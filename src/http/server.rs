@@ -8,6 +8,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -26,17 +27,16 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::broadcast::Receiver;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::answer::Refusal;
+use super::device::Device;
+use super::routes;
 use super::security::{Guard, Peer};
-use super::served_stream::ServedStream;
+use super::served_stream::ServedCameras;
 use super::settings::HttpSettings;
-use super::state::AppState;
-use super::{routes, status};
-use crate::job::Event;
+use super::state::SharedState;
 use crate::threads::{let_others_go_first, named};
 
 /// How nice the thread is, of 19.
@@ -56,6 +56,8 @@ const SEND_BUFFER_BYTES: u32 = 128 << 10;
 const BACKLOG: u32 = 64;
 /// How long answers that are under way may take when the server stops.
 const GRACE: Duration = Duration::from_millis(300);
+/// From one look at which cameras there are to the next.
+const LOOK: Duration = Duration::from_millis(200);
 /// Before the next connection is let in where one could not be: there are too many open files, say.
 const REST: Duration = Duration::from_millis(100);
 /// Threads for what takes its time: reading files, waiting for a change.
@@ -72,7 +74,7 @@ impl Server {
     ///
     /// # Errors
     /// When the address isn't to be had, the token can't be read or is none, or the system gives no thread.
-    pub fn start(settings: &HttpSettings, stream: ServedStream) -> anyhow::Result<Self> {
+    pub fn start(settings: &HttpSettings, cameras: ServedCameras, board_root: &Path) -> anyhow::Result<Self> {
         let guard = Guard::new(settings)?;
         let runtime = Builder::new_current_thread()
             .enable_io()
@@ -84,17 +86,20 @@ impl Server {
         let listener = listen(&runtime, settings.listen)
             .with_context(|| format!("cannot listen on {} for HTTP", settings.listen))?;
         let address = listener.local_addr().unwrap_or(settings.listen);
-        stream.live.set_picture_rate(settings.picture_fps);
         if let Some(folder) = settings.missing_folder() {
             tracing::warn!("there is no folder {} yet to switch among vocabularies of", folder.display());
         }
         let (stop, stopped) = watch::channel(());
-        let state = Arc::new(AppState::new(settings, stream, guard, stopped));
-        // From here on, however late the thread gets a core.
-        let events = state.stream.live.events();
+        let shared = SharedState::new(settings, guard, board_root, stopped);
+        let device = Arc::new(Device::new(cameras, shared, routes::router));
+        {
+            // From here on, however late the thread gets a core.
+            let _in_runtime = runtime.enter();
+            device.look();
+        }
         let work = move || {
             let_others_go_first(NICE);
-            runtime.block_on(serve(listener, state, events));
+            runtime.block_on(serve(listener, device));
             // What still asks the stream for something is not waited for.
             runtime.shutdown_background();
         };
@@ -139,15 +144,21 @@ fn listen(runtime: &Runtime, address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Lets connections in until the server stops.
-async fn serve(listener: TcpListener, state: Arc<AppState>, events: Receiver<Arc<Event>>) {
-    tokio::spawn(status::observe(Arc::clone(&state), events));
+async fn serve(listener: TcpListener, device: Arc<Device>) {
+    let state = Arc::clone(device.shared());
+    let mut looks = tokio::time::interval(LOOK);
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let others = Arc::new(Semaphore::new(MOST_TURNED_AWAY));
-    let (router, full) = (routes::router(Arc::clone(&state)), full());
+    let (router, full) = (routes::of_device(Arc::clone(&device)), full());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = state.stopped() => break,
+            // A camera that is new is followed whether or not somebody asks.
+            _ = looks.tick() => {
+                device.look();
+                continue;
+            }
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -167,6 +178,7 @@ async fn serve(listener: TcpListener, state: Arc<AppState>, events: Receiver<Arc
         });
     }
     drop(listener);
+    device.stop();
     drop(timeout(GRACE, places.acquire_many(MOST_CONNECTIONS as u32)).await);
 }
 
@@ -179,7 +191,7 @@ fn full() -> Router {
 }
 
 /// Answers the requests of one connection, one after the other.
-async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, state: &AppState) {
+async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, state: &SharedState) {
     // Pictures are written whole, and what is small is to go at once.
     drop(stream.set_nodelay(true));
     let io = TokioIo::new(WriteTimeout::new(stream, READS_WITHIN));

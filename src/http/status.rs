@@ -12,10 +12,12 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use super::observer::{Rates, rounded};
 use super::state::AppState;
+use super::zone_counts::ZoneCounts;
 use crate::health::{HealthReport, SourceState};
 use crate::job::Event;
 use crate::publish::OutletStatus;
 use crate::requests::ExampleCount;
+use crate::threads::clock::since_1970;
 
 /// From one look to the next.
 const LOOK: Duration = Duration::from_secs(1);
@@ -50,9 +52,7 @@ pub(super) async fn observe(state: Arc<AppState>, mut events: Receiver<Arc<Event
 
 /// Why the stream isn't as it should be, in sentences for people; the first are those that keep frames away.
 pub(super) struct Reasons {
-    /// Why the process is as good as dead.
-    pub stuck: Vec<String>,
-    /// Why no frames come.
+    /// Why no frames come: a stage that is stuck, a camera that is lost.
     pub no_frames: Vec<String>,
     /// What else is wrong.
     pub troubles: Vec<String>,
@@ -71,18 +71,13 @@ impl Reasons {
         if let Some((limit, reason)) = governor.and_then(|governor| governor.limit_fps.zip(governor.reason)) {
             troubles.push(format!("held back to {limit:.1} frames/s: {reason}"));
         }
-        Self {
-            stuck: state.observer.stuck().into_iter().collect(),
-            no_frames: no_frames(report).into_iter().collect(),
-            troubles,
-        }
+        Self { no_frames: state.observer.stuck().into_iter().chain(no_frames(report)).collect(), troubles }
     }
 
     pub fn all(self) -> Vec<String> {
-        let Self { mut stuck, no_frames, troubles } = self;
-        stuck.extend(no_frames);
-        stuck.extend(troubles);
-        stuck
+        let Self { mut no_frames, troubles } = self;
+        no_frames.extend(troubles);
+        no_frames
     }
 }
 
@@ -125,6 +120,9 @@ pub(super) struct Status {
     pictures: u64,
     outputs: Vec<OutletStatus>,
     health: HealthReport,
+    /// What is counted at zones and lines, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zones: Option<ZoneCounts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     history: Option<Vec<Rates>>,
 }
@@ -152,7 +150,7 @@ impl InUse {
         let in_use = state.stream.requests.current();
         Self {
             vocabulary: in_use.vocabulary_name(),
-            is_in_folder: state.folder.holds(&in_use.vocabulary),
+            is_in_folder: state.shared.folder.holds(&in_use.vocabulary),
             words: in_use.words.len(),
             score_threshold: rounded(in_use.score_threshold.into(), 1e4),
             is_as_configured: in_use.is_as_configured,
@@ -170,12 +168,13 @@ impl Status {
         let (report, metrics) = (stream.health.report(), stream.live.metrics());
         let outputs: Vec<OutletStatus> = stream.live.outlets().iter().map(|outlet| outlet.status()).collect();
         let reasons = Reasons::of(state, &report, &outputs);
-        let is_ready = reasons.stuck.is_empty() && reasons.no_frames.is_empty();
+        let is_ready = reasons.no_frames.is_empty();
         let reasons = reasons.all();
         let drops = stream.counters.drops(false);
+        let now_ns = with_history.then(|| since_1970().as_nanos() as u64);
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            name: stream.requests.current().stream,
+            name: state.name(),
             is_well: reasons.is_empty(),
             is_ready,
             reasons,
@@ -189,6 +188,7 @@ impl Status {
             pictures: metrics.pictures(),
             outputs,
             health: report,
+            zones: stream.live.zones().map(|zones| ZoneCounts::of(&zones, now_ns)),
             history: with_history.then(|| state.observer.history()),
         }
     }

@@ -56,7 +56,7 @@ impl AsRef<[u8]> for Jpeg {
 }
 
 fn seat(state: &AppState) -> Result<OwnedSemaphorePermit, Refusal> {
-    Arc::clone(&state.viewers).try_acquire_owned().map_err(|_| {
+    Arc::clone(&state.shared.seats.viewers).try_acquire_owned().map_err(|_| {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many look on already; try again later")
     })
 }
@@ -101,6 +101,9 @@ async fn show(mut viewer: Viewer, to_feed: &mpsc::Sender<Bytes>) {
 #[serde(deny_unknown_fields)]
 pub(super) struct WithBoxes {
     boxes: Option<bool>,
+    /// A page's counter, so that a browser asks again: it means nothing.
+    #[serde(rename = "n")]
+    _n: Option<String>,
 }
 
 /// The next picture.
@@ -108,7 +111,7 @@ pub(super) async fn snapshot(
     State(state): State<Arc<AppState>>,
     with: Result<Query<WithBoxes>, QueryRejection>,
 ) -> Answer {
-    let Query(WithBoxes { boxes }) = with.map_err(|error| {
+    let Query(WithBoxes { boxes, .. }) = with.map_err(|error| {
         let told = format!("{}: what may be asked for is `?boxes=false`", error.body_text());
         Refusal::new(StatusCode::BAD_REQUEST, told)
     })?;

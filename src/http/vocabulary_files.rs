@@ -35,8 +35,8 @@ pub(super) async fn upload(
 ) -> Answer {
     let (parts, body) = request.into_parts();
     let admitted = check_type(&parts.headers).and_then(|()| {
-        state.folder.new_file(&name)?;
-        Arc::clone(&state.uploads).try_acquire_owned().map_err(|_| Refusal::busy())
+        state.shared.folder.new_file(&name)?;
+        Arc::clone(&state.shared.seats.uploads).try_acquire_owned().map_err(|_| Refusal::busy())
     });
     let place = match admitted {
         Ok(place) => place,
@@ -48,7 +48,7 @@ pub(super) async fn upload(
     let bytes = VOCABULARY.read(&parts.headers, body).await?;
     let keeping = tokio::task::spawn_blocking(move || {
         let _place = place;
-        keep(&state.folder, &name, &bytes)
+        keep(&state.shared.folder, &name, &bytes)
     });
     keeping.await.map_err(|_| Refusal::busy())?
 }
@@ -88,7 +88,7 @@ fn keep(folder: &VocabularyFolder, name: &str, bytes: &[u8]) -> Answer {
 /// The bytes of a vocabulary of the folder.
 pub(super) async fn download(State(state): State<Arc<AppState>>, Named(name): Named<String>) -> Answer {
     let reading = tokio::task::spawn_blocking(move || {
-        let file = state.folder.file(&name)?;
+        let file = state.shared.folder.file(&name)?;
         let bytes = std::fs::read(&file).map_err(|error| failed(&error, "can't be read"))?;
         Ok(with_type(StatusCode::OK, MEDIA_TYPE, bytes))
     });
@@ -98,7 +98,7 @@ pub(super) async fn download(State(state): State<Arc<AppState>>, Named(name): Na
 /// Deletes a vocabulary of the folder, unless it is in use.
 pub(super) async fn delete(State(state): State<Arc<AppState>>, Named(name): Named<String>) -> Answer {
     let deleting = tokio::task::spawn_blocking(move || {
-        let file = state.folder.file(&name)?;
+        let file = state.shared.folder.file(&name)?;
         let in_use = state.stream.requests.current().vocabulary;
         if file.canonicalize().is_ok_and(|file| in_use.canonicalize().is_ok_and(|in_use| in_use == file)) {
             let told = "the vocabulary is in use: switch to another one first";

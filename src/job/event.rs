@@ -1,6 +1,8 @@
-//! Events: a tracked thing has appeared or left.
+//! Events: a tracked thing has appeared or left, or something has happened to it at a zone or a line.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -15,6 +17,14 @@ pub enum EventKind {
     Appeared,
     /// It has not been seen for a while, or what could be seen has changed (words, source).
     Left,
+    /// It is in a zone.
+    Entered,
+    /// It is no longer in a zone, or has left while it was there.
+    Exited,
+    /// It has been in a zone for as long as the zone says.
+    Dwelled,
+    /// It has crossed a line.
+    Crossed,
 }
 
 impl EventKind {
@@ -23,17 +33,68 @@ impl EventKind {
         match self {
             Self::Appeared => "appeared",
             Self::Left => "left",
+            Self::Entered => "entered",
+            Self::Exited => "exited",
+            Self::Dwelled => "dwelled",
+            Self::Crossed => "crossed",
         }
     }
 }
 
-/// A thing that is tracked has appeared or left.
+/// Where something happened to a thing.
+#[derive(Debug, Clone)]
+pub enum Spot {
+    /// At a zone.
+    Zone {
+        /// What it is called.
+        name: Arc<str>,
+        /// How long the thing has been in it, or was.
+        stayed: Duration,
+    },
+    /// At a line.
+    Line {
+        /// What it is called.
+        name: Arc<str>,
+        /// What the way is called in which it was crossed.
+        direction: Arc<str>,
+    },
+}
+
+impl Spot {
+    /// The name of the zone or line.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Zone { name, .. } | Self::Line { name, .. } => name,
+        }
+    }
+}
+
+/// Where an event happened, and its number: a thing may enter a zone more than once.
+#[derive(Debug, Clone)]
+pub struct AtSpot {
+    /// The zone or the line.
+    pub spot: Spot,
+    /// Another one for each event of the program.
+    pub number: u64,
+}
+
+impl AtSpot {
+    /// At this one, as the next event.
+    pub fn next(spot: Spot) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        Self { spot, number: NUMBER.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+/// Something that has happened to a thing that is tracked.
 #[derive(Debug, Clone)]
 pub struct Event {
     /// What happened.
     pub kind: EventKind,
     /// The track, from 1 since the program started.
     pub track: u64,
+    /// Where, of what happens at a zone or line.
+    pub at: Option<AtSpot>,
     /// The words that `word` counts.
     pub words: WordList,
     /// The track's word, by the votes of its frames.
@@ -56,6 +117,8 @@ pub struct Event {
     pub frame: u64,
     /// The file or URI, without a password.
     pub source: Arc<str>,
+    /// Which of several cameras saw it.
+    pub camera: Option<Arc<str>>,
 }
 
 /// When this program started, in hexadecimal nanoseconds since 1970: what tells the tracks of two runs apart.
@@ -69,11 +132,23 @@ pub fn run_id() -> &'static str {
 
 #[cfg(test)]
 impl Event {
+    /// The same at a zone.
+    pub fn at_zone(self, name: &str, stayed: Duration) -> Self {
+        Self { at: Some(AtSpot::next(Spot::Zone { name: name.into(), stayed })), ..self }
+    }
+
+    /// The same at a line.
+    pub fn at_line(self, name: &str, direction: &str) -> Self {
+        let spot = Spot::Line { name: name.into(), direction: direction.into() };
+        Self { at: Some(AtSpot::next(spot)), ..self }
+    }
+
     /// Of a thing that is as sure as `score` in every frame.
     pub fn made_up(kind: EventKind, track: u64, words: WordList, word: usize, score: f32) -> Self {
         Self {
             kind,
             track,
+            at: None,
             words,
             word,
             score,
@@ -85,6 +160,7 @@ impl Event {
             timestamp_ns: 0,
             frame: 0,
             source: "a.mjpeg".into(),
+            camera: None,
         }
     }
 }
@@ -92,7 +168,17 @@ impl Event {
 impl Event {
     /// A name that no other event has, also of other runs on this device: by it a reader knows one that comes twice.
     pub fn id(&self) -> String {
-        format!("{}-{}-{}", run_id(), self.track, self.kind.name())
+        let camera = self.camera.as_ref().map_or_else(String::new, |camera| format!("-{camera}"));
+        let (run, track, kind) = (run_id(), self.track, self.kind.name());
+        match &self.at {
+            Some(AtSpot { number, .. }) => format!("{run}{camera}-{track}-{kind}-{number}"),
+            None => format!("{run}{camera}-{track}-{kind}"),
+        }
+    }
+
+    /// The name of the zone or line that it happened at, if it did at one.
+    pub fn spot(&self) -> Option<&str> {
+        self.at.as_ref().map(|at| at.spot.name())
     }
 
     /// The track's word.

@@ -8,18 +8,20 @@ mod detection;
 mod event;
 mod pool;
 mod thumbnail;
+mod zones;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wordsight_capture::Frame;
 use wordsight_detection::Letterbox;
-use wordsight_engines::{FrameBuffer, FrameMemory, Regions, StudentFacts};
+use wordsight_engines::{EngineTurn, FrameBuffer, FrameMemory, Regions, StudentFacts};
 
 pub use detection::{Detection, Tracked, WordList};
-pub use event::{Event, EventKind, run_id};
+pub use event::{AtSpot, Event, EventKind, Spot, run_id};
 pub use pool::{FrameBuffers, Lease, Pool};
 pub use thumbnail::Thumbnail;
+pub use zones::{Count, LineOutline, ZoneCount, ZoneOutline, Zones, hour_text};
 
 /// The line's stages, as far as they count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +59,8 @@ pub struct Job {
     pub frame: Frame,
     /// By capture: since the one before, as far as that is known; a live source's next frame is due after as long.
     pub interval: Option<Duration>,
+    /// By preprocess: the right to be run by an engine that several streams share.
+    pub turn: Option<EngineTurn>,
     /// By preprocess: the engine's input, three planes.
     pub image: Vec<u8>,
     /// By preprocess: how the frame lies in the input.
@@ -71,6 +75,8 @@ pub struct Job {
     pub detections: Vec<Detection>,
     /// By scoring: the words that `found` names.
     pub words: WordList,
+    /// By tracking: the stream's zones and lines, where it has any.
+    pub zones: Option<Arc<Zones>>,
     /// By each stage: how long it worked on this frame.
     pub times: StageTimes,
     /// By the engine's stage: when in a measurement it was inferred, if that takes this frame into account.
@@ -133,6 +139,7 @@ impl Default for Job {
             number: 0,
             frame: Frame::default(),
             interval: None,
+            turn: None,
             image: Vec::new(),
             letterbox: Letterbox::new((1, 1), (1, 1)),
             thumbnail: Thumbnail::default(),
@@ -140,6 +147,7 @@ impl Default for Job {
             regions: Regions::default(),
             detections: Vec::new(),
             words: WordList::default(),
+            zones: None,
             times: StageTimes::default(),
             measured_at: None,
         }

@@ -149,6 +149,8 @@ impl Drop for Lease {
     fn drop(&mut self) {
         // SAFETY: nothing looks at the slot any more: a lease is dropped once, and this is where.
         let mut slot = unsafe { ManuallyDrop::take(&mut self.0) };
+        // A frame that was given up is not run.
+        slot.job.turn = None;
         let Some(pool) = slot.pool.take() else { return };
         locked(&pool.idle).slots.push_back(slot);
         pool.changed.notify_one();

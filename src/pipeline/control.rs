@@ -44,6 +44,8 @@ pub struct Control {
     pauses: AtomicBool,
     pulse: Pulse,
     rate_limit: RateLimit,
+    /// The bits of a number; 0: nobody has set it.
+    priority: AtomicU64,
 }
 
 /// Boxed, so that a stage moves a pointer into it and not all that is behind it.
@@ -206,6 +208,20 @@ impl Control {
     /// How many frames are let in.
     pub fn rate_limit(&self) -> &RateLimit {
         &self.rate_limit
+    }
+
+    /// Sets how many turns the stream gets beside others that share its engine, each of which has 1 where nobody says
+    /// otherwise.
+    pub fn set_priority(&self, priority: f64) {
+        self.priority.store(priority.to_bits(), Ordering::Relaxed);
+    }
+
+    /// How many turns it gets beside others.
+    pub(super) fn priority(&self) -> f64 {
+        match self.priority.load(Ordering::Relaxed) {
+            0 => 1.0,
+            bits => f64::from_bits(bits),
+        }
     }
 
     /// How the stages get on.

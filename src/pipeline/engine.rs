@@ -48,6 +48,8 @@ impl<'a> EngineStage<'a> {
         stop: &Stop,
         context: Context<'a>,
     ) -> Self {
+        // A frame that has its turn is the newest that there was.
+        let may_wait = context.pacing != Pacing::Lossless && engine.queue().is_none();
         let turns = measurement.map(|settings| Turns::new(settings, Arc::clone(&context.counters)));
         Self {
             engine,
@@ -58,7 +60,7 @@ impl<'a> EngineStage<'a> {
             turns,
             stop: stop.clone(),
             stopping_since: None,
-            last_inference: (context.pacing != Pacing::Lossless).then_some(Duration::ZERO),
+            last_inference: may_wait.then_some(Duration::ZERO),
             version: context.version,
             context,
         }
@@ -83,6 +85,9 @@ impl<'a> EngineStage<'a> {
             let job = &mut *lease;
             job.vocabulary_version = self.version;
             self.keep_input(job);
+            if let Some(turn) = &mut job.turn {
+                turn.begin();
+            }
             let (start, allocations) = (Instant::now(), allocations::on_this_thread());
             self.context.control.pulse().begin(Stage::Engine);
             self.engine.infer(&job.image, &mut job.regions).with_context(|| place_of(job))?;
@@ -194,6 +199,7 @@ impl<'a> EngineStage<'a> {
 
     /// Notes that the engine is done with a frame that it began at `start`.
     fn note_done(&mut self, job: &mut Job, start: Instant) {
+        job.turn = None;
         job.times.engine = start.elapsed();
         if let Some(last) = &mut self.last_inference {
             *last = job.times.engine;

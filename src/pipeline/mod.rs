@@ -37,7 +37,6 @@ pub use context::Frames;
 pub use control::{Control, PulseReading};
 pub use counters::Counters;
 pub use measurement::{Measurement, MeasurementSettings, OnFrame, Rates, Slices, run_alone};
-pub use rate_limit::RateLimit;
 pub use settings::{EngineKeys, EngineKind, Precision};
 
 use self::capture::CaptureStage;
@@ -63,6 +62,8 @@ const CAMERA_JOBS: NonZeroUsize = NonZeroUsize::new(11).unwrap();
 /// Frames of a camera before the letterbox: in the hands of capture and preprocess, in the ring between them, and one that
 /// was just pushed out of it.
 const CAMERA_BUFFERS: usize = 4;
+/// One more of each for a camera where an engine is shared: a frame that has its turn is exchanged for a newer one.
+const SHARED_MORE: usize = 1;
 /// How nice is [`give_way`], of 19.
 const NICE: i32 = 10;
 
@@ -227,9 +228,13 @@ impl Memory {
         let memory = pipeline.engine.whole_frames().and_then(|engine| engine.frame_memory());
         let student = pipeline.engine.facts();
         let most_detections = pipeline.scorer.most_detections(student.proposals);
-        let pool = Pool::new(jobs.get(), || Job::with_room(student, most_detections, ranks, memory.as_ref()));
+        let is_exchanged = pipeline.engine.queue().is_some() && pipeline.pacing != Pacing::Lossless;
+        let more = if is_exchanged { SHARED_MORE } else { 0 };
+        let pool =
+            Pool::new(jobs.get() + more, || Job::with_room(student, most_detections, ranks, memory.as_ref()));
         // An engine that takes whole frames and whoever draws on them look at them behind the letterbox.
-        let before_letterbox = if pipeline.pacing == Pacing::Lossless { jobs.get() } else { CAMERA_BUFFERS };
+        let before_letterbox =
+            if pipeline.pacing == Pacing::Lossless { jobs.get() } else { CAMERA_BUFFERS + more };
         let buffers = (!ranks && !pipeline.publisher.draws()).then(|| FrameBuffers::new(before_letterbox));
         Self { pool, buffers, most_detections }
     }
@@ -266,6 +271,8 @@ impl<'a> Line<'a> {
         let preprocess = PreprocessStage {
             preprocess: Preprocess::new(student.resize, letterboxed),
             live: publisher.live().clone(),
+            queue: pipeline.engine.queue(),
+            stop: stop.clone(),
             context: context.clone(),
         };
         let (settings, on_frame) =

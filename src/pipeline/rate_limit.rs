@@ -1,6 +1,6 @@
-//! The rate limit: how many frames a second the governor lets in.
+//! The rate limit: how many frames a second are let in, by the configuration and by the governor.
 //!
-//! In flows a limit from the governor; out flow to the capturing stage the frames that it may pass on. And back: from
+//! In flows a limit from the governor, beside the configured one; out flow to the capturing stage the frames that it may pass on. And back: from
 //! the publishing stage how many frames a second come out when nothing is held back, which is what a limit is a part of.
 //!
 //! The full rate is measured at the end of the pipeline and not at the camera: behind an engine that does ten frames a
@@ -23,7 +23,9 @@ const MOST_PAUSES: u32 = 8;
 #[derive(Debug, Default)]
 pub struct RateLimit {
     /// From one frame to the next at least, nanoseconds; 0: there is no limit.
-    period_ns: AtomicU64,
+    governed_ns: AtomicU64,
+    /// The same, as it is configured.
+    configured_ns: AtomicU64,
     natural: Mutex<Natural>,
 }
 
@@ -37,11 +39,14 @@ struct Natural {
 }
 
 impl RateLimit {
-    /// Lets so many frames a second in; nothing: all that come.
+    /// Lets so many frames a second in; nothing: all that come. This is the governor's.
     pub fn set(&self, fps: Option<f64>) {
-        // None at all are as few as this can say.
-        let ns = fps.map_or(0, |fps| (1e9 / fps.max(0.0)).clamp(1.0, u64::MAX as f64) as u64);
-        self.period_ns.store(ns, Ordering::Relaxed);
+        self.governed_ns.store(period_ns(fps), Ordering::Relaxed);
+    }
+
+    /// The same, by the configuration: the lower of both limits holds.
+    pub fn set_configured(&self, fps: Option<f64>) {
+        self.configured_ns.store(period_ns(fps), Ordering::Relaxed);
     }
 
     /// Frames a second that come out when nothing is held back, as soon as that is known.
@@ -52,18 +57,26 @@ impl RateLimit {
 
     /// From one frame to the next at least.
     pub(super) fn period(&self) -> Option<Duration> {
-        Some(self.period_ns.load(Ordering::Relaxed)).filter(|ns| *ns > 0).map(Duration::from_nanos)
+        let governed = self.governed_ns.load(Ordering::Relaxed);
+        let longer = governed.max(self.configured_ns.load(Ordering::Relaxed));
+        Some(longer).filter(|ns| *ns > 0).map(Duration::from_nanos)
     }
 
     /// A frame came out.
     pub(super) fn published(&self, at: Instant) {
-        let is_limited = self.period().is_some();
+        // What the configuration leaves is the full rate.
+        let is_limited = self.governed_ns.load(Ordering::Relaxed) > 0;
         self.natural().see(at, is_limited);
     }
 
     fn natural(&self) -> MutexGuard<'_, Natural> {
         locked(&self.natural)
     }
+}
+
+/// From one frame to the next at so many a second; 0 where there is no limit. None at all are as few as this can say.
+fn period_ns(fps: Option<f64>) -> u64 {
+    fps.map_or(0, |fps| (1e9 / fps.max(0.0)).clamp(1.0, u64::MAX as f64) as u64)
 }
 
 impl Natural {
@@ -148,6 +161,21 @@ mod tests {
         assert!(gate.lets_in(start + 10_002 * MS, limited.period()), "the new limit holds at once");
         limited.set(None);
         assert!(gate.lets_in(start + 10_003 * MS, limited.period()));
+    }
+
+    #[test]
+    fn the_lower_of_both_limits_holds_and_the_configured_one_is_no_throttling() {
+        let (limited, start) = (RateLimit::default(), Instant::now());
+        limited.set_configured(Some(10.0));
+        assert_eq!(limited.period(), Some(100 * MS));
+        (0..40).for_each(|frame| limited.published(start + frame * 100 * MS));
+        assert_eq!(limited.full_fps().map(f64::round), Some(10.0));
+        limited.set(Some(5.0));
+        assert_eq!(limited.period(), Some(200 * MS));
+        limited.set(Some(20.0));
+        assert_eq!(limited.period(), Some(100 * MS));
+        limited.set_configured(None);
+        assert_eq!(limited.period(), Some(50 * MS));
     }
 
     #[test]

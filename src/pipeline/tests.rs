@@ -13,12 +13,15 @@ use wordsight_detection::{
     Vocabulary, Word,
 };
 use wordsight_engines::{
-    EngineError, FrameBlock, FrameMemory, Regions, StepTimes, StudentFacts, StudentOutput, WholeFrames,
+    EngineError, FrameBlock, FrameMemory, ManyStreams, Regions, StepTimes, StudentFacts, StudentOutput,
+    WholeFrames,
 };
 
 use super::*;
 use crate::job::Stage;
 use crate::publish::Outputs;
+
+mod cameras;
 
 /// After so long what is waited for will never be, on the busiest machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -187,6 +190,16 @@ impl Engine for Made {
 
     fn whole_frames(&mut self) -> Option<&mut dyn WholeFrames> {
         if self.takes_frames { Some(self) } else { None }
+    }
+
+    fn many_streams(&self) -> Option<&dyn ManyStreams> {
+        if self.takes_frames { Some(self) } else { None }
+    }
+}
+
+impl ManyStreams for Made {
+    fn for_another(&self) -> Result<Box<dyn ManyStreams>, EngineError> {
+        Ok(Box::new(Self { most: Arc::clone(&self.most), takes: self.takes, ..Self::new(self.takes_frames) }))
     }
 }
 

@@ -9,10 +9,12 @@ use std::time::Duration;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
 use super::message::Record;
-use crate::job::{Detection, Event, EventKind, WordList};
+use crate::job::{Detection, Event, EventKind, Spot, WordList};
 
 #[derive(serde::Serialize)]
 struct Line<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    camera: Option<&'a str>,
     source: &'a str,
     frame: u64,
     timestamp_ns: u64,
@@ -67,6 +69,7 @@ impl Serialize for Detections<'_> {
 /// A frame's results as readers get them, in JSON lines and over HTTP.
 pub fn line(record: &Record) -> impl Serialize + '_ {
     Line {
+        camera: record.camera.as_deref(),
         source: &record.source,
         frame: record.frame,
         timestamp_ns: record.timestamp_ns,
@@ -81,6 +84,8 @@ pub fn event(event: &Event) -> impl Serialize + '_ {
     #[derive(serde::Serialize)]
     struct Json<'a> {
         id: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        camera: Option<&'a str>,
         event: EventKind,
         track: u64,
         word: &'a str,
@@ -93,9 +98,27 @@ pub fn event(event: &Event) -> impl Serialize + '_ {
         timestamp_ns: u64,
         frame: u64,
         source: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        zone: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        dwell_s: Option<f64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        line: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        direction: Option<&'a str>,
     }
+    let at_zone = match event.at.as_ref().map(|at| &at.spot) {
+        Some(Spot::Zone { name, stayed }) => Some((&**name, rounded(stayed.as_secs_f64(), 3))),
+        _ => None,
+    };
+    let at_line = match event.at.as_ref().map(|at| &at.spot) {
+        Some(Spot::Line { name, direction }) => Some((&**name, &**direction)),
+        _ => None,
+    };
+    let ((zone, dwell_s), (line, direction)) = (at_zone.unzip(), at_line.unzip());
     Json {
         id: event.id(),
+        camera: event.camera.as_deref(),
         event: event.kind,
         track: event.track,
         word: event.word(),
@@ -108,6 +131,11 @@ pub fn event(event: &Event) -> impl Serialize + '_ {
         timestamp_ns: event.timestamp_ns,
         frame: event.frame,
         source: &event.source,
+        zone,
+        // How long what has just come was there says nothing.
+        dwell_s: dwell_s.filter(|_| event.kind != EventKind::Entered),
+        line,
+        direction,
     }
 }
 
@@ -207,6 +235,25 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn an_event_at_a_zone_or_line_says_which_and_its_id_is_its_own() {
+        let words: WordList = ["cat".to_owned()].into_iter().collect();
+        let made_up = |kind| Event::made_up(kind, 7, words.clone(), 0, 0.9);
+        let value = |of: &Event| serde_json::to_value(event(of)).unwrap();
+        let stayed = Duration::from_millis(2_500);
+        let exited = value(&made_up(EventKind::Exited).at_zone("yard", stayed));
+        assert_eq!((&exited["event"], &exited["zone"]), (&"exited".into(), &"yard".into()));
+        assert_eq!((exited["dwell_s"].as_f64(), exited.get("line")), (Some(2.5), None));
+        let again = value(&made_up(EventKind::Exited).at_zone("yard", stayed));
+        assert_ne!(exited["id"], again["id"]);
+        let crossed = value(&made_up(EventKind::Crossed).at_line("gate", "in"));
+        assert_eq!((&crossed["line"], &crossed["direction"]), (&"gate".into(), &"in".into()));
+        let appeared = value(&made_up(EventKind::Appeared));
+        assert!(appeared["id"].as_str().unwrap().ends_with("-7-appeared"), "{appeared}");
+        assert!(["zone", "dwell_s", "line", "direction"].iter().all(|key| appeared.get(key).is_none()));
+        assert_eq!(value(&made_up(EventKind::Entered).at_zone("yard", stayed)).get("dwell_s"), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, watch};
 use super::message::{Picture, Record};
 use super::metrics::Metrics;
 use super::sink::OutletWatch;
-use crate::job::Event;
+use crate::job::{Event, Zones};
 use crate::threads::locked;
 
 /// Events that a reader who is slow may be behind by.
@@ -64,6 +64,11 @@ impl Live {
     /// The newest frame's results, now and whenever there are others.
     pub fn records(&self) -> watch::Receiver<Option<Arc<Record>>> {
         self.0.record.subscribe()
+    }
+
+    /// The zones and lines of the newest frame, if there are any.
+    pub fn zones(&self) -> Option<Arc<Zones>> {
+        self.0.record.borrow().as_ref()?.zones.clone()
     }
 
     /// What happens from now on.

@@ -6,14 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::job::{Detection, Event, Job, StageTimes, WordList};
+use crate::job::{Detection, Event, Job, StageTimes, WordList, Zones};
 
 /// One message to one output.
 #[derive(Clone)]
 pub enum Message {
     /// What was found in a frame.
     Frame(Arc<Record>),
-    /// A thing has appeared or left.
+    /// Something has happened to a thing.
     Event(Arc<Event>),
     /// An annotated picture that was asked for.
     Picture(Arc<Picture>),
@@ -22,6 +22,8 @@ pub enum Message {
 /// What was found in one frame.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
+    /// Which of several cameras took the frame.
+    pub camera: Option<Arc<str>>,
     /// The file or URI, without a password.
     pub source: Arc<str>,
     /// The frame's place in the stream, from 0, unreadable ones counted.
@@ -38,6 +40,8 @@ pub struct Record {
     pub detections: Vec<Detection>,
     /// What `found` names.
     pub words: WordList,
+    /// The stream's zones and lines, where it has any.
+    pub zones: Option<Arc<Zones>>,
 }
 
 impl Record {
@@ -59,6 +63,7 @@ impl Record {
         if !self.words.are(&job.words) {
             self.words = job.words.clone();
         }
+        self.zones.clone_from(&job.zones);
     }
 }
 

@@ -81,9 +81,9 @@ impl Metrics {
     }
 
     pub(super) fn event(&self, event: &Event) {
-        match event.kind {
-            EventKind::Appeared => self.appeared(event.word()),
-            EventKind::Left => {}
+        // What happens at zones is counted there.
+        if event.kind == EventKind::Appeared {
+            self.appeared(event.word());
         }
     }
 

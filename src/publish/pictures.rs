@@ -92,7 +92,7 @@ fn draw_all(requests: &Receiver<Box<PictureRequest>>, live: &Live) {
                 Err(reason) => tracing::error!("no picture of frame {}: {reason}", job.number),
             }
         }
-        annotator.draw(rgb, size, &job.detections, &job.words);
+        annotator.draw(rgb, size, &job.detections, &job.words, job.zones.as_deref());
         let pixels = senders.iter().any(PictureSender::wants_pixels).then(|| copies.of(rgb));
         let wants_jpeg = is_for_viewers || senders.iter().any(|sender| !sender.wants_pixels());
         let jpeg = match if wants_jpeg { jpeg_of(rgb, size) } else { Ok(Vec::new()) } {

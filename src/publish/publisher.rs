@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::error::PublishError;
-use super::lines::{Output, lines_to};
+use super::lines::lines_to;
 use super::live::Live;
 use super::message::{Message, Record};
 use super::pictures::{PictureRequest, Renderer};
+use super::places::Output;
 use super::settings::SinkSettings;
 use super::sink::{Outlet, Sink};
 use super::summary::Summary;
@@ -30,6 +31,8 @@ pub struct Outputs {
     pub sinks: Vec<(SinkSettings, Box<dyn Sink>)>,
     /// Where viewers find what there is to be seen.
     pub live: Live,
+    /// Which of several cameras the frames come from.
+    pub camera: Option<Arc<str>>,
     /// After how many published frames it is enough.
     pub frames: Option<u64>,
 }
@@ -62,6 +65,7 @@ pub struct Publisher {
     outlets: Vec<Placed>,
     table: Option<Table>,
     live: Live,
+    camera: Option<Arc<str>>,
     renderer: Option<Renderer>,
     /// Records that were published, to be used again when nobody reads them any more.
     records: Vec<Arc<Record>>,
@@ -80,7 +84,7 @@ impl Publisher {
     /// # Errors
     /// When the system gives no thread.
     pub fn new(outputs: Outputs) -> Result<Self, PublishError> {
-        let Outputs { json, table, sinks, live, frames } = outputs;
+        let Outputs { json, table, sinks, live, camera, frames } = outputs;
         let json = json.map(|output| (None, lines_to(output)));
         let sinks = json.into_iter().chain(sinks.into_iter().map(|(settings, sink)| (Some(settings), sink)));
         let outlets = sinks.map(|(settings, sink)| Ok(Placed { settings, outlet: Outlet::start(sink)? }));
@@ -88,6 +92,7 @@ impl Publisher {
             outlets: outlets.collect::<Result<_, PublishError>>()?,
             table,
             live,
+            camera,
             renderer: None,
             records: Vec::new(),
             next_record: 0,
@@ -145,8 +150,8 @@ impl Publisher {
         // As many as may be in queues and in the hands of outputs; the newest is kept for viewers, and one is being filled.
         let held: usize = self.outlets.iter().filter_map(|placed| placed.outlet.most_frames_held()).sum();
         while self.records.len() < held + 2 {
-            let detections = Vec::with_capacity(most_detections);
-            self.records.push(Arc::new(Record { detections, ..Record::default() }));
+            let (detections, camera) = (Vec::with_capacity(most_detections), self.camera.clone());
+            self.records.push(Arc::new(Record { camera, detections, ..Record::default() }));
         }
         self.outlets.iter_mut().for_each(|placed| placed.outlet.begin(can_wait));
     }
@@ -192,8 +197,8 @@ impl Publisher {
             }
         }
         // Where pictures hold some too, and room was made for others.
-        let mut record =
-            Record { detections: Vec::with_capacity(job.detections.capacity()), ..Record::default() };
+        let detections = Vec::with_capacity(job.detections.capacity());
+        let mut record = Record { camera: self.camera.clone(), detections, ..Record::default() };
         record.fill(job, age);
         let record = Arc::new(record);
         self.next_record = self.records.len();

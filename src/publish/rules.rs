@@ -42,10 +42,14 @@ pub struct PicturesKeys {
     words: Vec<String>,
     min_score: Option<Fraction>,
     on: Option<Occasion>,
+    #[serde(default)]
+    zones: Vec<String>,
     every_s: Option<Seconds>,
     keep_days: Option<u32>,
     keep_mib: Option<u32>,
     json: Option<bool>,
+    /// Of which cameras, where there are several; without it, of all.
+    pub cameras: Option<Vec<String>>,
 }
 
 /// When a picture is made.
@@ -55,6 +59,12 @@ pub enum Occasion {
     /// A thing has appeared.
     #[default]
     Appear,
+    /// A thing has entered a zone.
+    Enter,
+    /// A thing has been in a zone for as long as the zone says.
+    Dwell,
+    /// A thing has crossed a line.
+    Cross,
     /// A thing is in the frame.
     Every,
 }
@@ -80,6 +90,21 @@ struct Rule {
     words: Vec<String>,
     min_score: f32,
     on: Occasion,
+    /// Zones and lines, by their names; empty: all.
+    zones: Vec<String>,
+}
+
+impl Occasion {
+    /// The event that it is; none where no event is needed.
+    fn event(self) -> Option<EventKind> {
+        match self {
+            Self::Appear => Some(EventKind::Appeared),
+            Self::Enter => Some(EventKind::Entered),
+            Self::Dwell => Some(EventKind::Dwelled),
+            Self::Cross => Some(EventKind::Crossed),
+            Self::Every => None,
+        }
+    }
 }
 
 impl PicturesKeys {
@@ -111,12 +136,17 @@ impl PicturesKeys {
         if self.words.iter().any(|word| word.trim().is_empty()) {
             return Err(wrong("one of the words is empty: leave `words` out for all words".to_owned()));
         }
+        let on = self.on.unwrap_or_default();
+        if !self.zones.is_empty() && matches!(on, Occasion::Appear | Occasion::Every) {
+            return Err(wrong("`zones` takes on = \"enter\", \"dwell\" or \"cross\"".to_owned()));
+        }
         Ok(RuleSettings {
             folder: folder.join(&self.folder),
             rule: Rule {
                 words: self.words.clone(),
                 min_score: self.min_score.map_or(0.0, |Fraction(score)| score),
-                on: self.on.unwrap_or_default(),
+                on,
+                zones: self.zones.clone(),
             },
             period: self.every_s.map_or(USUAL_PERIOD, |Seconds(period)| period),
             retention: RetentionSettings {
@@ -133,9 +163,19 @@ fn wrong(reason: String) -> SettingError {
 }
 
 impl RuleSettings {
+    /// The same for one of several cameras, which has a folder in it.
+    pub fn of_camera(self, camera: &str) -> Self {
+        Self { folder: self.folder.join(camera), ..self }
+    }
+
     /// The words that it is about; none: all.
     pub fn words(&self) -> &[String] {
         &self.rule.words
+    }
+
+    /// The zones and lines that it is about; none: all.
+    pub fn zones(&self) -> &[String] {
+        &self.rule.zones
     }
 
     /// Makes the output.
@@ -149,15 +189,19 @@ impl Rule {
         score >= self.min_score && (self.words.is_empty() || self.words.iter().any(|wanted| wanted == word))
     }
 
+    fn is_at(&self, event: &Event) -> bool {
+        self.zones.is_empty() || self.zones.iter().any(|zone| event.spot() == Some(zone))
+    }
+
     /// What of a frame the rule is about: its word, and the number of its track.
     fn matched<'a>(&self, record: &'a Record, events: &'a [Arc<Event>]) -> Option<(&'a str, Option<u64>)> {
-        match self.on {
-            Occasion::Appear => {
-                let mut appeared = events.iter().filter(|event| event.kind == EventKind::Appeared);
-                let event = appeared.find(|event| self.names(event.word(), event.score))?;
+        match self.on.event() {
+            Some(kind) => {
+                let mut of_kind = events.iter().filter(|event| event.kind == kind && self.is_at(event));
+                let event = of_kind.find(|event| self.names(event.word(), event.score))?;
                 Some((event.word(), Some(event.track)))
             }
-            Occasion::Every => record.detections.iter().find_map(|found| {
+            None => record.detections.iter().find_map(|found| {
                 let (word, score) = found.shown();
                 let word = record.words.get(word);
                 self.names(word, score).then(|| (word, found.track.map(|track| track.id)))
@@ -375,6 +419,30 @@ mod tests {
             assert_eq!(chooser.wants(&record(0), &events), expected, "{kind:?} {word} {score}");
         }
         assert!(!chooser.wants(&record(0), &[]), "it is there, but it was before");
+    }
+
+    #[test]
+    fn what_enters_a_zone_is_chosen_by_the_zone_and_what_crosses_by_the_line() {
+        let at = |kind, name: &str| {
+            Arc::new(Event::made_up(kind, 7, words(), 0, 0.9).at_zone(name, Duration::ZERO))
+        };
+        let cases = [
+            ("on = \"enter\"", at(EventKind::Entered, "yard"), true),
+            ("on = \"enter\"", at(EventKind::Dwelled, "yard"), false),
+            ("on = \"enter\"\nzones = [\"street\"]", at(EventKind::Entered, "yard"), false),
+            ("on = \"dwell\"\nzones = [\"street\", \"yard\"]", at(EventKind::Dwelled, "yard"), true),
+            (
+                "on = \"cross\"",
+                Arc::new(Event::made_up(EventKind::Crossed, 7, words(), 0, 0.9).at_line("gate", "in")),
+                true,
+            ),
+            ("on = \"appear\"", at(EventKind::Entered, "yard"), false),
+        ];
+        for (text, event, expected) in cases {
+            assert_eq!(chooser(text).wants(&record(0), &[event]), expected, "{text}");
+        }
+        let error = rule("zones = [\"yard\"]").unwrap_err().to_string();
+        assert!(error.contains("`zones` takes on ="), "{error}");
     }
 
     #[test]

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::Deserialize;
 
-use super::lines::{LinesSettings, Place};
+use super::lines::LinesSettings;
 use super::mqtt::MqttSettings;
+use super::places::Place;
 use super::rules::RuleSettings;
 use super::save::{PictureNames, SaveSettings};
 use super::sink::{Sink, SinkContext};
@@ -143,6 +144,25 @@ impl SinkSettings {
         Ok(())
     }
 
+    /// The same for one of several cameras, which has files and folders of its own. JSON lines of all go to one place.
+    pub fn of_camera(&self, camera: &str) -> Self {
+        match self.clone() {
+            Self::Lines(settings) => Self::Lines(settings),
+            Self::Pictures(settings) => {
+                Self::Pictures(SaveSettings { folder: settings.folder.join(camera), ..settings })
+            }
+            Self::Rule(settings) => Self::Rule(settings.of_camera(camera)),
+            Self::Mqtt(settings) => Self::Mqtt(settings.of_camera(camera)),
+            Self::Webhook(settings) => Self::Webhook(settings.of_camera(camera)),
+            Self::Video(settings) => Self::Video(settings.of_camera(camera)),
+        }
+    }
+
+    /// Whether there can be one of it at a place, and not one for each camera.
+    pub fn is_one_for_all(&self) -> bool {
+        matches!(self, Self::Video(settings) if settings.file().is_none())
+    }
+
     /// The section of a configuration that it stands in, as errors name it.
     pub fn section(&self) -> &'static str {
         match self {
@@ -161,6 +181,14 @@ impl SinkSettings {
             Self::Rule(settings) => settings.words(),
             Self::Webhook(settings) => settings.words(),
             Self::Lines(_) | Self::Pictures(_) | Self::Mqtt(_) | Self::Video(_) => &[],
+        }
+    }
+
+    /// The zones and lines that it is about; none: all.
+    pub fn zones(&self) -> &[String] {
+        match self {
+            Self::Rule(settings) => settings.zones(),
+            _ => &[],
         }
     }
 
@@ -186,7 +214,7 @@ impl SinkSettings {
     /// When it can't be made: a folder, a file or a socket that isn't to be had, a secret that can't be read.
     pub fn open(&self, context: &SinkContext) -> anyhow::Result<Box<dyn Sink>> {
         match self {
-            Self::Lines(settings) => settings.open(context.appends),
+            Self::Lines(settings) => settings.open(context),
             Self::Pictures(settings) => Ok(settings.open()),
             Self::Rule(settings) => Ok(settings.open()),
             Self::Mqtt(settings) => settings.open(context),

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::error::PublishError;
 use super::message::{Message, Record};
+use super::places::SharedPlaces;
 use super::queue::{Pushed, Queue};
 use crate::job::Event;
 use crate::requests::Requests;
@@ -34,6 +35,8 @@ pub struct SinkContext {
     pub state: PathBuf,
     /// What is in use, and the way to ask for something else.
     pub requests: Requests,
+    /// The places of JSON lines that several streams write to.
+    pub places: SharedPlaces,
 }
 
 /// What a sink wants to be told.

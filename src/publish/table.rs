@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::lines::Output;
+use super::places::Output;
 use crate::job::Job;
 
 /// The widest that a column of words or files gets; longer ones push their own row to the right.

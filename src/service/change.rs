@@ -9,6 +9,7 @@ use wordsight_tracking::TrackingSettings;
 use super::target::SourceTarget;
 use crate::publish::Slot;
 use crate::scoring::FrameScorer;
+use crate::tracking::ZoneSettings;
 
 /// Parts to be exchanged while the stream pauses.
 pub struct Change {
@@ -17,6 +18,7 @@ pub struct Change {
     /// The new one, and the one that is there.
     pub source: Option<(NewSource, SourceTarget)>,
     pub tracking: Option<Option<TrackingSettings>>,
+    pub zones: Option<ZoneSettings>,
     /// All outputs, those that stay among them.
     pub sinks: Option<Vec<Slot>>,
 }
@@ -24,7 +26,8 @@ pub struct Change {
 impl Change {
     /// Whether it is more than other words.
     pub fn needs_pause(&self) -> bool {
-        self.engine.is_some() || self.source.is_some() || self.sinks.is_some() || self.tracking.is_some()
+        let is_followed_otherwise = self.tracking.is_some() || self.zones.is_some();
+        self.engine.is_some() || self.source.is_some() || self.sinks.is_some() || is_followed_otherwise
     }
 }
 

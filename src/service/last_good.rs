@@ -8,8 +8,10 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use wordsight_detection::Vocabulary;
 
 use super::file_watch::Watched;
@@ -29,20 +31,51 @@ pub enum KeptWords<'a> {
     Same,
 }
 
+/// Where those of single cameras are, below.
+const CAMERAS: &str = "cameras";
+
 /// Where they are kept.
 #[derive(Debug, Clone)]
-pub struct LastGood(Option<PathBuf>);
+pub struct LastGood(
+    Option<PathBuf>,
+    /// Of one of several cameras: where the configuration of all of them is kept.
+    Option<PathBuf>,
+);
+
+/// The configuration that last worked in this process' service, if it is one.
+pub fn kept_configuration() -> Option<String> {
+    LastGood::of_this_process().configuration()
+}
 
 impl LastGood {
     /// In the state directory that systemd gave this process, if it did.
     pub fn of_this_process() -> Self {
-        Self(systemd_state_folder().map(|state| state.join("last-good")))
+        Self(systemd_state_folder().map(|state| state.join("last-good")), None)
+    }
+
+    /// Those of one of several cameras.
+    pub fn of_camera(&self, name: &str) -> Self {
+        let own = self.0.as_ref().map(|kept| kept.join(CAMERAS).join(folder_of(name)));
+        Self(own, self.0.clone())
+    }
+
+    /// Removes what was kept for cameras that there are no more.
+    pub fn keep_only_cameras(&self, names: &[&str]) {
+        let Some(cameras) = self.0.as_ref().map(|kept| kept.join(CAMERAS)) else { return };
+        let known: Vec<String> = names.iter().map(|name| folder_of(name)).collect();
+        let Ok(entries) = fs::read_dir(&cameras) else { return };
+        for entry in entries.flatten().filter(|entry| !known.iter().any(|name| **name == *entry.file_name()))
+        {
+            if let Err(error) = fs::remove_dir_all(entry.path()) {
+                tracing::warn!("cannot remove {}: {error}", entry.path().display());
+            }
+        }
     }
 
     /// In this place.
     #[cfg(test)]
     fn at(folder: &Path) -> Self {
-        Self(Some(folder.to_owned()))
+        Self(Some(folder.to_owned()), None)
     }
 
     /// Keeps what works: a configuration's text, and words as they were when they were read. What can't be kept goes to the
@@ -76,7 +109,8 @@ impl LastGood {
 
     /// The configuration that last worked.
     pub fn configuration(&self) -> Option<String> {
-        fs::read_to_string(self.0.as_ref()?.join(CONFIGURATION)).ok()
+        let read = |folder: &PathBuf| fs::read_to_string(folder.join(CONFIGURATION)).ok();
+        self.1.as_ref().and_then(read).or_else(|| read(self.0.as_ref()?))
     }
 
     /// The vocabulary that last worked.
@@ -86,18 +120,42 @@ impl LastGood {
     }
 }
 
+/// A camera's folder: its name may have any characters.
+fn folder_of(name: &str) -> String {
+    hex::encode(&Sha256::digest(name)[..8])
+}
+
 /// Writes a file, unless it is there.
 fn keep(bytes: &[u8], copy: &Path) -> io::Result<()> {
     if fs::read(copy).is_ok_and(|kept| kept == bytes) {
         return Ok(());
     }
-    replace(copy, Durability::Kept, bytes)
+    replace(copy, Durability::Kept, bytes)?;
+    // An address in a configuration may have a password in it.
+    fs::set_permissions(copy, fs::Permissions::from_mode(0o600))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_was_kept_for_a_camera_goes_with_it_and_that_of_others_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let last_good = LastGood::at(folder.path());
+        last_good.keep_only_cameras(&["yard"]);
+        let words = folder.path().join("w.safetensors");
+        fs::write(&words, "words").unwrap();
+        for name in ["yard", "door"] {
+            last_good.of_camera(name).keep(None, KeptWords::File(&Watched::new(&words)));
+        }
+        last_good.keep(Some("all"), KeptWords::Same);
+        last_good.keep_only_cameras(&["yard", "new"]);
+        let has_words = |name: &str| last_good.of_camera(name).words().is_some();
+        assert_eq!((has_words("yard"), has_words("door")), (true, false));
+        assert_eq!(last_good.of_camera("door").configuration().as_deref(), Some("all"));
+    }
 
     #[test]
     fn what_was_kept_last_comes_back_and_what_has_changed_since_it_was_read_is_not_kept() {

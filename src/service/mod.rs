@@ -10,6 +10,7 @@
 //! same, an open camera and a warm engine among them. New parts are made and tried before that, so that one that fails
 //! never replaces one that works.
 
+mod cameras;
 mod change;
 mod devices;
 mod engines;
@@ -20,18 +21,21 @@ mod overrides;
 mod photographs;
 mod reload;
 mod run;
+mod shared_engines;
 mod start;
 mod systemd;
 mod target;
 
+pub use cameras::CameraService;
 pub use devices::{CAMERAS, GPUS, devices, may_use};
 #[cfg(feature = "tensorrt")]
 pub use engines::BuildProgress;
 pub use engines::{Engines, GpuWait, Installed};
+pub use last_good::kept_configuration;
 pub use photographs::{answer as answer_photographs, check_files, show_files};
 pub use start::Service;
 pub use target::{
-    EngineTarget, OpenedWords, SourceTarget, Target, WordsTarget, inputs_of, is_list, of_usage,
+    DeviceTarget, EngineTarget, OpenedWords, SourceTarget, Target, WordsTarget, inputs_of, is_list, of_usage,
 };
 
 #[cfg(all(test, feature = "tensorrt"))]

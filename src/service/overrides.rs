@@ -1,12 +1,33 @@
-//! Overrides: vocabulary and threshold as change requests set them, over the configuration.
+//! Overrides: vocabulary, threshold and zones as change requests set them, over the configuration.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use wordsight_teacher::words::ListedWords;
 
-use super::target::WordsTarget;
+use super::target::{Target, WordsTarget};
 use crate::requests::{ChangeRequest, ShownExamples};
+use crate::settings::SettingError;
+use crate::tracking::{WrittenZones, ZoneSettings};
+
+/// What the configuration says of all that may be overridden.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Configured {
+    /// The words.
+    pub words: WordsTarget,
+    /// The zones.
+    pub zones: ZoneSettings,
+    /// Whether things are followed, without which there are no zones.
+    pub is_tracking: bool,
+}
+
+impl Configured {
+    /// What a target says that nothing was put over yet.
+    pub fn of(target: &Target) -> Self {
+        let is_tracking = target.tracking.is_some();
+        Self { words: target.words.clone(), zones: target.zones.clone(), is_tracking }
+    }
+}
 
 /// What holds in the place of what the configuration says.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -15,6 +36,8 @@ pub struct Overrides {
     score_threshold: Option<f32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     examples: Option<ShownExamples>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zones: Option<WrittenZones>,
     /// Whether it also holds after a restart.
     #[serde(skip)]
     pub is_kept: bool,
@@ -42,8 +65,10 @@ impl Overrides {
             }
             ChangeRequest::ForgetExamples(word) => overrides.forget(word)?,
             ChangeRequest::ScoreThreshold(score) => overrides.score_threshold = Some(*score),
+            ChangeRequest::Zones(zones) => overrides.zones = Some(zones.clone()),
             ChangeRequest::Keep(is_kept) => overrides.is_kept = *is_kept,
-            ChangeRequest::AsConfigured => overrides = Self::default(),
+            ChangeRequest::AsConfigured => overrides = overrides.without_words(),
+            ChangeRequest::ZonesAsConfigured => overrides = overrides.without_zones(),
             // Its file is looked for first.
             ChangeRequest::VocabularyNamed(_) => {}
         }
@@ -68,11 +93,59 @@ impl Overrides {
 
     /// Whether everything is as configured.
     pub fn is_empty(&self) -> bool {
-        self.words.is_none() && self.score_threshold.is_none() && self.examples.is_none()
+        !self.has_words() && self.zones.is_none()
+    }
+
+    /// Whether what is looked for is not as configured.
+    pub fn has_words(&self) -> bool {
+        self.words.is_some() || self.score_threshold.is_some() || self.examples.is_some()
+    }
+
+    /// Whether the zones are not as configured.
+    pub fn has_zones(&self) -> bool {
+        self.zones.is_some()
+    }
+
+    /// The same with words that are as configured.
+    pub fn without_words(mut self) -> Self {
+        (self.words, self.score_threshold, self.examples) = (None, None, None);
+        self.or_none()
+    }
+
+    /// None, not even the wish to keep any, where nothing is left of them.
+    fn or_none(self) -> Self {
+        if self.is_empty() { Self::default() } else { self }
+    }
+
+    /// Those that hold under another configuration, which has the last word on what it says something else about.
+    pub fn under(mut self, before: &Configured, now: &Configured) -> Self {
+        if before.words != now.words {
+            self = self.without_words();
+        }
+        if before.zones != now.zones || !now.is_tracking { self.without_zones() } else { self }
+    }
+
+    /// The same with zones that are as configured.
+    pub fn without_zones(mut self) -> Self {
+        self.zones = None;
+        self.or_none()
     }
 
     /// Puts the overrides in their place.
-    pub fn apply(&self, words: &mut WordsTarget) {
+    ///
+    /// # Errors
+    /// When there can't be such zones.
+    pub fn apply(&self, target: &mut Target) -> Result<(), SettingError> {
+        if let Some(zones) = &self.zones {
+            target.zones = ZoneSettings::of(zones, target.tracking.is_some())?;
+        }
+        if self.has_words() {
+            self.apply_words(&mut target.words);
+        }
+        Ok(())
+    }
+
+    fn apply_words(&self, words: &mut WordsTarget) {
         match &self.words {
             Some(OtherWords::File(vocabulary)) => *words = words.of_file(vocabulary),
             Some(OtherWords::Listed(listed)) => *words = words.of_list(listed),
@@ -104,6 +177,19 @@ mod tests {
         assert_eq!((overrides.score_threshold, overrides.is_kept), (Some(0.7), true));
         let taken_back = overrides.with(&ChangeRequest::AsConfigured).unwrap();
         assert!(taken_back.is_empty() && !taken_back.is_kept);
+    }
+
+    #[test]
+    fn words_and_zones_are_taken_back_each_by_itself() {
+        let zones = ChangeRequest::Zones(WrittenZones::default());
+        let both = [ChangeRequest::ScoreThreshold(0.5), zones, ChangeRequest::Keep(true)];
+        let both = with(&Overrides::default(), &both).unwrap();
+        let of_zones = both.with(&ChangeRequest::AsConfigured).unwrap();
+        assert!(of_zones.has_zones() && !of_zones.has_words() && of_zones.is_kept);
+        let of_words = both.with(&ChangeRequest::ZonesAsConfigured).unwrap();
+        assert!(!of_words.has_zones() && of_words.has_words() && of_words.is_kept);
+        let none = of_words.with(&ChangeRequest::AsConfigured).unwrap();
+        assert!(none.is_empty() && !none.is_kept);
     }
 
     fn shown(student: &str, word: &str, is_negative: bool) -> ChangeRequest {

@@ -17,13 +17,14 @@ use super::engines::Opened;
 use super::file_watch::Watched;
 use super::kept_choices::KeptChoices;
 use super::last_good::{KeptWords, LastGood};
-use super::overrides::Overrides;
+use super::overrides::{Configured, Overrides};
 use super::photographs::PhotographTarget;
 use super::start::{
     Loaded, Service, ServiceState, Start, open_health, sink_context, warn_of_undrawable_words,
+    warn_of_unknown_names,
 };
 use super::systemd::Systemd;
-use super::target::{SourceTarget, Target, WordsTarget, of_usage};
+use super::target::{SourceTarget, Target, of_usage};
 use crate::governor::Governing;
 use crate::health::{EngineHealth, HealthFile};
 use crate::http::{Server, VocabularyFolder};
@@ -39,7 +40,7 @@ const LOOK: Duration = Duration::from_millis(200);
 const SIGNAL_LOOK: Duration = Duration::from_millis(50);
 
 /// What has run for so many frames works: more than may be under way from before.
-const FRAMES_OF_PROOF: u64 = 20;
+pub(super) const FRAMES_OF_PROOF: u64 = 20;
 
 /// What the threads of a service share.
 #[derive(Clone, Copy)]
@@ -62,9 +63,9 @@ pub struct Reloader<'a> {
     in_use: InUse,
     health_file: Option<HealthFile>,
     server: Option<Server>,
-    /// What change requests have put over the configuration, and the words that the configuration asked for then.
+    /// What change requests have put over the configuration, and what the configuration asked for then.
     overrides: Overrides,
-    configured: WordsTarget,
+    configured: Configured,
     seen: Seen,
     /// What is in use is kept when so many frames are out.
     keep_at: Option<u64>,
@@ -256,7 +257,9 @@ impl<'a> Reloader<'a> {
     fn show_overrides(&self) {
         let requests = &self.stream.state.requests;
         let Overrides { is_kept, .. } = self.overrides;
-        requests.show(Current { is_as_configured: self.overrides.is_empty(), is_kept, ..requests.current() });
+        let (is_as_configured, are_zones_configured) =
+            (!self.overrides.has_words(), !self.overrides.has_zones());
+        requests.show(Current { is_as_configured, are_zones_configured, is_kept, ..requests.current() });
     }
 
     fn refuse(&mut self, reason: &str) {
@@ -309,12 +312,11 @@ impl<'a> Reloader<'a> {
             Some(request) => self.overrides.with(request).map_err(anyhow::Error::msg)?,
             None => self.overrides.clone(),
         };
-        let mut loaded = self.service.load_files_over(None, &overrides)?;
-        if request.is_none() && loaded.configured != self.configured {
-            // The configuration has the last word.
-            overrides = Overrides::default();
-            loaded = self.service.load_files(None)?;
+        let mut loaded = self.service.load_files(None)?;
+        if request.is_none() {
+            overrides = overrides.under(&self.configured, &loaded.configured);
         }
+        loaded.apply(&overrides)?;
         (self.seen.vocabulary, self.seen.student) = (loaded.vocabulary.clone(), loaded.student.clone());
         let new_vocabulary = self.in_use.vocabulary.as_ref() != Some(&loaded.vocabulary);
         let new_student = self.in_use.student != loaded.student;
@@ -371,12 +373,13 @@ impl<'a> Reloader<'a> {
             .then(|| self.new_sinks(target))
             .transpose()?;
         let tracking = (target.tracking != before.tracking).then_some(target.tracking);
+        let zones = (target.zones != before.zones).then(|| target.zones.clone());
         let health = &self.stream.state.health;
         let health_file = (target.health != before.health)
             .then(|| target.health.as_deref().map(|path| open_health(health, path)).transpose())
             .transpose()?;
         let news = News { engine: told, facts, ranks, words: words.zip(made), health_file };
-        Ok((Change { engine, scorer, source, tracking, sinks }, news))
+        Ok((Change { engine, scorer, source, tracking, zones, sinks }, news))
     }
 
     /// Has the stream take a change: words between two frames, all else while it pauses.
@@ -411,7 +414,12 @@ impl<'a> Reloader<'a> {
             state.health.of_vocabulary(&target.words.vocabulary, words.len());
             warn_of_undrawable_words(&target, words);
         }
-        state.show(&target, overrides, &words.unwrap_or(shown.words), &name);
+        let words = words.unwrap_or(shown.words);
+        if target.zones != self.in_use.target.zones {
+            warn_of_unknown_names(&target, &words);
+        }
+        state.show(&target, overrides, &words, &name);
+        state.share(&target);
         self.serve(&target);
         if let Some(file) = health_file {
             self.health_file = file;
@@ -483,7 +491,14 @@ impl<'a> Reloader<'a> {
     fn take_engine(&mut self, mut engine: Box<dyn Engine>) {
         let (name, ranks) = (engine.title().to_owned(), engine.whole_frames().is_some());
         // The words stay: the student is the same.
-        let change = Change { engine: Some(engine), scorer: None, source: None, tracking: None, sinks: None };
+        let change = Change {
+            engine: Some(engine),
+            scorer: None,
+            source: None,
+            tracking: None,
+            zones: None,
+            sinks: None,
+        };
         self.ask_for_gpu_at = None;
         if let Err(reason) = self.hand_over(change, ranks) {
             tracing::warn!("{name} does not take the place of ONNX Runtime: {reason:#}");
@@ -514,8 +529,7 @@ impl<'a> Reloader<'a> {
     fn new_sinks(&self, target: &Target) -> anyhow::Result<Vec<Slot>> {
         let before = &self.in_use.target;
         // Nothing that is there is lost by it, should the rest be refused.
-        let requests = &self.stream.state.requests;
-        let context = SinkContext { appends: true, ..sink_context(target, &self.systemd, requests) };
+        let context = SinkContext { appends: true, ..sink_context(target, &self.systemd, self.stream.state) };
         let slot = |settings: &SinkSettings| {
             if before.name == target.name && before.sinks.contains(settings) {
                 return Ok(Slot::Kept(settings.clone()));

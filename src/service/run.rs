@@ -20,6 +20,15 @@ use crate::health::Health;
 use crate::pipeline::{Control, Pipeline, Report};
 use crate::threads::{Stop, locked, named};
 
+/// Sets a flag however this ends.
+pub(super) struct SetAtEnd<'a>(pub(super) &'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Tells everybody that the stream has ended, however it does.
 struct Ended<'a> {
     health: &'a Health,
@@ -35,6 +44,19 @@ impl Drop for Ended<'_> {
     }
 }
 
+/// What is around a stream: the process that it alone makes up, or shares with others.
+pub(super) struct Surroundings<'a> {
+    pub(super) systemd: Systemd,
+    pub(super) last_good: LastGood,
+    pub(super) governing: &'a Governing,
+    /// Whether somebody has asked to load everything again.
+    pub(super) asked: &'a AtomicBool,
+    /// Set when the stream is over.
+    pub(super) is_over: &'a AtomicBool,
+    /// Whether changes of the configuration's file are looked for here.
+    pub(super) watches_configuration: bool,
+}
+
 impl Service<'_> {
     /// Runs until the source ends, there are enough frames, it is stopped, or a part fails that it can't do without.
     ///
@@ -44,26 +66,57 @@ impl Service<'_> {
     pub fn run(self) -> anyhow::Result<Report> {
         let systemd = Systemd::of_this_process();
         let last_good = LastGood::of_this_process();
-        let asked_to_reload = asked_to_reload()?;
+        let asked = asked_to_reload()?;
         let (state, is_over) = (ServiceState::default(), AtomicBool::new(false));
-        let (health, control) = (&state.health, &*state.control);
-        let changes = Mutex::new(None);
         let governing = Governing::new(None, &board_root());
-        let reloading = self.stop.child();
         // From here on: opening an engine may take as long as a stream.
         self.stop.ends_process_after(self.longest_stop)?;
 
         thread::scope(|scope| {
+            let _over = SetAtEnd(&is_over);
+            let (stop, is_over, state, follower) = (&self.stop, &is_over, &state, systemd.clone());
+            let is_ended = move || is_over.load(Ordering::Relaxed);
+            named("systemd").spawn_scoped(scope, move || {
+                follower.follow(&|| vec![state.followed(None)], &|| stop.is_requested(), &is_ended);
+            })?;
+            let governing = &governing;
+            named("governor").spawn_scoped(scope, move || {
+                let governed = || vec![(Arc::clone(&state.control), state.health.clone())];
+                governing.run(&governed, &is_ended);
+            })?;
+            let surroundings = Surroundings {
+                systemd,
+                last_good,
+                governing,
+                asked: &asked,
+                is_over,
+                watches_configuration: true,
+            };
+            self.run_stream(state, surroundings)
+        })
+    }
+
+    /// Runs the stream alone: what is around it is looked after elsewhere.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(super) fn run_stream(
+        &self,
+        state: &ServiceState,
+        surroundings: Surroundings<'_>,
+    ) -> anyhow::Result<Report> {
+        let Surroundings { systemd, last_good, governing, asked, is_over, watches_configuration } =
+            surroundings;
+        let (health, control, changes) = (&state.health, &*state.control, &Mutex::new(None));
+        let reloading = self.stop.child();
+        thread::scope(|scope| {
             let mut file = None;
             // Dropped before the file: however this ends, the file says so.
-            let _ended = Ended { health, is_over: &is_over, reloading: reloading.clone() };
-            let (stop, is_over, follower) = (&self.stop, &is_over, systemd.clone());
-            named("systemd").spawn_scoped(scope, move || {
-                follower.follow(control, health, &|| stop.is_requested(), is_over);
-            })?;
+            let _ended = Ended { health, is_over, reloading: reloading.clone() };
             // Before it is read: what is written meanwhile is read again.
-            let configuration = self.configuration.as_deref().map(Watched::new);
-            let mut start = self.start(&last_good, &systemd, &state, &mut file)?;
+            let configuration =
+                self.configuration.as_deref().filter(|_| watches_configuration).map(Watched::new);
+            let mut start = self.start(&last_good, &systemd, state, &mut file)?;
             let target = &start.loaded.target;
             let server = target.http.as_ref().map(|http| state.serve(http)).transpose();
             let server = match server {
@@ -75,20 +128,16 @@ impl Service<'_> {
                 server => server?,
             };
             governing.set(start.loaded.target.governor);
-            named("governor").spawn_scoped(scope, || {
-                governing.run(control.rate_limit(), health, &|| is_over.load(Ordering::Relaxed));
-            })?;
             let reloader = Reloader::new(
-                &self,
+                self,
                 &mut start,
                 configuration,
                 (file.take(), server),
-                StreamHandles { control, state: &state, changes: &changes, is_over, governing: &governing },
+                StreamHandles { control, state, changes, is_over, governing },
                 (systemd, last_good, reloading),
             );
-            let asked = &asked_to_reload;
             named("reload").spawn_scoped(scope, move || reloader.run(asked))?;
-            self.keep_running(start.pipeline, control, &changes, health)
+            self.keep_running(start.pipeline, control, changes, health)
         })
     }
 
@@ -141,6 +190,9 @@ impl Service<'_> {
         }
         if let Some(tracking) = change.tracking {
             pipeline.tracking.set(tracking);
+        }
+        if let Some(zones) = change.zones {
+            pipeline.tracking.set_zones(zones);
         }
         if let Some(slots) = change.sinks {
             pipeline.publisher.set_sinks(slots)?;
@@ -214,7 +266,7 @@ impl Source for NoSource {
 }
 
 /// Whether SIGHUP came. A terminal that is closed sends it too, and means the end.
-fn asked_to_reload() -> std::io::Result<Arc<AtomicBool>> {
+pub(super) fn asked_to_reload() -> std::io::Result<Arc<AtomicBool>> {
     let asked = Arc::new(AtomicBool::new(false));
     if !std::io::stdin().is_terminal() {
         signal_hook::flag::register(SIGHUP, Arc::clone(&asked))?;

@@ -14,19 +14,20 @@ use super::engines::{Engines, GpuWait};
 use super::file_watch::Watched;
 use super::kept_choices::KeptChoices;
 use super::last_good::LastGood;
-use super::overrides::Overrides;
+use super::overrides::{Configured, Overrides};
 use super::photographs::Photographs;
-use super::systemd::Systemd;
-use super::target::{OpenedWords, Target, WordsTarget, of_usage};
+use super::systemd::{Followed, Systemd};
+use super::target::{OpenedWords, Target, of_usage};
 use crate::config::{Config, ConfigError};
 use crate::files::state_folder;
 use crate::governor::board_root;
 use crate::health::{Health, HealthFile};
-use crate::http::{HttpSettings, ServedStream, Server};
+use crate::http::{HttpSettings, ServedCameras, ServedStream, Server};
 use crate::job::WordList;
 use crate::pipeline::{Control, Counters, Pipeline};
-use crate::publish::{Live, Outputs, Publisher, SinkContext};
+use crate::publish::{Live, Outputs, Publisher, SharedPlaces, SinkContext};
 use crate::requests::{Current, ExampleCount, Requests};
+use crate::settings::SettingError;
 use crate::threads::Stop;
 use crate::tracking::Tracking;
 
@@ -63,13 +64,15 @@ pub(super) struct ServiceState {
     pub(super) live: Live,
     pub(super) requests: Requests,
     pub(super) photographs: Arc<Photographs>,
+    /// Of several streams, those that all of them write lines to.
+    pub(super) places: SharedPlaces,
 }
 
 /// What was loaded, and the files as they were when they were about to be read.
 pub(super) struct Loaded {
     pub(super) target: Target,
-    /// The words that the configuration asks for, whatever was requested since.
-    pub(super) configured: WordsTarget,
+    /// What the configuration asks for, whatever was requested since.
+    pub(super) configured: Configured,
     /// The configuration.
     pub(super) text: Option<String>,
     pub(super) vocabulary: Watched,
@@ -94,18 +97,28 @@ pub(super) struct Start {
 
 impl Loaded {
     /// Puts what was chosen over what is configured.
-    fn apply(&mut self, overrides: &Overrides) {
-        if overrides.is_empty() {
-            return;
+    ///
+    /// # Errors
+    /// When there can't be such zones.
+    pub(super) fn apply(&mut self, overrides: &Overrides) -> Result<(), SettingError> {
+        overrides.apply(&mut self.target)?;
+        if overrides.has_words() {
+            self.vocabulary = Watched::new(self.target.words.watched());
         }
-        overrides.apply(&mut self.target.words);
-        self.vocabulary = Watched::new(self.target.words.watched());
+        Ok(())
     }
 
     /// Puts what was chosen in an earlier run and kept over what is configured, and returns it.
     fn apply_kept_choices(&mut self) -> Overrides {
-        let overrides = KeptChoices::of(&self.target.name).read(&self.configured);
-        self.apply(&overrides);
+        let mut overrides = KeptChoices::of(&self.target.name).read(&self.configured);
+        if let Err(reason) = self.apply(&overrides) {
+            tracing::warn!(
+                "the zones that were chosen are not used, and those that are configured are: {reason}"
+            );
+            overrides = overrides.without_zones();
+            // What may be wrong is taken out.
+            let _ = self.apply(&overrides);
+        }
         overrides
     }
 
@@ -124,15 +137,15 @@ impl Loaded {
         };
         let mut opened = words.open(student, stop);
         if let Err(reason) = &opened
-            && !overrides.is_empty()
+            && overrides.has_words()
         {
             tracing::warn!(
                 "what was chosen does not work any more, and what is configured is used: {reason:#}"
             );
-            *overrides = Overrides::default();
-            self.target.words = self.configured.clone();
+            *overrides = std::mem::take(overrides).without_words();
+            self.target.words = self.configured.words.clone();
             self.vocabulary = Watched::new(self.target.words.watched());
-            words = self.configured.clone();
+            words = self.target.words.clone();
             opened = words.open(student, stop);
         }
         Ok((words.vocabulary, opened?))
@@ -142,15 +155,6 @@ impl Loaded {
 impl Service<'_> {
     /// Loads what is configured, or what this text says.
     pub(super) fn load_files(&self, text: Option<&str>) -> anyhow::Result<Loaded> {
-        self.load_files_over(text, &Overrides::default())
-    }
-
-    /// The same, with what was requested since over it.
-    pub(super) fn load_files_over(
-        &self,
-        text: Option<&str>,
-        overrides: &Overrides,
-    ) -> anyhow::Result<Loaded> {
         let text = match (text, &self.configuration) {
             (Some(text), _) => Some(text.to_owned()),
             (None, Some(path)) => Some(Config::text_of(path)?),
@@ -158,12 +162,10 @@ impl Service<'_> {
         };
         let target = (self.load)(text.as_deref())?;
         target.check_outputs(self.configuration.as_deref()).map_err(ConfigError::from)?;
-        let configured = target.words.clone();
+        let configured = Configured::of(&target);
         let student = Watched::new(&target.engine.student);
         let vocabulary = Watched::new(target.words.watched());
-        let mut loaded = Loaded { text, vocabulary, student, target, configured };
-        loaded.apply(overrides);
-        Ok(loaded)
+        Ok(Loaded { text, vocabulary, student, target, configured })
     }
 
     /// Makes the first stream, of what is configured or else of what last worked.
@@ -229,7 +231,7 @@ impl Service<'_> {
         let (target, OpenedWords { scorer, made }) = (&loaded.target, opened);
         // Words that are kept are not those that the outputs were written for.
         if kept_words.is_none() {
-            warn_of_unknown_words(target, &scorer.words());
+            warn_of_unknown_names(target, &scorer.words());
         }
         warn_of_undrawable_words(target, &scorer.words());
         health.of_engine(engine_health);
@@ -241,10 +243,13 @@ impl Service<'_> {
         let source = target.source.open(health, &self.stop).map_err(of_usage)?;
         let outputs = self.open_outputs(target, systemd, state)?;
         state.show(target, &overrides, &scorer.words(), engine.title());
+        state.share(target);
         let (pacing, publisher) = (target.source.pacing, Publisher::new(outputs)?);
+        let mut tracking = Tracking::new(target.tracking).of_camera(target.camera());
+        tracking.set_zones(target.zones.clone());
         let pipeline = Pipeline {
             repeat: target.source.repeat,
-            tracking: Tracking::new(target.tracking),
+            tracking,
             inputs_to_keep: self.inputs_to_keep,
             health: health.clone(),
             counters: Arc::clone(&state.counters),
@@ -260,11 +265,12 @@ impl Service<'_> {
         systemd: &Systemd,
         state: &ServiceState,
     ) -> anyhow::Result<Outputs> {
-        let context = sink_context(target, systemd, &state.requests);
+        let context = sink_context(target, systemd, state);
         let sinks = target.sinks.iter().map(|settings| Ok((settings.clone(), settings.open(&context)?)));
         Ok(Outputs {
             sinks: sinks.collect::<anyhow::Result<_>>()?,
             live: state.live.clone(),
+            camera: target.camera(),
             frames: self.frames,
             ..Outputs::default()
         })
@@ -276,7 +282,7 @@ impl ServiceState {
     /// the next start know it.
     pub(super) fn ends_for_late_device(&self, systemd: &Systemd, stop: &Stop) -> Option<String> {
         let device = self.late_devices.denied().filter(|_| systemd.is_there())?;
-        stop.request();
+        stop.request_all();
         Some(format!(
             "{} came after the start of the service, whose device rules don't know its driver: it ends, and systemd starts \
              it again with rules that do",
@@ -284,11 +290,16 @@ impl ServiceState {
         ))
     }
 
-    pub(super) fn serve(&self, settings: &HttpSettings) -> anyhow::Result<Server> {
-        Server::start(settings, self.served())
+    /// What systemd is told of; the name, where there are several streams.
+    pub(super) fn followed(&self, name: Option<String>) -> Followed {
+        Followed { name, control: Arc::clone(&self.control), health: self.health.clone() }
     }
 
-    fn served(&self) -> ServedStream {
+    pub(super) fn serve(&self, settings: &HttpSettings) -> anyhow::Result<Server> {
+        Server::start(settings, ServedCameras::single(self.served()), &board_root())
+    }
+
+    pub(super) fn served(&self) -> ServedStream {
         ServedStream {
             live: self.live.clone(),
             health: self.health.clone(),
@@ -296,8 +307,14 @@ impl ServiceState {
             control: Arc::clone(&self.control),
             requests: self.requests.clone(),
             photographs: self.photographs.clone(),
-            board_root: board_root(),
+            camera: None,
         }
+    }
+
+    /// Gives the stream its part of what several share.
+    pub(super) fn share(&self, target: &Target) {
+        self.control.set_priority(target.share.priority);
+        self.control.rate_limit().set_configured(target.share.max_fps);
     }
 
     /// Shows what is in use.
@@ -307,9 +324,11 @@ impl ServiceState {
             vocabulary: target.words.vocabulary.clone(),
             words: words.clone(),
             score_threshold: target.words.detection.score_threshold,
-            is_as_configured: overrides.is_empty(),
+            is_as_configured: !overrides.has_words(),
             is_kept: overrides.is_kept,
             examples: target.words.shown.as_ref().map(ExampleCount::of).unwrap_or_default(),
+            zones: target.zones.written().clone(),
+            are_zones_configured: !overrides.has_zones(),
             student: target.engine.student.clone(),
             engine: engine.to_owned(),
         });
@@ -317,12 +336,13 @@ impl ServiceState {
 }
 
 /// What outputs need to know.
-pub(super) fn sink_context(target: &Target, systemd: &Systemd, requests: &Requests) -> SinkContext {
+pub(super) fn sink_context(target: &Target, systemd: &Systemd, state: &ServiceState) -> SinkContext {
     SinkContext {
         stream: target.name.clone(),
         appends: systemd.is_there(),
         state: state_folder(),
-        requests: requests.clone(),
+        requests: state.requests.clone(),
+        places: state.places.clone(),
     }
 }
 
@@ -332,10 +352,10 @@ pub(super) fn open_health(health: &Health, path: &Path) -> anyhow::Result<Health
     file.with_context(|| format!("cannot write the health to {}", path.display()))
 }
 
-/// Says which words of outputs the vocabulary lacks: another that is switched to may have them.
-fn warn_of_unknown_words(target: &Target, words: &WordList) {
-    for unknown in target.unknown_words(words.iter()) {
-        tracing::warn!("nothing is told of a word that there isn't: {unknown}");
+/// Says which words of outputs and zones the vocabulary lacks: another that is switched to may have them.
+pub(super) fn warn_of_unknown_names(target: &Target, words: &WordList) {
+    for unknown in target.unknown_names(words.iter()) {
+        tracing::warn!("nothing is told of a word or a zone that there isn't: {unknown}");
     }
 }
 

@@ -38,6 +38,16 @@ pub struct Systemd {
     socket: Option<Arc<UnixDatagram>>,
     /// Whether it was told that the service has started: before that there is nothing to be loaded again.
     is_up: Arc<AtomicBool>,
+    /// Whether somebody else tells how the service is.
+    is_silent: bool,
+}
+
+/// A stream that systemd is told of.
+pub struct Followed {
+    /// What the camera is called, where there are several.
+    pub name: Option<String>,
+    pub control: Arc<Control>,
+    pub health: Health,
 }
 
 impl Systemd {
@@ -49,7 +59,12 @@ impl Systemd {
             tracing::warn!("systemd asked to be told how the service is, and can't be: {error}");
             None
         });
-        Self { socket, is_up: Arc::default() }
+        Self { socket, is_up: Arc::default(), is_silent: false }
+    }
+
+    /// The same for one of several streams: how they are is told for all together.
+    pub fn silent(&self) -> Self {
+        Self { is_silent: true, ..self.clone() }
     }
 
     /// Whether systemd started this process: a service that is started again goes on with the files that are there.
@@ -58,7 +73,7 @@ impl Systemd {
     }
 
     fn tell(&self, states: &[NotifyState<'_>]) {
-        let Some(socket) = &self.socket else { return };
+        let Some(socket) = self.socket.as_ref().filter(|_| !self.is_silent) else { return };
         let text: String = states.iter().map(|state| format!("{state}\n")).collect();
         if let Err(error) = socket.send(text.as_bytes()) {
             tracing::debug!("cannot tell systemd: {error}");
@@ -96,41 +111,45 @@ impl Systemd {
 
     /// The start takes longer, and gets on.
     pub fn is_getting_on(&self) {
+        let told = Self { is_silent: false, ..self.clone() };
         let longer = u32::try_from(BUILD_STEP.as_micros()).unwrap_or(u32::MAX);
-        self.tell(&[NotifyState::ExtendTimeoutUsec(longer), NotifyState::Status("building a TensorRT plan")]);
+        told.tell(&[NotifyState::ExtendTimeoutUsec(longer), NotifyState::Status("building a TensorRT plan")]);
     }
 
-    /// Tells systemd about a stream until `is_over`.
+    /// Tells systemd about streams until `is_over`.
     pub fn follow(
         &self,
-        control: &Control,
-        health: &Health,
+        streams: &dyn Fn() -> Vec<Followed>,
         is_stopped: &dyn Fn() -> bool,
-        is_over: &AtomicBool,
+        is_over: &dyn Fn() -> bool,
     ) {
         if self.socket.is_none() {
             return;
         }
-        let mut watchdog = sd_notify::watchdog_enabled().map(|period| Watchdog::new(period, control));
+        let mut watchdogs = sd_notify::watchdog_enabled().map(Watchdogs::new);
         let mut is_stopping = false;
-        let mut status = Status::default();
-        while !is_over.load(Ordering::Relaxed) {
-            let report = health.report();
+        let mut statuses = Statuses::default();
+        while !is_over() {
+            let streams = streams();
             if is_stopped() {
                 if !std::mem::replace(&mut is_stopping, true) {
                     self.stopping();
                 }
             } else {
-                if !self.is_up.load(Ordering::Relaxed) && is_up(&report) {
+                let are_up =
+                    !streams.is_empty() && streams.iter().all(|stream| is_up(&stream.health.report()));
+                if !self.is_up.load(Ordering::Relaxed) && are_up {
                     self.is_up.store(true, Ordering::Relaxed);
                     self.ready();
                 }
-                if let Some(line) = status.turn(&report, Instant::now()) {
+                if let Some(line) = statuses.turn(&streams, Instant::now()) {
                     self.status(&line);
                 }
             }
             if self.is_up.load(Ordering::Relaxed)
-                && watchdog.as_mut().is_some_and(|watchdog| watchdog.is_to_be_fed(control, Instant::now()))
+                && watchdogs
+                    .as_mut()
+                    .is_some_and(|watchdogs| watchdogs.are_to_be_fed(&streams, Instant::now()))
             {
                 self.tell(&[NotifyState::Watchdog]);
             }
@@ -159,13 +178,48 @@ fn is_up(report: &HealthReport) -> bool {
     report.published > 0 || report.state == SourceState::Lost
 }
 
+/// When to say that all streams are alive.
+struct Watchdogs {
+    period: Duration,
+    of: Vec<(Arc<Control>, Watchdog)>,
+}
+
+impl Watchdogs {
+    fn new(period: Duration) -> Self {
+        Self { period, of: Vec::new() }
+    }
+
+    /// Whether one stream is to be told alive now and no other is stuck.
+    fn are_to_be_fed(&mut self, streams: &[Followed], now: Instant) -> bool {
+        let is_there =
+            |control: &Arc<Control>| streams.iter().any(|stream| Arc::ptr_eq(&stream.control, control));
+        self.of.retain(|(control, _)| is_there(control));
+        for stream in streams {
+            if !self.of.iter().any(|(control, _)| Arc::ptr_eq(control, &stream.control)) {
+                let watchdog = Watchdog::new(self.period, &stream.control);
+                self.of.push((Arc::clone(&stream.control), watchdog));
+            }
+        }
+        let mut is_due = false;
+        for (control, watchdog) in &mut self.of {
+            is_due |= watchdog.is_to_be_fed(control, now);
+        }
+        // A stream that has ended is in nobody's way.
+        let is_over = |control: &Arc<Control>| {
+            let of_it = streams.iter().find(|stream| Arc::ptr_eq(&stream.control, control));
+            of_it.is_some_and(|stream| stream.health.report().state == SourceState::Ended)
+        };
+        is_due && self.of.iter().all(|(control, watchdog)| !watchdog.is_stuck || is_over(control))
+    }
+}
+
 /// When to say that the stream is alive.
 struct Watchdog {
     look_every: Duration,
     looked: Instant,
     before: PulseReading,
     paused_since: Option<Instant>,
-    is_silent: bool,
+    is_stuck: bool,
 }
 
 impl Watchdog {
@@ -176,7 +230,7 @@ impl Watchdog {
             looked: Instant::now(),
             before: control.pulse().read(),
             paused_since: None,
-            is_silent: false,
+            is_stuck: false,
         }
     }
 
@@ -188,20 +242,57 @@ impl Watchdog {
         let pulse = control.pulse().read();
         let stuck = pulse.stuck_since(&std::mem::replace(&mut self.before, pulse));
         if control.is_paused() {
-            return now - *self.paused_since.get_or_insert(now) < LONGEST_CHANGE;
+            self.is_stuck = now - *self.paused_since.get_or_insert(now) >= LONGEST_CHANGE;
+            return !self.is_stuck;
         }
         self.paused_since = None;
         match stuck {
-            Some(stage) if !std::mem::replace(&mut self.is_silent, true) => {
+            Some(stage) if !std::mem::replace(&mut self.is_stuck, true) => {
                 tracing::warn!(
                     "the {} stage gets no further; the watchdog is not fed meanwhile",
                     stage.name()
                 );
             }
-            None => self.is_silent = false,
+            None => self.is_stuck = false,
             Some(_) => {}
         }
         stuck.is_none()
+    }
+}
+
+/// When the status of all streams is told anew, and what it says.
+#[derive(Default)]
+struct Statuses {
+    of: Vec<Status>,
+    told: String,
+}
+
+impl Statuses {
+    /// Of one stream all that there is to say; of several how many run, and what the others do.
+    fn turn(&mut self, streams: &[Followed], now: Instant) -> Option<String> {
+        self.of.resize_with(streams.len(), Status::default);
+        let mut lines = Vec::new();
+        let mut is_news = false;
+        for (stream, status) in streams.iter().zip(&mut self.of) {
+            let report = stream.health.report();
+            let line = status.turn(&report, now);
+            is_news |= line.is_some();
+            match &stream.name {
+                None => return line,
+                Some(name) if report.state != SourceState::Running || report.reload.last_error.is_some() => {
+                    lines.push(format!("{name}: {}", line_of(&report, None)));
+                }
+                Some(_) => {}
+            }
+        }
+        let running = streams.len() - lines.len();
+        let line = [format!("{running} of {} cameras run", streams.len())].into_iter().chain(lines);
+        let line = line.collect::<Vec<_>>().join("; ");
+        if !is_news || self.told == line {
+            return None;
+        }
+        self.told.clone_from(&line);
+        Some(line)
     }
 }
 

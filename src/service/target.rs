@@ -4,6 +4,7 @@
 //! compared, part by part: what is equal need not be made again when the configuration is loaded again.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,7 @@ use crate::requests::ShownExamples;
 use crate::scoring::FrameScorer;
 use crate::settings::SettingError;
 use crate::threads::{Stop, named};
+use crate::tracking::ZoneSettings;
 use crate::words::make_beside;
 
 /// What stands in the place of a file's name for words that were asked for.
@@ -48,6 +50,8 @@ pub struct Target {
     pub source: SourceTarget,
     /// What follows the things from frame to frame, if anything does.
     pub tracking: Option<TrackingSettings>,
+    /// Where things are watched, and where nothing is found.
+    pub zones: ZoneSettings,
     /// Where results go, in the order of the configuration.
     pub sinks: Vec<SinkSettings>,
     /// What the stream is called.
@@ -60,6 +64,82 @@ pub struct Target {
     pub health: Option<PathBuf>,
     /// What keeps the stream within what the board can stand.
     pub governor: Option<GovernorSettings>,
+    /// What it gets of what several streams share.
+    pub share: Share,
+    /// Whether it is one of several.
+    pub is_camera: bool,
+}
+
+/// What several cameras are to be.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DeviceTarget {
+    /// Each camera, in the order of the configuration.
+    pub cameras: Vec<Target>,
+    /// What is served over HTTP, if anything is.
+    pub http: Option<HttpSettings>,
+    /// Where the health goes.
+    pub health: Option<PathBuf>,
+    /// What keeps the streams within what the board can stand.
+    pub governor: Option<GovernorSettings>,
+}
+
+impl DeviceTarget {
+    /// What a configuration with several cameras asks for.
+    ///
+    /// # Errors
+    /// As [`Target::of`], and when several cameras would send to one place that takes one.
+    pub fn of(config: &Config) -> Result<Self, ConfigError> {
+        let of_camera = |config: &Config| {
+            let of = |reason| ConfigError::OfCamera { name: config.name.clone(), reason: Box::new(reason) };
+            Target::of(config).map_err(of)
+        };
+        let cameras: Vec<Target> = config.cameras().iter().map(of_camera).collect::<Result<_, _>>()?;
+        for (place, camera) in cameras.iter().enumerate() {
+            let others = || cameras[..place].iter().flat_map(|other| &other.sinks);
+            let twice =
+                camera.sinks.iter().find(|sink| sink.is_one_for_all() && others().any(|of| of == *sink));
+            if let Some(sink) = twice {
+                let reason = format!(
+                    "{} takes one video, and several cameras would send theirs: name the one with `cameras`",
+                    sink.place()
+                );
+                return Err(SettingError { section: sink.section(), reason }.into());
+            }
+        }
+        Ok(Self {
+            cameras,
+            http: config.http.settings()?,
+            health: config.publish.health.clone(),
+            governor: config.governor.settings(),
+        })
+    }
+
+    /// Of one stream alone.
+    pub fn of_single(target: Target) -> Self {
+        let (http, health, governor) = (target.http.clone(), target.health.clone(), target.governor);
+        Self { cameras: vec![target], http, health, governor }
+    }
+
+    /// The camera of this name.
+    pub fn camera(&self, name: &str) -> Option<&Target> {
+        self.cameras.iter().find(|camera| camera.name == name)
+    }
+}
+
+/// A stream's part of what several share.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Share {
+    /// How many turns of the engine it gets beside others, which have 1.
+    pub priority: f64,
+    /// The most frames a second; nothing: as many as come.
+    pub max_fps: Option<f64>,
+}
+
+impl Share {
+    fn of(config: &Config) -> Self {
+        let max_fps = f64::from(config.source.max_fps.0);
+        Self { priority: config.source.priority.0.into(), max_fps: (max_fps > 0.0).then_some(max_fps) }
+    }
 }
 
 impl Target {
@@ -70,27 +150,42 @@ impl Target {
     pub fn of(config: &Config) -> Result<Self, ConfigError> {
         let mut sinks = config.publish.sinks();
         sinks.extend(config.sinks()?);
+        let is_camera = config.is_camera();
+        if is_camera {
+            sinks.iter_mut().for_each(|sink| *sink = sink.of_camera(&config.name));
+        }
         Ok(Self {
             engine: EngineTarget::of(config)?,
             words: WordsTarget::of(config)?.tracked(config),
             source: SourceTarget::of(config)?,
             tracking: config.tracking.settings(),
+            zones: config.zones()?,
             sinks,
             name: config.name.clone(),
-            http: config.http.settings()?,
+            // What there is one of, for all cameras, is `DeviceTarget`'s.
+            http: if is_camera { None } else { config.http.settings()? },
             vocabularies: config.http.vocabulary_folder(),
-            health: config.publish.health.clone(),
-            governor: config.governor.settings(),
+            health: config.publish.health.clone().filter(|_| !is_camera),
+            governor: config.governor.settings().filter(|_| !is_camera),
+            share: Share::of(config),
+            is_camera,
         })
     }
 
-    /// What is wrong with the words that outputs are about, if anything is: those that the vocabulary lacks, with what may
-    /// have been meant. Words of a vocabulary that may be switched to are none.
-    pub fn unknown_words<'a>(&self, words: impl Iterator<Item = &'a str> + Clone) -> Vec<SettingError> {
+    /// What results are told to come from, where there are several cameras.
+    pub fn camera(&self) -> Option<Arc<str>> {
+        self.is_camera.then(|| self.name.as_str().into())
+    }
+
+    /// What is wrong with the words that outputs and zones are about, and the zones that outputs are about, if anything is:
+    /// those that there are not, with what may have been meant. Words of a vocabulary that may be switched to are none.
+    pub fn unknown_names<'a>(&self, words: impl Iterator<Item = &'a str> + Clone) -> Vec<SettingError> {
         let of_sink = |sink: &'_ SinkSettings| -> Vec<(&'static str, String)> {
             sink.words().iter().map(|word| (sink.section(), word.clone())).collect()
         };
-        let mut unknown: Vec<(&'static str, String)> = self.sinks.iter().flat_map(of_sink).collect();
+        let of_zones = self.zones.words().map(|(section, word)| (section, word.to_owned()));
+        let of_sinks = self.sinks.iter().flat_map(of_sink);
+        let mut unknown: Vec<(&'static str, String)> = of_sinks.chain(of_zones).collect();
         unknown.retain(|(_, word)| !words.clone().any(|known| known == word));
         if !unknown.is_empty() {
             let others = self.http.iter().flat_map(HttpSettings::vocabulary_files);
@@ -104,7 +199,16 @@ impl Target {
             let reason = format!("{word:?} is no word of {}{hint}", self.words.vocabulary.display());
             SettingError { section, reason }
         });
-        told.collect()
+        told.chain(self.unknown_zones()).collect()
+    }
+
+    fn unknown_zones(&self) -> impl Iterator<Item = SettingError> {
+        let named = self.sinks.iter().flat_map(|sink| sink.zones().iter().map(|zone| (sink.section(), zone)));
+        named.filter(|(_, zone)| !self.zones.has(zone)).map(|(section, zone)| {
+            let near = nearest(zone, self.zones.names());
+            let hint = near.map_or_else(String::new, |near| format!(": did you mean {near:?}?"));
+            SettingError { section, reason: format!("{zone:?} is no zone or line{hint}") }
+        })
     }
 
     /// The words that pictures can't show, where pictures are drawn at all.

@@ -18,8 +18,8 @@ const LOOK: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
     is_requested: Arc<AtomicBool>,
-    /// Of what this is a part of.
-    parent: Option<Arc<AtomicBool>>,
+    /// Of all that this is a part of.
+    parents: Vec<Arc<AtomicBool>>,
 }
 
 impl Stop {
@@ -72,7 +72,8 @@ impl Stop {
 
     /// One that is requested with this one, and can be alone.
     pub fn child(&self) -> Self {
-        Self { is_requested: Arc::default(), parent: Some(Arc::clone(&self.is_requested)) }
+        let parents = self.parents.iter().chain([&self.is_requested]).cloned().collect();
+        Self { is_requested: Arc::default(), parents }
     }
 
     /// Requests it.
@@ -80,9 +81,17 @@ impl Stop {
         self.is_requested.store(true, Ordering::Relaxed);
     }
 
+    /// Requests the end of the whole process, of which this may be a part.
+    pub fn request_all(&self) {
+        self.flags().for_each(|flag| flag.store(true, Ordering::Relaxed));
+    }
+
     /// Whether it was requested.
     pub fn is_requested(&self) -> bool {
-        let flags = [Some(&self.is_requested), self.parent.as_ref()];
-        flags.into_iter().flatten().any(|flag| flag.load(Ordering::Relaxed))
+        self.flags().any(|flag| flag.load(Ordering::Relaxed))
+    }
+
+    fn flags(&self) -> impl Iterator<Item = &Arc<AtomicBool>> {
+        [&self.is_requested].into_iter().chain(&self.parents)
     }
 }

@@ -1,20 +1,27 @@
 //! The tracking stage: joins detections to those of the frames before.
 //!
 //! In flow the named things of a frame, out flow the same with the track that each belongs to, and an [`Event`] for each
-//! track that appears or leaves. How frames are joined is `wordsight-tracking`'s.
+//! track that appears or leaves, enters or leaves a zone, or crosses a line. How frames are joined and where zones are
+//! entered is `wordsight-tracking`'s.
 //!
 //! All tracks end when the vocabulary changes, or when the scene does ([`Thumbnail`]). A word's place in one vocabulary
 //! means nothing in another; what is still there appears again by its new word.
 
+mod scene;
 mod settings;
+mod zone_keys;
+mod zones;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use wordsight_tracking::{Observation, Track, Tracker, TrackingSettings};
 
+use self::scene::{Moment, Scene};
+use self::zones::WatchedZones;
 use crate::job::{Event, EventKind, Job, Thumbnail, Tracked, WordList};
 pub use settings::TrackingKeys;
+pub use zone_keys::{CrossingLineKeys, MaskKeys, WrittenZones, ZoneKeys, ZoneSettings};
 
 /// Room for the things of a frame.
 const ROOM: usize = 128;
@@ -28,21 +35,15 @@ pub struct Tracking {
     events: Vec<Arc<Event>>,
     /// Events that were told, to be used again when nobody reads them any more.
     told: Vec<Arc<Event>>,
+    zones: WatchedZones,
     /// What the tracks' words count.
     words: WordList,
     source: Arc<str>,
+    /// Which of several cameras it is.
+    camera: Option<Arc<str>>,
     /// The place and time of the last frame, and what it looked like.
     last: Moment,
     seen: Thumbnail,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Moment {
-    frame: u64,
-    /// By the tracker's time.
-    at: Duration,
-    timestamp_ns: u64,
-    size: (usize, usize),
 }
 
 impl Tracking {
@@ -54,19 +55,34 @@ impl Tracking {
             observations: Vec::with_capacity(ROOM),
             events: Vec::with_capacity(ROOM),
             told: Vec::with_capacity(ROOM),
+            zones: WatchedZones::default(),
             words: WordList::default(),
             source: Arc::default(),
+            camera: None,
             last: Moment::default(),
             seen: Thumbnail::default(),
         }
+    }
+
+    /// The same for one of several cameras.
+    pub fn of_camera(self, camera: Option<Arc<str>>) -> Self {
+        Self { camera, ..self }
     }
 
     /// Goes on with other settings. What is tracked stays so where it can.
     pub fn set(&mut self, settings: Option<TrackingSettings>) {
         match (&mut self.tracker, settings) {
             (Some(tracker), Some(settings)) => tracker.set(settings),
-            (tracker, settings) => *tracker = settings.map(Tracker::new),
+            (tracker, settings) => {
+                *tracker = settings.map(Tracker::new);
+                self.zones.clear();
+            }
         }
+    }
+
+    /// Watches other zones, lines and masks. What is tracked stays so, and what is in a zone stays in the one of that name.
+    pub fn set_zones(&mut self, settings: ZoneSettings) {
+        self.zones.set(settings, &self.words);
     }
 
     /// How many things are tracked now.
@@ -75,20 +91,15 @@ impl Tracking {
         tracks.iter().filter(|track| track.is_confirmed).count()
     }
 
-    /// Writes to each thing of a job the track that it belongs to; returns what has happened.
+    /// Writes to each thing of a job the track that it belongs to; returns what has happened. What lies in a mask is taken
+    /// out before.
     pub fn run(&mut self, job: &mut Job) -> &[Arc<Event>] {
         self.events.clear();
-        let Some(tracker) = &mut self.tracker else { return &self.events };
-        let is_cut = job.thumbnail.is_cut_from(&self.seen);
-        self.seen.clone_from(&job.thumbnail);
-        if is_cut || !job.words.are(&self.words) || !same(&job.frame.source, &self.source) {
-            let scene = Scene { words: &self.words, source: &self.source, moment: self.last };
-            let ended = tracker.end_all().iter().map(|track| scene.event(EventKind::Left, track));
-            self.events.extend(ended.map(|event| reused(&mut self.told, event)));
-            self.words = job.words.clone();
-            self.source = Arc::clone(&job.frame.source);
-        }
+        self.end_of_scene(job);
         let size = (job.frame.width, job.frame.height);
+        self.zones.mask(&mut job.detections, size);
+        job.zones = self.zones.shared().cloned();
+        let Some(tracker) = &mut self.tracker else { return &self.events };
         let at = job.frame.captured_at.saturating_duration_since(self.since);
         self.last = Moment { frame: job.number, at, timestamp_ns: job.frame.timestamp_ns, size };
         self.observations.clear();
@@ -105,12 +116,41 @@ impl Tracking {
         }
         // They keep a track from being lost, and are not sure enough to be told.
         job.detections.retain(|found| !found.is_weak);
-        let scene = Scene { words: &self.words, source: &self.source, moment: self.last };
+        let scene =
+            Scene { words: &self.words, source: &self.source, camera: &self.camera, moment: self.last };
+        let (events, told) = (&mut self.events, &mut self.told);
+        let mut tell = |event| events.push(reused(told, event));
+        // What leaves the picture leaves its zones first, and what appears in a zone enters it then.
+        self.zones.end(&scene, update.ended, &mut tell);
+        update.ended.iter().for_each(|track| tell(of_track(&scene, EventKind::Left, track)));
         let appeared = update.appeared.iter().filter_map(|place| update.tracks.get(*place));
-        let appeared = appeared.map(|track| scene.event(EventKind::Appeared, track));
-        let left = update.ended.iter().map(|track| scene.event(EventKind::Left, track));
-        self.events.extend(left.chain(appeared).map(|event| reused(&mut self.told, event)));
+        appeared.for_each(|track| tell(of_track(&scene, EventKind::Appeared, track)));
+        self.zones.update(&scene, update.tracks, &mut tell);
         &self.events
+    }
+
+    /// Ends all tracks where a frame shows another scene, or its words are others.
+    fn end_of_scene(&mut self, job: &Job) {
+        let is_cut = self.tracker.is_some() && job.thumbnail.is_cut_from(&self.seen);
+        self.seen.clone_from(&job.thumbnail);
+        let has_new_words = !job.words.are(&self.words);
+        if !is_cut && !has_new_words && same(&job.frame.source, &self.source) {
+            return;
+        }
+        if let Some(tracker) = &mut self.tracker {
+            let scene =
+                Scene { words: &self.words, source: &self.source, camera: &self.camera, moment: self.last };
+            let (events, told) = (&mut self.events, &mut self.told);
+            let mut tell = |event| events.push(reused(told, event));
+            let ended = tracker.end_all();
+            self.zones.end(&scene, ended, &mut tell);
+            ended.iter().for_each(|track| tell(of_track(&scene, EventKind::Left, track)));
+        }
+        if has_new_words {
+            self.words = job.words.clone();
+            self.zones.set_words(&self.words);
+        }
+        self.source = Arc::clone(&job.frame.source);
     }
 
     /// What happened in the last frame.
@@ -135,38 +175,14 @@ fn reused(told: &mut Vec<Arc<Event>>, event: Event) -> Arc<Event> {
     event
 }
 
+/// What has happened to a track, wherever it is.
+fn of_track(scene: &Scene<'_>, kind: EventKind, track: &Track) -> Event {
+    scene.event(kind, track, track.word, None)
+}
+
 fn same(one: &Arc<str>, other: &Arc<str>) -> bool {
     Arc::ptr_eq(one, other) || one == other
 }
 
-/// Where and when a track is told of.
-struct Scene<'a> {
-    words: &'a WordList,
-    source: &'a Arc<str>,
-    moment: Moment,
-}
-
-impl Scene<'_> {
-    /// Nanoseconds since 1970, by the clock as it is now.
-    fn timestamp_of(&self, at: Duration) -> u64 {
-        self.moment.timestamp_ns.saturating_sub(self.moment.at.saturating_sub(at).as_nanos() as u64)
-    }
-
-    fn event(&self, kind: EventKind, track: &Track) -> Event {
-        Event {
-            kind,
-            track: track.id,
-            words: self.words.clone(),
-            word: track.word,
-            score: track.score,
-            best_score: track.best_score,
-            box_in_frame: track.box_in_frame,
-            frame_size: self.moment.size,
-            first_seen_ns: self.timestamp_of(track.first_seen),
-            last_seen_ns: self.timestamp_of(track.last_seen),
-            timestamp_ns: self.moment.timestamp_ns,
-            frame: self.moment.frame,
-            source: Arc::clone(self.source),
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -149,6 +149,86 @@ async function showExample(page) {
   works("its examples are forgotten");
 }
 
+// Draws a zone and a line with a finger, sees what is counted at them, and takes them back.
+async function drawZones() {
+  const page = await open(url, { viewport: sizes.phone, hasTouch: true, isMobile: true, deviceScaleFactor: 2 }, ["409"]);
+  const desk = await open(url);
+  await page.waitForFunction(hasPicture, null, PATIENCE);
+  const svg = page.locator("#drawing");
+  const at = ([x, y]) => svg.evaluate((svg, [x, y]) => {
+    const [place, [, , width, height]] = [svg.getBoundingClientRect(), svg.getAttribute("viewBox").split(" ").map(Number)];
+    const scale = Math.min(place.width / width, place.height / height);
+    return [place.left + (place.width - width * scale) / 2 + x * width * scale, place.top + (place.height - height * scale) / 2 + y * height * scale];
+  }, [x, y]);
+  const tap = async (point) => page.touchscreen.tap(...(await at(point)));
+  const drag = async (from, to) => {
+    await page.mouse.move(...(await at(from)));
+    await page.mouse.down();
+    await page.mouse.move(...(await at(to)), { steps: 4 });
+    await page.mouse.up();
+  };
+  const inUse = () => page.evaluate(() => fetch("api/zones").then((answer) => answer.json()));
+  await page.locator("#edit-zones").click();
+  await svg.waitFor(PATIENCE);
+  await page.locator('[data-kind="zone"]').tap();
+  for (const point of [[0.01, 0.05], [0.95, 0.05], [0.95, 0.6], [0.5, 0.7], [0.01, 0.6]]) await tap(point);
+  check((await page.locator("#draw-hint").textContent()).includes("the first one to close it"), "nothing says how to close it");
+  await tap([0.01, 0.05]);
+  await page.locator("#shape-name").fill("everywhere");
+  // Two corners are dragged beyond the picture, and one is taken away.
+  await drag([0.95, 0.6], [0.95, 1.1]);
+  await drag([0.01, 0.6], [0.01, 1.1]);
+  await tap([0.5, 0.7]);
+  await page.locator("#remove-point").tap();
+  await page.locator('[data-kind="crossing_line"]').tap();
+  await drag([0.5, 0.1], [0.5, 0.9]);
+  await page.locator("#shape-name").fill("middle");
+  await page.locator("#shape-right").fill("westwards");
+  await page.locator("#turn").tap();
+  await page.locator("#shape-word").fill((await words(page))[0]);
+  await page.locator("#add-word").tap();
+  await page.locator('[data-kind="mask"]').tap();
+  for (const point of [[0.2, 0.2], [0.3, 0.2], [0.3, 0.3], [0.2, 0.2]]) await tap(point);
+  await page.locator("#remove-shape").tap();
+  await page.locator("#shapes button").first().tap();
+  await page.screenshot({ path: `${folder}/phone-draw.png`, fullPage: true });
+  await page.locator('#edit button[type="submit"]').tap();
+  await page.locator("#edit").waitFor({ state: "hidden", ...PATIENCE });
+  const { zone: [zone], crossing_line: [line], mask, is_as_configured } = await inUse();
+  check(zone.points.length === 4 && zone.points[2][1] === 1 && zone.points[3][1] === 1, `the zone is ${JSON.stringify(zone)}`);
+  check(line.from[1] > 0.8 && line.to[1] < 0.2 && line.to_right === "westwards" && line.words.length === 1, `the line is ${JSON.stringify(line)}`);
+  check(mask.length === 0 && is_as_configured === false, "a mask stays that was deleted");
+  works("a zone and a line are drawn with a finger, dragged, named and saved");
+  for (const one of [page, desk]) {
+    await one.waitForFunction(() => /everywhere\d+ now · [1-9]\d* entered/.test(document.getElementById("zone-list").textContent), null, PATIENCE);
+    await one.waitForFunction(() => document.querySelectorAll("#zone-counts text").length === 2, null, PATIENCE);
+    await one.waitForFunction(() => / entered everywhere/.test(document.getElementById("events").textContent), null, PATIENCE);
+  }
+  await page.screenshot({ path: `${folder}/phone-zones.png`, fullPage: true });
+  await desk.screenshot({ path: `${folder}/desktop-zones.png` });
+  works("what is counted there is shown to whoever looks on");
+  const toml = await page.evaluate(() => fetch("api/zones?format=toml").then((answer) => answer.text()));
+  check(toml.includes("[[zone]]") && toml.includes('name = "everywhere"'), toml);
+  await desk.locator("#edit-zones").click();
+  await desk.locator("#drawing").waitFor(PATIENCE);
+  await desk.screenshot({ path: `${folder}/desktop-draw.png` });
+  await desk.locator("#leave-zones").click();
+  await page.locator("#edit-zones").tap();
+  await page.locator("#shape-name").fill(" ");
+  await page.locator('#edit button[type="submit"]').tap();
+  await page.locator("#zones-error").waitFor(PATIENCE);
+  works(`a zone that can't be is refused in words: ${await page.locator("#zones-error").textContent()}`);
+  await page.locator("#leave-zones").tap();
+  await page.locator("#zones-as-configured").tap();
+  await page.locator("#zone-list .empty").waitFor(PATIENCE);
+  check((await inUse()).zone.length === 0, "the zone stays");
+  works("and all is as configured again");
+  const complaints = [...page.complaints, ...desk.complaints];
+  check(complaints.length === 0, `the console says: ${complaints.join("; ")}`);
+  await page.context().close();
+  await desk.context().close();
+}
+
 try {
   const page = await open(url, {}, ["409", "503"]);
   await page.waitForFunction(hasPicture, null, PATIENCE);
@@ -206,7 +286,7 @@ try {
   await page.locator("#file").setInputFiles(file("my words.safetensors", Buffer.from(bytes)));
   await page.waitForFunction(() => document.getElementById("vocabulary").value === "my words", null, PATIENCE);
   check((await words(page)).join() === after.join(), `the words are ${await words(page)}`);
-  await page.waitForFunction(() => document.getElementById("download").getAttribute("href") === "/api/vocabularies/my%20words", null, PATIENCE);
+  await page.waitForFunction(() => document.getElementById("download").getAttribute("href") === "api/vocabularies/my%20words", null, PATIENCE);
   works("a vocabulary is uploaded and looked for, and a broken one is not");
   page.once("dialog", (dialog) => dialog.accept());
   await page.locator("#delete").click();
@@ -231,6 +311,8 @@ try {
   works("the console says nothing");
   await page.context().close();
   await other.context().close();
+
+  await drawZones();
 
   for (const [size, viewport] of Object.entries(sizes)) {
     for (const colorScheme of ["light", "dark"]) {

@@ -31,6 +31,22 @@ pub(super) enum Word<'a> {
     Image(&'a WordImage),
 }
 
+impl<'a> Word<'a> {
+    /// A word, and how wide it is.
+    fn of(word: &'a str, images: &'a WordImages, character: i64) -> (Self, i64) {
+        match images.get(word) {
+            Some(image) => (Word::Image(image), image.width as i64),
+            None => (Word::BuiltIn(word), word.chars().count() as i64 * character),
+        }
+    }
+}
+
+/// How much of a word so long is shown, and whether that is not all.
+fn kept_of(length: i64, room: i64, character: i64) -> (i64, bool) {
+    let is_cut = length > room;
+    (if is_cut { (room - DOTS.len() as i64 * character).max(0) } else { length }, is_cut)
+}
+
 impl<'a> Label<'a> {
     pub(super) fn of(
         thing: &Detection,
@@ -40,12 +56,8 @@ impl<'a> Label<'a> {
         room: i64,
     ) -> Self {
         let (word, score) = thing.shown();
-        let word = words.get(word);
         let character = text.character_width();
-        let (word, length) = match images.get(word) {
-            Some(image) => (Word::Image(image), image.width as i64),
-            None => (Word::BuiltIn(word), word.chars().count() as i64 * character),
-        };
+        let (word, length) = Word::of(words.get(word), images, character);
         let mut score = Short::of(format_args!(" {:.0}%", score * 100.0));
         let mut number = match thing.track {
             Some(track) => Short::of(format_args!(" #{}", track.id)),
@@ -60,9 +72,16 @@ impl<'a> Label<'a> {
             score = Short::default();
         }
         let room = (room - width(&score)).max(0);
-        let is_cut = length > room;
-        let kept = if is_cut { (room - DOTS.len() as i64 * character).max(0) } else { length };
+        let (kept, is_cut) = kept_of(length, room, character);
         Self { word, kept, is_cut, score, number, character }
+    }
+
+    /// The name of a zone or a line.
+    pub(super) fn of_name(name: &'a str, images: &'a WordImages, text: TextSize, room: i64) -> Self {
+        let character = text.character_width();
+        let (word, length) = Word::of(name, images, character);
+        let (kept, is_cut) = kept_of(length, room, character);
+        Self { word, kept, is_cut, score: Short::default(), number: Short::default(), character }
     }
 
     pub(super) fn width(&self) -> i64 {

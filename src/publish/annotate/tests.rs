@@ -1,4 +1,7 @@
 //! What a drawn picture shows: boxes on their edges, and labels that can be read.
+use super::bitmap_font::TextSize;
+use super::canvas::{MOST_HIDDEN, NUMBER_OPACITY, RIM, TEXT, TEXT_PART, blended};
+use super::label::Word;
 use super::*;
 use crate::allocations;
 use crate::job::Tracked;
@@ -11,7 +14,7 @@ struct Picture {
 
 fn draw(width: usize, height: usize, found: &[Detection], words: &WordList) -> Picture {
     let mut rgb = vec![128; 3 * width * height];
-    Annotator::default().draw(&mut rgb, (width, height), found, words);
+    Annotator::default().draw(&mut rgb, (width, height), found, words, None);
     Picture { rgb, width }
 }
 
@@ -172,9 +175,9 @@ fn drawing_allocates_nothing() {
         let mut rgb = vec![128; 3 * width * height];
         let mut annotator = Annotator::default();
         // A word's picture is made once, where a font of the system has it.
-        annotator.draw(&mut rgb, (width, height), &things, &words);
+        annotator.draw(&mut rgb, (width, height), &things, &words, None);
         let before = allocations::on_this_thread();
-        annotator.draw(&mut rgb, (width, height), &things, &words);
+        annotator.draw(&mut rgb, (width, height), &things, &words, None);
         assert_eq!(allocations::on_this_thread(), before, "{width}x{height}");
     }
 }
@@ -209,4 +212,25 @@ fn text_grows_with_the_picture() {
         [240.0, 480.0, 700.0, 1080.0, 4000.0].map(|side| TextSize::for_height(side * TEXT_PART).height());
     assert!(heights.is_sorted(), "{heights:?}");
     assert!(heights[4] > 100, "{heights:?}");
+}
+
+#[test]
+fn zones_and_lines_are_outlined_behind_boxes_and_named() {
+    let (width, height) = (640, 480);
+    let zones = Zones::made_up();
+    let mut rgb = vec![128; 3 * width * height];
+    // On the zone's left side.
+    let things = [found([100.0, 200.0, 300.0, 300.0])];
+    Annotator::default().draw(&mut rgb, (width, height), &things, &words("cat"), Some(&zones));
+    let frame = Picture { rgb, width };
+    for (x, y) in [(160, 340), (480, 200), (320, 400), (320, 360)] {
+        assert_eq!(pixel(&frame, x, y), [255; 3], "on the outline, at {x}, {y}");
+    }
+    assert_eq!([pixel(&frame, 159, 340), pixel(&frame, 161, 340)], [[0; 3]; 2], "its rim");
+    assert_eq!(pixel(&frame, 162, 340), [128; 3], "not inside");
+    assert_eq!(pixel(&frame, 160, 200), colour_of("cat"), "the box is over it");
+    // The line leads down, so its right-hand side is on the left.
+    assert_eq!((pixel(&frame, 310, 240), pixel(&frame, 335, 240)), ([255; 3], [128; 3]));
+    let dark = (162..220).flat_map(|x| (121..140).map(move |y| (x, y)));
+    assert!(dark.filter(|(x, y)| pixel(&frame, *x, *y) == [0; 3]).count() > 30, "its name");
 }

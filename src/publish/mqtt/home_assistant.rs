@@ -2,7 +2,7 @@
 //!
 //! In flow words and their topics, out flow configurations by its MQTT discovery
 //! (<https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>): for each word whether something of it is there, and
-//! its last snapshot where there are snapshots; and a text field for the words where they can be chosen. A configuration that is empty takes the entity away.
+//! its last snapshot where there are snapshots; numbers of things in zones and across lines; and a text field for the words where they can be chosen. A configuration that is empty takes the entity away.
 
 use serde_json::json;
 
@@ -54,6 +54,28 @@ impl Discovery {
             "icon": "mdi:text-search",
         });
         self.has_control.then(|| self.configuration("text", "Looking for", "words", text))
+    }
+
+    /// The topic and content of the sensor of a number of things in a zone. `level` is where the number stands, and `all`
+    /// where all numbers of the zone do.
+    pub(super) fn zone_sensor(&self, name: &str, level: &str, all: &str) -> (String, Vec<u8>) {
+        let sensor = json!({
+            "state_topic": format!("{}/{level}", self.base),
+            "json_attributes_topic": format!("{}/{all}", self.base),
+            "state_class": "measurement",
+            "icon": "mdi:texture-box",
+        });
+        self.configuration("sensor", name, level, sensor)
+    }
+
+    /// The same of how often a line was crossed in a direction.
+    pub(super) fn crossing_sensor(&self, name: &str, level: &str) -> (String, Vec<u8>) {
+        let sensor = json!({
+            "state_topic": format!("{}/{level}", self.base),
+            "state_class": "total_increasing",
+            "icon": "mdi:swap-horizontal",
+        });
+        self.configuration("sensor", name, level, sensor)
     }
 
     fn configuration(

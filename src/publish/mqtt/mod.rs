@@ -15,6 +15,7 @@ mod outbox;
 mod remembered;
 mod settings;
 mod topics;
+mod zone_topics;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -194,6 +195,7 @@ mod tests {
             appends: false,
             state: "/nowhere".into(),
             requests: Requests::default(),
+            places: Default::default(),
         };
         let error = settings.open(&context).err().unwrap().to_string();
         assert!(error.contains("password_file /etc/wordsight/none"), "{error}");

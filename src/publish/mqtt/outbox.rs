@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use super::command::{Command, InUse};
 use super::home_assistant::{Discovery, MOST_WORDS};
 use super::topics;
+use super::zone_topics::ZoneTopics;
 use crate::job::{Event, EventKind, WordList, run_id};
 use crate::publish::json;
 use crate::publish::message::{Message, Picture, Record};
@@ -98,6 +99,7 @@ pub(super) struct Outbox {
     counts: Vec<u32>,
     /// The tracks that are there, and the word of each.
     present: HashMap<u64, usize>,
+    zones: ZoneTopics,
     kept: BTreeMap<Kept, Vec<u8>>,
     /// What the broker does not have yet, of `kept`.
     due: BTreeSet<Kept>,
@@ -130,6 +132,7 @@ impl Outbox {
             levels: Vec::new(),
             counts: Vec::new(),
             present: HashMap::new(),
+            zones: ZoneTopics::default(),
             kept: BTreeMap::new(),
             due: BTreeSet::new(),
             events: VecDeque::with_capacity(MOST_EVENTS),
@@ -172,6 +175,8 @@ impl Outbox {
     }
 
     fn take_frame(&mut self, record: &Record, now: Instant) {
+        // Before the words: what was kept of an earlier run and belongs to neither goes with them.
+        self.take_zones(record);
         let is_new = !record.words.are(&self.words);
         if is_new {
             self.set_words(&record.words);
@@ -194,6 +199,20 @@ impl Outbox {
         self.tick(now);
         if self.settings.frames {
             self.take_results(record);
+        }
+    }
+
+    fn take_zones(&mut self, record: &Record) {
+        let OutboxSettings { base, discovery, .. } = &self.settings;
+        let Some(told) = self.zones.take(record.zones.as_ref(), base, discovery.as_ref()) else { return };
+        for topic in told.gone {
+            self.forget(topic);
+        }
+        for (topic, configuration) in told.configurations {
+            self.keep(Kind::Configuration, topic, configuration);
+        }
+        for (topic, count) in told.counts {
+            self.keep(Kind::Count, topic, count);
         }
     }
 
@@ -223,6 +242,7 @@ impl Outbox {
                         self.count(word, -1);
                     }
                 }
+                EventKind::Entered | EventKind::Exited | EventKind::Dwelled | EventKind::Crossed => {}
             }
         }
         if self.events.len() == MOST_EVENTS {
@@ -309,6 +329,7 @@ impl Outbox {
             }
         }
         gone.remove(&self.availability());
+        gone.retain(|topic| !self.zones.have(topic));
         for topic in &topics {
             let snapshot = format!("{topic}/snapshot");
             // Of a word that is still there, in a picture that is as true as it was.

@@ -30,6 +30,8 @@ pub struct MqttKeys {
     key_file: Option<PathBuf>,
     client_id: Option<String>,
     keep_alive_s: Option<NonZeroU16>,
+    /// Of which cameras, where there are several; without it, of all.
+    pub cameras: Option<Vec<String>>,
 }
 
 /// What the output is made from, resolved.
@@ -109,6 +111,12 @@ impl MqttKeys {
 }
 
 impl MqttSettings {
+    /// The same for one of several cameras: a broker has one client of a name.
+    pub fn of_camera(self, camera: &str) -> Self {
+        let client_id = self.client_id.map(|id| format!("{id}-{camera}"));
+        Self { client_id, ..self }
+    }
+
     /// The files that it reads.
     pub fn files_read(&self) -> Vec<&Path> {
         let pair = self.client_certificate.iter().flat_map(|(certificate, key)| [certificate, key]);

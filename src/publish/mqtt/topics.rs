@@ -11,7 +11,8 @@ use crate::job::WordList;
 use crate::publish::network::short_hash;
 
 /// Levels beside those of words.
-const OURS: [&str; 6] = ["availability", "events", "frames", "state", "vocabulary", "words"];
+const OURS: [&str; 8] =
+    ["availability", "events", "frames", "lines", "state", "vocabulary", "words", "zones"];
 /// The longest level, bytes.
 const LONGEST_LEVEL: usize = 64;
 
@@ -32,9 +33,14 @@ pub(super) fn level(name: &str) -> String {
 
 /// A level for each of the words, all different.
 pub(super) fn levels(words: &WordList) -> Vec<String> {
-    let mut given: HashSet<String> = OURS.iter().map(|level| (*level).to_owned()).collect();
-    let one = |place| {
-        let base = level(words.get(place));
+    distinct(words.iter(), &OURS)
+}
+
+/// A level for each of the names, all different, and none of these.
+pub(super) fn distinct<'a>(names: impl Iterator<Item = &'a str>, ours: &[&str]) -> Vec<String> {
+    let mut given: HashSet<String> = ours.iter().map(|level| (*level).to_owned()).collect();
+    let one = |name| {
+        let base = level(name);
         let mut level = base.clone();
         let mut number = 2;
         while !given.insert(level.clone()) {
@@ -43,7 +49,7 @@ pub(super) fn levels(words: &WordList) -> Vec<String> {
         }
         level
     };
-    (0..words.len()).map(one).collect()
+    names.map(one).collect()
 }
 
 /// The same for where only letters without accents, digits, "_" and "-" are allowed; still all different.
@@ -95,8 +101,8 @@ mod tests {
 
     #[test]
     fn each_word_has_a_level_of_its_own_and_none_of_ours() {
-        let levels = levels_of(&["a b", "a_b", "a/b", "events", "state", "a_b-2"]);
-        assert_eq!(levels, ["a_b", "a_b-2", "a_b-3", "events-2", "state-2", "a_b-2-2"]);
+        let levels = levels_of(&["a b", "a_b", "a/b", "events", "zones", "a_b-2"]);
+        assert_eq!(levels, ["a_b", "a_b-2", "a_b-3", "events-2", "zones-2", "a_b-2-2"]);
     }
 
     #[test]

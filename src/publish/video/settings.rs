@@ -22,6 +22,8 @@ pub struct VideoKeys {
     rotate_mib: Option<u32>,
     rotate_s: Option<Seconds>,
     keep: Option<u32>,
+    /// Of which cameras, where there are several; without it, of all.
+    pub cameras: Option<Vec<String>>,
 }
 
 /// What the output is made from, resolved.
@@ -131,6 +133,17 @@ impl VideoKeys {
 }
 
 impl VideoSettings {
+    /// The same for one of several cameras: a file gets its name, `out-front-door.mkv`.
+    pub fn of_camera(mut self, camera: &str) -> Self {
+        if let Target::File(files) = &mut self.to {
+            let name =
+                |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+            let (stem, ending) = (name(files.path.file_stem()), name(files.path.extension()));
+            files.path.set_file_name(format!("{stem}-{camera}.{ending}"));
+        }
+        self
+    }
+
     /// Where it goes, for people, without secrets.
     pub fn place(&self) -> String {
         match &self.to {

@@ -45,7 +45,8 @@ impl WebhookSettings {
     /// # Errors
     /// When a file that it needs can't be read, or its spool can't be written.
     pub fn open(&self, context: &SinkContext) -> anyhow::Result<Box<dyn Sink>> {
-        let of_state = || context.state.join("spool").join(network::short_hash(&[&self.url]));
+        let whose: Vec<&str> = [self.url.as_str()].into_iter().chain(self.camera.as_deref()).collect();
+        let of_state = || context.state.join("spool").join(network::short_hash(&whose));
         let folder = self.spool.clone().unwrap_or_else(of_state);
         let fail = |reason: String| anyhow::anyhow!("{}: {reason}", self.place());
         spool::check(&folder)
@@ -225,14 +226,15 @@ struct Filter {
 }
 
 impl Filter {
-    /// By what is known when a thing appears; that it leaves is told of those of which it was told that they appeared.
+    /// By what is known when a thing appears; that it leaves is told of those of which it was told that they appeared. What
+    /// happens at zones and lines is told by what is known then.
     fn passes(&mut self, event: &Event) -> bool {
         if event.kind == EventKind::Left {
             return self.told.remove(&event.track);
         }
         let is_named = self.words.as_ref().is_none_or(|words| words.iter().any(|word| word == event.word()));
         let passes = is_named && event.best_score >= self.min_score;
-        if passes {
+        if passes && event.kind == EventKind::Appeared {
             self.told.insert(event.track);
         }
         passes
@@ -250,7 +252,7 @@ mod tests {
         let mut filter = Filter { words: Some(vec!["cat".to_owned()]), min_score: 0.5, told: HashSet::new() };
         let words: WordList = ["cat", "dog"].map(str::to_owned).into_iter().collect();
         let event = |kind, track, word, score| Event::made_up(kind, track, words.clone(), word, score);
-        use EventKind::{Appeared, Left};
+        use EventKind::{Appeared, Crossed, Entered, Exited, Left};
         let cases = [
             (Appeared, 1, 0, 0.9, true),
             (Appeared, 2, 1, 0.9, false),
@@ -259,6 +261,10 @@ mod tests {
             (Left, 3, 0, 0.9, false),
             (Left, 1, 1, 0.9, true),
             (Left, 1, 0, 0.9, false),
+            (Crossed, 4, 0, 0.9, true),
+            (Entered, 4, 1, 0.9, false),
+            (Exited, 4, 0, 0.4, false),
+            (Left, 4, 0, 0.9, false),
         ];
         for (kind, track, word, score, passes) in cases {
             assert_eq!(filter.passes(&event(kind, track, word, score)), passes, "{kind:?} {track}");

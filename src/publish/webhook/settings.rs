@@ -27,6 +27,8 @@ pub struct WebhookKeys {
     timeout_s: Option<LongSeconds>,
     spool: Option<PathBuf>,
     spool_mib: Option<NonZeroU32>,
+    /// Of which cameras, where there are several; without it, of all.
+    pub cameras: Option<Vec<String>>,
 }
 
 /// What the output is made from, resolved.
@@ -44,6 +46,8 @@ pub struct WebhookSettings {
     pub(super) timeout: Duration,
     pub(super) spool: Option<PathBuf>,
     pub(super) spool_bytes: u64,
+    /// Which of several cameras is told about.
+    pub(super) camera: Option<String>,
 }
 
 impl WebhookKeys {
@@ -82,11 +86,18 @@ impl WebhookKeys {
             timeout: self.timeout_s.map_or(Duration::from_secs(10), |seconds| seconds.0),
             spool: path(&self.spool),
             spool_bytes: u64::from(self.spool_mib.map_or(64, NonZeroU32::get)) << 20,
+            camera: None,
         })
     }
 }
 
 impl WebhookSettings {
+    /// The same for one of several cameras, with a spool of its own.
+    pub fn of_camera(self, camera: &str) -> Self {
+        let spool = self.spool.map(|spool| spool.join(camera));
+        Self { spool, camera: Some(camera.to_owned()), ..self }
+    }
+
     /// The words that it is about; none: all.
     pub fn words(&self) -> &[String] {
         self.words.as_deref().unwrap_or_default()

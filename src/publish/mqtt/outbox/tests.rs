@@ -1,7 +1,7 @@
 //! The outbox with a broker that is connected, away, or has lost its retained messages.
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::job::{Detection, Tracked};
+use crate::job::{Detection, Tracked, ZoneOutline, Zones};
 
 fn words_of(words: &[&str]) -> WordList {
     words.iter().map(|word| (*word).to_owned()).collect()
@@ -212,4 +212,78 @@ fn what_is_in_use_is_told_when_it_is_another_and_a_refusal_until_the_next_comman
     assert_eq!(words(&mut outbox), [in_use("cat", Some("no teacher")).to_json()]);
     outbox.tell_in_use(&in_use("cat", None), true);
     assert_eq!(words(&mut outbox), [in_use("cat", None).to_json()]);
+}
+
+#[test]
+fn zones_and_lines_have_topics_that_follow_their_counts_and_go_with_them() {
+    let words = words_of(&["cat", "dog"]);
+    let zones = Arc::new(Zones::made_up());
+    let earlier = ["wordsight/door/zones/yard/count", "wordsight/door/zones/old/count"];
+    let mut outbox = outbox_with(true, &earlier);
+    let shown = |zones: Option<&Arc<Zones>>, words: &WordList| {
+        Message::Frame(Arc::new(Record { zones: zones.cloned(), ..frame(words) }))
+    };
+    take(&mut outbox, shown(Some(&zones), &words));
+    let first = told(&mut outbox);
+    assert_eq!(of(&first, "wordsight/door/zones/yard/count"), ["0"]);
+    assert_eq!(of(&first, "wordsight/door/zones/old/count"), [""], "of an earlier run");
+    assert_eq!(of(&first, "wordsight/door/lines/gate/in"), ["0"]);
+    let sensors: Vec<&str> = first
+        .iter()
+        .filter(|(topic, _)| topic.starts_with("homeassistant/sensor/"))
+        .map(|(_, payload)| payload.as_str())
+        .collect();
+    assert_eq!(sensors.len(), 3, "{sensors:?}");
+    for (name, topic) in
+        [("yard", "zones/yard/count"), ("gate in", "lines/gate/in"), ("gate out", "lines/gate/out")]
+    {
+        let is_it = |sensor: &&&str| {
+            let sensor: serde_json::Value = serde_json::from_str(sensor).unwrap();
+            sensor["name"] == name && sensor["state_topic"] == format!("wordsight/door/{topic}")
+        };
+        assert_eq!(sensors.iter().filter(is_it).count(), 1, "{name} in {sensors:?}");
+    }
+    zones.entered(0, "cat", 0);
+    zones.entered(0, "count", 0);
+    zones.crossed(0, true, "cat", 0);
+    take(&mut outbox, shown(Some(&zones), &words));
+    let next = told(&mut outbox);
+    assert_eq!(of(&next, "wordsight/door/zones/yard/count"), ["2"]);
+    assert_eq!(of(&next, "wordsight/door/zones/yard/entered"), ["2"]);
+    assert_eq!(of(&next, "wordsight/door/zones/yard/cat"), ["1"]);
+    assert_eq!(of(&next, "wordsight/door/zones/yard/count-2"), ["1"], "a word of that name");
+    assert_eq!(of(&next, "wordsight/door/lines/gate/in"), ["1"]);
+    assert_eq!(of(&next, "wordsight/door/lines/gate/out"), Vec::<&str>::new(), "it is as it was");
+    let all: serde_json::Value = serde_json::from_str(of(&next, "wordsight/door/zones/yard")[0]).unwrap();
+    assert_eq!((&all["now"], &all["words"]["cat"]["entered"]), (&2.into(), &1.into()));
+    // Other words leave them, and other zones don't.
+    take(&mut outbox, shown(Some(&zones), &words_of(&["dog"])));
+    assert!(told(&mut outbox).iter().all(|(topic, _)| !topic.contains("/zones/")), "they stay");
+    assert!(outbox.take_new_topics().unwrap().contains("wordsight/door/zones/yard/count"));
+    let words = outbox.words.clone();
+    take(&mut outbox, shown(None, &words));
+    let last = told(&mut outbox);
+    for gone in ["zones/yard", "zones/yard/cat", "zones/yard/entered", "lines/gate", "lines/gate/in"] {
+        assert_eq!(of(&last, &format!("wordsight/door/{gone}")), [""], "{gone}");
+    }
+    assert_eq!(
+        last.iter().filter(|(topic, payload)| topic.contains("/sensor/") && payload.is_empty()).count(),
+        3
+    );
+}
+
+#[test]
+fn home_assistant_is_told_of_no_more_zones_than_anybody_wants() {
+    let zone = |number: usize| ZoneOutline {
+        name: format!("zone {number}").into(),
+        points: Vec::new(),
+        words: vec!["cat".to_owned(), "dog".to_owned()],
+    };
+    let zones = Arc::new(Zones::new((0..40).map(zone).collect(), Vec::new(), &Zones::default()));
+    let mut outbox = outbox_with(true, &[]);
+    take(&mut outbox, Message::Frame(Arc::new(Record { zones: Some(zones), ..frame(&words_of(&["cat"])) })));
+    let told = told(&mut outbox);
+    let sensors = told.iter().filter(|(topic, _)| topic.starts_with("homeassistant/sensor/"));
+    assert_eq!(sensors.count(), 50);
+    assert_eq!(of(&told, "wordsight/door/zones/zone_39/dog"), ["0"]);
 }
