@@ -173,9 +173,7 @@ impl Annotations {
         category_ids: &HashMap<Id, u64>,
         oddities: &mut Oddities,
     ) -> Result<()> {
-        let own = found.iter().filter_map(|annotation| annotation.id.as_ref().and_then(number_of));
-        let mut next = own.max().map_or(1, |most| most.saturating_add(1));
-        let mut seen = HashSet::new();
+        let mut ids = ObjectIds::beside(&found);
         for (place, annotation) in found.into_iter().enumerate() {
             let name = annotation.id.as_ref().map_or_else(|| format!("number {}", place + 1), Id::to_string);
             let image = *image_places.get(&annotation.image_id).with_context(|| {
@@ -205,19 +203,10 @@ impl Annotations {
             if reaches_out(annotated, of.size) {
                 oddities.add("boxes cut to their images, out of which they reach", about);
             }
-            let id = match annotation.id.as_ref().and_then(number_of).filter(|id| seen.insert(*id)) {
-                Some(id) => id,
-                None => {
-                    if annotation.id.is_some() {
-                        oddities.add(
-                            "annotations with a new id, since theirs is no number or there twice",
-                            about,
-                        );
-                    }
-                    next += 1;
-                    next - 1
-                }
-            };
+            let (id, is_new) = ids.of(&annotation);
+            if is_new && annotation.id.is_some() {
+                oddities.add("annotations with a new id, since theirs is no number or there twice", about);
+            }
             let area = Some(annotation.area.0).filter(|area| area.is_finite() && *area >= 0.0);
             let score = Some(annotation.score.0 as f32).filter(|score| score.is_finite());
             self.objects.push(Object {
@@ -241,6 +230,31 @@ impl Annotations {
         let mut objects = vec![Vec::new(); self.images.len()];
         self.objects.iter().for_each(|object| objects[object.image].push(object));
         objects
+    }
+}
+
+/// Gives ids to annotations that have none of their own.
+struct ObjectIds {
+    seen: HashSet<u64>,
+    next: u64,
+}
+
+impl ObjectIds {
+    /// New ids are above all that these annotations have.
+    fn beside(annotations: &[raw::Annotation]) -> Self {
+        let own = annotations.iter().filter_map(|annotation| annotation.id.as_ref().and_then(number_of));
+        Self { seen: HashSet::new(), next: own.max().map_or(1, |most| most.saturating_add(1)) }
+    }
+
+    /// An annotation's id, and whether it is a new one.
+    fn of(&mut self, annotation: &raw::Annotation) -> (u64, bool) {
+        match annotation.id.as_ref().and_then(number_of).filter(|id| self.seen.insert(*id)) {
+            Some(id) => (id, false),
+            None => {
+                self.next += 1;
+                (self.next - 1, true)
+            }
+        }
     }
 }
 

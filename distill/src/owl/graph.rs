@@ -384,25 +384,7 @@ pub(super) fn student(
     graph.normalisation(&input, &source.preprocessor);
 
     let boxes = graph.reshaped(&image.boxes, &[regions as i64, 4]);
-    let (w, h) = (width as f32, height as f32);
-    // Rows: centre x, centre y, width, height, as shares of the sides, or corners; columns: left, top, right, bottom, in
-    // pixels.
-    #[rustfmt::skip]
-    let of_centres = [
-        w, 0.0, w, 0.0,
-        0.0, h, 0.0, h,
-        -w / 2.0, 0.0, w / 2.0, 0.0,
-        0.0, -h / 2.0, 0.0, h / 2.0,
-    ];
-    #[rustfmt::skip]
-    let of_corners = [
-        w, 0.0, 0.0, 0.0,
-        0.0, h, 0.0, 0.0,
-        0.0, 0.0, w, 0.0,
-        0.0, 0.0, 0.0, h,
-    ];
-    let corners = if parts.has_corners { of_corners } else { of_centres };
-    let corners = graph.constant(&[4, 4], &corners);
+    let corners = graph.constant(&[4, 4], &corners_in_pixels((width, height), parts.has_corners));
     // Not a MatMul, which a plan has in FP16: at 960 pixels its steps are half of one.
     let boxes = graph.node("Gemm", &[&boxes, &corners], &[]);
     graph.output(&boxes, "boxes", &[Some(regions), Some(4)]);
@@ -427,6 +409,27 @@ pub(super) fn student(
         &[Some(1), Some(3), Some(height), Some(width)],
     )];
     image.model.model(graph.graph, metadata)
+}
+
+/// What boxes are multiplied by. Rows: centre x, centre y, width, height, as shares of the sides, or corners; columns: left,
+/// top, right, bottom, in pixels.
+fn corners_in_pixels((width, height): (usize, usize), has_corners: bool) -> [f32; 16] {
+    let (w, h) = (width as f32, height as f32);
+    #[rustfmt::skip]
+    let of_centres = [
+        w, 0.0, w, 0.0,
+        0.0, h, 0.0, h,
+        -w / 2.0, 0.0, w / 2.0, 0.0,
+        0.0, -h / 2.0, 0.0, h / 2.0,
+    ];
+    #[rustfmt::skip]
+    let of_corners = [
+        w, 0.0, 0.0, 0.0,
+        0.0, h, 0.0, 0.0,
+        0.0, 0.0, w, 0.0,
+        0.0, 0.0, 0.0, h,
+    ];
+    if has_corners { of_corners } else { of_centres }
 }
 
 /// A part of a graph, to which nodes are added.

@@ -160,6 +160,18 @@ impl PreprocessorFile {
             self.image_processor_type.as_ref().or(self.feature_extractor_type.as_ref())?.to_lowercase();
         ["owlvit", "owlv2"].into_iter().find(|kind| named.starts_with(kind))
     }
+
+    /// Width and height of the model's input, in pixels.
+    fn input_size(&self) -> Option<(usize, usize)> {
+        let side =
+            |value: &Value| value.as_u64().map(|side| side as usize).filter(|side| (1..=4096).contains(side));
+        let (height, width) = match &self.size {
+            Value::Object(size) => (size.get("height").and_then(side), size.get("width").and_then(side)),
+            Value::Array(size) => (size.first().and_then(side), size.get(1).and_then(side)),
+            other => (side(other), side(other)),
+        };
+        width.zip(height)
+    }
 }
 
 /// CLIP's, which OWL's are trained with.
@@ -188,14 +200,7 @@ impl Preprocessor {
                 config.model_type
             );
         }
-        let side =
-            |value: &Value| value.as_u64().map(|side| side as usize).filter(|side| (1..=4096).contains(side));
-        let (height, width) = match &file.size {
-            Value::Object(size) => (size.get("height").and_then(side), size.get("width").and_then(side)),
-            Value::Array(size) => (size.first().and_then(side), size.get(1).and_then(side)),
-            other => (side(other), side(other)),
-        };
-        let (Some(height), Some(width)) = (height, width) else {
+        let Some(input_size) = file.input_size() else {
             bail!("{}: `size` is {}, and must be a height and a width", path.display(), file.size);
         };
         let is_padded = file.do_pad.unwrap_or(config.model_type == "owlv2");
@@ -221,7 +226,7 @@ impl Preprocessor {
             path.display()
         );
         Ok(Self {
-            input_size: (width, height),
+            input_size,
             mode,
             filter,
             // OWLv2 pads with one half; of whole levels this is the nearer one to what training has seen.

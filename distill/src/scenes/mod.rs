@@ -189,14 +189,12 @@ fn stock(
         }
     }
     for group in cutouts {
-        let mut trimmed = Vec::new();
-        for photograph in group {
-            if let Some(cutout) = &photograph.cutout {
-                let cutout = wordsight_pictures::open_with_alpha(&collection.folder.join(cutout))?;
-                trimmed.push((compose::trim(&cutout), category_of(photograph)?));
-            }
-        }
-        ingredients.cutouts.push(trimmed);
+        let cutouts = group.iter().filter_map(|photograph| Some((photograph, photograph.cutout.as_ref()?)));
+        let trimmed = cutouts.map(|(photograph, cutout)| {
+            let cutout = wordsight_pictures::open_with_alpha(&collection.folder.join(cutout))?;
+            Ok((compose::trim(&cutout), category_of(photograph)?))
+        });
+        ingredients.cutouts.push(trimmed.collect::<Result<_>>()?);
     }
     let kept_from_training = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -81,6 +81,29 @@ pub(super) struct RankedWords {
     pub words_per_region: usize,
 }
 
+fn len(output: Option<&CudaSlice<f32>>) -> usize {
+    output.map_or(0, CudaSlice::len)
+}
+
+/// # Panics
+/// When a table and a student's outputs are not of one size.
+fn check_sizes(table: &RankingTable, outputs: Outputs<'_>) {
+    let (regions, size) = (len(outputs.objectness), table.embedding_size);
+    assert_eq!(
+        table.background_and_words.len(),
+        (1 + table.thresholds.len()) * size,
+        "an embedding a word and the background's"
+    );
+    assert_eq!(
+        len(outputs.text) + len(outputs.image),
+        heads(table) * regions * size,
+        "regions' embeddings, of as many heads as the scores take"
+    );
+    let shifted = if table.is_sigmoid { regions } else { 0 };
+    let found = (len(outputs.logit_shift), len(outputs.logit_scale));
+    assert_eq!(found, (shifted, shifted), "regions' shifts and scales");
+}
+
 /// One vocabulary on the GPU.
 pub(super) struct Ranking {
     /// Those of the vocabulary before, where it has as many words a region: a graph copies them from there.
@@ -99,25 +122,9 @@ impl Ranking {
         outputs: Outputs<'_>,
         before: Option<&Self>,
     ) -> Result<Self, GpuError> {
-        let len = |output: Option<&CudaSlice<f32>>| output.map_or(0, CudaSlice::len);
+        check_sizes(table, outputs);
         let (regions, size) = (len(outputs.objectness), table.embedding_size);
         let columns = 1 + table.thresholds.len();
-        assert_eq!(
-            table.background_and_words.len(),
-            columns * size,
-            "an embedding a word and the background's"
-        );
-        assert_eq!(
-            len(outputs.text) + len(outputs.image),
-            heads(table) * regions * size,
-            "regions' embeddings, of as many heads as the scores take"
-        );
-        let shifted = if table.is_sigmoid { regions } else { 0 };
-        assert_eq!(
-            (len(outputs.logit_shift), len(outputs.logit_scale)),
-            (shifted, shifted),
-            "regions' shifts and scales"
-        );
         let answers = match before {
             Some(before) if before.answers.words_per_region == table.words_per_region => {
                 Arc::clone(&before.answers)

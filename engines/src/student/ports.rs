@@ -111,23 +111,7 @@ impl Ports {
         let [proposals, _] = static_shape(port(StudentOutput::Boxes)?, ElementType::F32, "[K, 4]")?;
         let [_, embedding_size] =
             static_shape(port(StudentOutput::TextEmbeddings)?, ElementType::F32, "[K, D]")?;
-        for (output, port) in known.iter().zip(outputs) {
-            let wanted = match output {
-                StudentOutput::Boxes => vec![proposals, 4],
-                StudentOutput::TextEmbeddings | StudentOutput::ImageEmbeddings => {
-                    vec![proposals, embedding_size]
-                }
-                _ => vec![proposals],
-            };
-            if fixed_shape(port, &ElementType::F32).is_none_or(|found| found != wanted) {
-                return Err(format!(
-                    "its shapes do not fit together: `{}` is {port}, and must be float32 {} with K = {proposals} and D = \
-                     {embedding_size}, as its boxes and text_embeddings have them",
-                    port.name,
-                    output.meaning()
-                ));
-            }
-        }
+        check_shapes(known.iter().zip(outputs), proposals, embedding_size)?;
         if [input_width, input_height, proposals, embedding_size].iter().any(|size| *size > LARGEST) {
             return Err(format!(
                 "its sizes are beyond any student's, which end at {LARGEST}: image {:?}, {proposals} regions, embeddings \
@@ -137,6 +121,30 @@ impl Ports {
         }
         Ok(Self { input_size: (input_width, input_height), outputs: known, proposals, embedding_size })
     }
+}
+
+/// That all outputs are of so many regions, and embeddings of one size.
+fn check_shapes<'a>(
+    outputs: impl Iterator<Item = (&'a StudentOutput, &'a PortSpec)>,
+    proposals: usize,
+    embedding_size: usize,
+) -> Result<(), String> {
+    for (output, port) in outputs {
+        let wanted = match output {
+            StudentOutput::Boxes => vec![proposals, 4],
+            StudentOutput::TextEmbeddings | StudentOutput::ImageEmbeddings => vec![proposals, embedding_size],
+            _ => vec![proposals],
+        };
+        if fixed_shape(port, &ElementType::F32).is_none_or(|found| found != wanted) {
+            return Err(format!(
+                "its shapes do not fit together: `{}` is {port}, and must be float32 {} with K = {proposals} and D = \
+                 {embedding_size}, as its boxes and text_embeddings have them",
+                port.name,
+                output.meaning()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A port's shape, if it holds what it should and every dimension is fixed.
