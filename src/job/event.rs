@@ -10,10 +10,11 @@ use super::WordList;
 use crate::threads::clock::since_1970;
 
 /// What happened to a thing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventKind {
     /// It was seen often enough to be there.
+    #[default]
     Appeared,
     /// It has not been seen for a while, or what could be seen has changed (words, source).
     Left,
@@ -87,7 +88,7 @@ impl AtSpot {
 }
 
 /// Something that has happened to a thing that is tracked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Event {
     /// What happened.
     pub kind: EventKind,

@@ -33,7 +33,7 @@ pub struct Tracking {
     since: Instant,
     observations: Vec<Observation>,
     events: Vec<Arc<Event>>,
-    /// Events that were told, to be used again when nobody reads them any more.
+    /// Events to be filled: they were told, and nobody reads them any more; or they are new.
     told: Vec<Arc<Event>>,
     zones: WatchedZones,
     /// What the tracks' words count.
@@ -54,7 +54,7 @@ impl Tracking {
             since: Instant::now(),
             observations: Vec::with_capacity(ROOM),
             events: Vec::with_capacity(ROOM),
-            told: Vec::with_capacity(ROOM),
+            told: room_for_events(settings.is_some()),
             zones: WatchedZones::default(),
             words: WordList::default(),
             source: Arc::default(),
@@ -75,6 +75,7 @@ impl Tracking {
             (Some(tracker), Some(settings)) => tracker.set(settings),
             (tracker, settings) => {
                 *tracker = settings.map(Tracker::new);
+                self.told = room_for_events(tracker.is_some());
                 self.zones.clear();
             }
         }
@@ -160,19 +161,21 @@ impl Tracking {
 }
 
 /// An event in the place of one that nobody reads any more, or in a new one where there is none.
-fn reused(told: &mut Vec<Arc<Event>>, event: Event) -> Arc<Event> {
+fn reused(told: &mut [Arc<Event>], event: Event) -> Arc<Event> {
     for place in told.iter_mut() {
         if let Some(free) = Arc::get_mut(place) {
             *free = event;
             return Arc::clone(place);
         }
     }
-    let event = Arc::new(event);
-    // Beyond that somebody holds on to them, and looking for a free one costs more than making one.
-    if told.len() < ROOM {
-        told.push(Arc::clone(&event));
-    }
-    event
+    // Somebody holds on to all of them, and looking for a free one among more would cost more than making one.
+    Arc::new(event)
+}
+
+/// Events to be filled, where things are tracked: so that a frame in which much happens needs none.
+fn room_for_events(are_tracked: bool) -> Vec<Arc<Event>> {
+    let room = if are_tracked { ROOM } else { 0 };
+    (0..room).map(|_| Arc::default()).collect()
 }
 
 /// What has happened to a track, wherever it is.

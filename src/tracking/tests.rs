@@ -166,3 +166,22 @@ fn frames_without_events_allocate_nothing_for_zones() {
     assert!(stage.tracking.run(&mut job).iter().all(|event| event.kind != EventKind::Entered));
     assert_eq!(allocations::on_this_thread(), before);
 }
+
+#[test]
+fn a_frame_in_which_many_things_appear_and_one_in_which_they_leave_allocate_nothing() {
+    let mut stage = Stage::new("");
+    stage.show(&[]);
+    let crowd: Vec<[f32; 2]> =
+        (0..64).map(|place| [6.0 + 12.0 * (place % 8) as f32, 11.0 + 11.0 * (place / 8) as f32]).collect();
+    let (mut job, _) = stage.show(&crowd);
+    let mut told = Vec::new();
+    for frames in [1, 40] {
+        job.frame.captured_at += Duration::from_millis(100) * frames;
+        let before = allocations::on_this_thread();
+        let events = stage.tracking.run(&mut job).len();
+        assert_eq!(allocations::on_this_thread(), before, "in a frame with {events} events");
+        told.push(events);
+        job.detections.clear();
+    }
+    assert_eq!(told, [64, 64]);
+}

@@ -22,6 +22,21 @@ pub struct Assigner {
 }
 
 impl Assigner {
+    /// With room for so many rows and columns.
+    pub fn with_room_for(most: usize) -> Self {
+        // The first is for "unassigned".
+        let with_first = most + 1;
+        Self {
+            row_potentials: Vec::with_capacity(with_first),
+            column_potentials: Vec::with_capacity(with_first),
+            row_of: Vec::with_capacity(with_first),
+            before: Vec::with_capacity(with_first),
+            distances: Vec::with_capacity(with_first),
+            is_passed: Vec::with_capacity(with_first),
+            column_of: Vec::with_capacity(most),
+        }
+    }
+
     /// For each row the column that it goes with, so that the sum of gains is greatest; no column goes with two rows.
     ///
     /// `gain`: of a row with a column, finite and not negative; who gains 0 is not paired.

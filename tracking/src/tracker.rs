@@ -73,6 +73,18 @@ struct Matching {
     gains: Vec<f64>,
 }
 
+impl Matching {
+    /// For so many tracks and observations.
+    fn with_room_for(most: usize) -> Self {
+        Self {
+            assigner: Assigner::with_room_for(most),
+            rows: Vec::with_capacity(most),
+            columns: Vec::with_capacity(most),
+            gains: Vec::with_capacity(most * most),
+        }
+    }
+}
+
 impl Tracker {
     /// A tracker that has seen nothing yet.
     pub fn new(settings: TrackingSettings) -> Self {
@@ -80,12 +92,12 @@ impl Tracker {
             settings,
             now: None,
             last_id: 0,
-            tracks: Vec::with_capacity(ROOM),
-            inner: Vec::with_capacity(ROOM),
+            tracks: Vec::with_capacity(2 * ROOM),
+            inner: Vec::with_capacity(2 * ROOM),
             track_of: Vec::with_capacity(ROOM),
-            appeared: Vec::with_capacity(ROOM),
-            ended: Vec::with_capacity(ROOM),
-            matching: Matching::default(),
+            appeared: Vec::with_capacity(2 * ROOM),
+            ended: Vec::with_capacity(2 * ROOM),
+            matching: Matching::with_room_for(ROOM),
         }
     }
 
