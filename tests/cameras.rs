@@ -346,6 +346,36 @@ fn one_camera_alone_is_served_at_the_top_and_below_its_name() {
     assert_eq!(line.get("camera"), None, "nothing is told that is not asked for");
 }
 
+#[test]
+fn the_cameras_of_a_configuration_are_measured_as_they_are_configured() {
+    let bench = Bench::new();
+    let configuration = configure(
+        &bench,
+        None,
+        &[
+            camera("slow", "ff0000", "max_fps = 5.0\n"),
+            camera("dear", "00ff00", "fps = 10\npriority = 2.0\n"),
+        ],
+    );
+    let measured = |more: &[&str]| {
+        let mut command = bench.command(&["bench", "--seconds", "2", "--warm-up", "0", "--json", "-"]);
+        Outcome::of(command.arg("--config").arg(&configuration).args(more).output().unwrap())
+    };
+    let outcome = measured(&[]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let report: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let of = |place: usize, key: &str| report["cameras"][place][key].clone();
+    assert_eq!((of(0, "name"), of(1, "name")), (json!("slow"), json!("dear")));
+    assert_eq!((of(0, "max_fps"), of(1, "priority")), (json!(5.0), json!(2.0)));
+    assert_eq!(of(1, "source"), "test://00ff00?width=64&height=64");
+    // Of 2 s, and the frame that a new second begins with.
+    assert!((1..=11).contains(&of(0, "frames").as_u64().unwrap()), "{report}");
+    for flag in [["--source", "test://bars"], ["--plot", "latency"]] {
+        let outcome = measured(&flag);
+        assert!(outcome.code == Some(2) && outcome.stderr.contains(flag[0]), "{outcome:?}");
+    }
+}
+
 /// The bars of several cameras, measured: `cargo test --test cameras -- --ignored --nocapture`, on an idle machine.
 #[test]
 #[ignore = "a measurement, for a machine that does nothing else"]

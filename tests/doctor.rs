@@ -101,6 +101,37 @@ fn each_cameras_words_are_held_against_the_student_and_named() {
 }
 
 #[test]
+fn cameras_that_were_asked_for_over_http_are_looked_at_as_the_service_runs_them() {
+    let bench = orin();
+    let cameras =
+        "[[camera]]\nname = \"yard\"\n[[camera]]\nname = \"door\"\nvocabulary = \"missing.safetensors\"\n";
+    let config = bench.write_config(&format!("{WORKS}{cameras}"));
+    let folder = bench.path("orin/etc/wordsight");
+    fs::create_dir_all(folder.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(config.parent().unwrap(), &folder).unwrap();
+    let kept = bench.path("orin/var/lib/wordsight/chosen");
+    fs::create_dir_all(&kept).unwrap();
+    let chosen = r#"{"set": {"shed": "name = \"shed\"\nuri = \"test://00ff00?width=32&height=32\"\n"}, "removed": ["door"]}"#;
+    fs::write(kept.join("cameras.json"), chosen).unwrap();
+    let mut command = wordsight(&["doctor", "--json"]);
+    let outcome = Outcome::of(command.env("WORDSIGHT_BOARD_ROOT", bench.path("orin")).output().unwrap());
+    let findings: Vec<Value> =
+        serde_json::from_str(&outcome.stdout).unwrap_or_else(|_| panic!("{outcome:?}"));
+    assert_eq!((wrong(&findings), outcome.code), (vec![], Some(0)), "{findings:#?}");
+    let found = |about: &str| -> Vec<&str> {
+        let of = findings.iter().filter(|finding| finding["about"] == about);
+        of.map(|finding| finding["found"].as_str().unwrap()).collect()
+    };
+    let told = "asked for: shed; taken away: door; DELETE /api/cameras takes it back";
+    assert_eq!(found("cameras over HTTP"), [told]);
+    let sources = found("source");
+    assert!(
+        sources.len() == 2 && sources[1].starts_with("camera shed: ") && sources[1].contains("32"),
+        "{sources:?}"
+    );
+}
+
+#[test]
 fn the_table_has_a_line_for_each_and_says_what_to_do() {
     let bench = orin();
     fs::write(bench.path("orin/sys/class/hwmon/hwmon3/oc1_event_cnt"), "5\n").unwrap();

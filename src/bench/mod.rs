@@ -15,7 +15,7 @@ mod report;
 mod swaps;
 mod table;
 
-pub use cameras::{CameraRates, CamerasMeasured, CamerasReport};
+pub use cameras::{CameraRates, CameraSetup, CamerasMeasured, CamerasReport};
 pub use compare::{Dice, compare};
 pub use estimate::{Board, Estimate};
 pub use plot::{PlotPath, draw};

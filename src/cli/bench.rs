@@ -13,7 +13,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::flags::CommonArgs;
-use super::many_cameras::measure_cameras;
+use super::many_cameras::{measure_cameras, measure_configured};
 use super::measure::{Wanted, measure};
 use super::print::print;
 use super::swaps::measure_swaps;
@@ -56,7 +56,8 @@ pub struct BenchArgs {
     /// Measure instead what it costs to swap vocabularies while the stream runs, of so many words each: 10,1000,20000
     #[arg(long, value_name = "N,...", value_delimiter = ',', conflicts_with_all = ["seconds", "warm_up", "plot", "least_inference_ms"])]
     swaps: Option<Vec<NonZeroUsize>>,
-    /// Measure instead so many cameras on one engine, each with the source and the frames a second of a camera
+    /// Measure instead so many cameras on one engine, each with the source and the frames a second of a camera; without it,
+    /// a configuration's [[camera]] are measured, if it has any
     #[arg(long, value_name = "N", conflicts_with_all = ["mode", "plot", "swaps"])]
     cameras: Option<NonZeroUsize>,
     /// Measure nothing, and compare two measurements that --json wrote: B against A
@@ -93,8 +94,8 @@ impl BenchArgs {
         if let Some(sizes) = &self.swaps {
             return self.measure_swaps(sizes);
         }
-        if let Some(cameras) = self.cameras {
-            return self.measure_cameras(cameras.get());
+        if self.cameras.is_some() || !self.common.load_config()?.cameras().is_empty() {
+            return self.measure_cameras();
         }
         let report = measure(&self.common, &self.wanted())?;
         self.tell(&report)?;
@@ -108,7 +109,10 @@ impl BenchArgs {
             None => {
                 let mut config = self.common.load_config()?;
                 self.source.iter().for_each(|source| config.set_source(source));
-                self.common.inputs(&config, config.source_uri().ok().as_ref())
+                let mut inputs = self.common.inputs(&config, config.source_uri().ok().as_ref());
+                let of_cameras = config.cameras().iter().filter_map(|camera| camera.source_uri().ok());
+                of_cameras.for_each(|uri| uri.path().into_iter().for_each(|path| inputs.add_pictures(path)));
+                inputs
             }
         };
         let check = |path: &Path, content| inputs.check(path, content).map_err(ConfigError::from);
@@ -132,6 +136,15 @@ impl BenchArgs {
         }
     }
 
+    /// What is wanted of the cameras that a configuration lists.
+    fn wanted_of_configured(&self) -> anyhow::Result<Wanted<'_>> {
+        let flags = [(self.source.is_some(), "--source"), (self.plot.is_some(), "--plot")];
+        match flags.into_iter().find_map(|(is_given, flag)| is_given.then_some(flag)) {
+            Some(flag) => Err(ConfigError::FlagOfOneSource(flag).into()),
+            None => Ok(self.wanted()),
+        }
+    }
+
     fn measure_swaps(&self, sizes: &[NonZeroUsize]) -> anyhow::Result<ExitCode> {
         let sizes: Vec<usize> = sizes.iter().map(|words| words.get()).collect();
         let report = measure_swaps(&self.common, &self.wanted(), &sizes)?;
@@ -141,8 +154,11 @@ impl BenchArgs {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn measure_cameras(&self, cameras: usize) -> anyhow::Result<ExitCode> {
-        let report = measure_cameras(&self.common, &self.wanted(), cameras)?;
+    fn measure_cameras(&self) -> anyhow::Result<ExitCode> {
+        let report = match self.cameras {
+            Some(cameras) => measure_cameras(&self.common, &self.wanted(), cameras.get())?,
+            None => measure_configured(&self.common, &self.wanted_of_configured()?)?,
+        };
         self.show(&report, |path| {
             report.write(path).with_context(|| format!("cannot write {}", path.display()))
         })?;

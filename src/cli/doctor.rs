@@ -9,13 +9,14 @@ use super::flags::{CommonArgs, SourceArgs};
 use super::print::print;
 use super::run::RunArgs;
 use crate::bench;
-use crate::config::{Config, ConfigError};
+use crate::config::{ChosenCameras, Config, ConfigError};
 use crate::doctor::{Device, Finding, State, examine};
 use crate::governor::board_root;
-use crate::service::{DeviceTarget, Target};
+use crate::service::{DeviceTarget, KeptCameras, Target};
 
-/// Where the service's configuration is.
+/// Where the service's configuration is, and what it keeps.
 const SERVICE: &str = "etc/wordsight/wordsight.toml";
+const STATE: &str = "var/lib/wordsight";
 
 /// Looks at everything that can be wrong on a device, and says what to do: configuration, student, vocabulary, source,
 /// permissions, releases, TensorRT, power and heat, disk, clock, service. Exit code 1 when something is wrong.
@@ -36,13 +37,17 @@ impl DoctorArgs {
         // The service's, on a device that has one.
         let file =
             self.common.config.clone().or_else(|| Some(root.join(SERVICE)).filter(|path| path.exists()));
-        let run = RunArgs::of_parts(self.source, self.common);
-        let configured = Config::load(file.as_deref()).and_then(|config| targets(&run, config));
+        let chosen = match file.as_deref() == Some(&root.join(SERVICE)) {
+            true => KeptCameras::of_state(&root.join(STATE)).read(),
+            false => ChosenCameras::default(),
+        };
+        let run = RunArgs::of_parts(self.source, CommonArgs { config: file.clone(), ..self.common });
+        let configured = Config::load(file.as_deref()).and_then(|config| targets(&run, config, &chosen));
         let (configured, others) = match configured {
             Ok((first, others)) => (Ok(first), others),
             Err(error) => (Err(error), Vec::new()),
         };
-        let findings = examine(&Device { file, configured, others, root, now: SystemTime::now() });
+        let findings = examine(&Device { file, configured, others, chosen, root, now: SystemTime::now() });
         if self.json {
             print(&(serde_json::to_string_pretty(&findings)? + "\n"))?;
         } else {
@@ -53,12 +58,16 @@ impl DoctorArgs {
     }
 }
 
-/// The stream of a configuration, or the first of its cameras and the others.
-fn targets(run: &RunArgs, config: Config) -> Result<(Target, Vec<Target>), ConfigError> {
+/// The stream of a configuration, or the first of its cameras and the others, with those that were asked for over HTTP.
+fn targets(
+    run: &RunArgs,
+    config: Config,
+    chosen: &ChosenCameras,
+) -> Result<(Target, Vec<Target>), ConfigError> {
     if config.cameras().is_empty() {
         return Ok((run.target_of(config)?, Vec::new()));
     }
-    let DeviceTarget { cameras, http, health, governor } = run.device_of(config)?;
+    let DeviceTarget { cameras, http, health, governor } = run.device(None, chosen)?;
     let mut cameras = cameras.into_iter();
     let first = cameras.next().ok_or_else(|| ConfigError::Cameras("there is none".to_owned()))?;
     Ok((Target { http, health, governor, ..first }, cameras.collect()))

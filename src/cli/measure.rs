@@ -202,10 +202,15 @@ pub(super) fn config_of(common: &CommonArgs, wanted: &Wanted<'_>) -> Result<Conf
     if let Some(written) = wanted.source {
         config.set_source(written);
     }
+    at_pace_of(wanted, &mut config);
+    Ok(config)
+}
+
+/// Has a source begin again and again, at the pace of the mode.
+pub(super) fn at_pace_of(wanted: &Wanted<'_>, config: &mut Config) {
     config.source.pacing = if wanted.mode == Mode::Live { PacingName::Camera } else { PacingName::Auto };
     config.source.repeat = true;
     put(&mut config.source.fps, wanted.fps);
-    Ok(config)
 }
 
 /// Opens the source; a file's frames are decoded now.

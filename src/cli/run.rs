@@ -177,14 +177,18 @@ impl RunArgs {
 
     /// What these flags ask of several cameras, over the configuration's file, or over this text in its place, and over what
     /// was chosen beside it.
-    fn device(&self, text: Option<&str>, chosen: &ChosenCameras) -> Result<DeviceTarget, ConfigError> {
+    pub(super) fn device(
+        &self,
+        text: Option<&str>,
+        chosen: &ChosenCameras,
+    ) -> Result<DeviceTarget, ConfigError> {
         let path = self.common.config.as_deref().unwrap_or(Path::new(""));
         let text = text.map_or_else(|| Config::text_of(path), |text| Ok(text.to_owned()))?;
         self.device_of(Config::parse_with(&text, path, &Environment::of_process()?, chosen)?)
     }
 
     /// The same over a configuration.
-    pub(super) fn device_of(&self, mut config: Config) -> Result<DeviceTarget, ConfigError> {
+    fn device_of(&self, mut config: Config) -> Result<DeviceTarget, ConfigError> {
         if let Some(flag) = self.source.flag().or(self.repeat.then_some("--loop")) {
             return Err(ConfigError::FlagOfOneSource(flag));
         }

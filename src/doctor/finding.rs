@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::config::ConfigError;
+use crate::config::{ChosenCameras, ConfigError};
 use crate::service::Target;
 
 /// How something is.
@@ -72,6 +72,8 @@ pub struct Device {
     pub configured: Result<Target, ConfigError>,
     /// The cameras beside that one, where there are several.
     pub others: Vec<Target>,
+    /// What was asked of the list of cameras over HTTP; those above have it.
+    pub chosen: ChosenCameras,
     /// Where the system's files are.
     pub root: PathBuf,
     /// What time the clock says it is.

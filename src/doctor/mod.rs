@@ -29,6 +29,7 @@ pub fn examine(device: &Device) -> Vec<Finding> {
     let root = &device.root;
     let service = Service::look(device);
     let mut found = vec![configuration(device)];
+    found.extend(chosen_cameras(device));
     if let Ok(configured) = &device.configured {
         let (student, facts) = student(configured);
         found.push(student);
@@ -65,6 +66,17 @@ fn configuration(device: &Device) -> Finding {
             ..Finding::wrong("configuration", "", "put it right: `wordsight check` says whether it is")
         },
     }
+}
+
+/// Cameras that are other than the configuration says.
+fn chosen_cameras(device: &Device) -> Option<Finding> {
+    let (added, removed) = (device.chosen.names(), device.chosen.removed());
+    let named =
+        |what: &str, names: Vec<&str>| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
+    let told = [named("asked for:", added.collect()), named("taken away:", removed.collect())];
+    let told: Vec<String> = told.into_iter().flatten().collect();
+    let found = format!("{}; DELETE /api/cameras takes it back", told.join("; "));
+    (!device.chosen.is_empty()).then(|| Finding::ok("cameras over HTTP", found))
 }
 
 /// The student, and what it says of itself. The engine is opened as a stream would, but no plan is built for it: that takes

@@ -7,7 +7,7 @@ use serde_json::json;
 use wordsight_board::fixtures::Board;
 
 use super::*;
-use crate::config::ConfigError;
+use crate::config::{ChosenCameras, ConfigError};
 use crate::service::{CAMERAS, GPUS, devices};
 
 /// 2026-01-01.
@@ -18,6 +18,7 @@ fn device(root: &Path) -> Device {
         file: Some("/etc/wordsight/wordsight.toml".into()),
         configured: Err(ConfigError::NotAPhotograph("none".into())),
         others: Vec::new(),
+        chosen: ChosenCameras::default(),
         root: root.to_owned(),
         now: SystemTime::UNIX_EPOCH + Duration::from_secs(NOW_S),
     }

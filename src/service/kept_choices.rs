@@ -133,7 +133,12 @@ pub struct KeptCameras {
 impl KeptCameras {
     /// Of this process' state directory.
     pub fn of_this_process() -> Self {
-        Self { path: state_folder().join("chosen").join("cameras.json") }
+        Self::of_state(&state_folder())
+    }
+
+    /// Of a state directory.
+    pub fn of_state(folder: &Path) -> Self {
+        Self { path: folder.join("chosen").join("cameras.json") }
     }
 
     /// Where it lies.

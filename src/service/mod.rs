@@ -31,11 +31,13 @@ pub use devices::{CAMERAS, GPUS, devices, may_use};
 #[cfg(feature = "tensorrt")]
 pub use engines::BuildProgress;
 pub use engines::{Engines, GpuWait, Installed};
+pub use kept_choices::KeptCameras;
 pub use last_good::kept_configuration;
 pub use photographs::{answer as answer_photographs, check_files, show_files};
 pub use start::Service;
 pub use target::{
-    DeviceTarget, EngineTarget, OpenedWords, SourceTarget, Target, WordsTarget, inputs_of, is_list, of_usage,
+    DeviceTarget, EngineTarget, OpenedWords, Share, SourceTarget, Target, WordsTarget, inputs_of, is_list,
+    of_usage,
 };
 
 #[cfg(all(test, feature = "tensorrt"))]

@@ -136,7 +136,8 @@ pub struct Share {
 }
 
 impl Share {
-    fn of(config: &Config) -> Self {
+    /// What a configuration asks for.
+    pub fn of(config: &Config) -> Self {
         let max_fps = f64::from(config.source.max_fps.0);
         Self { priority: config.source.priority.0.into(), max_fps: (max_fps > 0.0).then_some(max_fps) }
     }
