@@ -401,3 +401,32 @@ fn sixteen_cameras_get_equal_shares_of_an_engine_of_20_ms_and_lose_none_of_its_t
         assert_eq!(camera["allocations_per_frame"], 0.0, "{camera}");
     }
 }
+
+/// What priority gives, measured, as above.
+#[test]
+#[ignore = "a measurement, for a machine that does nothing else"]
+fn of_two_cameras_that_always_have_frames_one_gets_as_much_more_as_its_priority_is_higher() {
+    let bench = Bench::new();
+    for priority in [2.0, 8.0] {
+        let camera = |name: &str, priority: f64| {
+            format!(
+                "[[camera]]\nname = \"{name}\"\nuri = \"test://bars?width=640&height=480\"\npriority = {priority:?}\n"
+            )
+        };
+        let configuration =
+            bench.write_config(&(camera("one", 1.0) + &camera("two", priority) + "[source]\nfps = 60\n"));
+        in_one_of_some_tries(|| {
+            let mut command =
+                wordsight(&["bench", "--least-inference-ms", "40", "--seconds", "20", "--config"]);
+            command.arg(&configuration).arg("--json").arg(bench.path("report.json"));
+            let outcome = Outcome::of(command.output().unwrap());
+            assert_eq!(outcome.code, Some(0), "{outcome:?}");
+            println!("priority {priority}:\n{}", outcome.stdout);
+            let report: Value =
+                serde_json::from_slice(&fs::read(bench.path("report.json")).unwrap()).unwrap();
+            let frames = |camera: usize| report["cameras"][camera]["frames"].as_f64().unwrap();
+            let ratio = frames(1) / frames(0) / priority;
+            if (ratio - 1.0).abs() < 0.2 { Ok(()) } else { Err(report.to_string()) }
+        });
+    }
+}

@@ -6,8 +6,10 @@
 //!
 //! Whose turn is next is decided by start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): a turn costs a stream the
 //! inverse of its priority, and the stream that has spent least comes first; of equals, the one that has waited longest.
-//! A stream without frames saves nothing up, so one that comes back takes no more than its share.
+//! A stream without frames saves nothing up, so one that comes back takes no more than its share. The engine runs frames
+//! in the order of their turns, but those first that are ready.
 
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +18,8 @@ use crate::{Engine, EngineError, ManyStreams, Regions, StudentFacts, WholeFrames
 /// Turns that are given at once: one for the frame that the engine runs, the others for frames that are made ready
 /// meanwhile. With two of those, a frame that takes long to letterbox doesn't keep the engine waiting.
 const TURNS: usize = 3;
-/// The most of them that one stream has: with one, the engine would wait for its letterbox.
+/// The most of them that one stream has: with one, the engine would wait for its letterbox. While a stream with that many
+/// has spent less than those that wait, they get the turns left over only if the engine has nothing to run.
 const TURNS_OF_ONE: usize = 2;
 /// From one look at whether a stream that waits is to end to the next.
 const LOOK: Duration = Duration::from_millis(50);
@@ -115,9 +118,11 @@ pub struct EngineQueue(Arc<Place>);
 /// The right to have one frame run; dropping it gives the next turn.
 pub struct EngineTurn {
     place: Arc<Place>,
-    /// Whether the engine runs this frame.
-    is_running: bool,
+    number: u64,
 }
+
+/// Says, while it is there, that a thread runs a stream's frames.
+pub struct Running(Arc<Place>);
 
 struct Place {
     queue: Arc<Queue>,
@@ -129,7 +134,7 @@ struct Place {
 #[derive(Default)]
 struct Queue {
     line: Mutex<Line>,
-    /// Woken when the engine is done with a frame.
+    /// Woken when the engine may run another frame.
     freed: Condvar,
 }
 
@@ -137,14 +142,31 @@ struct Queue {
 #[derive(Default)]
 struct Line {
     streams: Vec<Stream>,
-    /// Whether the engine runs a frame.
-    is_running: bool,
     /// The number of the next stream.
     next: u64,
-    /// Turns that are taken.
-    turns: usize,
+    /// Turns that are taken, in the order in which they were given.
+    turns: Vec<Turn>,
+    /// The number of the next turn.
+    next_turn: u64,
     /// What the stream that was called last had spent by then.
     spent: f64,
+}
+
+struct Turn {
+    number: u64,
+    stream: u64,
+    progress: Progress,
+}
+
+/// How far the frame of a turn is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// It is letterboxed.
+    Given,
+    /// The engine can run it.
+    Ready,
+    /// The engine runs it.
+    Running,
 }
 
 struct Stream {
@@ -156,8 +178,10 @@ struct Stream {
     cost: f64,
     /// Since when it waits, if it does.
     waits_since: Option<Instant>,
-    /// Turns that it has.
-    turns: usize,
+    /// The turn that it was called for last.
+    turn: u64,
+    /// Whether a thread runs its frames.
+    is_running: bool,
 }
 
 impl Default for EngineQueue {
@@ -167,6 +191,9 @@ impl Default for EngineQueue {
 }
 
 impl EngineQueue {
+    /// The most turns that one stream has at once: a frame each, between the letterbox and the end of its run.
+    pub const TURNS_OF_ONE: NonZeroUsize = NonZeroUsize::new(TURNS_OF_ONE).unwrap();
+
     fn join(queue: Arc<Queue>) -> Self {
         let called = Arc::new(Condvar::new());
         let number = locked(&queue.line).join(Arc::clone(&called));
@@ -194,21 +221,30 @@ impl EngineQueue {
             let woken = place.called.wait_timeout(line, LOOK);
             (line, _) = woken.unwrap_or_else(PoisonError::into_inner);
         }
-        Some(EngineTurn { place: Arc::clone(place), is_running: false })
+        let number = line.stream(place.number)?.turn;
+        Some(EngineTurn { place: Arc::clone(place), number })
+    }
+
+    /// Says that a thread runs this stream's frames from now on, until what is returned is dropped. Only meanwhile do other
+    /// streams' frames wait for one of its that is ready and came before them; with the end of it the stream has no turns.
+    pub fn running(&self) -> Running {
+        locked(&self.0.queue.line).set_running(self.0.number, true);
+        Running(Arc::clone(&self.0))
     }
 }
 
 impl EngineTurn {
+    /// Says that the engine can run the frame.
+    pub fn ready(&mut self) {
+        locked(&self.place.queue.line).ready(self.number);
+    }
+
     /// Waits until the engine is done with the frames before this one, which it may run from then on.
     pub fn begin(&mut self) {
-        if self.is_running {
-            return;
-        }
         let mut line = locked(&self.place.queue.line);
-        while line.is_running {
+        while !line.begin(self.number) {
             line = self.place.queue.freed.wait(line).unwrap_or_else(PoisonError::into_inner);
         }
-        (line.is_running, self.is_running) = (true, true);
     }
 }
 
@@ -218,15 +254,24 @@ impl Drop for Place {
     }
 }
 
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Self(place) = self;
+        let mut line = locked(&place.queue.line);
+        line.set_running(place.number, false);
+        // Frames that have a turn may be in a ring that is gone only when its sender is.
+        line.turns.retain(|turn| turn.stream != place.number);
+        line.call();
+        place.queue.freed.notify_all();
+    }
+}
+
 impl Drop for EngineTurn {
     fn drop(&mut self) {
         let mut line = locked(&self.place.queue.line);
-        if self.is_running {
-            line.is_running = false;
-            self.place.queue.freed.notify_one();
-        }
-        line.give_back(self.place.number);
+        line.give_back(self.number);
         line.call();
+        self.place.queue.freed.notify_all();
     }
 }
 
@@ -235,7 +280,16 @@ impl Line {
         let number = self.next;
         self.next += 1;
         let spent = self.spent;
-        self.streams.push(Stream { number, called, spent, cost: 1.0, waits_since: None, turns: 0 });
+        self.streams.push(Stream {
+            number,
+            called,
+            spent,
+            cost: 1.0,
+            waits_since: None,
+            turn: 0,
+            is_running: false,
+        });
+        self.turns.reserve(TURNS);
         number
     }
 
@@ -269,27 +323,88 @@ impl Line {
 
     /// Gives the turns that are free, each to the stream that is next.
     fn call(&mut self) {
-        while self.turns < TURNS {
-            let waiting = self.streams.iter_mut().filter(|stream| stream.turns < TURNS_OF_ONE);
+        while self.turns.len() < TURNS {
+            let Self { streams, turns, .. } = self;
+            let has_most = |stream: &Stream| {
+                turns.iter().filter(|turn| turn.stream == stream.number).count() >= TURNS_OF_ONE
+            };
+            let waiting = streams.iter_mut().filter(|stream| !has_most(stream));
             let waiting = waiting.filter_map(|stream| Some((stream.waits_since?, stream)));
             let next = waiting.min_by(|(since, stream), (of_other, other)| {
                 stream.spent.total_cmp(&other.spent).then(since.cmp(of_other))
             });
-            let Some((_, stream)) = next else { return };
-            stream.waits_since = None;
-            stream.turns += 1;
-            self.turns += 1;
-            self.spent = stream.spent;
-            stream.spent += stream.cost;
-            stream.called.notify_one();
+            let Some((_, Stream { number, spent, .. })) = next else { return };
+            let (number, spent) = (*number, *spent);
+            let is_before = |other: &Stream| other.is_running && other.spent < spent && has_most(other);
+            if streams.iter().any(is_before) && self.is_busy() {
+                return;
+            }
+            self.give(number);
         }
     }
 
-    fn give_back(&mut self, number: u64) {
-        self.turns = self.turns.saturating_sub(1);
-        if let Some(stream) = self.stream(number) {
-            stream.turns = stream.turns.saturating_sub(1);
+    /// Gives a stream a turn.
+    fn give(&mut self, stream: u64) {
+        let turn = Turn { number: self.next_turn, stream, progress: Progress::Given };
+        self.next_turn += 1;
+        let mut spent = self.spent;
+        if let Some(stream) = self.stream(stream) {
+            stream.waits_since = None;
+            stream.turn = turn.number;
+            spent = stream.spent;
+            stream.spent += stream.cost;
+            stream.called.notify_one();
         }
+        self.spent = spent;
+        self.turns.push(turn);
+    }
+
+    fn give_back(&mut self, turn: u64) {
+        self.turns.retain(|taken| taken.number != turn);
+    }
+
+    fn set_running(&mut self, stream: u64, is_running: bool) {
+        if let Some(stream) = self.stream(stream) {
+            stream.is_running = is_running;
+        }
+    }
+
+    fn ready(&mut self, turn: u64) {
+        if let Some(turn) = self.turns.iter_mut().find(|taken| taken.number == turn) {
+            turn.progress = Progress::Ready;
+        }
+    }
+
+    /// Has the engine run a frame, if it is free and this is the next that it can run.
+    fn begin(&mut self, turn: u64) -> bool {
+        if let Some(running) = self.running() {
+            return running.number == turn;
+        }
+        let is_next = self.next_to_run().is_none_or(|next| next.number >= turn);
+        if let Some(turn) = self.turns.iter_mut().find(|taken| is_next && taken.number == turn) {
+            turn.progress = Progress::Running;
+        }
+        is_next
+    }
+
+    /// The turn whose frame the engine runs.
+    fn running(&self) -> Option<&Turn> {
+        self.turns.iter().find(|turn| turn.progress == Progress::Running)
+    }
+
+    /// The turn whose frame the engine is to run next, of those that are ready.
+    fn next_to_run(&self) -> Option<&Turn> {
+        self.turns.iter().find(|turn| turn.progress == Progress::Ready && self.is_run(turn))
+    }
+
+    /// Whether the engine has a frame to run, or runs one.
+    fn is_busy(&self) -> bool {
+        self.running().is_some() || self.next_to_run().is_some()
+    }
+
+    /// Whether a thread runs the frames of the turn's stream.
+    fn is_run(&self, turn: &Turn) -> bool {
+        self.streams.iter().any(|stream| stream.number == turn.stream && stream.is_running)
     }
 }
 
@@ -305,11 +420,10 @@ mod tests {
 
     use super::*;
 
-    /// Streams in a line whose turns are given back in the order in which they were given.
+    /// Streams in a line whose frames are ready at once.
     struct Streams {
         line: Line,
         now: Instant,
-        running: Vec<u64>,
         got: BTreeMap<u64, u32>,
     }
 
@@ -317,9 +431,10 @@ mod tests {
         fn new(number: usize) -> Self {
             let mut line = Line::default();
             for _ in 0..number {
-                line.join(Arc::default());
+                let stream = line.join(Arc::default());
+                line.set_running(stream, true);
             }
-            Self { line, now: Instant::now(), running: Vec::new(), got: BTreeMap::new() }
+            Self { line, now: Instant::now(), got: BTreeMap::new() }
         }
 
         /// Has a stream wait, if it doesn't.
@@ -330,23 +445,27 @@ mod tests {
             }
         }
 
-        /// Runs the oldest frame.
-        fn run_one(&mut self) {
-            let before: Vec<(u64, usize)> = self.turns();
+        /// Runs the next frame of those that are ready, which all are but a slow stream's.
+        fn run_one_beside(&mut self, slow: Option<u64>) {
             self.line.call();
-            for ((number, before), (_, now)) in before.into_iter().zip(self.turns()) {
-                self.running.extend(std::iter::repeat_n(number, now - before));
-            }
-            assert!(self.running.len() <= TURNS);
-            if !self.running.is_empty() {
-                let number = self.running.remove(0);
-                *self.got.entry(number).or_default() += 1;
-                self.line.give_back(number);
-            }
+            assert!(self.line.turns.len() <= TURNS);
+            let given: Vec<u64> = self
+                .line
+                .turns
+                .iter()
+                .filter(|turn| Some(turn.stream) != slow)
+                .map(|turn| turn.number)
+                .collect();
+            given.into_iter().for_each(|turn| self.line.ready(turn));
+            self.line.call();
+            let Some(&Turn { number, stream, .. }) = self.line.next_to_run() else { return };
+            assert!(self.line.begin(number));
+            *self.got.entry(stream).or_default() += 1;
+            self.line.give_back(number);
         }
 
-        fn turns(&self) -> Vec<(u64, usize)> {
-            self.line.streams.iter().map(|stream| (stream.number, stream.turns)).collect()
+        fn run_one(&mut self) {
+            self.run_one_beside(None);
         }
 
         fn of(&self, number: u64) -> u32 {
@@ -389,6 +508,66 @@ mod tests {
     }
 
     #[test]
+    fn of_two_streams_one_gets_as_much_more_as_its_priority_is_higher() {
+        for (priority, shares) in [(2.0, [300, 600]), (8.0, [100, 800]), (0.5, [600, 300])] {
+            let mut streams = Streams::new(2);
+            for _ in 0..900 {
+                streams.has_frame(0, 1.0);
+                streams.has_frame(1, priority);
+                streams.run_one();
+            }
+            let got = [streams.of(0), streams.of(1)];
+            assert!(got[0].abs_diff(shares[0]) <= 2, "priority {priority}: {got:?}");
+            assert!(got[1].abs_diff(shares[1]) <= 2, "priority {priority}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn the_engine_runs_what_is_ready_while_the_stream_that_is_before_is_not() {
+        let mut streams = Streams::new(2);
+        for _ in 0..100 {
+            streams.has_frame(0, 1.0);
+            streams.has_frame(1, 8.0);
+            streams.run_one_beside(Some(1));
+        }
+        assert_eq!((streams.of(0), streams.of(1)), (100, 0));
+        streams.run_one();
+        assert_eq!((streams.of(0), streams.of(1)), (100, 1), "the turns of the slow one came before");
+    }
+
+    #[test]
+    fn frames_that_nobody_runs_keep_no_other_waiting() {
+        let queue = EngineQueue::default();
+        let mut of_stopped = queue.wait(1.0, &|| false).unwrap();
+        of_stopped.ready();
+        let other = queue.for_another();
+        let running = other.running();
+        let mut turn = other.wait(1.0, &|| false).unwrap();
+        turn.ready();
+        turn.begin();
+        drop((turn, running));
+    }
+
+    #[test]
+    fn a_stream_whose_thread_ended_with_turns_left_gets_another() {
+        let queue = EngineQueue::default();
+        let running = queue.running();
+        let left: Vec<EngineTurn> = (0..TURNS_OF_ONE)
+            .filter_map(|_| queue.wait(1.0, &|| false))
+            .map(|mut turn| {
+                turn.ready();
+                turn
+            })
+            .collect();
+        drop(running);
+        assert!(
+            queue.wait(1.0, &|| true).is_some(),
+            "whoever sends frames is to find that nobody takes them"
+        );
+        drop(left);
+    }
+
+    #[test]
     fn a_stream_that_was_away_gets_its_share_and_no_more() {
         let mut streams = Streams::new(2);
         for turn in 0..1000 {
@@ -423,8 +602,8 @@ mod tests {
             line.wait(number, 1.0, Instant::now());
             line.call();
         }
-        assert_eq!((line.turns, line.is_waiting(number)), (TURNS_OF_ONE, true));
-        line.give_back(number);
+        assert_eq!((line.turns.len(), line.is_waiting(number)), (TURNS_OF_ONE, true));
+        line.give_back(0);
         line.call();
         assert!(!line.is_waiting(number));
     }

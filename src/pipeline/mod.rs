@@ -31,7 +31,7 @@ use std::thread;
 use anyhow::anyhow;
 use wordsight_capture::{CaptureError, Pacing, Source};
 use wordsight_detection::PixelFormat;
-use wordsight_engines::Engine;
+use wordsight_engines::{Engine, EngineQueue};
 
 pub use context::Frames;
 pub use control::{Control, PulseReading};
@@ -64,6 +64,8 @@ const CAMERA_JOBS: NonZeroUsize = NonZeroUsize::new(11).unwrap();
 const CAMERA_BUFFERS: usize = 4;
 /// One more of each for a camera where an engine is shared: a frame that has its turn is exchanged for a newer one.
 const SHARED_MORE: usize = 1;
+/// More jobs for it: the ring before the engine has room for all frames that have a turn, so that none is pushed out.
+const MORE_TURNS: usize = EngineQueue::TURNS_OF_ONE.get() - 1;
 /// How nice is [`give_way`], of 19.
 const NICE: i32 = 10;
 
@@ -229,9 +231,10 @@ impl Memory {
         let student = pipeline.engine.facts();
         let most_detections = pipeline.scorer.most_detections(student.proposals);
         let is_exchanged = pipeline.engine.queue().is_some() && pipeline.pacing != Pacing::Lossless;
-        let more = if is_exchanged { SHARED_MORE } else { 0 };
-        let pool =
-            Pool::new(jobs.get() + more, || Job::with_room(student, most_detections, ranks, memory.as_ref()));
+        let (more, more_jobs) = if is_exchanged { (SHARED_MORE, SHARED_MORE + MORE_TURNS) } else { (0, 0) };
+        let pool = Pool::new(jobs.get() + more_jobs, || {
+            Job::with_room(student, most_detections, ranks, memory.as_ref())
+        });
         // An engine that takes whole frames and whoever draws on them look at them behind the letterbox.
         let before_letterbox =
             if pipeline.pacing == Pacing::Lossless { jobs.get() } else { CAMERA_BUFFERS + more };
@@ -248,6 +251,8 @@ struct Line<'a> {
     publish: PublishStage<'a>,
     /// What a ring between two stages holds.
     ring: NonZeroUsize,
+    /// What the one before the engine holds.
+    before_engine: NonZeroUsize,
     again: Again,
     context: Context<'a>,
 }
@@ -261,6 +266,7 @@ impl<'a> Line<'a> {
         control: &'a Control,
     ) -> Self {
         let (_, ring) = pipeline.jobs();
+        let before_engine = pipeline.engine.queue().map_or(ring, |_| ring.max(EngineQueue::TURNS_OF_ONE));
         let takes_frames = pipeline.engine.whole_frames().is_some();
         let Pipeline { pacing, repeat, inputs_to_keep, before, mut publisher, health, .. } = pipeline;
         let buffers = memory.buffers.as_ref();
@@ -293,6 +299,7 @@ impl<'a> Line<'a> {
             engine: EngineStage::new(pipeline.engine, inputs_to_keep, settings, stop, context.clone()),
             publish,
             ring,
+            before_engine,
             again: Again { pacing, repeat, inputs_to_keep, health },
             context,
         }
@@ -302,9 +309,9 @@ impl<'a> Line<'a> {
     fn run(self, pool: &Pool, stop: &Stop) -> anyhow::Result<Report> {
         let Self { capture, preprocess, engine, publish, again, context, .. } = self;
         let (captured, to_preprocess) = ring(self.ring);
-        let (preprocessed, to_engine) = ring(self.ring);
+        let (preprocessed, to_engine) = ring(self.before_engine);
         let (inferred, to_scoring) = ring(self.ring);
-        let pacing = context.pacing;
+        let (pacing, queue) = (context.pacing, preprocess.queue.clone());
         thread::scope(|scope| {
             let capture = named("capture").spawn_scoped(scope, move || {
                 give_way(pacing);
@@ -317,6 +324,9 @@ impl<'a> Line<'a> {
             })?;
             let engine = named("engine").spawn_scoped(scope, move || {
                 let _closer = pool.closer();
+                let _running = queue.as_ref().map(EngineQueue::running);
+                // Goes before that: no frame gets into it afterwards.
+                let to_engine = to_engine;
                 engine.run(&to_engine, &inferred)
             })?;
             let published = {

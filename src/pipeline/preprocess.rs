@@ -39,6 +39,9 @@ impl PreprocessStage<'_> {
                 buffers.take_from(&mut job);
             }
             job.times.preprocess = start.elapsed();
+            if let Some(turn) = &mut job.turn {
+                turn.ready();
+            }
             match preprocessed.send(job) {
                 Ok(pushed_out) => counters.dropped_before(Stage::Engine, &pushed_out),
                 Err(Disconnected) => break,
