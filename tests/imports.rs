@@ -527,6 +527,38 @@ fn the_architecture_names_every_layer_and_only_files_that_are_there() {
     assert!(missing.is_empty(), "{}", missing.join(", "));
 }
 
+/// Source files below a folder, but those of tests, builds and what is fetched.
+fn source_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir()
+            && !path.is_symlink()
+            && !name.starts_with('.')
+            && name != "target"
+            && name != "tests"
+        {
+            source_files(&path, found);
+        } else if name.ends_with(".rs") && name != "tests.rs" {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn no_file_has_over_600_lines_before_its_tests() {
+    let mut files = Vec::new();
+    source_files(Path::new(env!("CARGO_MANIFEST_DIR")), &mut files);
+    assert!(files.len() > 300, "{} files", files.len());
+    let lines_of = |file: &PathBuf| {
+        let text = std::fs::read_to_string(file).unwrap();
+        text.lines().take_while(|line| *line != "#[cfg(test)]").count()
+    };
+    let long: Vec<_> =
+        files.iter().map(|file| (file, lines_of(file))).filter(|(_, lines)| *lines > 600).collect();
+    assert!(long.is_empty(), "{long:?}");
+}
+
 /// The layers and files of a made-up program, and who imports whom among them.
 fn graphs_of_text(written: &[(&str, &str)]) -> (Graph, Graph) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(

@@ -1,6 +1,6 @@
 //! Parses source URIs.
 //!
-//! In flows text, out flows what it asks for, checked as far as that goes without looking at any device:
+//! Turns text into the source that it asks for, and checks it as far as that goes without looking at any device:
 //!
 //! | written | what it is |
 //! |---|---|
@@ -389,6 +389,10 @@ mod tests {
             let error = SourceUri::parse(wrong).unwrap_err().to_string();
             assert!(!error.contains("secret") && !error.contains("cret@"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_password_is_not_printed_for_debugging() {
         let printed = format!("{:?}", SourceUri::parse("gst:rtspsrc user-pw=secret ! appsink").unwrap());
         assert!(!printed.contains("secret"), "{printed}");
     }

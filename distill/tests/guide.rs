@@ -94,19 +94,7 @@ fn every_command_of_the_guide_runs_from_photographs_to_a_student() {
         assert_eq!(wordsight_onnx::metadata(&model, "wordsight.precision"), Some("int8"), "{quantised}");
     }
     assert!(checkout.join("work/int8.svg").exists() && !checkout.join("work/student-cpu.fp32.onnx").exists());
-    let curves = fs::read_to_string(checkout.join("work/curves.svg")).unwrap();
-    assert!(curves.contains("training: AR@100") && curves.contains("training: named"), "{curves}");
-    let line = fs::read_to_string(checkout.join("work/training/metrics.jsonl")).unwrap();
-    let line: serde_json::Value = serde_json::from_str(line.lines().last().unwrap()).unwrap();
-    let [time, processor] = ["seconds", "processor_seconds"].map(|of| line[of].as_f64().unwrap());
-    assert!(time > 0.0 && processor > 0.0, "{line}");
-    let over_metrics = Command::new(env!("CARGO_BIN_EXE_wordsight-distill"))
-        .args(["learning-curves", "work/training", "--json", "work/training/metrics.jsonl"])
-        .current_dir(&checkout)
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&over_metrics.stderr);
-    assert!(over_metrics.status.code() == Some(2) && told.contains("would be overwritten"), "{told}");
+    curves_are_drawn_and_metrics_kept(&checkout);
     let figures = fs::read_to_string(checkout.join("work/photographs.json")).unwrap();
     assert!(figures.contains("novel") && figures.contains("teacher_top5"), "{figures}");
     let figures: serde_json::Value =
@@ -117,6 +105,23 @@ fn every_command_of_the_guide_runs_from_photographs_to_a_student() {
     }
     assert!(scenes["novel"]["AP50"].is_number() && scenes["base"]["AP50"].is_number(), "{scenes}");
     assert!(checkout.join("work/pictures/000000-000.png").exists());
+}
+
+/// What `learning-curves` made of the training, and that it does not write over what the training wrote.
+fn curves_are_drawn_and_metrics_kept(checkout: &Path) {
+    let curves = fs::read_to_string(checkout.join("work/curves.svg")).unwrap();
+    assert!(curves.contains("training: AR@100") && curves.contains("training: named"), "{curves}");
+    let line = fs::read_to_string(checkout.join("work/training/metrics.jsonl")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(line.lines().last().unwrap()).unwrap();
+    let [time, processor] = ["seconds", "processor_seconds"].map(|of| line[of].as_f64().unwrap());
+    assert!(time > 0.0 && processor > 0.0, "{line}");
+    let over_metrics = Command::new(env!("CARGO_BIN_EXE_wordsight-distill"))
+        .args(["learning-curves", "work/training", "--json", "work/training/metrics.jsonl"])
+        .current_dir(checkout)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&over_metrics.stderr);
+    assert!(over_metrics.status.code() == Some(2) && told.contains("would be overwritten"), "{told}");
 }
 
 #[test]

@@ -292,14 +292,34 @@ fn near(random: &mut Random, [x, y, width, height]: [f64; 4], boxes: Boxes) -> [
     }
 }
 
+/// A category that is in no dataset.
+const UNLISTED: u64 = 777;
+
+fn random_truth(random: &mut Random, kind: Kind, image: u64, categories: &[u64]) -> GroundTruth {
+    let box_in_image = random_box(random, kind.boxes);
+    let box_area = box_in_image[2] * box_in_image[3];
+    let area = match random.below(4) {
+        0 => random.pick(&[0.0, 1023.999, 1024.0, 1024.001, 9215.999, 9216.0, 9216.001, 1e10, 1.01e10]),
+        1 => box_area * 0.6,
+        _ => box_area,
+    };
+    GroundTruth {
+        image,
+        category: if random.chance(0.05) { UNLISTED } else { random.pick(categories) },
+        box_in_image,
+        area,
+        crowd: random.chance(kind.exceptions),
+        ignored: random.chance(kind.exceptions),
+    }
+}
+
 fn random_set(random: &mut Random, kind: Kind) -> (Dataset, Vec<Detection>) {
     // Numbers out of order and with gaps.
     let mut image_ids: Vec<u64> = (1..=kind.images as u64).map(|index| index * 7 % 101).collect();
     let mut category_ids: Vec<u64> = (1..=kind.categories as u64).map(|index| index * 5 % 53).collect();
     random.shuffle(&mut image_ids);
     random.shuffle(&mut category_ids);
-    // The last category is in no dataset; the last but one has no ground truth.
-    let unlisted = 777;
+    // The last but one has no ground truth.
     let with_truths = &category_ids[..kind.categories.saturating_sub(1).max(1)];
 
     let mut dataset = Dataset::default();
@@ -309,27 +329,9 @@ fn random_set(random: &mut Random, kind: Kind) -> (Dataset, Vec<Detection>) {
         dataset.categories.push(Category { id, frequency: Some(frequency) });
     }
     for &image in &image_ids {
-        let mut truths = Vec::new();
         let count = if random.chance(0.15) { 0 } else { random.below(kind.truths + 1) };
-        for _ in 0..count {
-            let box_in_image = random_box(random, kind.boxes);
-            let box_area = box_in_image[2] * box_in_image[3];
-            let area = match random.below(4) {
-                0 => {
-                    random.pick(&[0.0, 1023.999, 1024.0, 1024.001, 9215.999, 9216.0, 9216.001, 1e10, 1.01e10])
-                }
-                1 => box_area * 0.6,
-                _ => box_area,
-            };
-            truths.push(GroundTruth {
-                image,
-                category: if random.chance(0.05) { unlisted } else { random.pick(with_truths) },
-                box_in_image,
-                area,
-                crowd: random.chance(kind.exceptions),
-                ignored: random.chance(kind.exceptions),
-            });
-        }
+        let truths: Vec<GroundTruth> =
+            (0..count).map(|_| random_truth(random, kind, image, with_truths)).collect();
         let count = if random.chance(0.15) { 0 } else { random.below(kind.detections + 1) };
         for _ in 0..count {
             let model =
@@ -340,7 +342,7 @@ fn random_set(random: &mut Random, kind: Kind) -> (Dataset, Vec<Detection>) {
             };
             let category = match &model {
                 Some(truth) if random.chance(0.8) => truth.category,
-                _ if random.chance(0.05) => unlisted,
+                _ if random.chance(0.05) => UNLISTED,
                 _ => random.pick(&category_ids),
             };
             let score = random.below(kind.scores) as f64 / kind.scores as f64;
@@ -413,6 +415,27 @@ fn between_categories(left_for_second: u64) -> (Dataset, Vec<Detection>) {
     (dataset, vec![detection(3, 0.9, 5.0), detection(5, 0.8, second)])
 }
 
+/// Kinds of sets, and how many of each.
+fn kinds() -> [(&'static str, Kind, usize); 14] {
+    let two_scores = Kind { scores: 2, ..KIND };
+    [
+        ("plain", KIND, 7),
+        ("no exceptions", Kind { exceptions: 0.0, ..KIND }, 3),
+        ("tied scores", Kind { scores: 3, ..KIND }, 7),
+        ("one score", Kind { scores: 1, boxes: Boxes::Grid, ..KIND }, 4),
+        ("grid", Kind { boxes: Boxes::Grid, categories: 2, ..two_scores }, 8),
+        ("row", Kind { boxes: Boxes::Row, categories: 2, images: 3, ..KIND }, 8),
+        ("row of several", Kind { boxes: Boxes::Row, images: 3, truths: 8, ..KIND }, 6),
+        ("borders", Kind { boxes: Boxes::Borders, categories: 2, ..KIND }, 5),
+        ("extreme", Kind { boxes: Boxes::Extreme, categories: 2, truths: 8, ..KIND }, 8),
+        ("crowded", Kind { exceptions: 0.7, categories: 1, boxes: Boxes::Grid, ..two_scores }, 5),
+        ("one image", Kind { images: 1, categories: 1, ..two_scores }, 3),
+        ("nothing there", Kind { truths: 0, ..KIND }, 1),
+        ("nothing found", Kind { detections: 0, ..KIND }, 1),
+        ("nothing at all", Kind { truths: 0, detections: 0, ..KIND }, 1),
+    ]
+}
+
 fn cases() -> Vec<Case> {
     let mut random = Random(20_250_101);
     let coco = |max_detections: &[usize], class_agnostic| Protocol::Coco {
@@ -431,28 +454,11 @@ fn cases() -> Vec<Case> {
         Protocol::lvis_fixed(),
         per_category(5),
     ];
-    let two_scores = Kind { scores: 2, ..KIND };
-    let kinds = [
-        ("plain", KIND, 7),
-        ("no exceptions", Kind { exceptions: 0.0, ..KIND }, 3),
-        ("tied scores", Kind { scores: 3, ..KIND }, 7),
-        ("one score", Kind { scores: 1, boxes: Boxes::Grid, ..KIND }, 4),
-        ("grid", Kind { boxes: Boxes::Grid, categories: 2, ..two_scores }, 8),
-        ("row", Kind { boxes: Boxes::Row, categories: 2, images: 3, ..KIND }, 8),
-        ("row of several", Kind { boxes: Boxes::Row, images: 3, truths: 8, ..KIND }, 6),
-        ("borders", Kind { boxes: Boxes::Borders, categories: 2, ..KIND }, 5),
-        ("extreme", Kind { boxes: Boxes::Extreme, categories: 2, truths: 8, ..KIND }, 8),
-        ("crowded", Kind { exceptions: 0.7, categories: 1, boxes: Boxes::Grid, ..two_scores }, 5),
-        ("one image", Kind { images: 1, categories: 1, ..two_scores }, 3),
-        ("nothing there", Kind { truths: 0, ..KIND }, 1),
-        ("nothing found", Kind { detections: 0, ..KIND }, 1),
-        ("nothing at all", Kind { truths: 0, detections: 0, ..KIND }, 1),
-    ];
     let mut cases = Vec::new();
     let mut add = |name: String, (dataset, detections): (Dataset, Vec<Detection>), protocol: &Protocol| {
         cases.push(Case { name, dataset, detections, protocol: protocol.clone() });
     };
-    for (name, kind, repetitions) in kinds {
+    for (name, kind, repetitions) in kinds() {
         for protocol in &protocols {
             for repetition in 0..repetitions {
                 add(format!("{name} {repetition}, {protocol:?}"), random_set(&mut random, kind), protocol);

@@ -197,15 +197,15 @@ fn take<const N: usize>(stream: &mut UnixStream) -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-fn serve(mut stream: UnixStream, disk: &Mutex<Disk>, fuse: &AtomicUsize) -> io::Result<()> {
-    let size = disk.lock().unwrap().size;
+/// Agrees on what is served; whether anything is.
+fn shake_hands(stream: &mut UnixStream, size: u64) -> io::Result<bool> {
     stream.write_all(&[&b"NBDMAGIC"[..], &OPTION_MAGIC.to_be_bytes(), &HANDSHAKE.to_be_bytes()].concat())?;
-    take::<4>(&mut stream)?;
+    take::<4>(stream)?;
     let export = [&size.to_be_bytes()[..], &FLAGS.to_be_bytes()].concat();
     loop {
-        take::<8>(&mut stream)?;
-        let option = u32::from_be_bytes(take(&mut stream)?);
-        let length = u32::from_be_bytes(take(&mut stream)?);
+        take::<8>(stream)?;
+        let option = u32::from_be_bytes(take(stream)?);
+        let length = u32::from_be_bytes(take(stream)?);
         stream.read_exact(&mut vec![0; length as usize])?;
         let mut reply = |kind: u32, data: &[u8]| {
             let head = [option, kind, data.len() as u32].map(u32::to_be_bytes);
@@ -214,18 +214,25 @@ fn serve(mut stream: UnixStream, disk: &Mutex<Disk>, fuse: &AtomicUsize) -> io::
         match option {
             OPTION_EXPORT => {
                 stream.write_all(&export)?;
-                break;
+                return Ok(true);
             }
             OPTION_GO | OPTION_INFO => {
                 reply(REPLY_INFO, &[&[0, 0], &export[..]].concat())?;
                 reply(REPLY_ACK, &[])?;
                 if option == OPTION_GO {
-                    break;
+                    return Ok(true);
                 }
             }
-            OPTION_ABORT => return reply(REPLY_ACK, &[]),
+            OPTION_ABORT => return reply(REPLY_ACK, &[]).map(|()| false),
             _ => reply(REPLY_UNKNOWN, &[])?,
         }
+    }
+}
+
+fn serve(mut stream: UnixStream, disk: &Mutex<Disk>, fuse: &AtomicUsize) -> io::Result<()> {
+    let size = disk.lock().unwrap().size;
+    if !shake_hands(&mut stream, size)? {
+        return Ok(());
     }
     loop {
         let head: [u8; 28] = take(&mut stream)?;

@@ -136,7 +136,7 @@ impl Day {
     /// Waits until the service detects a word, and returns its health then.
     #[track_caller]
     fn detects(&mut self, word: &str) -> Value {
-        let text = self.device().awaits(&format!("{word} is detected"), SOON, &detecting(word));
+        let text = self.device().awaits("(red|crimson) is detected", SOON, &detecting(word));
         serde_json::from_str(&text).unwrap()
     }
 
@@ -510,26 +510,32 @@ enum Work {
     Installs,
 }
 
-fn the_power_is_cut(day: &mut Day, work: Work) {
-    let word = "(red|crimson)";
-    match work {
+impl Work {
+    /// Has the device go on with it until the power is cut.
+    fn begin(&self, device: &mut Device) {
+        match self {
         Work::Steady => {}
-        Work::Renames => day.device().begins(
+        Work::Renames => device.begins(
             "work",
             "cd /etc/wordsight; while :; do for name in red crimson; do cp /gifts/$name.safetensors words.new && \
              sync words.new && mv words.new words.safetensors; done; done",
         ),
-        Work::Writes => day.device().begins(
+        Work::Writes => device.begins(
             "work",
             "cd /etc/wordsight; while :; do for name in red crimson; do cat /gifts/$name.safetensors \
              >words.safetensors; sleep 0.5; done; done",
         ),
-        Work::Installs => day.device().begins(
+        Work::Installs => device.begins(
             "work",
             "export DEBIAN_FRONTEND=noninteractive; while :; do apt-get install -y -qq --reinstall /gifts/later.deb; \
              sleep 1; done",
         ),
     }
+    }
+}
+
+fn the_power_is_cut(day: &mut Day, work: Work) {
+    work.begin(day.device());
     // A reinstallation takes a while.
     let longest = if matches!(work, Work::Installs) { 30_000 } else { 8_000 };
     let after = Duration::from_millis(500 + day.chance.upto(longest));
@@ -544,7 +550,7 @@ fn the_power_is_cut(day: &mut Day, work: Work) {
     let script = detecting("WORD").replace("WORD", "red");
     let other = detecting("crimson");
     let text = day.device().awaits(
-        &format!("{word} is detected"),
+        "(red|crimson) is detected",
         SOON,
         &format!("if ( {script} ); then :; else {other}; fi"),
     );
