@@ -1,7 +1,7 @@
 //! Entry points for fuzzers: one function for each parser of what others have written.
 //!
-//! In flow any bytes, out flows nothing: a function that comes back has found nothing wrong. The fuzzers in `fuzz/` call
-//! them millions of times (`scripts/fuzz`); `cargo test` calls them with the seeds in `fuzz/seeds`.
+//! Each function takes any bytes, and panics where it finds something wrong. The fuzzers in `fuzz/` call them millions
+//! of times (`scripts/fuzz`); `cargo test` calls them with the seeds in `fuzz/seeds`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,10 +1,10 @@
 //! The governor's thread: reads the board once a second, and limits the frame rate before the board throttles.
 //!
-//! In flow once a second the board's readings; out flows a limit on the frames that are let in (`RateLimit`), and what
-//! was decided to the log, the health and a benchmark's report. What is decided, and why, is in the crate `board`.
+//! The thread sets the limit on the frames that are let in (`RateLimit`), and tells the log, the health and a
+//! benchmark's report what was decided. The crate `board` decides, and says why.
 //!
-//! On a machine without sensors, such as a virtual one, the governor does nothing, at no measurable cost, and there is
-//! no switch for it.
+//! On a machine without sensors, such as a virtual one, the governor does nothing, at no measurable cost, and needs no
+//! switch.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

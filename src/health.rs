@@ -1,11 +1,11 @@
 //! The health of a stream: its state and counters, as a report and as a file for other programs.
 //!
-//! In flow what the stages notice: a source that is lost or back, frames that come and go; out flows a
-//! [`HealthReport`], to be read at any time from any thread, and a file that always holds the latest one
+//! Collects what the stages notice: a source that is lost or back, frames that come and go. It gives a
+//! [`HealthReport`], to be read at any time from any thread, and writes a file that always holds the latest one
 //! ([`HealthFile`]).
 //!
-//! A stream whose camera is lost is still alive, and `state` says which. A process that has died writes nothing more,
-//! which is what `written_at` is for.
+//! A stream whose camera is lost is still alive, and `state` says that the camera is lost. A process that has died
+//! writes nothing more, and `written_at` shows that.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};

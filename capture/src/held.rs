@@ -1,8 +1,8 @@
 //! Frames that are read once and played from memory: for benchmarks.
 //!
-//! In flows a file, out flow its first frames again and again, as fast as somebody asks: what a benchmark measures is
-//! then the pipeline and not a decoder, which a camera's frames don't need. A long file is cut, where its frames fill
-//! the memory that they may take.
+//! Plays a file's first frames again and again, as fast as somebody asks, so that a benchmark measures the pipeline and
+//! not a decoder, which a camera's frames don't need. A long file is cut where its frames fill the memory that they may
+//! take.
 
 use crate::{CaptureError, Captured, Frame, Source};
 

@@ -1,12 +1,12 @@
 //! Where frames come from.
 //!
-//! In flows a URI that the user wrote ([`SourceUri`]: a camera, a stream, a file, a folder, a test pattern), out flow
-//! frames in the caller's buffers, each with the moment of its capture, in the format that the camera gave: nothing is
-//! converted here.
+//! Opens a URI that the user wrote ([`SourceUri`]: a camera, a stream, a file, a folder, a test pattern) and fills the
+//! caller's buffers with frames, each with the moment of its capture, in the format that the camera gave: nothing is
+//! converted here that the letterbox can read.
 //!
-//! An error is about one frame, not about the source. A folder with a broken photograph and a recording with a torn frame go
-//! on with the next one; only [`Captured::End`] and [`CaptureError::Lost`] end a source. A camera, which shouldn't end by
-//! itself, is wrapped into [`Reconnecting`], which opens it again.
+//! An error is about one frame, not about the source. A folder with a broken photograph and a recording with a torn
+//! frame go on with the next one; only [`Captured::End`], [`CaptureError::Lost`] and [`CaptureError::GivenUp`] end a
+//! source. A camera, which shouldn't end by itself, is wrapped into [`Reconnecting`], which opens it again.
 //!
 //! Cameras of the kernel are behind the feature `v4l2`; network and CSI cameras and video files behind `gstreamer`.
 

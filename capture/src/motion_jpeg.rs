@@ -1,7 +1,7 @@
 //! A Motion-JPEG file: one JPEG after another, as many cameras write them.
 //!
-//! In flow the file's bytes through a [`Framer`], out flow its frames. A torn frame, the last one
-//! of a recording that was cut off most of all, is an error of that frame alone.
+//! Reads the file through a [`Framer`] and gives its frames. A torn frame, most often the last one of a recording that
+//! was cut off, is an error of that frame alone.
 
 use std::fs::File;
 use std::io::BufReader;

@@ -1,7 +1,7 @@
 //! Photographs: files and folders of them.
 //!
-//! In flow paths, out flows one frame a photograph, a folder's in the order of their names. The list is made at the
-//! start, and what is wrong with a path (missing, an empty folder) waits in the list for its turn, so that errors come
+//! Gives one frame for each photograph at the paths, a folder's in the order of their names. The list is made at the
+//! start, and a path with something wrong (missing, an empty folder) keeps its place in it, so that its error comes
 //! where the photograph would.
 
 use std::path::PathBuf;

@@ -1,12 +1,12 @@
 //! Reconnection: opens a live source again when it is lost, with exponential back-off.
 //!
-//! In flow the ways to open a camera or a stream, out flow its frames, for as long as somebody asks: a source that is
-//! unplugged, ends, stalls or won't open is closed and opened again, at first soon and then every few seconds, and what
-//! happens is told to a [`SourceObserver`] and, not too often, to the log.
+//! Opens a camera or a stream and gives its frames for as long as somebody asks. It closes a source that is unplugged,
+//! ends, stalls or won't open, and opens it again, at first soon and then every few seconds. It tells a
+//! [`SourceObserver`] what happens and, not too often, the log.
 //!
-//! A thread of its own, the opener, opens and closes the source. A wedged camera daemon can keep whoever calls it for ever:
-//! here it keeps the opener, the stream goes on asking and can still be stopped, and since there is one opener, no threads
-//! pile up behind a camera that doesn't open.
+//! A thread of its own, the opener, opens and closes the source. A wedged camera daemon can block its caller for ever:
+//! here it blocks the opener, while the stream goes on asking and can still be stopped. There is one opener, so no
+//! threads pile up behind a camera that doesn't open.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
 //! Test patterns: `test://bars`, `test://noise`, `test://ff8000`.
 //!
-//! Out flow frames of any size and format, each with something in it that moves, so that no two neighbours are equal.
-//! The picture is made once and only the moving box is drawn into each frame, because a pattern stands in for a camera,
-//! and a camera costs the processor next to nothing.
+//! Makes frames of any size and format. A box moves in them, so that neighbouring frames differ, but in the smallest
+//! pictures. The picture is made once and only the box is drawn into each frame, because a pattern stands in for a
+//! camera, and a camera costs the processor next to nothing.
 
 use std::sync::Arc;
 

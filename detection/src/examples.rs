@@ -1,12 +1,12 @@
 //! Words by example: rows of a vocabulary from regions in which a student saw the thing.
 //!
-//! In flow a vocabulary, region embeddings of things that were shown, and what a student's regions are like on average;
-//! out flows the vocabulary with one row for each word, which costs nothing more to score than a word of text alone.
+//! Takes a vocabulary, region embeddings of things that were shown, and what a student's regions are like on average,
+//! and gives the vocabulary with one row for each word, which costs nothing more to score than a word of text alone.
 //!
 //! A student's regions lie close together: their mean has a length of 0.96. What tells them apart is the difference
-//! from that mean, and less so along the few directions in which all regions differ most. With W, which keeps a share of
-//! a difference along those and all of it along others, and d the difference of the mean of a word's examples, a region x
-//! of the text head resembles them by
+//! from that mean, and less so along the few directions in which all regions differ most. With W, which keeps a share
+//! of a difference along those and all of it along others, and d the difference of the mean of a word's examples, a
+//! region x of the text head resembles them by
 //!
 //! ```text
 //! resemblance(x) = d · W (x - mean) / (sqrt(d · W d) spread)

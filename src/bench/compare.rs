@@ -1,10 +1,10 @@
 //! Compares two reports by the moving-block bootstrap, with as much certainty as two runs allow.
 //!
-//! In flow the reports A and B; out flow ratios B/A with intervals and a verdict in words. Every figure is computed
-//! anew from resampled runs (the bootstrap: Efron, 1979). Frames of a run are not independent, for a clock that
-//! changes or a busy second slows many in a row, and so it's blocks of consecutive frames that are resampled, from
-//! anywhere in the run: the moving-block bootstrap (Künsch, "The jackknife and the bootstrap for general stationary
-//! observations", Annals of Statistics 17, 1989). Single frames would make intervals several times too narrow.
+//! Takes the reports A and B, and gives ratios B/A with intervals and a verdict in words. It computes every figure anew
+//! from resampled runs (the bootstrap: Efron, 1979). Frames of a run are not independent, for a clock that changes or a
+//! busy second slows many in a row. So it resamples blocks of consecutive frames, from anywhere in the run: the
+//! moving-block bootstrap (Künsch, "The jackknife and the bootstrap for general stationary observations", Annals of
+//! Statistics 17, 1989). Single frames would make intervals several times too narrow.
 //!
 //! **How long a block is.** It must outlast what makes neighbours alike, and there must be several of them. The rule
 //! of n^(1/3) frames (Hall, Horowitz and Jing, Biometrika 82, 1995) has the right growth for large n and knows nothing
@@ -15,13 +15,13 @@
 //! seconds whose noise has a memory of a sixth of a second come to false alarms in 4 % of comparisons; of half a
 //! second, in 10 %: measure for a minute where the machine is restless.
 //!
-//! **How sure.** The intervals of all rows hold *together* with 95 % (each at 1 - 5 %/rows: Bonferroni), so that of
-//! twenty comparisons of a program with itself one calls anything different, and not one of four.
+//! **How sure.** The intervals of all rows hold *together* with 95 % (each at 1 - 5 %/rows: Bonferroni), so that one of
+//! twenty comparisons of a program with itself calls anything different, and not one of four.
 //!
-//! An interval that leaves out 1 isn't enough for a verdict. What is slower than a block, such as a board that heats
-//! up, no resampling of one run sees. So the halves of each run are held against each other too, and a difference
-//! between A and B that is no larger than that inside A or inside B isn't called one. And what differs from one run to
-//! the next (where the memory lies, who else is there) no single run shows: the table says so.
+//! An interval that leaves out 1 isn't enough for a verdict. No resampling of one run sees what is slower than a block,
+//! such as a board that heats up. So the halves of each run are held against each other too, and a difference between A
+//! and B that is no larger than that inside A or inside B isn't called one. And no single run shows what differs from
+//! one run to the next (where the memory lies, who else is there): the table says so.
 
 use std::fmt;
 use std::path::Path;

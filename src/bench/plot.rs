@@ -1,8 +1,8 @@
 //! The plot of a report: latency over time, and its histogram beside it.
 //!
-//! In flow a [`Report`], out flow an SVG, a PNG or both, as the file's name asks. Both parts share the axis of
-//! latency, so that a hump on the right can be found as a stripe on the left, and the percentiles stand at the height
-//! of the frames that they are.
+//! Draws a [`Report`] as an SVG, a PNG or both, as the file's name asks. Both parts share the axis of latency, so that
+//! a hump on the right can be found as a stripe on the left, and the percentiles stand at the height of the frames that
+//! they are.
 //!
 //! A few frames a hundred times slower than the rest don't squeeze the rest to a line. They are drawn at the upper
 //! edge, and counted there.

@@ -1,12 +1,12 @@
 //! Records the times of every frame in memory that is taken before the first one.
 //!
-//! In flow one [`FrameTimes`] a frame, out flow rows in the order of time. All memory is taken, and touched, before
-//! the first frame: a recorder that grew would be seen in the latencies, in the resident memory and in the count of
-//! allocations that it is there to report.
+//! Takes one [`FrameTimes`] a frame and keeps rows in the order of time. It takes all its memory, and touches it,
+//! before the first frame: a recorder that grew would be seen in the latencies, in the resident memory and in the count
+//! of allocations that it is there to report.
 //!
 //! A full recorder doesn't stop. It drops every second row and from then on takes every second frame, and so on, so
-//! that the rows are always equally spaced over the whole run and every frame had the same chance to be among them.
-//! Only its count of frames is of all.
+//! that the rows are always equally spaced over the whole run and every frame had the same chance to be among them. Its
+//! count of frames still includes them all.
 
 use std::time::Duration;
 

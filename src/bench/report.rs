@@ -1,7 +1,7 @@
 //! The report of a measurement: what the JSON file holds.
 //!
-//! In flow what was measured ([`Measured`]) and how ([`Settings`]); out flow a table ([`std::fmt::Display`]) and JSON.
-//! Old files come back in as the same [`Report`].
+//! Makes a [`Report`] of what was measured ([`Measured`]) and how ([`Settings`]), prints it as a table
+//! ([`std::fmt::Display`]) and writes it as JSON. Old files are read back as the same [`Report`].
 //!
 //! Percentiles are values that occurred (nearest rank), never something between two. A p99 of a hundred frames is a
 //! frame that you can find in the samples and in the plot.

@@ -1,7 +1,8 @@
 //! `wordsight check`: whether a configuration would work, before a service is given it.
 //!
-//! In flows a configuration, out flows a line for each part: the student, the vocabulary and whether they meet, the source,
-//! where results go and the page is. Nothing is run and no camera is opened, so that it can be asked beside a service that runs.
+//! Prints a line for each part of a configuration: the student, the vocabulary and whether they meet, the source, where
+//! results go and where the page is. It runs no stream and opens no camera, so that it can be asked beside a service
+//! that runs.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! `wordsight generate`: man pages and shell completions, made of the flags' help texts.
 //!
-//! Out flow a man page for each command, and completions for three shells. A command of the program itself, because a
-//! page then says what this very build understands: some commands and flags come with cargo features.
+//! Writes a man page for each command, and completions for three shells. It is a command of the program itself, because
+//! a page then says what this very build understands: some commands and flags come with cargo features.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,8 +1,8 @@
 //! `wordsight bench` of several cameras on one engine: those of a configuration, or so many that all see one source
 //! (`--cameras N`).
 //!
-//! Out flow the rates, the ages and the fairness, and beside them, where the source is no camera, what one alone gets that
-//! gives frames as fast as they are taken.
+//! Reports the rates, the ages and the fairness, and beside them, where the source is no camera, what one camera alone
+//! gets that gives frames as fast as they are taken.
 
 use std::sync::{Arc, Mutex};
 use std::thread;

@@ -1,7 +1,7 @@
 //! The measuring half of `wordsight bench`: a stream, run with a recorder at its end.
 //!
-//! In flows what was asked for, out flows a report. In the mode `throughput` the engine is measured alone too, in
-//! slices between those of the stream, so that the pipeline's efficiency compares two speeds of the same seconds.
+//! In the mode `throughput`, of a source that isn't live, the bench measures the engine alone too, in slices between
+//! those of the stream, so that the pipeline's efficiency compares two speeds of the same seconds.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! The command line.
 //!
-//! In flow arguments, out flow settings for the stages. A flag goes before the configuration file,
-//! and the file before the built-in configuration. Every flag's help stands beside its field.
+//! Turns arguments into settings for the stages. A flag overrides the configuration file, and the file overrides the
+//! built-in configuration. Every flag's help stands beside its field.
 
 mod agreement;
 mod bench;

@@ -1,7 +1,7 @@
 //! `wordsight bench --swaps`: measures swaps of the vocabulary while a stream runs.
 //!
-//! In flow numbers of words; out flows a table. The vocabularies are made up, of directions at random in the student's
-//! space: what they name is nothing, and what it takes to use them is what it takes to use real ones.
+//! Measures each number of words that it is given, and reports a table. The vocabularies are made up, of random
+//! directions in the student's space: they name nothing, and using them takes what using real ones takes.
 
 use std::sync::{Arc, Mutex};
 use std::thread;

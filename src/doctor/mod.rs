@@ -1,7 +1,8 @@
 //! `wordsight doctor`: checks everything that can be wrong on a device, and says what to do.
 //!
-//! In flow what a stream is to be made of, and the system's files under a root that is `/` or a test's folder; out flow
-//! [`Finding`]s, in the order in which things depend on one another: what is wrong first is put right first.
+//! Looks at what a stream is to be made of, and at the system's files under a root that is `/` or a test's folder. It
+//! gives [`Finding`]s in the order in which things depend on one another, so that what is wrong first is put right
+//! first.
 //!
 //! A running stream is not disturbed. While the service's health says that it runs, its camera is not opened here: that
 //! it runs is the better proof.

@@ -1,7 +1,7 @@
 //! The JSON API: status, detections, words, and changes of vocabulary and threshold.
 //!
-//! A change request changes no file. It holds until the configuration's words change, it is taken back, or the program
-//! ends.
+//! A change request changes no file of the user's. It holds until the configuration's words change, it is taken back, or
+//! the program ends; one that asks to be kept also holds in the next start.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! `POST /api/detect`: what is to be seen in one photograph, beside the stream.
 //!
-//! In flows a JPEG, PNG or WebP, with words in the query if others than the stream's are meant; out flows the line of JSON
-//! that `wordsight detect --json` writes. One photograph is looked at at a time and a few may wait; whoever comes then is
-//! told to come back, before the bytes are read.
+//! Takes a JPEG, PNG or WebP, with words in the query if others than the stream's are meant, and answers with the line
+//! of JSON that `wordsight detect --json` writes. One photograph is looked at at a time and a few may wait; any more
+//! are told to come back, and their bytes are not kept.
 
 use std::sync::Arc;
 use std::time::Instant;

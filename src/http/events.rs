@@ -1,11 +1,12 @@
 //! Server-Sent Events for the page and for programs: results, events and status as they come.
 //!
-//! In flow records, events and the status, out flows text, as <https://html.spec.whatwg.org/multipage/server-sent-events.html>
-//! says. `frame` is the newest frame's results, ten times a second at most; `event` is a thing that has appeared or left, and
-//! none is left out that a reader can keep up with; `status` comes every second and is the heartbeat.
+//! Writes records, events and the status as text, as <https://html.spec.whatwg.org/multipage/server-sent-events.html>
+//! says. `frame` is the newest frame's results, ten times a second at most; `event` is what happened to a thing, such
+//! as that it appeared or left, and a reader that keeps up misses none; `status` comes every second and is the
+//! heartbeat.
 //!
-//! A client that connects is sent the latest events, one that connects again (`Last-Event-ID`) those that it missed. So
-//! the page isn't empty when it is opened.
+//! A client that connects is sent the latest events, so that the page isn't empty when it is opened; one that connects
+//! again (`Last-Event-ID`) is sent those that it missed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

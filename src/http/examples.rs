@@ -1,7 +1,7 @@
-//! `POST /api/examples`: a thing in a photograph becomes an example of a word, and is looked for from then on.
+//! `/api/examples`: a thing in a photograph becomes an example of a word, and is looked for from then on.
 //!
-//! In flow a photograph, a word and where the thing is; out flows what is in use then. What is kept is the region's
-//! embedding, and no picture.
+//! Takes a photograph, a word and where the thing is, and answers with what is in use then. The stream keeps the
+//! region's embedding, and no picture. `GET` lists the examples of each word, `DELETE` forgets a word's.
 
 use std::sync::Arc;
 

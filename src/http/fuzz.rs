@@ -1,7 +1,7 @@
 //! A server that is sent arbitrary bytes: for tests, and for a fuzzer.
 //!
-//! In flow bytes as they would come over a connection, out flow those of the answers. There is no socket: what parses, checks and
-//! answers is the same.
+//! Takes bytes as they would come over a connection, and gives those of the answers. There is no socket; the code that
+//! parses, checks and answers is the same.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;

@@ -1,6 +1,6 @@
-//! Metrics for Prometheus, in its text format 0.0.4
+//! Metrics for Prometheus, in its text format 0.0.4.
 //!
-//! In flow snapshots of what is counted, out flows text. Names are as the field has them: base units (seconds, bytes, hertz),
+//! Writes snapshots of what is counted as text. Names are as the field has them: base units (seconds, bytes, hertz),
 //! `_total` for what only grows, and `process_` for what every program tells.
 //!
 //! Two outputs or two sensors of a board may have one name, and a series must not be there twice: counters of the same

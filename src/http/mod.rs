@@ -1,12 +1,13 @@
 //! HTTP: the live page, metrics, health and an interface for programs.
 //!
-//! In flow what is to be seen of a stream ([`ServedStream`]) and requests; out flow a page, pictures, numbers and events, and
-//! change requests, which the reloader applies as it takes over a configuration; and photographs, which are looked at
-//! beside the stream. The parts: [`settings`] says what is served and to
-//! whom, `server` lets connections in and out, `security` decides who may ask for what, `routes` lists what there is.
+//! Serves a page, pictures, numbers and events of a stream ([`ServedStream`]). It hands change requests to the
+//! reloader, which applies them as it takes over a configuration, and photographs to be looked at beside the stream.
+//! The parts: [`settings`] says what is served and to whom, `server` lets connections in and out, `security` decides
+//! who may ask for what, `routes` lists what there is.
 //!
-//! All of it runs on one thread, with a lower priority than the stream's. However many clients there are and however
-//! slow, they never slow detection; on a busy machine the page stutters instead.
+//! Connections are served on one thread, with a lower priority than the stream's; a few others wait for files, change
+//! requests and photographs. However many clients there are and however slow, they never slow detection; on a busy
+//! machine the page stutters instead.
 
 mod answer;
 mod api;

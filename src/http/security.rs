@@ -1,12 +1,12 @@
 //! Authentication by token or cookie, checks of host and origin.
 //!
-//! In flow requests, on they flow to what answers them, or back as a refusal. Every request is looked at here first, and
-//! every answer last, also those to what there isn't.
+//! Passes a request on to what answers it, or refuses it. It sees every request first and every answer last, also those
+//! to paths that don't exist.
 //!
-//! A server on the loopback address is not only reached by whoever sits at the machine. Every page that a browser there
-//! has open can send requests to it, by a name that leads to 127.0.0.1 (DNS rebinding) or across sites. So without a
-//! token only loopback names are answered to, and whatever changes something must come from the page itself or from no
-//! page at all.
+//! A server on the loopback address can be reached not only by whoever sits at the machine. Every page that a browser
+//! there has open can send requests to it, by a name that leads to 127.0.0.1 (DNS rebinding) or across sites. So
+//! without a token the server answers to loopback names only, and whatever changes something must come from the page
+//! itself or from no page at all.
 
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};

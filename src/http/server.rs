@@ -1,10 +1,9 @@
 //! The server: accepts connections, and limits their number, their requests and how long they may take to read.
 //!
-//! In flow connections, out flow requests to the routes. Everything has a limit: how many connect, how long a request may take
-//! to come, how long an answer may wait for whoever asked to read it.
+//! Passes the requests of connections to the routes. Everything has a limit: how many connect, how long a request may
+//! take to come, how long an answer may wait for whoever asked to read it.
 //!
-//! A connection above the limit is still accepted and answered with 503, up to a second limit; beyond that it waits in
-//! the backlog.
+//! A connection above the limit is still answered with 503, up to a second limit; beyond that it is closed at once.
 
 use std::io;
 use std::net::SocketAddr;

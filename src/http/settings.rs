@@ -1,7 +1,7 @@
 //! `[http]` of the configuration: the address, the token, the folder of vocabularies.
 //!
-//! In flow the keys as they are written, out flow checked settings. An address that other machines can reach without a
-//! token is an error at the start and not a warning. A camera is not to be looked through by whoever is on the network.
+//! Turns the keys as they are written into checked settings. An address that other machines can reach without a token
+//! is an error at the start and not a warning: nobody on the network is to look through the camera without one.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

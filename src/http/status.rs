@@ -1,7 +1,8 @@
 //! The status of a stream: rates, and in words what is wrong.
 //!
-//! In flow counts, health and events; out flow rates with their history, reasons why something is not as it should be, and
-//! the events of late. An [`Observer`] looks once a second, whoever asks, and however many.
+//! Reports rates with their history and reasons why something is not as it should be, from counts, health and events.
+//! An [`Observer`](super::observer::Observer) looks once a second, however many clients ask, and keeps the events of
+//! late.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

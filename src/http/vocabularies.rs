@@ -1,8 +1,8 @@
 //! The vocabularies that the page may switch to: the `.safetensors` files of one folder.
 //!
-//! In flow names, out flow paths of files in the folder, and nothing but those: a name is no path, and a link that
-//! leads out of the folder is not followed. A path that is given out is the one in the folder and not where a link in
-//! it leads, so that a file or a link that is exchanged later is taken up as any configured vocabulary is.
+//! Turns names into paths of files in the folder, and of nothing else: a name is no path, and a link that leads out of
+//! the folder is not followed. The path it gives is the one in the folder and not where a link in it leads, so that a
+//! file or a link that is exchanged later is taken up as any configured vocabulary is.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,7 @@
 //! `/api/zones`: the zones, lines and masks in use, and others in their place.
 //!
-//! In flow zones as the configuration has them, out flow change requests. As with words, no file is changed; `?format=toml`
-//! tells what could be pasted into one.
+//! Turns zones, written as the configuration has them, into change requests. As with words, no file of the user's is
+//! changed; `?format=toml` tells what could be pasted into one.
 
 use std::sync::Arc;
 

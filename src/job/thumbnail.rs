@@ -1,6 +1,6 @@
 //! Scene changes: a thumbnail of each frame, compared with the last one.
 //!
-//! In flow frames, out flow [`Thumbnail`]s of a few hundred grey pixels, of which two can be compared.
+//! Takes frames and gives [`Thumbnail`]s of a few hundred grey pixels, two of which can be compared.
 //!
 //! Thumbnails are compared by their correlation and not by their difference. A lamp that is switched on changes every
 //! pixel and leaves everything where it is; after a cut, or when the camera is turned, nothing is where it was, and

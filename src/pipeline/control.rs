@@ -1,9 +1,9 @@
 //! What may be asked of a stream while it runs: other words from one frame to the next, a pause to change its other parts,
 //! and whether it is alive.
 //!
-//! In flow scorers, each of another version of the vocabulary; the stages are told which is the newest. The engine's stage
-//! writes a version's number on each frame, and the publishing stage scores a frame by the version that it carries: a
-//! frame whose words an engine has ranked on a GPU is never named by another vocabulary.
+//! Takes scorers, each of another version of the vocabulary, and tells the stages which is the newest. The engine's
+//! stage writes a version's number on each frame, and the publishing stage scores a frame by the version that it
+//! carries: a frame whose words an engine has ranked on a GPU is never named by another vocabulary.
 //!
 //! Whoever wants to name something else by the words of the newest frame gets a scorer of them, beside the stream's own.
 //!

@@ -1,7 +1,7 @@
 //! Measuring a pipeline while it runs, for `wordsight bench`.
 //!
-//! In flows what the stages count; out flow the rates of the stream and of the engine alone, dropped frames and
-//! allocations, all of the measured part only: what happens in the warm-up is not looked at.
+//! Turns what the stages count into the rates of the stream and of the engine alone, dropped frames and allocations,
+//! all without the warm-up.
 //!
 //! In the mode `throughput` the engine runs alone in slices *between* slices of the stream, on the same thread and
 //! inputs. So its speed alone and in the stream are measured within the same seconds, on a machine in the same state.

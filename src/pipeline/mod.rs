@@ -2,11 +2,11 @@
 //!
 //! Each stage has a file of its own here; this one wires them.
 //!
-//! In flow a source, an engine, a scorer of a vocabulary's words and a publisher; out flows a [`Report`], with the parts that another
-//! stream can go on with. While it runs, a [`Control`] swaps its words or has it pause.
-//! Between the threads are `ring-channel`s, which overwrite their oldest item instead of growing:
-//! the newest frame wins. One [`Job`] carries a frame and all the buffers that it needs from stage
-//! to stage, and comes out of a [`Pool`] that is filled once.
+//! Runs a source, an engine, a scorer of a vocabulary's words and a publisher, and ends with a [`Report`], which has
+//! the parts that another stream can go on with. While it runs, a [`Control`] swaps its words or has it pause. Between
+//! the threads are `ring-channel`s, which overwrite their oldest item instead of growing: the newest frame wins. One
+//! [`Job`] carries a frame and all the buffers that it needs from stage to stage, and comes out of a [`Pool`] that is
+//! filled once.
 //!
 //! The same rings that drop frames for a camera drop none for a file, and the pool makes the difference. For a camera
 //! the rings hold one job each and the pool holds more jobs than all rings and stages together, so capture never waits

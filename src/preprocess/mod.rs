@@ -1,7 +1,7 @@
 //! The letterbox stage: from a frame to the engine's input.
 //!
-//! In flows a captured frame, out flow the three planes of the student's input and the placing that
-//! leads boxes back. A camera's YUV becomes RGB within the letterbox, at the input's size: no RGB frame is made.
+//! Turns a captured frame into the three planes of the student's input, and keeps the placing that leads boxes back. A
+//! camera's YUV becomes RGB within the letterbox, at the input's size: no RGB frame is made.
 //!
 //! RGB is resized by whole numbers, exactly as in training and evaluation, and what a camera gives in other formats by
 //! floats, exactly as on a GPU; a test of `wordsight-detection` holds the two to two grey levels.

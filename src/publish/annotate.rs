@@ -1,8 +1,7 @@
 //! Boxes and labels, drawn into a picture.
 //!
-//! In flow the RGB of a frame and what was found in it, out flows the picture with it drawn in: the same for photographs,
-//! streams, the live page and video. Nothing is allocated, but where a word is drawn for the first time that takes a font
-//! of the system.
+//! Draws what was found in a frame into its RGB, in the same way for photographs, streams, the live page and video.
+//! Nothing is allocated, but where a word is drawn for the first time that takes a font of the system.
 //!
 //! A word's colour comes from its letters, so it is the same in every picture and in every vocabulary, whatever else is
 //! found. It is always a light one. So black text can be read on it, and a line of it between two dark ones is seen on

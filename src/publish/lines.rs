@@ -1,6 +1,6 @@
 //! JSON lines: to the standard output, a file that is rotated, or a Unix socket.
 //!
-//! In flow records and events, out flow lines, each flushed while it is new.
+//! Writes records and events as lines, each flushed while it is new.
 //!
 //! With a Unix socket this program is the server, since it is the one that always runs. Readers come and go (`socat
 //! UNIX-CONNECT:/run/wordsight/results.sock -`), and one that doesn't read is disconnected.

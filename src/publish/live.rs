@@ -1,7 +1,5 @@
 //! The live view: newest results and picture, recent events and counters, for whoever watches over HTTP.
 //!
-//! In flow records, events and pictures from the stream, out they flow to whoever watches, over HTTP.
-//!
 //! Pictures are drawn for viewers only while there is a [`Viewer`]: without one, no frame is held, drawn or compressed
 //! for them, and with several, one picture serves all.
 

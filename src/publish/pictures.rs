@@ -1,6 +1,6 @@
 //! The renderer: draws and compresses pictures on a thread beside the stream.
 //!
-//! In flow finished jobs through a ring, out flow annotated JPEGs to all that asked for them: outputs, and whoever watches.
+//! Takes finished jobs from a ring, and gives annotated JPEGs to all that asked for them: outputs, and whoever watches.
 //! For a camera the ring drops pictures that the processor can't keep up with; for a file it drops none, and the stream
 //! waits.
 //!

@@ -1,7 +1,6 @@
 //! The publisher: tells every output of every frame, and of what has happened in it.
 //!
-//! In flow finished jobs and events, out flow messages to the queues of the outputs, rows of the table, requests for pictures
-//! and records for viewers.
+//! Puts messages into the outputs' queues, prints rows of the table, asks for pictures and keeps records for viewers.
 
 use std::io;
 use std::num::NonZeroUsize;

@@ -1,7 +1,7 @@
 //! The bounded queue between the stream and one output.
 //!
-//! In flow messages from the stream, out they flow to one output's thread, in order. Where the stream may not wait, a full
-//! queue loses its oldest message and says so; where it may (a file's), it waits for room.
+//! Hands the stream's messages to one output's thread, in order. Where the stream may not wait, a full queue loses its
+//! oldest message and says so; where it may (a file's), it waits for room.
 //!
 //! The stages' [`ring`](crate::threads::ring) can only overwrite. For a file an output must get every message, so this
 //! queue makes the stream wait instead.

@@ -1,7 +1,7 @@
 //! Retention of a rule's pictures: removes the oldest when they are too old, or all together too large.
 //!
-//! In flow the names and sizes of what is written, out flow removals. The folder is looked through once, at the start;
-//! after that the list in memory says what there is.
+//! It looks through the folder once, at the start; after that it is told the name and size of each file that is
+//! written.
 //!
 //! Only what a rule can have written is removed, known by its name: a day's folder, and in it a moment and a word
 //! ("2026-11-27/14-03-22.123-cat-7.jpg", and the ".json" of that name). Whatever else lies there stays.

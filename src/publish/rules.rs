@@ -1,6 +1,6 @@
 //! Annotated pictures on disk by rules: when something appears, or every so often while it is there.
 //!
-//! In flow pictures that were drawn ([`pictures`](super::pictures)), out flow JPEG files named by time and word, and beside
+//! Writes pictures that were drawn ([`pictures`](super::pictures)) into JPEG files named by time and word, and beside
 //! each, if wanted, the frame's line of JSON. What is old or too much is removed ([`retention`](super::retention)).
 //!
 //! A rule is evaluated twice: on the stream's thread to choose frames, without allocating, and on its own thread for

@@ -1,6 +1,6 @@
 //! Annotated pictures in a folder.
 //!
-//! In flow pictures that were drawn ([`pictures`](super::pictures)), out flow JPEG files.
+//! Writes pictures that were drawn ([`pictures`](super::pictures)) as JPEG files.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;

@@ -1,6 +1,6 @@
 //! Outputs: each with a thread, a bounded queue and failures of its own.
 //!
-//! In flow [`Message`]s, out flow whatever a [`Sink`] makes of them. An [`Outlet`] is a sink at work. One that is slow or
+//! A [`Sink`] makes of [`Message`]s what its output takes, and an [`Outlet`] is a sink at work. One that is slow or
 //! down loses messages of its own and costs the stream nothing; what it sent, lost and complains of is in its
 //! [`OutletStatus`], for metrics and health.
 

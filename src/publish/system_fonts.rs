@@ -1,7 +1,7 @@
 //! Words that the built-in font lacks letters for, drawn with the fonts of the system.
 //!
-//! In flow words, out flow pictures of them ([`WordImage`]): shaped, and from right to left where their script asks for it.
-//! What no font has is told before ([`Undrawable`]), with the package that has it.
+//! Makes pictures of words ([`WordImage`]): shaped, and from right to left where their script asks for it. It says
+//! beforehand which words no font has letters for ([`Undrawable`]), and which package has them.
 //!
 //! The fonts are looked for when the first such word comes, once in the life of the process: a vocabulary of Latin words
 //! costs nothing.

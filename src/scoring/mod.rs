@@ -1,7 +1,7 @@
 //! The scoring stage: from regions to detections with words.
 //!
-//! In flow the engine's regions, out flow [`Detection`]s with boxes in pixels of the frame. The
-//! stage holds the vocabulary; the arithmetic is `wordsight-detection`'s.
+//! Turns the engine's regions into [`Detection`]s with boxes in pixels of the frame. The stage holds the vocabulary;
+//! the arithmetic is `wordsight-detection`'s.
 
 mod settings;
 

@@ -1,9 +1,9 @@
 //! Several cameras on one engine: a stream for each, which come and go as the configuration says.
 //!
-//! In flow what the cameras are to be ([`DeviceTarget`]), and again whenever the configuration changes or SIGHUP comes. Each
-//! camera is a stream of its own, as [`Service`] runs one, with words, outputs and reloading of its own; they share the
-//! engine, HTTP, the governor, systemd and the health file. What goes wrong with one costs the others nothing: it is tried
-//! again, and the reason stands in its health.
+//! Takes what the cameras are to be ([`DeviceTarget`]), and again whenever the configuration changes or SIGHUP comes.
+//! Each camera is a stream of its own, as [`Service`] runs one, with words, outputs and reloading of its own; they
+//! share the engine, HTTP, the governor, systemd and the health file. What goes wrong with one costs the others
+//! nothing: it is tried again, and the reason stands in its health.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,6 @@
 //! Opens the engine of a stream; `auto` falls back to the processor while the GPU can't be used.
 //!
-//! In flow a student and what is to run it ([`EngineTarget`]); out flows an [`Opened`] engine and, where ONNX Runtime has
+//! Takes a student and what is to run it ([`EngineTarget`]), and gives an [`Opened`] engine and, where ONNX Runtime has
 //! taken TensorRT's place, why.
 //!
 //! A driver that finds no GPU is asked again. At boot the service may start before the GPU's driver or power is up

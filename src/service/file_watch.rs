@@ -1,9 +1,9 @@
 //! Tells whether a file has changed since it was last read.
 //!
-//! In flow paths, out flows which of them have changed and are at rest: editors write in place, or write another file and
-//! rename it, and a copy over a network takes its time. So files are looked at, five times a second, and a change counts
-//! when two looks have seen the same. Notices of the kernel (inotify) would come sooner and not at all where a file lies on
-//! a network file system, is bound into a container or reached through a link whose target is exchanged.
+//! A change counts when the file is at rest: editors write in place, or write another file and rename it, and a copy
+//! over a network takes its time. So files are looked at five times a second, and two looks must have seen the same.
+//! Notices of the kernel (inotify) would come sooner, and not at all where a file lies on a network file system, is
+//! bound into a container or reached through a link whose target is exchanged.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

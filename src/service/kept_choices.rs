@@ -1,7 +1,7 @@
 //! What was chosen on the page or by a program, kept for the next start where that was asked for.
 //!
-//! In flow [`Overrides`], out they flow again when a stream of the same name starts on a configuration that says the same
-//! about words. They lie in the state directory, in `chosen/`.
+//! Writes [`Overrides`] into the state directory, in `chosen/`, and reads them when a stream of the same name starts on
+//! a configuration that says the same about words.
 
 use std::fs;
 use std::io;

@@ -1,7 +1,7 @@
 //! The last configuration and vocabulary that worked, kept on disk for the next start.
 //!
-//! In flow files that a stream runs on, out they flow again when a service starts and what it is to run on doesn't work
-//! any more. They lie in systemd's state directory (`STATE_DIRECTORY`), in `last-good/`; a process without one keeps none.
+//! Keeps the files that a stream runs on, for a service that starts when its own don't work any more. They lie in
+//! systemd's state directory (`STATE_DIRECTORY`), in `last-good/`; a process without one keeps none.
 //!
 //! Each takes two `fsync`s, of the bytes before the rename and of the folder after it. Whenever the power goes, there
 //! is an old file or a new one, and it is whole.

@@ -1,9 +1,9 @@
 //! The service: runs a stream, reloads its configuration while it runs, and reports its health.
 //!
-//! In flow what a stream is to be made of ([`Target`]), and again whenever the configuration or the vocabulary changes or
-//! SIGHUP comes; out flows the [`Report`](crate::pipeline::Report) of the last of its streams. The parts: [`reload`] finds out what is to be another
-//! and makes it, `systemd` tells how the stream is, `last_good` keeps what works,
-//! and `kept_choices` what was chosen on the page.
+//! Takes what a stream is to be made of ([`Target`]), and again whenever the configuration or the vocabulary changes or
+//! SIGHUP comes; ends with the [`Report`](crate::pipeline::Report) of the last of its streams. The parts: [`reload`]
+//! finds out what has changed and makes it anew, `systemd` tells how the stream is, `last_good` keeps what works, and
+//! `kept_choices` what was chosen on the page.
 //!
 //! The stream stops for nothing that can be exchanged. Words and thresholds are swapped between two frames. For another
 //! source, student or output the stream pauses: its last frames come out, and it goes on with every part that is the

@@ -1,6 +1,6 @@
 //! sd_notify(3): readiness, status and the watchdog, where systemd asks for them.
 //!
-//! In flows how the stream is; out flow `READY`, `STATUS`, `WATCHDOG` and the rest. Without systemd nothing happens here.
+//! Sends `READY`, `STATUS`, `WATCHDOG` and the rest, by how the stream is. Without systemd it does nothing.
 //!
 //! The watchdog is fed by the stages' progress and not by a clock. A thread looks a few times in each period, and sends
 //! nothing while a stage is at the same frame as before; a thread that only watched the time would keep a hanging

@@ -1,6 +1,6 @@
 //! The target: all that a stream is to be made of, and how each part is opened.
 //!
-//! In flows the configuration, with flags over it; out flow an engine, words, a source and outputs. Two targets can be
+//! Made of the configuration, with flags over it, it opens an engine, words, a source and outputs. Two targets can be
 //! compared, part by part: what is equal need not be made again when the configuration is loaded again.
 
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! The tracking stage: joins detections to those of the frames before.
 //!
-//! In flow the named things of a frame, out flow the same with the track that each belongs to, and an [`Event`] for each
-//! track that appears or leaves, enters or leaves a zone, or crosses a line. How frames are joined and where zones are
-//! entered is `wordsight-tracking`'s.
+//! Gives each named thing of a frame the track that it belongs to, and an [`Event`] for each track that appears or
+//! leaves, enters or leaves a zone, or crosses a line. How frames are joined and where zones are entered is
+//! `wordsight-tracking`'s.
 //!
 //! All tracks end when the vocabulary changes, or when the scene does ([`Thumbnail`]). A word's place in one vocabulary
 //! means nothing in another; what is still there appears again by its new word.

@@ -1,7 +1,7 @@
 //! `[[zone]]`, `[[crossing_line]]` and `[[mask]]` of a configuration, which the live page writes too.
 //!
-//! In flow the keys as they are written, out flow [`ZoneSettings`], which are checked. Points are parts of the picture's width
-//! and height, so they hold for every size of it.
+//! Turns the keys as they are written into checked [`ZoneSettings`]. Points are parts of the picture's width and
+//! height, so they hold for every size of it.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The teacher in a process of its own: this program once more, as `wordsight words embed`.
 //!
-//! In flow captions, through its standard input as JSON; out flow a line of JSON, [`Reply`], and behind it the captions as
-//! a vocabulary. It ends with its embeddings: the stream's process never holds a teacher.
+//! It reads captions as JSON from its standard input, and writes a line of JSON, [`Reply`], and behind it the captions
+//! as a vocabulary. It ends with its embeddings: the stream's process never holds a teacher.
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};

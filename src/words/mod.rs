@@ -1,9 +1,9 @@
 //! Vocabularies made on the device, from words.
 //!
-//! In flow words (a words.toml, or a list in the configuration) and the text half of a teacher; out flows a vocabulary.
-//! What a teacher has embedded once is kept, caption by caption, in the state directory: a second start and a change of
-//! thresholds take no teacher at all, and one more word takes that word's captions. Beside a stream the teacher runs in a
-//! process of its own, which gives all of its memory back and is the first to go where memory runs out.
+//! Makes a vocabulary of words (a words.toml, or a list in the configuration) with the text half of a teacher. What a
+//! teacher has embedded once is kept, caption by caption, in the state directory: a second start and a change of
+//! thresholds take no teacher at all, and one more word takes that word's captions. Beside a stream the teacher runs in
+//! a process of its own, which gives all of its memory back and is the first to go where memory runs out.
 
 mod captions;
 mod elsewhere;

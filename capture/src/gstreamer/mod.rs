@@ -1,7 +1,7 @@
 //! GStreamer sources: network and CSI cameras, video files, any pipeline.
 //!
-//! In flows a pipeline's description that ends in an appsink, out flow the frames that arrive there, in whichever of our
-//! formats they are: decoders keep their own, and nothing is converted that the letterbox can read.
+//! Runs a pipeline that ends in an appsink, and gives the frames that arrive there, in whichever of our formats they
+//! are: decoders keep their own, and nothing is converted that the letterbox can read.
 //!
 //! A source counts as open only when its first frame has come. Until then a pipeline may report for seconds that all is
 //! well while a server doesn't answer; this way whoever waits for the opening is told why it failed.

@@ -1,7 +1,6 @@
 //! GStreamer pipelines for cameras, streams and files.
 //!
-//! In flows a camera, an address or a file, out flows a [`Description`]: pipelines that end in an appsink, the best one
-//! first.
+//! Turns a camera, an address or a file into a [`Description`]: pipelines that end in an appsink, the best one first.
 //!
 //! On a Jetson one stream has several pipelines to try. decodebin there leaves h264parse out for MP4 files
 //! (voyager-sdk#11), and nvvidconv refuses some of what software decoders give: RGB, 4:4:4 and 10 bits. So NVIDIA's

@@ -1,7 +1,7 @@
 //! The controls of a V4L2 camera: brightness, gain, exposure.
 //!
-//! In flow a name and a number that the user wrote, out flows what to set, or a sentence that says what would be right.
-//! A driver's names are made for people, and a control is called what `v4l2-ctl --list-ctrls` makes of that: "White
+//! Takes a name and a number that the user wrote, and gives what to set, or a sentence that says what would be right. A
+//! driver's names are made for people, and a control is called what `v4l2-ctl --list-ctrls` makes of that: "White
 //! Balance, Automatic" is `white_balance_automatic`.
 
 use v4l::v4l_sys as sys;

@@ -1,12 +1,12 @@
 //! A V4L2 device file and its ioctls.
 //!
-//! In flow questions and settings, out flow plain values and the bytes of filled buffers. All `unsafe` of this folder is
-//! here.
+//! Passes questions and settings to the driver, and gives plain values and the bytes of filled buffers. All `unsafe` of
+//! this folder is here.
 //!
-//! Of the `v4l` crate this takes the kernel's structures, the numbers of the ioctls and the system calls, and nothing
-//! above. Its `Stream` queues a buffer before it waits for one, so that a wait without a frame spoils the next, and
-//! panics when it is dropped and the driver says anything but ENODEV; its `Device` panics at names, controls and
-//! colours that it does not know. A driver of a camera's maker says all that, and a service lives on.
+//! From the `v4l` crate this module takes the kernel's structures, the numbers of the ioctls and the system calls, and
+//! nothing above. The crate's `Stream` queues a buffer before it waits for one, so that a wait without a frame spoils
+//! the next, and panics when it is dropped and the driver says anything but ENODEV; its `Device` panics at names,
+//! controls and colours that it does not know. A camera maker's driver says all that, and a service must survive it.
 
 use std::ffi::c_void;
 use std::fs::{File, OpenOptions};

@@ -1,7 +1,7 @@
 //! Removes a driver's row padding (`bytesperline`).
 //!
-//! In flow the bytes of a buffer whose rows may be padded, out flow the rows of a [`Frame`](crate::Frame), which are
-//! not. The driver tells one padding for all three planes; the rows of the smaller planes are half as far apart.
+//! Copies the rows of a buffer, which may be padded, into the rows of a [`Frame`](crate::Frame), which are not. The
+//! driver states one padding for all three planes; where a plane's rows are half as long, they are half as far apart.
 
 use v4l::v4l_sys as sys;
 use wordsight_detection::{PixelFormat, YuvEncoding};

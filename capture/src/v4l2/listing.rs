@@ -1,7 +1,8 @@
 //! Lists the V4L2 cameras of this machine.
 //!
-//! In flow the device files, out flow [`Camera`]s. A webcam has several device files, and pictures come out of one of
-//! them only; the others are left out here.
+//! Looks at the device files and gives [`Camera`]s. A webcam has several device files, and pictures come out of only
+//! one of them; the others are left out here. A camera that can't be
+//! opened is listed with the reason.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! V4L2 cameras (`v4l2://`).
 //!
-//! In flow what the user asks of a camera and the buffers that its driver fills, out flow frames in the camera's own
-//! format, its padding gone, and for compressed ones in RGB; each with the moment at which the camera took it.
+//! Sets a camera up as the user asks, and makes frames of the buffers that its driver fills: in the camera's own format
+//! without padding, or in RGB where that is a compressed one. Each frame has the moment at which the camera took it.
 //!
 //! Of several frames that are ready, a late reader gets the newest; the older ones go back to the driver unread and are
 //! counted as missed.

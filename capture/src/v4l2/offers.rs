@@ -1,7 +1,7 @@
 //! Chooses format, size and rate among those that a camera offers.
 //!
-//! In flow the formats, sizes and rates that a camera lists, what it has set now and what the user asks for; out flows a
-//! [`Choice`], or a sentence that says what there is instead.
+//! Takes the formats, sizes and rates that a camera lists, the size that it has set now and what the user asks for, and
+//! gives a [`Choice`], or a sentence that says what there is instead.
 //!
 //! The cheapest format is not always the one to take. A camera on USB 2 has no room for uncompressed pictures of
 //! 1280x720 at 30 frames a second and lists them at 10; the rate decides before the format.

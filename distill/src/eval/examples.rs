@@ -1,9 +1,9 @@
 //! What examples give beside words, or in their place.
 //!
-//! In flow a student, annotated photographs to take examples from and others to judge by; out flows, for each number of
-//! examples a word, how often the right word is the first: by text, by examples alone, and by both, for all words and
-//! where half of them have examples. What is judged are the regions in which the student saw an annotated object (IoU
-//! of at least 0.5, objects of at least 32x32 in 640), so that proposals play no part in it.
+//! Takes a student, annotated photographs to take examples from and others to judge by, and tells for each number of
+//! examples a word how often the right word comes first: by text, by examples alone, and by both, for all words and
+//! where half of them have examples. It judges the regions in which the student saw an annotated object (IoU of at
+//! least 0.5, objects of at least 32x32 in 640), so that proposals play no part in it.
 
 use std::collections::BTreeMap;
 use std::path::Path;

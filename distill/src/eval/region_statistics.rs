@@ -1,6 +1,7 @@
 //! What a student's regions are like on ordinary photographs, which words by example need.
 //!
-//! In flow photographs; out flow the mean region of each head and where regions differ most ([`RegionStatistics`]).
+//! Runs the student on photographs, and gives the mean region of each head and where regions differ most
+//! ([`RegionStatistics`]).
 
 use std::path::PathBuf;
 

@@ -1,11 +1,11 @@
 //! Operator fusion: a graph as the kernels that a GPU runs for it.
 //!
-//! In flows a graph, out flow [`Kernel`]s: what each multiplies and what it moves. A convolution or a product takes what
-//! is done to its elements afterwards along; so does the first of several operators on elements. Everything else is a
-//! kernel of its own. What only depends on constants is done when the plan is built, and a reshape is nothing.
+//! Turns a graph into [`Kernel`]s: what each multiplies and what it moves. A convolution or a product fuses with what
+//! is done to its elements afterwards; so does the first of several operators on elements. Everything else is a kernel
+//! of its own. What only depends on constants is done when the plan is built, and a reshape costs nothing.
 //!
-//! A value that several kernels read is written once and read by each. In a small network that traffic, and not the
-//! products, is what takes the time.
+//! A value that several kernels read is written once and read by each. In a small network that traffic takes the time,
+//! and not the products.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,10 +1,10 @@
 //! Estimates what a student's network would take on a board that isn't there.
 //!
-//! In flows a student's graph, out flows a range of milliseconds for each precision: over the kernels the sum of the time
-//! to move what they move or to multiply what they multiply, whichever is longer, and of a fixed time for each. It counts
-//! the network alone, without letterbox, words and copies.
+//! Takes a student's graph and gives a range of milliseconds for each precision: the sum, over the graph's kernels, of
+//! the time to move what a kernel moves or to multiply what it multiplies, whichever is longer, and of a fixed time for
+//! each. It counts the network alone, without letterbox, words and copies.
 //!
-//! The result is a range. How much of its peak a board reaches is not known before it is measured, so both ends are
+//! The result is a range because how much of its peak a board reaches is not known before it is measured. Both ends are
 //! printed, with what they assume.
 
 mod boards;

@@ -1,7 +1,7 @@
 //! Shape inference: the shapes of a graph's values, from those of its inputs.
 //!
-//! In flows a student's graph, which doesn't store them; out flow they by the values' names. Only the operators that
-//! students are made of are known, and any other is an error that names it.
+//! A student's graph doesn't store them; this module gives them by the values' names. Only the operators that students
+//! are made of are known, and any other is an error that names it.
 
 use std::collections::HashMap;
 

@@ -1,11 +1,11 @@
 //! A picture as a list of shapes, and its SVG.
 //!
-//! In flow shapes, from the bottom to the top; out flows text. `raster` makes pixels of the same list, so that a
-//! picture is laid out once. Two backends of a plotting library would need one's own font in the second all the same,
-//! for the device program has only the bitmaps that it writes into photographs.
+//! The shapes are in order, from the bottom to the top. `raster` makes pixels of the same list, so that a picture is
+//! laid out once. A plotting library with two backends would still need a font of our own in the second, for the device
+//! program has only the bitmaps that it writes into photographs.
 //!
-//! Places are pixels of the raster, and the SVG has them too. It scales; its text is set in the same width of letters,
-//! whatever font the viewer has.
+//! Positions are in pixels of the raster, and the SVG uses the same. It scales; its text is set in the same width of
+//! letters, whatever font the viewer has.
 
 use std::fmt::{self, Write};
 

@@ -1,8 +1,7 @@
-//! Draws shapes into pixels, and writes a PNG.
+//! Draws a [`Picture`]'s shapes into rows of RGB, and writes a PNG.
 //!
-//! In flow a [`Picture`], out flow rows of RGB. Edges are smooth: a pixel is covered by how far its centre is from a
-//! shape's edge. A dot on a dot is darker, so that density is seen; in the SVG, where all dots of a colour are one
-//! path, it isn't.
+//! Edges are smooth: a pixel is covered by how far its centre is from a shape's edge. A dot on a dot is darker, so that
+//! density is seen; in the SVG, where all dots of a colour are one path, it isn't.
 
 use std::io::{self, Write};
 

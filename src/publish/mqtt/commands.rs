@@ -1,7 +1,7 @@
 //! Commands: messages to `PREFIX/NAME/words/set` and `PREFIX/NAME/vocabulary/set`, which become change requests.
 //!
-//! In flow messages of the broker, out flow requests to the reloader, and what is in use then, for the retained topics
-//! `words` and `vocabulary`. They have a thread: a request may wait for a teacher.
+//! The reloader gets the requests, and the retained topics `words` and `vocabulary` tell what is in use then. Commands
+//! have a thread of their own: a request may wait for a teacher.
 
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};

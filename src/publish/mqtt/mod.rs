@@ -1,8 +1,7 @@
 //! MQTT: publishes events, counts, snapshots and state to a broker, with topics as Frigate has them.
 //!
-//! In flow messages of the stream, out flow publications below `PREFIX/NAME`: events, how many things of each word there are,
-//! snapshots, the state, and whether we are there at all. `docs/outputs.md` has the list of topics. With `control` words
-//! come in by the broker too.
+//! Publishes below `PREFIX/NAME`: events, how many things of each word there are, snapshots, the state, and whether we
+//! are there at all. `docs/outputs.md` has the list of topics. With `control`, words come by the broker too.
 //!
 //! There are two threads. One takes messages as fast as they come, into an [`Outbox`]; the other sends what is in it,
 //! and may wait for the broker.

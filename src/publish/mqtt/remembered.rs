@@ -1,7 +1,7 @@
 //! Remembers which retained topics a broker holds, from one run to the next.
 //!
-//! In flow the topics of this run, out flow those of the one before: what the broker still keeps of words that are no more
-//! can be taken away, though they went while this program was not running.
+//! So what the broker still keeps of words that are no more can be removed, even where they went while this program was
+//! not running.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

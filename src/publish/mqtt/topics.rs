@@ -1,6 +1,6 @@
 //! Names of topics.
 //!
-//! In flow names and words as people write them, out flow levels of topics.
+//! Turns names and words as people write them into levels of topics.
 //!
 //! Two words may come to the same level, or to that of a topic of ours ("events"). The later one gets a number, by its
 //! place in the vocabulary, so that each word has a topic of its own.

@@ -1,7 +1,7 @@
 //! The retained topics of zones and lines: how many things are in a zone now, how many have entered, how many have crossed.
 //!
-//! In flow the zones that a frame carries, out flow topics with what they hold. All of it is written anew when something was
-//! counted; the outbox sends what is another.
+//! Writes the zones that a frame carries as topics with their values, all of them whenever something was counted; the
+//! outbox sends those that have changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Annotated video: to a file, a network server or any pipeline, through GStreamer.
 //!
-//! In flow pictures as pixels, out flow `[[video]]`s. `settings` is what may be asked for, `recording` is a pipeline at work, and
-//! `sink` begins one, ends it and begins the next.
+//! `settings` is what may be asked for, `recording` is a pipeline at work, and `sink` begins one, ends it and begins
+//! the next.
 //!
 //! Of a camera the frames are as far apart as they were captured; of a recording, which is processed as fast as it can
 //! be, every frame is in the video, and they are `1 / fps` apart.

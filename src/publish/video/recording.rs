@@ -1,7 +1,7 @@
 //! One recording: a GStreamer pipeline from an appsrc to a file, a server or the user's own elements.
 //!
-//! In flow pixels with their times, out flows what the pipeline makes of them. What encodes is chosen from what the machine
-//! has: hardware first, then what makes H.264, then what Debian has without patents.
+//! Takes pixels with their times. The encoder is chosen from what the machine has: hardware first, then what makes
+//! H.264, then what Debian has without patents.
 //!
 //! Nothing here waits inside of GStreamer. A pipeline whose server is gone would never come back from there; so whether
 //! it has room is asked before a frame is pushed.

@@ -1,7 +1,7 @@
 //! The output that records videos: begins one with the first picture, and rotates files.
 //!
-//! In flow pictures, out flow videos, each whole: a file that is full, old or of pictures of another size is ended before
-//! the next is begun, and the last when the program ends.
+//! Each video is whole: a file that is full, old or of pictures of another size is ended before the next is begun, and
+//! the last when the program ends.
 //!
 //! What has a time in its name is never written over, and a service always writes such files where there is one
 //! already: a restart must not cost yesterday's recording.

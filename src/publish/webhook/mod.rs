@@ -1,7 +1,7 @@
 //! Webhooks: events to a web server, in batches, each of which is on disk before it is sent.
 //!
-//! In flow events, out flow POST requests. One thread gathers events and writes batches into the [`Spool`]; another sends
-//! them, oldest first, and takes each away when the server has it. `docs/outputs.md` says what a request looks like.
+//! Sends events as POST requests. One thread gathers events and writes batches into the [`Spool`]; another sends them,
+//! oldest first, and takes each away when the server has it. `docs/outputs.md` says what a request looks like.
 //!
 //! When the program ends or the output is removed, the sending thread is not joined: it may hang in a request, and what
 //! it has not sent is in the spool for the next one.

@@ -1,7 +1,7 @@
 //! Pictures that a list of words names as examples, as a student sees them.
 //!
-//! In flow files, out flow the regions that show their words. They are found by the process that looks at photographs, and
-//! kept in the state directory by the pictures' content: a second start and a change of thresholds look at no picture.
+//! Gives the regions that show the words. The process that looks at photographs finds them, and they are kept in the
+//! state directory by the pictures' content: a second start and a change of thresholds look at no picture.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

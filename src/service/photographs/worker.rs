@@ -1,6 +1,6 @@
 //! The process that finds the regions of photographs: this program once more, as `wordsight regions`.
 //!
-//! In flow photographs through its standard input, each behind its length (8 bytes, the lowest first); out flows for
+//! It reads photographs from its standard input, each behind its length (8 bytes, the lowest first), and writes for
 //! each a line of JSON, [`Reply`], and behind it the regions as 32-bit floats: boxes, objectness, both embeddings. A
 //! photograph that takes all memory, or breaks a decoder, takes this process and not the stream.
 
