@@ -1,11 +1,12 @@
-//! What may be asked of a stream while it runs: other words from one frame to the next, a pause to change its other parts,
-//! and whether it is alive.
+//! What may be asked of a stream while it runs: other words from one frame to the next, a pause to change its other
+//! parts, and whether it is alive.
 //!
 //! Takes scorers, each of another version of the vocabulary, and tells the stages which is the newest. The engine's
 //! stage writes a version's number on each frame, and the publishing stage scores a frame by the version that it
 //! carries: a frame whose words an engine has ranked on a GPU is never named by another vocabulary.
 //!
-//! Whoever wants to name something else by the words of the newest frame gets a scorer of them, beside the stream's own.
+//! Whoever wants to name something else by the words of the newest frame gets a scorer of them, beside the stream's
+//! own.
 //!
 //! A swap exchanges one pointer, and the stages don't drop the old scorer: freeing twenty thousand words takes longer
 //! than the rest of the swap. It is retired, and dropped by whoever brought the new one ([`Control::drop_retired`]).

@@ -9,9 +9,10 @@
 //! filled once.
 //!
 //! The same rings that drop frames for a camera drop none for a file, and the pool makes the difference. For a camera
-//! the rings hold one job each and the pool holds more jobs than all rings and stages together, so capture never waits
-//! and a slow stage finds the newest frame. For a file every ring is as large as the whole pool: no ring can be full
-//! when something is sent, nothing is overwritten, and capture waits for a job to return to the pool.
+//! the rings hold one job each (before a shared engine as many as have a turn) and the pool holds more jobs than all
+//! rings and stages together, so capture never waits and a slow stage finds the newest frame. For a file every ring is
+//! as large as the whole pool: no ring can be full when something is sent, nothing is overwritten, and capture waits
+//! for a job to return to the pool.
 
 mod capture;
 mod context;

@@ -1,7 +1,7 @@
 //! The rate limit: how many frames a second are let in, by the configuration and by the governor.
 //!
-//! The capture stage asks it whether to pass a frame on. The governor's limit is a part of the full rate: how many
-//! frames a second the publishing stage gets when nothing is held back.
+//! The capture stage asks it whether to pass a frame on; the lower of the two limits holds. The governor's limit is a
+//! part of the full rate: how many frames a second the publishing stage gets when nothing is held back.
 //!
 //! The full rate is measured at the end of the pipeline and not at the camera: behind an engine that does ten frames a
 //! second, letting half of a camera's thirty in would hold nothing back.

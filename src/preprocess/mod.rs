@@ -6,7 +6,7 @@
 //! RGB is resized by whole numbers, exactly as in training and evaluation, and what a camera gives in other formats by
 //! floats, exactly as on a GPU; a test of `wordsight-detection` holds the two to two grey levels.
 //!
-//! An engine that takes whole frames letterboxes them itself; only the placing is left then.
+//! An engine that takes whole frames letterboxes them itself; the placing and the thumbnail are left then.
 
 use wordsight_detection::{Letterbox, PixelFormat, Preprocessor, Resampler, ResizeSettings};
 

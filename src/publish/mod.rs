@@ -1,8 +1,8 @@
 //! Publishing: outputs of all kinds, a table, viewers, and a summary at the end.
 //!
 //! Turns finished jobs and what has happened to tracked things into lines, messages and pictures. Each output is a
-//! [`Sink`] with a thread and a bounded queue of its own ([`sink`]); pictures are drawn once for all of them
-//! ([`pictures`]); who only looks on is served by [`Live`].
+//! [`Sink`](sink::Sink) with a thread and a bounded queue of its own ([`sink`]); pictures are drawn once for all of
+//! them ([`pictures`]); who only looks on is served by [`Live`].
 //!
 //! The stream waits for an output only where it can, which is when its source is a file. An output that fails does not
 //! stop a camera's stream.

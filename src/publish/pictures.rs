@@ -4,8 +4,8 @@
 //! For a camera the ring drops pictures that the processor can't keep up with; for a file it drops none, and the stream
 //! waits.
 //!
-//! A picture is drawn into the buffer that the frame was captured into, so that it costs no copy, and is compressed
-//! once for all who asked.
+//! A picture of RGB is drawn into the buffer that the frame was captured into, so that it costs no copy. It is
+//! compressed once for all who asked.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Outputs: each with a thread, a bounded queue and failures of its own.
 //!
 //! A [`Sink`] makes of [`Message`]s what its output takes, and an [`Outlet`] is a sink at work. One that is slow or
-//! down loses messages of its own and costs the stream nothing; what it sent, lost and complains of is in its
+//! down loses messages of its own and costs a camera's stream nothing; what it sent, lost and complains of is in its
 //! [`OutletStatus`], for metrics and health.
 
 use std::path::PathBuf;

@@ -2,8 +2,9 @@
 //!
 //! Takes what the cameras are to be ([`DeviceTarget`]), and again whenever the configuration changes or SIGHUP comes.
 //! Each camera is a stream of its own, as [`Service`] runs one, with words, outputs and reloading of its own; they
-//! share the engine, HTTP, the governor, systemd and the health file. What goes wrong with one costs the others
-//! nothing: it is tried again, and the reason stands in its health.
+//! share the engine, HTTP, the governor, systemd and the health file. One that can't be started costs the others
+//! nothing: it is tried again, and the reason stands in its health. Where one fails that ran, as where the engine does,
+//! all end.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

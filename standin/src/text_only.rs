@@ -1,9 +1,8 @@
 //! Cuts the text half out of a teacher, small enough for a device that makes vocabularies itself.
 //!
-//! Flows in: a teacher's directory. Flows out: a directory with the text model in smaller weights, the tokenizer, and the
-//! captions of the built-in competitors as they were embedded, so that a device embeds what is new and nothing else. Its
-//! `config.json` states the whole teacher's id: words embedded here and there are in one space, which is measured before
-//! anything is put in place.
+//! Turns a teacher's directory into one with the text model in smaller weights, the tokenizer, and the embedded captions
+//! of the built-in competitors, so that a device embeds what is new and nothing else. Its `config.json` states the whole
+//! teacher's id: words embedded here and there are in one space, which is measured before anything is put in place.
 
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Which teacher a directory is: a short name and a hash over what makes its embedding space.
 //!
-//! Flows in: a teacher's directory. Flows out: its id and what `config.json` says of its captions. A whole teacher is
-//! known by both of its models. A text-only one has the id of the teacher that it was cut from, because its embeddings are
+//! Reads a teacher's directory for its id and for what `config.json` says of its captions. A whole teacher is known by
+//! both of its models. A text-only one has the id of the teacher that it was cut from, because its embeddings are
 //! that teacher's: `config.json` states it beside a hash over the text files ([`TextOnly`]), which is held against them.
 
 use std::fs;

@@ -1,6 +1,6 @@
 //! The connection to the broker: last will, acknowledgements, and reconnection with back-off.
 //!
-//! Sends publications from the [`Outbox`], and tells it what the broker has acknowledged.
+//! Sends publications from the [`Outbox`](super::outbox::Outbox), and tells it what the broker has acknowledged.
 //!
 //! Each connection has an MQTT client of its own. What was in flight when one breaks goes back to the outbox, which
 //! knows what is still worth sending; a client that kept it would send it a second time.

@@ -1,9 +1,9 @@
 //! Home Assistant discovery: the messages by which words show up in it by themselves.
 //!
-//! Makes configurations for its MQTT discovery of words and their topics
-//! (<https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>): for each word whether something of it is there,
-//! and its last snapshot where there are snapshots; numbers of things in zones and across lines; and a text field for
-//! the words where they can be chosen. A configuration that is empty takes the entity away.
+//! Makes the configurations of its MQTT discovery (<https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>):
+//! for each word whether something of it is there, and its last snapshot where there are snapshots; numbers of things
+//! in zones and across lines; and a text field for the words where they can be chosen. A configuration that is empty
+//! takes the entity away.
 
 use serde_json::json;
 

@@ -1,8 +1,8 @@
 //! The outbox: publications that wait for the broker, connected or not.
 //!
 //! Turns the stream's messages into publications. It holds the current value of each retained topic (counts,
-//! configurations), and sends them all again to a broker that has lost them. Events wait in order, and each leaves when
-//! the broker has acknowledged it.
+//! configurations), and sends them all again on each connection: the broker may have lost them. Events wait in order,
+//! and each leaves when the broker has acknowledged it.
 //!
 //! One event is in flight at a time. Two might change places when a connection breaks between them, and both might come
 //! twice; this way at most one does, and a reader knows it by its `id`.

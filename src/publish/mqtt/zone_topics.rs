@@ -1,4 +1,4 @@
-//! The retained topics of zones and lines: how many things are in a zone now, how many have entered, how many have crossed.
+//! The retained topics of zones and lines: how many things are in a zone now, have entered, have crossed.
 //!
 //! Writes the zones that a frame carries as topics with their values, all of them whenever something was counted; the
 //! outbox sends those that have changed.

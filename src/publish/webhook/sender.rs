@@ -1,7 +1,7 @@
 //! Sends the batches in the spool, oldest first, and retries with exponential back-off.
 //!
 //! A batch leaves the spool when the server says that it has it (2xx), and is set aside when it says that it never will
-//! (4xx); for anything else it is sent again, later each time.
+//! (4xx, but 408, 425 and 429); for anything else it is sent again, later each time.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,8 +1,8 @@
 //! The spool: batches of events on disk, from when they were gathered until the server has them.
 //!
 //! Keeps the bodies of requests and gives them oldest first, also in another run and after a power cut. A batch is a
-//! file that is written beside, synced and renamed, so that it is there whole or not at all. What is in the folder and
-//! can't be a batch is set aside.
+//! file that is written beside, synced and renamed, so that it is there whole or not at all. A file that can't be read
+//! as a batch is set aside.
 //!
 //! Batches are numbered on from the largest number that is there, and not by the time: a device without a battery for
 //! its clock may wake up in 1970.

@@ -1,8 +1,9 @@
 //! The process that finds the regions of photographs: this program once more, as `wordsight regions`.
 //!
 //! It reads photographs from its standard input, each behind its length (8 bytes, the lowest first), and writes for
-//! each a line of JSON, [`Reply`], and behind it the regions as 32-bit floats: boxes, objectness, both embeddings. A
-//! photograph that takes all memory, or breaks a decoder, takes this process and not the stream.
+//! each a line of JSON, [`Reply`], and behind it the regions as 32-bit floats: each of
+//! [`StudentOutput::ALL`](wordsight_engines::StudentOutput::ALL) that there is. A photograph that takes all memory, or
+//! breaks a decoder, takes this process and not the stream.
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
