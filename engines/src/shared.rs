@@ -6,8 +6,8 @@
 //!
 //! Whose turn is next is decided by start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): a turn costs a stream the
 //! inverse of its priority, and the stream that has spent least comes first; of equals, the one that has waited longest.
-//! A stream without frames saves nothing up, so one that comes back takes no more than its share. The engine runs frames
-//! in the order of their turns, but those first that are ready.
+//! A stream without frames saves nothing up, so one that comes back takes no more than its share. Of the frames
+//! that are ready, the engine runs the one whose turn came first.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -339,24 +339,22 @@ impl Line {
             if streams.iter().any(is_before) && self.is_busy() {
                 return;
             }
+            self.spent = spent;
             self.give(number);
         }
     }
 
     /// Gives a stream a turn.
     fn give(&mut self, stream: u64) {
-        let turn = Turn { number: self.next_turn, stream, progress: Progress::Given };
+        let number = self.next_turn;
         self.next_turn += 1;
-        let mut spent = self.spent;
+        self.turns.push(Turn { number, stream, progress: Progress::Given });
         if let Some(stream) = self.stream(stream) {
             stream.waits_since = None;
-            stream.turn = turn.number;
-            spent = stream.spent;
+            stream.turn = number;
             stream.spent += stream.cost;
             stream.called.notify_one();
         }
-        self.spent = spent;
-        self.turns.push(turn);
     }
 
     fn give_back(&mut self, turn: u64) {

@@ -252,8 +252,6 @@ struct Line<'a> {
     publish: PublishStage<'a>,
     /// What a ring between two stages holds.
     ring: NonZeroUsize,
-    /// What the one before the engine holds.
-    before_engine: NonZeroUsize,
     again: Again,
     context: Context<'a>,
 }
@@ -267,7 +265,6 @@ impl<'a> Line<'a> {
         control: &'a Control,
     ) -> Self {
         let (_, ring) = pipeline.jobs();
-        let before_engine = pipeline.engine.queue().map_or(ring, |_| ring.max(EngineQueue::TURNS_OF_ONE));
         let takes_frames = pipeline.engine.whole_frames().is_some();
         let Pipeline { pacing, repeat, inputs_to_keep, before, mut publisher, health, .. } = pipeline;
         let buffers = memory.buffers.as_ref();
@@ -300,7 +297,6 @@ impl<'a> Line<'a> {
             engine: EngineStage::new(pipeline.engine, inputs_to_keep, settings, stop, context.clone()),
             publish,
             ring,
-            before_engine,
             again: Again { pacing, repeat, inputs_to_keep, health },
             context,
         }
@@ -309,10 +305,12 @@ impl<'a> Line<'a> {
     /// Runs each stage on a thread of its own, the last on the caller's, until all have ended.
     fn run(self, pool: &Pool, stop: &Stop) -> anyhow::Result<Report> {
         let Self { capture, preprocess, engine, publish, again, context, .. } = self;
-        let (captured, to_preprocess) = ring(self.ring);
-        let (preprocessed, to_engine) = ring(self.before_engine);
-        let (inferred, to_scoring) = ring(self.ring);
         let (pacing, queue) = (context.pacing, preprocess.queue.clone());
+        let before_engine =
+            if queue.is_some() { self.ring.max(EngineQueue::TURNS_OF_ONE) } else { self.ring };
+        let (captured, to_preprocess) = ring(self.ring);
+        let (preprocessed, to_engine) = ring(before_engine);
+        let (inferred, to_scoring) = ring(self.ring);
         thread::scope(|scope| {
             let capture = named("capture").spawn_scoped(scope, move || {
                 give_way(pacing);
@@ -326,7 +324,7 @@ impl<'a> Line<'a> {
             let engine = named("engine").spawn_scoped(scope, move || {
                 let _closer = pool.closer();
                 let _running = queue.as_ref().map(EngineQueue::running);
-                // Goes before that: no frame gets into it afterwards.
+                // Dropped before `_running`: a frame sent after the turns were taken back would keep its turn in the ring.
                 let to_engine = to_engine;
                 engine.run(&to_engine, &inferred)
             })?;

@@ -136,7 +136,7 @@ impl Day {
     /// Waits until the service detects a word, and returns its health then.
     #[track_caller]
     fn detects(&mut self, word: &str) -> Value {
-        let text = self.device().awaits("(red|crimson) is detected", SOON, &detecting(word));
+        let text = self.device().awaits(&format!("{word} is detected"), SOON, &detecting(word));
         serde_json::from_str(&text).unwrap()
     }
 
@@ -514,23 +514,23 @@ impl Work {
     /// Has the device go on with it until the power is cut.
     fn begin(&self, device: &mut Device) {
         match self {
-        Work::Steady => {}
-        Work::Renames => device.begins(
-            "work",
-            "cd /etc/wordsight; while :; do for name in red crimson; do cp /gifts/$name.safetensors words.new && \
-             sync words.new && mv words.new words.safetensors; done; done",
-        ),
-        Work::Writes => device.begins(
-            "work",
-            "cd /etc/wordsight; while :; do for name in red crimson; do cat /gifts/$name.safetensors \
-             >words.safetensors; sleep 0.5; done; done",
-        ),
-        Work::Installs => device.begins(
-            "work",
-            "export DEBIAN_FRONTEND=noninteractive; while :; do apt-get install -y -qq --reinstall /gifts/later.deb; \
-             sleep 1; done",
-        ),
-    }
+            Work::Steady => {}
+            Work::Renames => device.begins(
+                "work",
+                "cd /etc/wordsight; while :; do for name in red crimson; do cp /gifts/$name.safetensors words.new && \
+                 sync words.new && mv words.new words.safetensors; done; done",
+            ),
+            Work::Writes => device.begins(
+                "work",
+                "cd /etc/wordsight; while :; do for name in red crimson; do cat /gifts/$name.safetensors \
+                 >words.safetensors; sleep 0.5; done; done",
+            ),
+            Work::Installs => device.begins(
+                "work",
+                "export DEBIAN_FRONTEND=noninteractive; while :; do apt-get install -y -qq --reinstall /gifts/later.deb; \
+                 sleep 1; done",
+            ),
+        }
     }
 }
 
