@@ -51,6 +51,8 @@ build-tests: setup deps host-deps evaluation-deps
 	@scripts/features --missing
 	$(CARGO_TEST) --lib --bins --tests --examples --no-run
 
+# Most tests wait for a program most of their time: two for each processor.
+run-tests: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 run-tests: build-tests
 	@[ -e $(TEACHER)/config.json ] || $(TESTED)/wordsight-distill teacher standin -o $(TEACHER)
 	$(CARGO_TEST) --lib --bins --tests

@@ -535,7 +535,7 @@ fn source_files(folder: &Path, found: &mut Vec<PathBuf>) {
         if path.is_dir()
             && !path.is_symlink()
             && !name.starts_with('.')
-            && name != "target"
+            && !path.join("CACHEDIR.TAG").exists()
             && name != "tests"
         {
             source_files(&path, found);

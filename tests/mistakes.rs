@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::path::Path;
+
 use support::*;
 
 /// Runs `wordsight run` with a configuration for the bench's files, and `more` at its end.
@@ -204,8 +206,9 @@ fn an_output_that_cannot_be_written_has_failed() {
 #[test]
 fn without_a_checkout_the_built_in_configuration_says_what_to_name() {
     let bench = Bench::new();
-    let elsewhere = bench.write("bin/wordsight", std::fs::read(env!("CARGO_BIN_EXE_wordsight")).unwrap());
-    std::fs::set_permissions(&elsewhere, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let elsewhere = bench.path("bin/wordsight");
+    std::fs::create_dir(bench.path("bin")).unwrap();
+    folders::copy_executable(Path::new(env!("CARGO_BIN_EXE_wordsight")), &elsewhere);
     let output =
         std::process::Command::new(&elsewhere).arg("run").current_dir(bench.path("bin")).output().unwrap();
     let outcome = Outcome::of(output);

@@ -65,7 +65,7 @@ fn the_installed_script_fetches_weights_into_the_current_folder() {
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("share/wordsight-distill/fetch-packages");
     fs::create_dir_all(script.parent().unwrap()).unwrap();
-    fs::copy(support::checkout("scripts/fetch-packages"), &script).unwrap();
+    support::folders::copy_executable(&support::checkout("scripts/fetch-packages"), &script);
     let current = folder.path().join("current");
     fs::create_dir(&current).unwrap();
     // What was fetched before isn't fetched again: no network is needed.
