@@ -411,14 +411,11 @@ impl Column {
     ) -> [f64; N] {
         counts.clear();
         counts.resize(self.values.len(), 0);
-        let counts = counts.as_mut_slice();
         let mut total = 0;
         for &(start, length) in blocks {
             let places = self.places.get(start..start + length).unwrap_or_default();
             total += places.len();
-            for place in places {
-                counts[*place as usize] += 1;
-            }
+            places.iter().for_each(|place| counts[*place as usize] += 1);
         }
         if total == 0 {
             return [f64::NAN; N];
